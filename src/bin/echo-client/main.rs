@@ -1,0 +1,101 @@
+//! `echo-client`: sends stdin to a server, and writes what comes back on stdout. Parse, wire up, run,
+//! exit status.
+//!
+//! Read next: `client.rs`, the protocol.
+
+mod client;
+mod display;
+mod options;
+
+use std::cell::Cell;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use echo_reactor::cli::{self, complain, init_logging, print};
+use echo_reactor::{Framing, Input, Mailbox, Output, Plain, Reactor, create_connection};
+
+use client::Client;
+use display::Display;
+use options::{Command, Options};
+
+const NAME: &str = "echo-client";
+
+/// Chunks of stdin under way to the connection.
+const MAILBOX: usize = 4;
+
+/// An exit status, and what is said on stderr with it.
+type Verdict = (u8, Option<String>);
+
+/// How the program ends. What is decided first stands.
+#[derive(Clone, Default)]
+pub struct Ending(Rc<Cell<Option<Verdict>>>);
+
+impl Ending {
+    /// Decides how to end, unless it is decided.
+    pub fn set(&self, status: u8, complaint: Option<String>) {
+        let decided = self.0.take();
+        self.0.set(decided.or(Some((status, complaint))));
+    }
+}
+
+fn main() -> ExitCode {
+    let options = match options::parse(lexopt::Parser::from_env()) {
+        Ok(Command::Run(options)) => options,
+        Ok(Command::Print(text)) => {
+            print(text);
+            return ExitCode::from(cli::DONE);
+        }
+        Err(error) => {
+            complain(NAME, error);
+            return ExitCode::from(cli::USAGE);
+        }
+    };
+    init_logging(NAME, options.verbosity);
+    let ending = Ending::default();
+    if let Err(error) = run(&options, &ending) {
+        ending.set(cli::FAILURE, Some(error.to_string()));
+    }
+    let (status, complaint) = ending.0.take().unwrap_or((cli::DONE, None));
+    if let Some(complaint) = complaint {
+        complain(NAME, complaint);
+    }
+    ExitCode::from(status)
+}
+
+fn run(options: &Options, ending: &Ending) -> io::Result<()> {
+    let mut reactor = Reactor::new()?;
+    let interactive = io::stdin().is_terminal() && io::stdout().is_terminal();
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let ending = ending.clone();
+        reactor.on_signal(signal, move |reactor| {
+            if interactive {
+                print("\n");
+            }
+            ending.set(cli::killed_by(signal), None);
+            reactor.stop();
+        })?;
+    }
+    let stdout = {
+        let ending = ending.clone();
+        Output::open(&mut reactor, &io::stdout(), move |reactor, error| {
+            stdout_failed(&ending, &error);
+            reactor.stop();
+        })?
+    };
+    let stdin = Mailbox::new(&mut reactor, MAILBOX);
+    Input::open(&mut reactor, &io::stdin(), Framing::Bytes, stdin)?;
+
+    let addresses = options.address.to_connect()?;
+    let client = Client::new(stdin, Display::new(stdout, interactive), options, ending.clone());
+    create_connection(&mut reactor, addresses, &options.connect, client);
+    reactor.run()
+}
+
+fn stdout_failed(ending: &Ending, error: &io::Error) {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        ending.set(cli::killed_by(libc::SIGPIPE), None);
+    } else {
+        ending.set(cli::FAILURE, Some(format!("cannot write standard output: {}", Plain(error))));
+    }
+}

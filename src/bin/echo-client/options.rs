@@ -1,0 +1,79 @@
+//! What `echo-client` is told.
+//!
+//! Read next: `main.rs`.
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use lexopt::{Arg, Parser};
+
+use echo_reactor::Connect;
+use echo_reactor::cli::{
+    AddressArgument, DEFAULT_ADDRESS, UsageError, Verbosity, address, nonzero_duration, unexpected, value,
+};
+
+const HELP: &str = "\
+Sends standard input to an echo server and writes what comes back on
+standard output. When the input ends it waits for the rest of the echo.
+
+Usage: echo-client [OPTIONS] [ADDR]
+
+The ADDR is HOST:PORT, [IPV6]:PORT, :PORT (this machine) or unix:PATH.
+Without one it is 127.0.0.1:7777.
+
+Options:
+      --connect-timeout DURATION  give up connecting to one address after this
+                                  long [10]
+  -w, --timeout DURATION          give up when no byte has moved, either way,
+                                  for this long [never]
+  -v, --verbose                   say more (-vv, -vvv: still more)
+  -q, --quiet                     say errors alone
+  -h, --help                      show this
+  -V, --version                   show the version
+
+A DURATION is in seconds (0.5, 30), or has a unit (250ms, 2m).
+Exit status: 0 when all came back; 1 when not; 2 for a wrong option;
+128+N when ended by signal N; 141 when the reader of the output is gone.
+";
+
+pub struct Options {
+    pub address: AddressArgument,
+    pub connect: Connect,
+    pub timeout: Option<Duration>,
+    pub verbosity: Verbosity,
+}
+
+pub enum Command {
+    Run(Options),
+    Print(String),
+}
+
+pub fn parse(mut parser: Parser) -> Result<Command, UsageError> {
+    let mut given = None;
+    let mut connect = Connect::default();
+    let mut timeout = None;
+    let mut verbosity = Verbosity::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("connect-timeout") => {
+                connect.timeout = value(&mut parser, "--connect-timeout", nonzero_duration)?;
+            }
+            Arg::Short('w') | Arg::Long("timeout") => {
+                timeout = Some(value(&mut parser, "--timeout", nonzero_duration)?);
+            }
+            Arg::Short('v') | Arg::Long("verbose") => verbosity.louder(),
+            Arg::Short('q') | Arg::Long("quiet") => verbosity.quiet(),
+            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Print(HELP.into())),
+            Arg::Short('V') | Arg::Long("version") => {
+                return Ok(Command::Print(concat!("echo-client ", env!("CARGO_PKG_VERSION"), "\n").into()));
+            }
+            Arg::Value(text) if given.is_none() => given = Some(address(&text)?),
+            other => return Err(unexpected(other)),
+        }
+    }
+    let address = match given {
+        Some(address) => address,
+        None => address(OsStr::new(DEFAULT_ADDRESS))?,
+    };
+    Ok(Command::Run(Options { address, connect, timeout, verbosity }))
+}

@@ -1,0 +1,78 @@
+//! Options and their values, and what is said when they are wrong.
+//!
+//! Invariant: a usage error is one line that names the argument.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+
+use lexopt::{Arg, Error, Parser};
+
+use super::AddressArgument;
+
+/// What is wrong with the arguments, in one line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UsageError(pub String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A name may hold anything; a line must stay one.
+        let line = self.0.replace(|c: char| c.is_control(), "?");
+        write!(f, "{line} (see --help)")
+    }
+}
+
+impl From<Error> for UsageError {
+    fn from(error: Error) -> Self {
+        UsageError(match error {
+            Error::MissingValue { option: Some(option) } => format!("option '{option}' needs a value"),
+            Error::UnexpectedOption(option) => format!("unknown option '{option}'"),
+            Error::UnexpectedArgument(argument) => format!("unexpected argument '{}'", argument.display()),
+            Error::UnexpectedValue { option, .. } => format!("option '{option}' takes no value"),
+            other => other.to_string(),
+        })
+    }
+}
+
+/// An option as it was given, or an unexpected argument, as an error.
+#[must_use]
+pub fn unexpected(argument: Arg<'_>) -> UsageError {
+    argument.unexpected().into()
+}
+
+/// The value of `option`, read by `read`.
+///
+/// # Errors
+/// Names the option, the value, and what is wrong with it.
+pub fn value<T>(
+    parser: &mut Parser,
+    option: &str,
+    read: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, UsageError> {
+    let given: OsString = parser.value()?;
+    let result = given.to_str().ok_or_else(|| "it is not UTF-8".to_owned()).and_then(read);
+    result.map_err(|why| UsageError(format!("invalid value '{}' for {option}: {why}", given.display())))
+}
+
+/// A number from 1 on.
+///
+/// # Errors
+/// Why it is none.
+pub fn number<T: std::str::FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number {
+        return Err("expected a whole number".into());
+    }
+    match text.parse::<T>() {
+        Ok(number) if number >= T::from(1) => Ok(number),
+        Ok(_) => Err("must not be zero".into()),
+        Err(_) => Err("too large".into()),
+    }
+}
+
+/// An address among the arguments.
+///
+/// # Errors
+/// Names it, and what is wrong with it.
+pub fn address(text: &OsStr) -> Result<AddressArgument, UsageError> {
+    AddressArgument::parse(text).map_err(|why| UsageError(format!("bad address '{}': {why}", text.display())))
+}

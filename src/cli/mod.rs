@@ -1,0 +1,29 @@
+//! What the two programs share: how they read their arguments, and how they talk to a person.
+//!
+//! Read next: `../bin/`.
+
+mod addresses;
+mod arguments;
+mod diagnostics;
+mod values;
+
+pub use addresses::AddressArgument;
+pub use arguments::{UsageError, address, number, unexpected, value};
+pub use diagnostics::{Verbosity, complain, init_logging, print};
+pub use values::{duration, nonzero_duration, nonzero_size};
+
+/// The address that both programs use unless told otherwise.
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:7777";
+
+/// Exit status: done.
+pub const DONE: u8 = 0;
+/// Exit status: a failure of the network or of I/O.
+pub const FAILURE: u8 = 1;
+/// Exit status: a usage error.
+pub const USAGE: u8 = 2;
+
+/// Exit status: ended by a signal, as a shell shows it.
+#[must_use]
+pub fn killed_by(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+}

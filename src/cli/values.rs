@@ -1,0 +1,111 @@
+//! Sizes and durations as a person writes them.
+//!
+//! Invariant: what is accepted is finite and can be added to the clock; everything else is named in an
+//! error.
+
+use std::time::Duration;
+
+/// About thirty years: more than any timeout is meant to be, and little enough for every clock.
+const LONGEST: Duration = Duration::from_secs(1_000_000_000);
+
+/// `4096`, `64K`, `1M`, `2G`: bytes, in powers of 1024, and not zero.
+///
+/// # Errors
+/// Why it is no size.
+pub fn nonzero_size(text: &str) -> Result<usize, String> {
+    let (digits, unit) = split(text);
+    let factor: usize = match unit {
+        "" => 1,
+        "K" | "k" => 1 << 10,
+        "M" | "m" => 1 << 20,
+        "G" | "g" => 1 << 30,
+        _ => return Err("expected a size such as 4096, 64K, 1M or 2G".into()),
+    };
+    let number: usize = digits.parse().map_err(|_| "expected a size such as 4096, 64K, 1M or 2G")?;
+    match number.checked_mul(factor).filter(|&size| isize::try_from(size).is_ok()) {
+        Some(0) => Err("must not be zero".into()),
+        Some(size) => Ok(size),
+        None => Err("too large".into()),
+    }
+}
+
+/// `30`, `0.5`: seconds; `250ms`, `2m`, `1h`: with a unit.
+///
+/// ```
+/// use std::time::Duration;
+/// use echo_reactor::cli::duration;
+/// assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+/// assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+/// assert!(duration("-1").is_err() && duration("nan").is_err());
+/// ```
+///
+/// # Errors
+/// Why it is no duration.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = split(text);
+    let factor = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("expected a duration such as 30, 0.5, 250ms or 2m".into()),
+    };
+    let number: f64 = digits.parse().map_err(|_| "expected a duration such as 30, 0.5, 250ms or 2m")?;
+    match Duration::try_from_secs_f64(number * factor) {
+        Ok(duration) if duration <= LONGEST => Ok(duration),
+        _ => Err("too long".into()),
+    }
+}
+
+/// A [`duration`] that is not zero.
+///
+/// # Errors
+/// Why it is none.
+pub fn nonzero_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("must not be zero".into()),
+        duration => Ok(duration),
+    }
+}
+
+/// A number, and the unit behind it. A sign belongs to neither, so it makes the number invalid.
+fn split(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    text.split_at(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        assert_eq!(nonzero_size("1"), Ok(1));
+        assert_eq!(nonzero_size("64K"), Ok(65_536));
+        assert_eq!(nonzero_size("2g"), Ok(2 << 30));
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused() {
+        for text in
+            ["", "K", "-1", "+1", "1.5K", "1KB", " 1", "0", "0K", "99999999999999999999", "9999999999G"]
+        {
+            assert!(nonzero_size(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        for text in ["", "s", "-1", "nan", "inf", "1e999", "1 s", "1d", ".", "99999999999999999999", "1..2"] {
+            assert!(duration(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn zero_is_a_duration_but_not_always_a_sensible_one() {
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert!(nonzero_duration("0").is_err());
+        assert!(nonzero_duration("0.0000000001").is_err());
+    }
+}

@@ -1,0 +1,104 @@
+//! A single-threaded event loop that one can read in an afternoon, and three ways to write on it.
+//!
+//! ```text
+//!    your program     callbacks: Protocol         closures: Reactor::watch
+//!                           │                             │
+//!    transport/       Connection ◀─ Listener              │            stdio/  Input, Output
+//!                     (Channel)  ◀─ Connector             │                       │
+//!                           │                             │                       │
+//!    reactor/         ──────┴───────── Source, Id, Ready ─┴───────────────────────┘
+//!                      turn: poll ▸ events ▸ timers ▸ queue
+//!                           │
+//!    mio              one epoll instance
+//! ```
+//!
+//! Data flows one way: kernel → turn → source → protocol → transport → kernel.
+//!
+//! # An echo server
+//!
+//! ```no_run
+//! use echo_reactor::{Protocol, Reactor, Serve, Transport, create_server};
+//!
+//! struct Echo;
+//!
+//! impl Protocol for Echo {
+//!     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
+//!         transport.write(data);
+//!     }
+//! }
+//!
+//! fn main() -> std::io::Result<()> {
+//!     let mut reactor = Reactor::new()?;
+//!     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 7777));
+//!     create_server(&mut reactor, &[address.into()], &Serve::default(), || Echo)?;
+//!     reactor.run()
+//! }
+//! ```
+//!
+//! # Where to read
+//!
+//! | in this order | what it is |
+//! | --- | --- |
+//! | [`reactor`] | the turn, and what a source is |
+//! | `reactor/slots.rs` | where sources live: a slab with generations |
+//! | `reactor/watch.rs` | the smallest source: a closure |
+//! | [`transport`] | what a protocol is, and what it may rely on |
+//! | `transport/channel.rs` | the two half-machines of a connection |
+//! | `transport/connection.rs` | who calls whom |
+//! | `transport/listener.rs`, `connector.rs` | where connections come from |
+//! | `mailbox.rs` | a bounded queue between sources |
+//! | [`stdio`] | stdin and stdout, of every kind |
+//! | `sys.rs` | all `unsafe` there is |
+//!
+//! # Six rules
+//!
+//! 1. **Taken out, put back.** A source that runs is out of its slot. So `&mut source` and `&mut
+//!    Reactor` are two things, the compiler knows it, and a callback may do anything: add, remove,
+//!    wake, stop, others and itself. There is no `Rc<RefCell>`.
+//! 2. **Addresses, not pointers.** An [`Id`] is a slot and a generation, a [`Handle`] an `Id` that
+//!    knows a type. Both are `Copy` and go stale harmlessly: an event for a source that was removed
+//!    earlier in the same batch, or whose slot has a new tenant, reaches nobody.
+//! 3. **Readiness is remembered, not asked for again.** An event sets a bit, `WouldBlock` clears it. A
+//!    connection is registered once, for both directions; to pause and resume costs no system call.
+//! 4. **Rations.** A source reads, accepts and writes a bounded amount in a turn, then says
+//!    [`Next::Again`]. A peer that floods starves nobody.
+//! 5. **`?` on `WouldBlock` gives the turn back** in [`Reactor::watch`], the closure form of a source.
+//! 6. **One scratch buffer per reactor**, lent to the source that runs. A connection that is idle, or
+//!    whose peer keeps up, owns no buffer at all.
+//!
+//! # Coming from asyncio
+//!
+//! | asyncio | here |
+//! | --- | --- |
+//! | `loop.run_forever()`, `stop()` | [`Reactor::run`], [`Reactor::stop`] |
+//! | `loop.call_soon`, `call_later`, `call_at` | [`Reactor::call_soon`], [`call_later`](Reactor::call_later), [`call_at`](Reactor::call_at) |
+//! | `TimerHandle.cancel()` | [`Reactor::cancel`] |
+//! | `loop.call_soon_threadsafe` | [`Remote::call`]; the other mistake does not compile |
+//! | `loop.time()` | [`Reactor::now`] |
+//! | `loop.add_signal_handler` | [`Reactor::on_signal`] |
+//! | `loop.add_reader`, `add_writer` | [`Reactor::watch`], [`Reactor::add`] |
+//! | `loop.create_server`, `Server.close`, `wait_closed` | [`create_server`], [`Listener::close`], [`Listener::when_closed`] |
+//! | `loop.create_connection` | [`create_connection`], [`Connection::adopt`] |
+//! | `Protocol`, `Transport` | [`Protocol`], [`Transport`] |
+//! | `transport.get_extra_info('peername')` | [`Transport::peer_addr`] |
+//! | `asyncio.Queue` | [`Mailbox`] |
+//! | `loop.connect_read_pipe`, `connect_write_pipe` | [`Input`], [`Output`] |
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("echo-reactor is written for, and tested on, Linux");
+
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod mailbox;
+pub mod reactor;
+pub mod stdio;
+mod sys;
+pub mod transport;
+
+pub use mailbox::{Mailbox, Refused, Room, Taken};
+pub use reactor::{Handle, Id, Next, Reactor, Ready, Remote, SCRATCH, Source, Stopped, Timer};
+pub use stdio::{Chunk, Descriptor, Direction, Framing, Input, Output};
+pub use transport::{
+    Address, Connect, Connection, Flow, Listener, Plain, Protocol, Reason, Serve, Socket, Totals, Transport,
+    create_connection, create_server,
+};

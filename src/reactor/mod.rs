@@ -1,0 +1,471 @@
+//! The reactor: one thread, one poll, one slab of sources.
+//!
+//! ```text
+//!            ┌──────────────────────────── a turn ────────────────────────────┐
+//!  kernel ──▶│ 1 how long may I sleep?  not at all if something is queued,    │
+//!            │                          else until the next timer, else on    │
+//!            │ 2 poll                   the only place that blocks            │
+//!            │ 3 events                 each to the source that owns it       │
+//!            │ 4 timers                 those that are due                    │
+//!            │ 5 the queue              wakes, calls, and who said `Again`    │
+//!            └────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Invariant: steps 4 and 5 do what was there when they began. What a callback adds waits for the
+//! next turn, so no source can keep the loop from looking at the others.
+//!
+//! Read next: `slots.rs` (where sources live), then `watch.rs` (the smallest source), then
+//! `../transport/connection.rs` (the one that matters).
+
+mod clock;
+mod ready;
+mod remote;
+mod signals;
+mod slots;
+mod timers;
+mod watch;
+
+use std::any::Any;
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll};
+
+pub use ready::Ready;
+pub use remote::{Remote, Stopped};
+pub use slots::{Handle, Id};
+pub use timers::Timer;
+
+use clock::Clock;
+use signals::Signals;
+use slots::Slots;
+use timers::Timers;
+
+/// Bytes in the scratch buffer, the largest read there is. This size decides how fast bulk goes:
+/// a smaller one means more system calls for the same bytes.
+pub const SCRATCH: usize = 256 * 1024;
+
+/// The most events that one poll brings. What does not fit comes with the next one.
+const EVENTS: usize = 1024;
+
+/// Something that is called when it is ready: a state machine for one token.
+///
+/// Most programs need none of their own: they write a [`Protocol`](crate::Protocol) or a closure
+/// for [`Reactor::watch`].
+pub trait Source: Any {
+    /// Called with what is new. It may do anything to the reactor, and to other sources; its own
+    /// slot is empty meanwhile, so nobody can enter it a second time.
+    ///
+    /// Events are edge-triggered. The source goes on until a system call answers `WouldBlock` (then
+    /// [`Next::Wait`]), or until it has done its ration (then [`Next::Again`]).
+    fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next;
+}
+
+/// What a source wants after it was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Call me when something changes.
+    Wait,
+    /// I stopped before `WouldBlock`: call me in the next turn, after everybody else had theirs.
+    Again,
+    /// I am finished: drop me, and close what I own.
+    Done,
+}
+
+/// Something to do later.
+enum Job {
+    Call(Box<dyn FnOnce(&mut Reactor)>),
+    Wake(Id),
+}
+
+/// The event loop.
+///
+/// It belongs to one thread, and the compiler sees to it; another thread calls in through
+/// [`Reactor::remote`]:
+///
+/// ```compile_fail,E0277
+/// let reactor = echo_reactor::Reactor::new().unwrap();
+/// std::thread::spawn(move || drop(reactor)); // a Reactor is not Send
+/// ```
+///
+/// ```
+/// use std::time::Duration;
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = echo_reactor::Reactor::new()?;
+/// reactor.call_later(Duration::from_millis(5), |reactor| reactor.stop());
+/// reactor.run()
+/// # }
+/// ```
+pub struct Reactor {
+    poll: Poll,
+    /// `None` while a turn is under way.
+    events: Option<Events>,
+    slots: Slots,
+    timers: Timers,
+    queue: VecDeque<Job>,
+    clock: Clock,
+    scratch: Vec<u8>,
+    remote: Option<Remote>,
+    signals: Option<Signals>,
+    turns: u64,
+    stopping: bool,
+}
+
+impl Reactor {
+    /// A reactor without sources.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptor left for an epoll instance, see `epoll_create1(2)`.
+    pub fn new() -> io::Result<Self> {
+        Ok(Reactor {
+            poll: Poll::new()?,
+            events: Some(Events::with_capacity(EVENTS)),
+            slots: Slots::default(),
+            timers: Timers::default(),
+            queue: VecDeque::new(),
+            clock: Clock::System(Cell::new(None)),
+            scratch: vec![0; SCRATCH],
+            remote: None,
+            signals: None,
+            turns: 0,
+            stopping: false,
+        })
+    }
+
+    // ---- running
+
+    /// Turns until [`stop`](Self::stop) is called (asyncio: `run_forever`).
+    ///
+    /// # Errors
+    /// Only the loop's own: a failed poll, or a call from inside a turn.
+    pub fn run(&mut self) -> io::Result<()> {
+        while !self.stopping {
+            self.turn(None)?;
+        }
+        self.stopping = false;
+        Ok(())
+    }
+
+    /// Turns until `done` says so (`true`) or the time, by the system's clock, is up (`false`).
+    /// [`stop`](Self::stop) does not end it.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub fn run_until(
+        &mut self,
+        limit: Duration,
+        mut done: impl FnMut(&mut Reactor) -> bool,
+    ) -> io::Result<bool> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if done(self) {
+                return Ok(true);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            self.turn(Some(left))?;
+        }
+    }
+
+    /// Ends [`run`](Self::run) after the turn that is under way.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// One turn. It sleeps for `at_most` that long, if given.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub fn turn(&mut self, at_most: Option<Duration>) -> io::Result<()> {
+        let Some(mut events) = self.events.take() else {
+            return Err(io::Error::other("a turn of this reactor is under way already"));
+        };
+        let polled = self.poll_events(&mut events, at_most);
+        if polled.is_ok() {
+            self.turns += 1;
+            for event in &events {
+                self.dispatch_event(event);
+            }
+            self.run_timers();
+            self.run_queue();
+        }
+        self.events = Some(events);
+        polled
+    }
+
+    fn poll_events(&mut self, events: &mut Events, at_most: Option<Duration>) -> io::Result<()> {
+        self.clock.forget();
+        let timeout = match (self.time_to_sleep(), at_most) {
+            (Some(own), Some(given)) => Some(own.min(given)),
+            (own, given) => own.or(given),
+        };
+        let polled = self.poll.poll(events, timeout);
+        self.clock.forget();
+        match polled {
+            // A signal came: the turn is empty, and the next one finds what the handler wrote.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                events.clear();
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// `None`: for ever. mio rounds it up to whole milliseconds, so that no timer is early.
+    fn time_to_sleep(&self) -> Option<Duration> {
+        if !self.queue.is_empty() || self.stopping {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.timers.next()?;
+        match self.clock {
+            Clock::System(_) => Some(deadline.saturating_duration_since(self.now())),
+            // Time that stands still brings no deadline nearer.
+            Clock::Set(now) => (deadline <= now).then_some(Duration::ZERO),
+        }
+    }
+
+    fn dispatch_event(&mut self, event: &mio::event::Event) {
+        if event.token() == remote::TOKEN {
+            self.run_remote_jobs();
+        } else {
+            self.dispatch(Id::from_token(event.token()), Ready::of(event));
+        }
+    }
+
+    fn run_timers(&mut self) {
+        if self.timers.len() == 0 {
+            return;
+        }
+        let (now, mark) = (self.now(), self.timers.mark());
+        while let Some(job) = self.timers.take_due(now, mark) {
+            match job {
+                Job::Call(call) => call(self),
+                Job::Wake(id) => self.dispatch(id, Ready::DUE),
+            }
+        }
+    }
+
+    fn run_queue(&mut self) {
+        for _ in 0..self.queue.len() {
+            match self.queue.pop_front() {
+                Some(Job::Call(call)) => call(self),
+                Some(Job::Wake(id)) => {
+                    if let Some(ready) = self.slots.unqueue(id) {
+                        self.dispatch(id, ready);
+                    }
+                }
+                None => break,
+            }
+        }
+    }
+
+    /// Runs one source: takes it out, calls it, puts it back. Whatever is stale ends here.
+    fn dispatch(&mut self, id: Id, ready: Ready) {
+        let Some(mut source) = self.slots.take_out(id) else { return };
+        let next = source.ready(id, ready, self);
+        if self.slots.put_back(id, source).is_err() {
+            return; // It was removed, or replaced, while it ran.
+        }
+        match next {
+            Next::Wait => {}
+            Next::Again => self.call_again(id),
+            Next::Done => self.remove(id),
+        }
+    }
+
+    // ---- sources
+
+    /// Adds a source that owns a descriptor (asyncio: `add_reader` and `add_writer` at once).
+    ///
+    /// The source must be the only owner: closing the descriptor when the source is dropped is what
+    /// takes it out of epoll, and saves a system call. For a descriptor that lives on (stdin, a
+    /// duplicate), use [`add_lent`](Self::add_lent).
+    ///
+    /// # Errors
+    /// `PermissionDenied` for what epoll does not take (a regular file), else as in `epoll_ctl(2)`.
+    pub fn add<T: Source + AsFd>(&mut self, source: T, interest: Interest) -> io::Result<Handle<T>> {
+        let id = self.slots.reserve();
+        if let Err(error) = self.attach(id, &source, interest) {
+            self.slots.vacate(id);
+            return Err(error);
+        }
+        Ok(self.settle_in(id, source))
+    }
+
+    /// Adds a source whose descriptor outlives it: it is deregistered when the source goes.
+    ///
+    /// # Errors
+    /// As for [`add`](Self::add).
+    pub fn add_lent<T: Source + AsFd>(&mut self, source: T, interest: Interest) -> io::Result<Handle<T>> {
+        let fd = source.as_fd().as_raw_fd();
+        let handle = self.add(source, interest)?;
+        self.slots.lend(handle.id(), fd);
+        Ok(handle)
+    }
+
+    /// Adds a source without a descriptor: a mailbox, or one that will [`attach`](Self::attach) its
+    /// descriptors.
+    pub fn insert<T: Source>(&mut self, source: T) -> Handle<T> {
+        let id = self.slots.reserve();
+        self.settle_in(id, source)
+    }
+
+    /// Registers one more descriptor for a source. It must be owned by that source alone, as in
+    /// [`add`](Self::add), and registered once, for all that will ever be of interest.
+    ///
+    /// # Errors
+    /// As for [`add`](Self::add).
+    pub fn attach(&self, id: Id, descriptor: &impl AsFd, interest: Interest) -> io::Result<()> {
+        let fd = descriptor.as_fd().as_raw_fd();
+        self.poll.registry().register(&mut SourceFd(&fd), id.token(), interest)
+    }
+
+    /// Puts another source in the place of the one that is running: same [`Id`], same descriptors.
+    /// The old one is dropped when it returns. (A connector becomes the connection.)
+    pub fn replace<T: Source>(&mut self, running: Id, by: T) -> Handle<T> {
+        self.settle_in(running, by)
+    }
+
+    fn settle_in<T: Source>(&mut self, id: Id, source: T) -> Handle<T> {
+        // An error would mean that the slot is no longer ours; then the handle is simply stale.
+        drop(self.slots.put_back(id, Box::new(source)));
+        Handle::new(id)
+    }
+
+    /// Removes a source and drops it, or lets it be dropped as soon as it returns. It is told
+    /// nothing: a connection is ended with [`Transport::close`](crate::Transport::close) or
+    /// [`abort`](crate::Transport::abort) instead. A stale `id` is ignored.
+    pub fn remove(&mut self, id: Id) {
+        if let Some(fd) = self.slots.lent(id)
+            && let Err(error) = self.poll.registry().deregister(&mut SourceFd(&fd))
+        {
+            log::debug!("source {id}: cannot deregister its descriptor: {error}");
+        }
+        drop(self.slots.vacate(id));
+    }
+
+    /// Calls `f` with a source, which is out of its slot meanwhile. `None`: it is gone, it is
+    /// running, or it is of another type.
+    pub fn with<T: Source, R>(
+        &mut self,
+        of: Handle<T>,
+        f: impl FnOnce(&mut T, &mut Reactor) -> R,
+    ) -> Option<R> {
+        self.get_mut(of)?; // the type, before anything moves
+        let mut source = self.slots.take_out(of.id())?;
+        let result = (source.as_mut() as &mut dyn Any).downcast_mut().map(|source| f(source, self));
+        drop(self.slots.put_back(of.id(), source));
+        result
+    }
+
+    /// Looks at a source. `None` as for [`with`](Self::with).
+    pub fn get_mut<T: Source>(&mut self, of: Handle<T>) -> Option<&mut T> {
+        self.slots.get_mut(of.id())
+    }
+
+    /// The addresses of all sources of one type that are not running: all connections, say.
+    #[must_use]
+    pub fn all<T: Source>(&self) -> Vec<Handle<T>> {
+        self.slots.all_of().collect()
+    }
+
+    /// Whether `id` still names a source.
+    #[must_use]
+    pub fn contains(&self, id: Id) -> bool {
+        self.slots.contains(id)
+    }
+
+    /// How many sources there are.
+    #[must_use]
+    pub fn sources(&self) -> usize {
+        self.slots.len()
+    }
+
+    // ---- later
+
+    /// Has a source called with [`Ready::WOKEN`]: in this turn, or in the next if this one's queue
+    /// runs already. Several wakes before that are one.
+    pub fn wake(&mut self, id: Id) {
+        self.enqueue(id, Ready::WOKEN);
+    }
+
+    /// Has a source called with nothing new, as if it had returned [`Next::Again`].
+    pub fn call_again(&mut self, id: Id) {
+        self.enqueue(id, Ready::NONE);
+    }
+
+    fn enqueue(&mut self, id: Id, ready: Ready) {
+        if self.slots.queue(id, ready) {
+            self.queue.push_back(Job::Wake(id));
+        }
+    }
+
+    /// Has a source called with [`Ready::DUE`], at `when` or soon after.
+    pub fn wake_at(&mut self, when: Instant, id: Id) -> Timer {
+        self.timers.set(when, Job::Wake(id))
+    }
+
+    /// Calls `f` in this turn, or in the next if this one's queue runs already (asyncio: `call_soon`).
+    pub fn call_soon(&mut self, f: impl FnOnce(&mut Reactor) + 'static) {
+        self.queue.push_back(Job::Call(Box::new(f)));
+    }
+
+    /// Calls `f` at `when` or soon after, never before (asyncio: `call_at`).
+    pub fn call_at(&mut self, when: Instant, f: impl FnOnce(&mut Reactor) + 'static) -> Timer {
+        self.timers.set(when, Job::Call(Box::new(f)))
+    }
+
+    /// Calls `f` after `delay`, counted from this turn's [`now`](Self::now) (asyncio: `call_later`).
+    pub fn call_later(&mut self, delay: Duration, f: impl FnOnce(&mut Reactor) + 'static) -> Timer {
+        self.call_at(self.now() + delay, f)
+    }
+
+    /// Takes a timer back. `false`: it ran, or was cancelled, before.
+    pub fn cancel(&mut self, timer: Timer) -> bool {
+        self.timers.cancel(timer)
+    }
+
+    // ---- time and figures
+
+    /// The time of this turn: read once, when first asked for (asyncio: `loop.time()`).
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Stops the clock, for tests: from now on it shows `now`, until it is set again.
+    pub fn set_now(&mut self, now: Instant) {
+        self.clock = Clock::Set(now);
+    }
+
+    /// Turns made so far.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.turns
+    }
+
+    /// Timers that are set.
+    #[must_use]
+    pub fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Lends the scratch buffer of [`SCRATCH`] bytes. One buffer serves all sources, because only
+    /// one runs at a time; so an idle connection owns none. A call within the call gets a buffer
+    /// of its own.
+    pub fn with_scratch<R>(&mut self, f: impl FnOnce(&mut Reactor, &mut [u8]) -> R) -> R {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        if scratch.is_empty() {
+            scratch = vec![0; SCRATCH];
+        }
+        let result = f(self, &mut scratch);
+        self.scratch = scratch;
+        result
+    }
+}

@@ -1,0 +1,128 @@
+//! Calls from other threads.
+//!
+//! Invariant: the reactor never leaves its thread; jobs do. A job is in the queue before the waker
+//! rings, and a turn that hears the ring takes the whole queue: rings coalesce, so one ring may
+//! stand for many jobs.
+//!
+//! Read next: `mod.rs`, step 3 of a turn.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mio::{Token, Waker};
+
+use super::{Id, Reactor};
+
+/// No `Id` packs to this: it would take 2^32 slots.
+pub(super) const TOKEN: Token = Token(usize::MAX);
+
+enum Job {
+    Call(Box<dyn FnOnce(&mut Reactor) + Send>),
+    Wake(Id),
+}
+
+struct Shared {
+    waker: Waker,
+    /// `None`: the reactor is gone.
+    jobs: Mutex<Option<Vec<Job>>>,
+}
+
+impl Shared {
+    /// A thread that panicked while it pushed has left the queue as it was.
+    fn jobs(&self) -> MutexGuard<'_, Option<Vec<Job>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A way into the reactor from any thread (asyncio: `call_soon_threadsafe`).
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = echo_reactor::Reactor::new()?;
+/// let remote = reactor.remote()?;
+/// std::thread::spawn(move || remote.call(|reactor| reactor.stop()));
+/// reactor.run()
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Remote {
+    shared: Arc<Shared>,
+}
+
+/// The reactor that a [`Remote`] belonged to is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped;
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the reactor is gone")
+    }
+}
+
+impl Error for Stopped {}
+
+impl Remote {
+    /// Has the reactor's thread call `f` in its next turn, and wakes it if it sleeps.
+    ///
+    /// # Errors
+    /// [`Stopped`] if there is no reactor any more.
+    pub fn call(&self, f: impl FnOnce(&mut Reactor) + Send + 'static) -> Result<(), Stopped> {
+        self.push(Job::Call(Box::new(f)))
+    }
+
+    /// [`Reactor::wake`] from any thread.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub fn wake(&self, id: Id) -> Result<(), Stopped> {
+        self.push(Job::Wake(id))
+    }
+
+    fn push(&self, job: Job) -> Result<(), Stopped> {
+        let was_empty = {
+            let mut guard = self.shared.jobs();
+            let jobs = guard.as_mut().ok_or(Stopped)?;
+            jobs.push(job);
+            jobs.len() == 1
+        };
+        if was_empty && let Err(error) = self.shared.waker.wake() {
+            log::error!("cannot wake the reactor: {error}");
+        }
+        Ok(())
+    }
+}
+
+impl Reactor {
+    /// A way in for other threads.
+    ///
+    /// # Errors
+    /// When there is no descriptor left for the waker (`eventfd(2)`), at the first call only.
+    pub fn remote(&mut self) -> io::Result<Remote> {
+        if let Some(remote) = &self.remote {
+            return Ok(remote.clone());
+        }
+        let waker = Waker::new(self.poll.registry(), TOKEN)?;
+        let shared = Arc::new(Shared { waker, jobs: Mutex::new(Some(Vec::new())) });
+        Ok(self.remote.insert(Remote { shared }).clone())
+    }
+
+    pub(super) fn run_remote_jobs(&mut self) {
+        let jobs = self.remote.as_ref().and_then(|remote| remote.shared.jobs().as_mut().map(std::mem::take));
+        for job in jobs.unwrap_or_default() {
+            match job {
+                Job::Call(call) => call(self),
+                Job::Wake(id) => self.wake(id),
+            }
+        }
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        // The jobs are dropped outside of the lock: one may own the last clone of something that calls.
+        let jobs = self.remote.as_ref().and_then(|remote| remote.shared.jobs().take());
+        drop(jobs);
+    }
+}

@@ -1,0 +1,87 @@
+//! Closures as sources: the smallest thing that one can write on the reactor.
+//!
+//! Invariant: **`?` on `WouldBlock` gives the turn back.** The closure returns `Ok(())` when it is
+//! finished; `WouldBlock` means: call me when the descriptor is ready; any other error is logged,
+//! and the watch ends. The closure keeps its state in what it captures.
+//!
+//! What it does not have is the reason for the next layer: there is no ration, so a peer that
+//! floods holds the loop for as long as the closure goes on; and an `accept` that fails ends the
+//! listener. See `../transport/` for both.
+//!
+//! Read next: `../transport/mod.rs`.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use mio::Interest;
+
+use super::{Id, Next, Reactor, Ready, Source};
+
+struct Watch<S, F> {
+    io: S,
+    f: F,
+}
+
+impl<S, F> Source for Watch<S, F>
+where
+    S: AsFd + 'static,
+    F: FnMut(&mut S, &mut Reactor) -> io::Result<()> + 'static,
+{
+    fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
+        match (self.f)(&mut self.io, reactor) {
+            Ok(()) => Next::Done,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Next::Wait,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Next::Again,
+            Err(error) => {
+                log::info!("watch {id} ended: {error}");
+                Next::Done
+            }
+        }
+    }
+}
+
+impl<S: AsFd, F> AsFd for Watch<S, F> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.as_fd()
+    }
+}
+
+impl Reactor {
+    /// Calls `f` whenever the descriptor may have become readable or writable (asyncio:
+    /// `add_reader`, `add_writer`). The descriptor must be non-blocking.
+    ///
+    /// An echo server that does nothing else, on raw sockets:
+    ///
+    /// ```
+    /// use std::io::{self, Read, Write};
+    /// use echo_reactor::Reactor;
+    ///
+    /// fn serve(reactor: &mut Reactor, listener: mio::net::TcpListener) -> io::Result<()> {
+    ///     reactor.watch(listener, |listener, reactor| loop {
+    ///         let (stream, _) = listener.accept()?;
+    ///         let (mut buffer, mut owed) = ([0; 4096], 0..0);
+    ///         reactor.watch(stream, move |stream, _| loop {
+    ///             while !owed.is_empty() {
+    ///                 owed.start += stream.write(&buffer[owed.clone()])?;
+    ///             }
+    ///             owed = 0..stream.read(&mut buffer)?;
+    ///             if owed.is_empty() {
+    ///                 return Ok(()); // end of file: finished
+    ///             }
+    ///         })?;
+    ///     })?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`add`](Self::add).
+    pub fn watch<S: AsFd + 'static>(
+        &mut self,
+        io: S,
+        f: impl FnMut(&mut S, &mut Reactor) -> io::Result<()> + 'static,
+    ) -> io::Result<Id> {
+        let watch = Watch { io, f };
+        Ok(self.add_lent(watch, Interest::READABLE | Interest::WRITABLE)?.id())
+    }
+}

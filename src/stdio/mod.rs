@@ -1,0 +1,18 @@
+//! Stdin and stdout as sources: of every kind, and without a trace.
+//!
+//! The descriptors 0, 1 and 2 are shared with whoever started the program. `O_NONBLOCK` belongs to the
+//! open file description, so to set it on one's own stdin is to set it for the shell as well, and it
+//! stays set when the program is killed.
+//!
+//! Invariant: the flags of a descriptor that we were given are never changed, and no call on one ever
+//! blocks the loop.
+//!
+//! Read next: `descriptor.rs` (how), then `input.rs` and `output.rs` (the two sources).
+
+mod descriptor;
+mod input;
+mod output;
+
+pub use descriptor::{Descriptor, Direction};
+pub use input::{Chunk, Framing, Input};
+pub use output::Output;

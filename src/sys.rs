@@ -1,0 +1,224 @@
+//! The system calls that neither `std` nor `mio` wraps, as safe functions.
+//!
+//! Invariant: all `unsafe` of the crate is in this file, each block with the reason why it is sound.
+//! The functions add nothing to what the kernel does; their man pages are their documentation.
+//!
+//! Read next: whoever calls: `reactor/signals.rs`, `transport/listener.rs`, `stdio/descriptor.rs`.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+use libc::{c_int, c_void, socklen_t};
+
+/// The result of a call that answers -1 on failure and leaves the reason in `errno`.
+fn check(result: c_int) -> io::Result<c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The result of a call that answers a count of bytes, or -1.
+fn count(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+// ---- signals: the handler and its flags, see `reactor/signals.rs`
+
+/// One above the largest signal number of Linux (`SIGRTMAX` is 64).
+const SIGNALS: usize = 65;
+
+static RAISED: [AtomicBool; SIGNALS] = [const { AtomicBool::new(false) }; SIGNALS];
+static BELL: AtomicI32 = AtomicI32::new(-1);
+
+/// Names the descriptor that the handler writes to. It must stay open for ever.
+pub fn ring_on_signal(writing_end: RawFd) {
+    BELL.store(writing_end, Ordering::Release);
+}
+
+/// Whether the signal was raised since the last call.
+pub fn take_raised(signal: c_int) -> bool {
+    flag(signal).is_some_and(|flag| flag.swap(false, Ordering::AcqRel))
+}
+
+fn flag(signal: c_int) -> Option<&'static AtomicBool> {
+    RAISED.get(usize::try_from(signal).ok()?)
+}
+
+/// Runs between any two instructions of the program: it does only what `signal-safety(7)` allows.
+extern "C" fn note_signal(signal: c_int) {
+    // SAFETY: the address of the calling thread's own errno, which the code interrupted may be about
+    // to read; so it is put back below.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    let saved = unsafe { *errno };
+    if let Some(flag) = flag(signal) {
+        flag.store(true, Ordering::Release);
+    }
+    let byte = 1_u8;
+    // SAFETY: one readable byte. A full pipe refuses it, which is fine: it rings already.
+    unsafe { libc::write(BELL.load(Ordering::Acquire), ptr::from_ref(&byte).cast(), 1) };
+    // SAFETY: as above.
+    unsafe { *errno = saved };
+}
+
+/// What a signal meant before [`catch`]; restored on drop.
+pub struct Disposition {
+    signal: c_int,
+    former: libc::sigaction,
+}
+
+impl Disposition {
+    /// Leaves the signal as it is now.
+    pub fn forget(self) {
+        mem::forget(self);
+    }
+}
+
+impl Drop for Disposition {
+    fn drop(&mut self) {
+        // SAFETY: `former` is what the kernel gave us for this signal.
+        unsafe { libc::sigaction(self.signal, &raw const self.former, ptr::null_mut()) };
+    }
+}
+
+/// Has [`note_signal`] run when the signal is raised: `sigaction(2)`.
+pub fn catch(signal: c_int) -> io::Result<Disposition> {
+    if flag(signal).is_none() {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    take_raised(signal);
+    // SAFETY: all zero is a valid `sigaction`: no flags, an empty mask.
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    action.sa_sigaction = note_signal as extern "C" fn(c_int) as usize;
+    action.sa_flags = libc::SA_RESTART;
+    let mut former = MaybeUninit::uninit();
+    // SAFETY: `action` is complete, its handler async-signal-safe; `former` is filled on success.
+    check(unsafe { libc::sigaction(signal, &raw const action, former.as_mut_ptr()) })?;
+    // SAFETY: filled, as the call succeeded.
+    Ok(Disposition { signal, former: unsafe { former.assume_init() } })
+}
+
+// ---- sockets
+
+/// Sets an integer option: `setsockopt(2)`.
+fn set_option(socket: &impl AsFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    set_option_raw(socket, level, name, &value)
+}
+
+fn set_option_raw<T>(socket: &impl AsFd, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+    #[allow(clippy::cast_possible_truncation)] // an int or two
+    let size = mem::size_of::<T>() as socklen_t;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: `value` points to `size` bytes that the kernel only reads.
+    check(unsafe { libc::setsockopt(fd, level, name, ptr::from_ref(value).cast(), size) })?;
+    Ok(())
+}
+
+/// How a listening TCP socket is to be: what has to be said before `bind(2)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Listening {
+    /// `SO_REUSEPORT`.
+    pub reuse_port: bool,
+    /// `IPV6_V6ONLY`.
+    pub v6_only: bool,
+    /// The kernel's queue of connections that are not accepted yet.
+    pub backlog: i32,
+}
+
+/// A non-blocking TCP socket that listens. `TCP_NODELAY` and `SO_OOBINLINE` are set on it, because
+/// accepted sockets inherit them, and so cost no call each.
+pub fn listen_tcp(address: SocketAddr, how: Listening) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers.
+    let fd = check(unsafe { libc::socket(family, kind, 0) })?;
+    // SAFETY: just made, and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)?;
+    if how.reuse_port {
+        set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    }
+    if address.is_ipv6() {
+        set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, how.v6_only.into())?;
+    }
+    bind(&socket, address)?;
+    listen(&socket, how.backlog)?;
+    Ok(socket)
+}
+
+fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+    let fd = socket.as_raw_fd();
+    #[allow(clippy::cast_possible_truncation)] // 16, 28, and address families
+    let result = match address {
+        SocketAddr::V4(v4) => {
+            let raw = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            let size = mem::size_of_val(&raw) as socklen_t;
+            // SAFETY: `raw` is a complete address of `size` bytes.
+            unsafe { libc::bind(fd, (&raw const raw).cast(), size) }
+        }
+        SocketAddr::V6(v6) => {
+            let raw = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: v6.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                sin6_scope_id: v6.scope_id(),
+            };
+            let size = mem::size_of_val(&raw) as socklen_t;
+            // SAFETY: as above.
+            unsafe { libc::bind(fd, (&raw const raw).cast(), size) }
+        }
+    };
+    check(result)?;
+    Ok(())
+}
+
+/// `listen(2)`; on a socket that listens already it sets the backlog.
+pub fn listen(socket: &impl AsFd, backlog: i32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::listen(socket.as_fd().as_raw_fd(), backlog) })?;
+    Ok(())
+}
+
+/// Has urgent data delivered in the stream: `SO_OOBINLINE`, `socket(7)`.
+pub fn set_urgent_inline(socket: &impl AsFd) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)
+}
+
+/// Has `close` send a reset and forget what is unsent: `SO_LINGER`, `socket(7)`.
+pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    set_option_raw(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger)
+}
+
+/// `recv(2)` that does not block, whatever the flags of the description are.
+pub fn receive_now(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let (start, length) = (buffer.as_mut_ptr().cast::<c_void>(), buffer.len());
+    // SAFETY: `length` writable bytes.
+    count(unsafe { libc::recv(socket.as_fd().as_raw_fd(), start, length, libc::MSG_DONTWAIT) })
+}
+
+/// `send(2)` that does not block, whatever the flags of the description are, and raises no `SIGPIPE`.
+pub fn send_now(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let start = bytes.as_ptr().cast::<c_void>();
+    // SAFETY: `bytes.len()` readable bytes.
+    count(unsafe { libc::send(socket.as_fd().as_raw_fd(), start, bytes.len(), flags) })
+}
+
+/// Asks `poll(2)` whether one read or write of the descriptor would not block now.
+pub fn is_ready_now(descriptor: &impl AsFd, events: libc::c_short) -> io::Result<bool> {
+    let mut one = libc::pollfd { fd: descriptor.as_fd().as_raw_fd(), events, revents: 0 };
+    // SAFETY: an array of one `pollfd`.
+    Ok(check(unsafe { libc::poll(&raw mut one, 1, 0) })? > 0)
+}

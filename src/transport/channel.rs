@@ -1,0 +1,390 @@
+//! A connection without its protocol: a socket, and a half-machine for each direction.
+//!
+//! ```text
+//!  Inbound                                        Outbound
+//!     Open ◀──pause/resume──▶ Paused                 Open ──an error──▶ Broken
+//!      │ └──────close───┐        │                    │
+//!      │ end of file    ▼        │ close          write_eof, close
+//!      │            Discarding ◀─┘                    ▼
+//!      ▼                │ end of file             Draining ──an error──▶ Broken
+//!    Ended ◀────────────┘                             │ all sent: FIN
+//!                                                     ▼
+//!                                                    Shut
+//! ```
+//!
+//! Invariant: readiness is remembered, not asked for again. An event sets a bit in `ready`;
+//! `WouldBlock` clears it, and so does a read or write that did less than it was asked to, because
+//! on a stream socket that proves that there is no more (`epoll(7)`). It proves nothing for a read
+//! once the peer has ended its side (the end of file would never be seen) or where urgent data
+//! stopped the read, so with those bits set the socket is read until `WouldBlock`.
+//!
+//! Read next: `connection.rs`, which lends this to a protocol.
+
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
+
+use mio::Interest;
+
+use super::{Buffer, Flow, Reason, Socket};
+use crate::reactor::{Id, Reactor, Ready, Timer};
+use crate::sys;
+
+const HIGH_WATER: usize = 64 * 1024;
+const LOW_WATER: usize = 16 * 1024;
+
+/// How long a closed connection waits for the peer to end its side.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// What a connection is registered for: once, for all that will ever be of interest.
+pub(super) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inbound {
+    Open,
+    Paused,
+    /// Closed by us: what comes is thrown away.
+    Discarding,
+    /// The peer has ended its side.
+    Ended,
+}
+
+enum Outbound {
+    Open,
+    /// No more may be written; what is owed is still on its way.
+    Draining,
+    /// FIN is sent.
+    Shut,
+    /// The socket takes nothing any more, for this reason. There may still be something to read.
+    Broken(io::Error),
+}
+
+/// What is to happen if nothing else does. At most one of the two at a time: a connection that
+/// lingers is no longer idle.
+enum Deadline {
+    Idle { limit: Duration, moved: Instant, timer: Timer },
+    Linger { timer: Timer },
+}
+
+/// What one read brought.
+pub(super) enum Received {
+    Bytes(usize),
+    /// The end of file, if it is news: not after `close`, nor if it is only what a broken connection
+    /// leaves behind.
+    End,
+    Nothing,
+}
+
+pub(crate) struct Channel {
+    socket: Socket,
+    /// Readiness as far as it is known.
+    ready: Ready,
+    inbound: Inbound,
+    outbound: Outbound,
+    owed: Buffer,
+    high: usize,
+    low: usize,
+    /// What the protocol was told last: `true` after `pause_writing`.
+    writing_paused: bool,
+    /// Set when the connection is over. Nothing changes after that.
+    ended: Option<Reason>,
+    deadline: Option<Box<Deadline>>,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl Channel {
+    /// A connected socket. A new one takes bytes, so `ready` holds [`Ready::WRITABLE`] at least.
+    pub fn new(socket: Socket, ready: Ready) -> Self {
+        Channel {
+            socket,
+            ready: ready | Ready::WRITABLE,
+            inbound: Inbound::Open,
+            outbound: Outbound::Open,
+            owed: Buffer::default(),
+            high: HIGH_WATER,
+            low: LOW_WATER,
+            writing_paused: false,
+            ended: None,
+            deadline: None,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    // ---- inbound
+
+    pub fn note(&mut self, ready: Ready) {
+        self.ready |= ready;
+    }
+
+    /// Whether a read is wanted and may bring something.
+    pub fn may_read(&self) -> bool {
+        self.ready.is(Ready::READABLE)
+            && matches!(self.inbound, Inbound::Open | Inbound::Discarding)
+            && self.ended.is_none()
+    }
+
+    /// One read: one system call.
+    pub fn receive(&mut self, scratch: &mut [u8], reactor: &Reactor) -> Received {
+        match self.socket.read(scratch) {
+            Ok(0) => {
+                let news = self.inbound == Inbound::Open && !matches!(self.outbound, Outbound::Broken(_));
+                self.inbound = Inbound::Ended;
+                if news { Received::End } else { Received::Nothing }
+            }
+            Ok(count) => {
+                if count < scratch.len() && !self.ready.is(Ready::READ_CLOSED | Ready::PRIORITY) {
+                    self.ready.clear(Ready::READABLE);
+                }
+                self.bytes_in += count as u64;
+                self.moved(reactor);
+                Received::Bytes(count)
+            }
+            Err(error) => {
+                match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => self.ready.clear(Ready::READABLE | Ready::PRIORITY),
+                    _ => self.end(Reason::Failed(error)),
+                }
+                Received::Nothing
+            }
+        }
+    }
+
+    /// Whether the protocol is to hear of what is received.
+    pub fn delivers(&self) -> bool {
+        !self.is_closing() && self.ended.is_none()
+    }
+
+    pub fn pause_reading(&mut self) {
+        if self.inbound == Inbound::Open {
+            self.inbound = Inbound::Paused;
+        }
+    }
+
+    pub fn resume_reading(&mut self) {
+        if self.inbound == Inbound::Paused {
+            self.inbound = Inbound::Open;
+        }
+    }
+
+    // ---- outbound
+
+    pub fn write(&mut self, bytes: &[u8], reactor: &Reactor) -> Flow {
+        if self.flow() == Flow::Closed {
+            return Flow::Closed;
+        }
+        let sent = if self.owed.is_empty() { self.send(bytes, reactor) } else { 0 };
+        if sent < bytes.len() {
+            self.owed.push(&bytes[sent..]);
+        }
+        self.flow()
+    }
+
+    pub fn flow(&self) -> Flow {
+        if !matches!(self.outbound, Outbound::Open) || self.ended.is_some() {
+            Flow::Closed
+        } else if self.owed.len() > self.high {
+            Flow::Full
+        } else {
+            Flow::Open
+        }
+    }
+
+    /// Sends what is owed, as far as the socket takes it.
+    pub fn flush(&mut self, reactor: &Reactor) {
+        if !self.owed.is_empty() {
+            let owed = std::mem::take(&mut self.owed);
+            let sent = self.send(owed.as_slice(), reactor);
+            self.owed = owed;
+            self.owed.consume(sent);
+        }
+    }
+
+    /// One write, if the socket may take something: one system call. What a broken socket does not
+    /// take is lost in any case, so it counts as sent.
+    fn send(&mut self, bytes: &[u8], reactor: &Reactor) -> usize {
+        while self.ready.is(Ready::WRITABLE) && !bytes.is_empty() {
+            match self.socket.write(bytes) {
+                Ok(count) => {
+                    if count < bytes.len() {
+                        self.ready.clear(Ready::WRITABLE);
+                    }
+                    self.bytes_out += count as u64;
+                    self.moved(reactor);
+                    return count;
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => self.ready.clear(Ready::WRITABLE),
+                    _ => {
+                        self.outbound = Outbound::Broken(error);
+                        // What the peer sent before it broke may still be there to be read.
+                        self.ready |= Ready::READABLE;
+                        return bytes.len();
+                    }
+                },
+            }
+        }
+        0
+    }
+
+    pub fn write_eof(&mut self) {
+        if matches!(self.outbound, Outbound::Open) {
+            self.outbound = Outbound::Draining;
+        }
+    }
+
+    pub fn set_marks(&mut self, high: usize, low: usize) {
+        self.high = high;
+        self.low = low.min(high);
+    }
+
+    /// A notice that is due: `Some(true)` for `pause_writing`, `Some(false)` for `resume_writing`.
+    /// It counts as given.
+    pub fn take_notice(&mut self) -> Option<bool> {
+        let paused =
+            if self.writing_paused { self.owed.len() > self.low } else { self.owed.len() > self.high };
+        if paused == self.writing_paused || !self.delivers() {
+            return None;
+        }
+        self.writing_paused = paused;
+        Some(paused)
+    }
+
+    // ---- both
+
+    pub fn close(&mut self) {
+        self.write_eof();
+        if self.inbound != Inbound::Ended {
+            self.inbound = Inbound::Discarding;
+        }
+    }
+
+    /// Whether nothing is left to be done but the end itself.
+    fn is_closing(&self) -> bool {
+        matches!(self.inbound, Inbound::Discarding | Inbound::Ended)
+            && !matches!(self.outbound, Outbound::Open)
+    }
+
+    /// Takes the steps that follow from what the callback did: the FIN when all is sent, the end
+    /// when both directions have theirs.
+    pub fn advance(&mut self, id: Id, reactor: &mut Reactor) {
+        if matches!(self.outbound, Outbound::Open) || self.ended.is_some() {
+            return;
+        }
+        if matches!(self.outbound, Outbound::Draining) && self.owed.is_empty() {
+            // With both directions at their end, closing the socket sends the FIN.
+            if self.inbound != Inbound::Ended
+                && let Err(error) = self.socket.shutdown_write()
+            {
+                self.outbound = Outbound::Broken(error);
+            } else {
+                self.outbound = Outbound::Shut;
+            }
+        }
+        match (self.inbound, &mut self.outbound) {
+            (Inbound::Ended | Inbound::Discarding, Outbound::Broken(error)) => {
+                let error = std::mem::replace(error, ErrorKind::NotConnected.into());
+                self.end(Reason::Failed(error));
+            }
+            (Inbound::Ended, Outbound::Shut) => self.end(Reason::Closed),
+            (Inbound::Discarding, Outbound::Shut) => self.linger(id, reactor),
+            _ => {}
+        }
+    }
+
+    pub fn end(&mut self, reason: Reason) {
+        if self.ended.is_none() {
+            self.ended = Some(reason);
+        }
+    }
+
+    /// The reason, if the connection is over: told once. What has to be done before the socket is
+    /// dropped is done here.
+    pub fn take_end(&mut self, reactor: &mut Reactor) -> Option<Reason> {
+        let reason = self.ended.take()?;
+        self.forget_deadline(reactor);
+        let reset = match reason {
+            Reason::Aborted => true,
+            // The kernel need not go on for a peer that has stalled.
+            Reason::Idle => !self.owed.is_empty(),
+            _ => false,
+        };
+        if reset && let Err(error) = sys::reset_on_close(&self.socket) {
+            log::debug!("cannot reset a connection: {error}");
+        }
+        Some(reason)
+    }
+
+    // ---- deadlines
+
+    fn moved(&mut self, reactor: &Reactor) {
+        if let Some(deadline) = &mut self.deadline
+            && let Deadline::Idle { moved, .. } = deadline.as_mut()
+        {
+            *moved = reactor.now();
+        }
+    }
+
+    pub fn set_idle_timeout(&mut self, limit: Option<Duration>, id: Id, reactor: &mut Reactor) {
+        if matches!(self.deadline.as_deref(), Some(Deadline::Linger { .. })) {
+            return;
+        }
+        self.forget_deadline(reactor);
+        if let Some(limit) = limit {
+            let moved = reactor.now();
+            let timer = reactor.wake_at(moved + limit, id);
+            self.deadline = Some(Box::new(Deadline::Idle { limit, moved, timer }));
+        }
+    }
+
+    fn linger(&mut self, id: Id, reactor: &mut Reactor) {
+        if !matches!(self.deadline.as_deref(), Some(Deadline::Linger { .. })) {
+            self.forget_deadline(reactor);
+            let timer = reactor.wake_at(reactor.now() + LINGER, id);
+            self.deadline = Some(Box::new(Deadline::Linger { timer }));
+        }
+    }
+
+    fn forget_deadline(&mut self, reactor: &mut Reactor) {
+        if let Some(deadline) = self.deadline.take() {
+            let (Deadline::Idle { timer, .. } | Deadline::Linger { timer }) = *deadline;
+            reactor.cancel(timer);
+        }
+    }
+
+    /// A timer came. The idle one is not set anew for each byte that moves: it looks when it comes.
+    pub fn check_deadline(&mut self, id: Id, reactor: &mut Reactor) {
+        let now = reactor.now();
+        match self.deadline.as_deref_mut() {
+            Some(Deadline::Idle { limit, moved, timer }) => {
+                if now >= *moved + *limit {
+                    self.end(Reason::Idle);
+                } else {
+                    *timer = reactor.wake_at(*moved + *limit, id);
+                }
+            }
+            Some(Deadline::Linger { .. }) => self.end(Reason::Lingered),
+            None => {}
+        }
+    }
+
+    // ---- figures
+
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    pub fn buffered(&self) -> usize {
+        self.owed.len()
+    }
+
+    pub fn bytes_in(&self) -> u64 {
+        self.bytes_in
+    }
+
+    pub fn bytes_out(&self) -> u64 {
+        self.bytes_out
+    }
+}

@@ -1,0 +1,148 @@
+//! Connecting: every address in turn, a timeout each, until one answers.
+//!
+//! Invariant: the connector lives in the slot that its connection will have. When an attempt succeeds
+//! it puts the connection in its own place, so the handle that the caller got at the start becomes
+//! good, and events for the socket find their way without being registered anew.
+//!
+//! How an attempt ends is found out in one place: `SO_ERROR` is taken (which clears it: it can be asked
+//! for once), and where there is none, the peer's address tells whether there is a peer yet.
+//!
+//! Read next: `connection.rs`.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+use std::vec;
+
+use super::channel::INTEREST;
+use super::{Address, Connection, Protocol, Reason, Socket};
+use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Timer};
+
+/// How to connect.
+#[derive(Clone, Debug)]
+pub struct Connect {
+    /// How long to try one address.
+    pub timeout: Duration,
+}
+
+impl Default for Connect {
+    fn default() -> Self {
+        Connect { timeout: Duration::from_secs(10) }
+    }
+}
+
+/// Connects to the first of `addresses` that answers (asyncio: `create_connection`).
+///
+/// It returns at once. The protocol hears `connection_made` when the connection stands, or
+/// `connection_lost` with [`Reason::Unreachable`] when every address has failed. The handle is good
+/// from `connection_made` on; to give up before that, [`Reactor::remove`] it.
+pub fn create_connection<P: Protocol>(
+    reactor: &mut Reactor,
+    addresses: Vec<Address>,
+    how: &Connect,
+    protocol: P,
+) -> Handle<Connection<P>> {
+    let connector = reactor.insert(Connector {
+        addresses: addresses.into_iter(),
+        timeout: how.timeout,
+        attempt: None,
+        failures: Vec::new(),
+        protocol: Some(protocol),
+    });
+    reactor.wake(connector.id());
+    Handle::new(connector.id())
+}
+
+struct Attempt {
+    address: Address,
+    socket: Socket,
+    timer: Timer,
+}
+
+struct Connector<P> {
+    addresses: vec::IntoIter<Address>,
+    timeout: Duration,
+    attempt: Option<Attempt>,
+    failures: Vec<(Address, io::Error)>,
+    /// Leaves for the connection.
+    protocol: Option<P>,
+}
+
+impl<P: Protocol> Source for Connector<P> {
+    fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
+        if let Some(attempt) = self.attempt.take() {
+            let outcome = if ready.is(Ready::DUE) { Err(timed_out()) } else { attempt.outcome() };
+            match outcome {
+                Ok(false) => {
+                    self.attempt = Some(attempt);
+                    return Next::Wait;
+                }
+                Ok(true) => {
+                    reactor.cancel(attempt.timer);
+                    return self.become_connection(attempt.socket, id, ready, reactor);
+                }
+                Err(error) => {
+                    reactor.cancel(attempt.timer);
+                    self.failures.push((attempt.address, error));
+                }
+            }
+        }
+        self.try_next(id, reactor)
+    }
+}
+
+impl<P: Protocol> Connector<P> {
+    fn try_next(&mut self, id: Id, reactor: &mut Reactor) -> Next {
+        for address in self.addresses.by_ref() {
+            let begun = Socket::connect(&address)
+                .and_then(|socket| reactor.attach(id, &socket, INTEREST).map(|()| socket));
+            match begun {
+                Ok(socket) => {
+                    let timer = reactor.wake_at(reactor.now() + self.timeout, id);
+                    self.attempt = Some(Attempt { address, socket, timer });
+                    return Next::Wait; // for the event that a socket brings when it is decided
+                }
+                Err(error) => self.failures.push((address, error)),
+            }
+        }
+        if let Some(mut protocol) = self.protocol.take() {
+            let failures = std::mem::take(&mut self.failures);
+            protocol.connection_lost(reactor, Reason::Unreachable(failures));
+        }
+        Next::Done
+    }
+
+    fn become_connection(&mut self, socket: Socket, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
+        if let Some(protocol) = self.protocol.take() {
+            let connection = reactor.replace(id, Connection::new(socket, ready, protocol));
+            Connection::enter(reactor, connection, P::connection_made);
+        }
+        Next::Done
+    }
+}
+
+impl Attempt {
+    /// `true`: connected; `false`: not decided yet.
+    fn outcome(&self) -> io::Result<bool> {
+        if let Some(error) = self.socket.take_error()? {
+            return Err(error);
+        }
+        match self.socket.peer_addr() {
+            Ok(peer) if self.is_self(&peer) => {
+                Err(io::Error::new(ErrorKind::ConnectionRefused, "connected to itself: nobody listens"))
+            }
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A connect to a free port of this machine can meet itself: the kernel may choose that very port
+    /// for our own end, and TCP lets two ends open at once (RFC 9293, 3.5).
+    fn is_self(&self, peer: &Address) -> bool {
+        matches!(peer, Address::Tcp(_)) && self.socket.local_addr().is_ok_and(|local| local == *peer)
+    }
+}
+
+fn timed_out() -> io::Error {
+    io::Error::from_raw_os_error(libc::ETIMEDOUT)
+}

@@ -1,0 +1,376 @@
+//! Listening: accepts connections, and gives each a protocol.
+//!
+//! Invariant: nothing that a peer does, and no shortage of the machine, ends it. Under edge trigger an
+//! `accept` that fails must not be forgotten, as there is no second event for a connection that is
+//! queued already. So the listener remembers that it has not seen `WouldBlock` yet, and tries again
+//!
+//! - in the next turn, after its ration (one batch of newcomers does not hold the others up);
+//! - when one of its connections closes: at the limit on connections, and when descriptors ran out;
+//! - once a second, too, while descriptors are short: they may be freed elsewhere.
+//!
+//! Read next: `connector.rs`, the other way in.
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use mio::Interest;
+use mio::net::{TcpListener, UnixListener};
+
+use super::unix_path::{self, UnixPath};
+use super::{Address, Connection, Plain, Protocol, Socket};
+use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Timer};
+use crate::sys::{self, Listening};
+
+/// The most connections accepted in one turn.
+const RATION: usize = 64;
+
+/// How long until the next try while descriptors are short.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How to listen.
+#[derive(Clone, Debug)]
+pub struct Serve {
+    /// At this many open connections the listener stops accepting; later peers wait in the kernel's
+    /// queue. `None`: as many as there are descriptors.
+    pub max_connections: Option<usize>,
+    /// The length of the kernel's queue of connections that are not accepted yet (`listen(2)`).
+    pub backlog: u16,
+    /// `SO_REUSEPORT`: several processes on one port, see `socket(7)`.
+    pub reuse_port: bool,
+}
+
+impl Default for Serve {
+    fn default() -> Self {
+        Serve { max_connections: None, backlog: 4096, reuse_port: false }
+    }
+}
+
+/// What a listener has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Connections that are open.
+    pub open: usize,
+    /// Connections accepted so far.
+    pub accepted: u64,
+    /// Connections that were lost before they could be served.
+    pub refused: u64,
+    /// Bytes received on connections that are closed by now.
+    pub bytes_in: u64,
+    /// Bytes sent on connections that are closed by now.
+    pub bytes_out: u64,
+}
+
+/// Listens on all of `addresses`, or, if one fails, on none (asyncio: `create_server`). Each
+/// connection gets a protocol from `factory`. The IPv6 wildcard `[::]` takes IPv4 connections too,
+/// unless `0.0.0.0` is among the others.
+///
+/// ```
+/// # use echo_reactor::{Address, Listener, Protocol, Reactor, Serve, Transport, create_server};
+/// # struct Echo;
+/// # impl Protocol for Echo {
+/// #     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) { transport.write(data); }
+/// # }
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = Reactor::new()?;
+/// let address = Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+/// let listener = create_server(&mut reactor, &[address], &Serve::default(), || Echo)?;
+/// println!("{}", Listener::addresses(&mut reactor, listener)[0]); // with the port that it got
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// Names the address and the reason: `cannot listen on 127.0.0.1:80: Permission denied`.
+pub fn create_server<P: Protocol>(
+    reactor: &mut Reactor,
+    addresses: &[Address],
+    how: &Serve,
+    mut factory: impl FnMut() -> P + 'static,
+) -> io::Result<Handle<Listener>> {
+    let v6_only = addresses
+        .iter()
+        .any(|address| matches!(address, Address::Tcp(SocketAddr::V4(v4)) if v4.ip().is_unspecified()));
+    let how_tcp = Listening { reuse_port: how.reuse_port, v6_only, backlog: how.backlog.into() };
+    let mut sockets = Vec::new();
+    for address in addresses {
+        sockets.push(Accepting::listen(address, how_tcp).map_err(|error| cannot_listen(address, &error))?);
+    }
+    let listener = reactor.insert(Listener {
+        sockets: Vec::new(),
+        serve: Box::new(move |reactor, socket, listener| {
+            Connection::accepted(reactor, socket, factory(), listener).map(drop)
+        }),
+        limit: how.max_connections.unwrap_or(usize::MAX),
+        pending: false,
+        supply: Supply::Enough,
+        totals: Totals::default(),
+        on_closed: None,
+    });
+    for (socket, address) in sockets.iter().zip(addresses) {
+        if let Err(error) = reactor.attach(listener.id(), socket, Interest::READABLE) {
+            reactor.remove(listener.id());
+            return Err(cannot_listen(address, &error));
+        }
+    }
+    if let Some(source) = reactor.get_mut(listener) {
+        source.sockets = sockets;
+    }
+    Ok(listener)
+}
+
+fn cannot_listen(address: &Address, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {}", Plain(error)))
+}
+
+/// One listening socket.
+enum Accepting {
+    Tcp(TcpListener),
+    Unix(UnixListener, #[allow(dead_code, reason = "removes the file when dropped")] UnixPath),
+}
+
+impl Accepting {
+    fn listen(address: &Address, how: Listening) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => {
+                let socket = StdTcpListener::from(sys::listen_tcp(*address, how)?);
+                Ok(Accepting::Tcp(TcpListener::from_std(socket)))
+            }
+            Address::Unix(path) => {
+                let (socket, file) = unix_path::bind(path)?;
+                sys::listen(&socket, how.backlog)?;
+                Ok(Accepting::Unix(socket, file))
+            }
+        }
+    }
+
+    fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Accepting::Tcp(socket) => socket.accept().map(|(stream, _)| Socket::Tcp(stream)),
+            Accepting::Unix(socket, _) => socket.accept().map(|(stream, _)| Socket::Unix(stream)),
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Address> {
+        match self {
+            // Not canonical: `[::]` is what was asked for.
+            Accepting::Tcp(socket) => socket.local_addr().map(Address::Tcp),
+            Accepting::Unix(socket, _) => socket.local_addr().map(|address| Address::of_unix(&address)),
+        }
+    }
+}
+
+impl AsFd for Accepting {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Accepting::Tcp(socket) => socket.as_fd(),
+            Accepting::Unix(socket, _) => socket.as_fd(),
+        }
+    }
+}
+
+/// Whether there are descriptors for newcomers.
+enum Supply {
+    Enough,
+    Short { retry: Timer },
+}
+
+/// What is to be done about an `accept` that failed: `accept(2)`.
+enum Failure {
+    /// Nobody is waiting.
+    Drained,
+    /// That peer is gone, or its network; the next may be fine.
+    GoOn,
+    /// There is nothing to accept with.
+    BackOff,
+    /// The socket itself is no good.
+    Fatal,
+}
+
+impl Failure {
+    fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::WouldBlock => return Failure::Drained,
+            ErrorKind::Interrupted | ErrorKind::ConnectionAborted => return Failure::GoOn,
+            _ => {}
+        }
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Failure::BackOff,
+            Some(
+                libc::EPROTO
+                | libc::EPERM
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENETUNREACH
+                | libc::ETIMEDOUT,
+            ) => Failure::GoOn,
+            _ => Failure::Fatal,
+        }
+    }
+}
+
+type Service = Box<dyn FnMut(&mut Reactor, Socket, Handle<Listener>) -> io::Result<()>>;
+
+type Callback = Box<dyn FnOnce(&mut Reactor)>;
+
+/// The source that accepts. Made by [`create_server`].
+pub struct Listener {
+    sockets: Vec<Accepting>,
+    serve: Service,
+    limit: usize,
+    /// Somebody may be waiting in the kernel's queue.
+    pending: bool,
+    supply: Supply,
+    totals: Totals,
+    on_closed: Option<Callback>,
+}
+
+impl Listener {
+    /// The addresses listened on, with the ports that the kernel chose.
+    #[must_use]
+    pub fn addresses(reactor: &mut Reactor, listener: Handle<Listener>) -> Vec<Address> {
+        let sockets = reactor.get_mut(listener).map(|listener| listener.sockets.as_slice());
+        sockets.unwrap_or_default().iter().filter_map(|socket| socket.local_addr().ok()).collect()
+    }
+
+    /// Stops listening. Connections that are open go on (asyncio: `Server.close`).
+    pub fn close(reactor: &mut Reactor, listener: Handle<Listener>) {
+        reactor.with(listener, |listener, reactor| {
+            listener.sockets.clear();
+            listener.supply_is_back(reactor);
+            listener.check_closed(reactor);
+        });
+    }
+
+    /// Calls `f` when the listener is closed and its last connection has ended (asyncio:
+    /// `Server.wait_closed`).
+    pub fn when_closed(
+        reactor: &mut Reactor,
+        listener: Handle<Listener>,
+        f: impl FnOnce(&mut Reactor) + 'static,
+    ) {
+        reactor.with(listener, |listener, reactor| {
+            listener.on_closed = Some(Box::new(f));
+            listener.check_closed(reactor);
+        });
+    }
+
+    fn check_closed(&mut self, reactor: &mut Reactor) {
+        if self.sockets.is_empty()
+            && self.totals.open == 0
+            && let Some(call) = self.on_closed.take()
+        {
+            reactor.call_soon(call);
+        }
+    }
+
+    /// What was counted; all zero if the listener is gone.
+    #[must_use]
+    pub fn totals(reactor: &mut Reactor, listener: Handle<Listener>) -> Totals {
+        reactor.get_mut(listener).map(|listener| listener.totals).unwrap_or_default()
+    }
+
+    /// A connection has ended.
+    pub(super) fn released(reactor: &mut Reactor, listener: Handle<Listener>, bytes_in: u64, bytes_out: u64) {
+        let counted = reactor.with(listener, |source, reactor| {
+            source.totals.open -= 1;
+            source.totals.bytes_in += bytes_in;
+            source.totals.bytes_out += bytes_out;
+            if source.pending {
+                reactor.wake(listener.id());
+            }
+            source.check_closed(reactor);
+        });
+        if counted.is_none() && reactor.contains(listener.id()) {
+            // It ended in the very callback in which it began: the listener is running.
+            reactor.call_soon(move |reactor| Listener::released(reactor, listener, bytes_in, bytes_out));
+        }
+    }
+
+    /// Accepts a ration.
+    fn accept(&mut self, id: Id, reactor: &mut Reactor) -> Next {
+        let mut ration = RATION;
+        let mut index = 0;
+        while let Some(socket) = self.sockets.get(index) {
+            if self.totals.open >= self.limit {
+                return Next::Wait; // until one closes
+            }
+            if ration == 0 {
+                return Next::Again;
+            }
+            ration -= 1;
+            let error = match socket.accept() {
+                Ok(socket) => {
+                    self.serve(socket, Handle::new(id), reactor);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match Failure::of(&error) {
+                Failure::Drained => index += 1,
+                Failure::GoOn => {
+                    log::debug!("a connection was lost before it was accepted: {error}");
+                    self.totals.refused += 1;
+                }
+                Failure::BackOff => {
+                    self.back_off(&error, id, reactor);
+                    return Next::Wait;
+                }
+                Failure::Fatal => {
+                    log::error!("cannot accept connections any more: {}", Plain(&error));
+                    self.sockets.remove(index);
+                }
+            }
+        }
+        self.pending = false;
+        self.supply_is_back(reactor);
+        Next::Wait
+    }
+
+    fn serve(&mut self, socket: Socket, own: Handle<Listener>, reactor: &mut Reactor) {
+        self.totals.open += 1;
+        self.totals.accepted += 1;
+        if let Err(error) = (self.serve)(reactor, socket, own) {
+            log::warn!("cannot serve a connection: {}", Plain(&error));
+            self.totals.open -= 1;
+            self.totals.refused += 1;
+        }
+    }
+
+    /// One warning for the whole shortage, which ends only when the kernel's queue is empty.
+    fn back_off(&mut self, error: &io::Error, id: Id, reactor: &mut Reactor) {
+        if matches!(self.supply, Supply::Enough) {
+            log::warn!(
+                "cannot accept more connections: {}; {} are open, others wait until one closes",
+                Plain(error),
+                self.totals.open,
+            );
+            self.supply = Supply::Short { retry: reactor.wake_at(reactor.now() + RETRY, id) };
+        }
+    }
+
+    fn supply_is_back(&mut self, reactor: &mut Reactor) {
+        if let Supply::Short { retry } = self.supply {
+            reactor.cancel(retry);
+            self.supply = Supply::Enough;
+            log::info!("accepting connections again");
+        }
+    }
+}
+
+impl Source for Listener {
+    fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
+        self.pending |= ready.is(Ready::READABLE);
+        if ready.is(Ready::DUE)
+            && let Supply::Short { retry } = &mut self.supply
+        {
+            *retry = reactor.wake_at(reactor.now() + RETRY, id);
+        }
+        if self.pending { self.accept(id, reactor) } else { Next::Wait }
+    }
+}
