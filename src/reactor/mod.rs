@@ -70,7 +70,7 @@ pub trait Source: Any {
 pub enum Next {
     /// Call me when something changes.
     Wait,
-    /// I stopped before `WouldBlock`: call me in the next turn, after everybody else had theirs.
+    /// I stopped before `WouldBlock`: call me again, after everybody else had theirs.
     Again,
     /// I am finished: drop me, and close what I own.
     Done,

@@ -146,3 +146,25 @@ impl Attempt {
 fn timed_out() -> io::Error {
     io::Error::from_raw_os_error(libc::ETIMEDOUT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketType, bind, connect, getsockname, socket};
+    use std::net::{SocketAddr, TcpStream};
+
+    #[test]
+    fn a_connection_to_itself_is_refused() {
+        // What the kernel does by chance when it chooses the port of our end, done on purpose.
+        let end = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&end, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let own = SocketAddr::try_from(getsockname(&end).unwrap()).unwrap();
+        connect(&end, &own).unwrap();
+        let socket = Socket::Tcp(mio::net::TcpStream::from_std(TcpStream::from(end)));
+        let mut reactor = Reactor::new().unwrap();
+        let timer = reactor.call_later(Duration::ZERO, |_| ());
+        let attempt = Attempt { address: own.into(), socket, timer };
+        assert_eq!(attempt.socket.peer_addr().unwrap(), own.into(), "it did connect");
+        assert_eq!(attempt.outcome().unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    }
+}

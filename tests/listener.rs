@@ -1,0 +1,224 @@
+//! Listening: several addresses or none, a limit on connections, and the files of Unix sockets.
+
+mod common;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use common::{Echo, Scratch, ping, turn_until, turn_until_quiet};
+use echo_reactor::{
+    Address, Connection, Handle, Listener, Protocol, Reactor, Serve, Transport, create_server,
+};
+
+fn any() -> Address {
+    SocketAddr::from(([127, 0, 0, 1], 0)).into()
+}
+
+fn unix(path: &Path) -> Address {
+    Address::Unix(path.into())
+}
+
+fn serve(reactor: &mut Reactor, addresses: &[Address], how: &Serve) -> Handle<Listener> {
+    create_server(reactor, addresses, how, || Echo).unwrap()
+}
+
+fn open(reactor: &mut Reactor, listener: Handle<Listener>) -> usize {
+    Listener::totals(reactor, listener).open
+}
+
+fn address(reactor: &mut Reactor, listener: Handle<Listener>) -> String {
+    Listener::addresses(reactor, listener)[0].to_string()
+}
+
+#[test]
+fn it_listens_on_all_its_addresses() {
+    let mut reactor = Reactor::new().unwrap();
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let v6 = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 0)).into();
+    let listener = serve(&mut reactor, &[any(), v6, unix(&path)], &Serve::default());
+    let addresses = Listener::addresses(&mut reactor, listener);
+    assert_eq!(addresses.len(), 3);
+    assert_eq!(addresses[2].to_string(), format!("unix:{}", path.display()));
+    let _tcp = TcpStream::connect(addresses[0].to_string()).unwrap();
+    let _tcp6 = TcpStream::connect(addresses[1].to_string()).unwrap();
+    let _unix = UnixStream::connect(&path).unwrap();
+    turn_until(&mut reactor, "all three are served", |reactor| open(reactor, listener) == 3);
+}
+
+#[test]
+fn if_one_address_fails_none_is_listened_on_and_nothing_is_left_behind() {
+    let mut reactor = Reactor::new().unwrap();
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let addresses = [unix(&path), Address::Unix("/nonexistent/socket".into())];
+    let error = create_server(&mut reactor, &addresses, &Serve::default(), || Echo).unwrap_err();
+    let text = error.to_string();
+    assert_eq!(text, "cannot listen on unix:/nonexistent/socket: No such file or directory");
+    assert!(!path.exists());
+    assert_eq!(reactor.sources(), 0);
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let mut reactor = Reactor::new().unwrap();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap();
+    let error = create_server(&mut reactor, &[taken.into()], &Serve::default(), || Echo).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    assert_eq!(error.to_string(), format!("cannot listen on {taken}: Address already in use"));
+}
+
+#[test]
+fn two_listeners_may_share_a_port_if_both_say_so() {
+    let mut reactor = Reactor::new().unwrap();
+    let how = Serve { reuse_port: true, ..Serve::default() };
+    let first = serve(&mut reactor, &[any()], &how);
+    let same: SocketAddr = address(&mut reactor, first).parse().unwrap();
+    serve(&mut reactor, &[same.into()], &how);
+    let how = Serve::default();
+    assert!(create_server(&mut reactor, &[same.into()], &how, || Echo).is_err());
+}
+
+#[test]
+fn the_wildcard_of_one_family_leaves_the_other_alone_only_where_both_are_listed() {
+    let mut reactor = Reactor::new().unwrap();
+    let any6 = |port| Address::from(SocketAddr::from(([0_u16; 8], port)));
+    let both = serve(&mut reactor, &[any6(0)], &Serve::default());
+    let port = address(&mut reactor, both).rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    let _v4 = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let _v6 = TcpStream::connect(("::1", port)).unwrap();
+    turn_until(&mut reactor, "both families are served", |reactor| open(reactor, both) == 2);
+    Listener::close(&mut reactor, both);
+    let any4 = Address::from(SocketAddr::from(([0; 4], port)));
+    let how = Serve { reuse_port: true, ..Serve::default() };
+    let separate = serve(&mut reactor, &[any4, any6(port)], &how);
+    assert_eq!(Listener::addresses(&mut reactor, separate).len(), 2);
+}
+
+#[test]
+fn at_its_limit_it_leaves_peers_in_the_kernels_queue_until_one_closes() {
+    let mut reactor = Reactor::new().unwrap();
+    let how = Serve { max_connections: Some(2), ..Serve::default() };
+    let listener = serve(&mut reactor, &[any()], &how);
+    let address = address(&mut reactor, listener);
+    let mut peers: Vec<_> = (0..5).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    turn_until(&mut reactor, "two are served", |reactor| open(reactor, listener) == 2);
+    for served in 3..=5 {
+        turn_until_quiet(&mut reactor);
+        assert_eq!(open(&mut reactor, listener), 2);
+        peers.remove(0);
+        turn_until(&mut reactor, "the next one is served", |reactor| {
+            Listener::totals(reactor, listener).accepted == served
+        });
+    }
+}
+
+#[test]
+fn more_newcomers_than_one_ration_are_all_accepted() {
+    let mut reactor = Reactor::new().unwrap();
+    let listener = serve(&mut reactor, &[any()], &Serve::default());
+    let address = address(&mut reactor, listener);
+    let _peers: Vec<_> = (0..200).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    reactor.turn(None).unwrap();
+    assert!(open(&mut reactor, listener) < 200, "one turn is not given to newcomers alone");
+    turn_until(&mut reactor, "all are served", |reactor| open(reactor, listener) == 200);
+}
+
+#[test]
+fn closing_it_leaves_its_connections_alone_and_tells_when_the_last_is_gone() {
+    let mut reactor = Reactor::new().unwrap();
+    let listener = serve(&mut reactor, &[any()], &Serve::default());
+    let address = address(&mut reactor, listener);
+    let peer = TcpStream::connect(&address).unwrap();
+    turn_until(&mut reactor, "it is served", |reactor| open(reactor, listener) == 1);
+    Listener::close(&mut reactor, listener);
+    assert!(TcpStream::connect(&address).is_err());
+    Listener::when_closed(&mut reactor, listener, Reactor::stop);
+    let thread = std::thread::spawn(move || {
+        let mut peer = peer;
+        ping(&mut peer, b"still here");
+    });
+    reactor.run().unwrap();
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_connection_that_ends_in_its_first_callback_is_counted_out_again() {
+    struct Unfriendly;
+    impl Protocol for Unfriendly {
+        fn connection_made(&mut self, transport: &mut Transport) {
+            transport.abort();
+        }
+        fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let how = Serve { max_connections: Some(1), ..Serve::default() };
+    let listener = create_server(&mut reactor, &[any()], &how, || Unfriendly).unwrap();
+    let address = address(&mut reactor, listener);
+    let _peers: Vec<_> = (0..3).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    turn_until(&mut reactor, "all three came and went", |reactor| {
+        let totals = Listener::totals(reactor, listener);
+        (totals.accepted, totals.open) == (3, 0)
+    });
+    assert!(reactor.all::<Connection<Unfriendly>>().is_empty());
+}
+
+#[test]
+fn a_stale_socket_file_is_replaced_and_removed_at_the_end() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    drop(UnixListener::bind(&path).unwrap()); // leaves its file
+    assert!(path.exists());
+    let mut reactor = Reactor::new().unwrap();
+    serve(&mut reactor, &[unix(&path)], &Serve::default());
+    UnixStream::connect(&path).unwrap();
+    drop(reactor);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_live_socket_or_a_file_that_is_no_socket_is_left_as_it_is() {
+    let scratch = Scratch::new();
+    let mut reactor = Reactor::new().unwrap();
+    let live = scratch.path("live");
+    let _holder = UnixListener::bind(&live).unwrap();
+    let file = scratch.file("file", b"precious");
+    for (path, reason) in [(&live, "Address already in use"), (&file, "the file exists and is no socket")] {
+        let error = create_server(&mut reactor, &[unix(path)], &Serve::default(), || Echo).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot listen on unix:{}: {reason}", path.display()));
+    }
+    UnixStream::connect(&live).unwrap();
+    assert_eq!(fs::read(&file).unwrap(), b"precious");
+}
+
+#[test]
+fn a_socket_file_that_another_server_has_put_there_since_stays() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let mut reactor = Reactor::new().unwrap();
+    serve(&mut reactor, &[unix(&path)], &Serve::default());
+    fs::remove_file(&path).unwrap();
+    let _other = UnixListener::bind(&path).unwrap();
+    drop(reactor);
+    UnixStream::connect(&path).unwrap();
+}
+
+#[test]
+fn no_delay_and_inline_urgent_data_are_inherited_from_the_listening_socket() {
+    let mut reactor = Reactor::new().unwrap();
+    let listener = serve(&mut reactor, &[any()], &Serve::default());
+    let address = address(&mut reactor, listener);
+    let _peer = TcpStream::connect(&address).unwrap();
+    turn_until(&mut reactor, "it is served", |reactor| open(reactor, listener) == 1);
+    let handle = reactor.all::<Connection<Echo>>()[0];
+    reactor
+        .with(handle, |connection, _| {
+            assert!(rustix::net::sockopt::tcp_nodelay(&*connection).unwrap());
+            assert!(rustix::net::sockopt::socket_oobinline(&*connection).unwrap());
+        })
+        .unwrap();
+}

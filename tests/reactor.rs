@@ -1,0 +1,286 @@
+//! The six rules of the reactor, at the level of sources.
+
+mod common;
+
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use common::{PATIENCE, turn_until, turn_until_quiet};
+use echo_reactor::{Handle, Id, Next, Reactor, Ready, Source};
+use mio::Interest;
+use mio::net::UnixStream;
+
+/// A source around one end of a pair, that does what a closure says.
+struct Scripted<F> {
+    end: UnixStream,
+    f: F,
+}
+
+impl<F: FnMut(&mut UnixStream, Id, Ready, &mut Reactor) -> Next + 'static> Source for Scripted<F> {
+    fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
+        (self.f)(&mut self.end, id, ready, reactor)
+    }
+}
+
+impl<F> AsFd for Scripted<F> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.end.as_fd()
+    }
+}
+
+/// Adds such a source; the other end is the test's.
+fn scripted(
+    reactor: &mut Reactor,
+    f: impl FnMut(&mut UnixStream, Id, Ready, &mut Reactor) -> Next + 'static,
+) -> (Id, UnixStream) {
+    let (end, other) = UnixStream::pair().unwrap();
+    let handle = reactor.add(Scripted { end, f }, Interest::READABLE).unwrap();
+    (handle.id(), other)
+}
+
+fn log<T>() -> (Rc<RefCell<Vec<T>>>, Rc<RefCell<Vec<T>>>) {
+    let log = Rc::new(RefCell::new(Vec::new()));
+    (log.clone(), log)
+}
+
+/// A source without a descriptor that notes when it is called.
+struct Noting(Rc<RefCell<Vec<Ready>>>);
+
+impl Source for Noting {
+    fn ready(&mut self, _: Id, ready: Ready, _: &mut Reactor) -> Next {
+        self.0.borrow_mut().push(ready);
+        Next::Wait
+    }
+}
+
+#[test]
+fn a_source_that_runs_is_out_of_its_slot() {
+    let mut reactor = Reactor::new().unwrap();
+    let (seen, note) = log();
+    let (id, mut other) = scripted(&mut reactor, move |_, id, _, reactor| {
+        // Its own handle finds nobody while it runs, so it cannot be entered twice.
+        let own = Handle::<Noting>::new(id);
+        note.borrow_mut().push((reactor.contains(id), reactor.get_mut(own).is_none()));
+        Next::Wait
+    });
+    other.write_all(b"x").unwrap();
+    turn_until(&mut reactor, "it ran", |_| !seen.borrow().is_empty());
+    assert_eq!(seen.borrow()[0], (true, true));
+    assert!(reactor.contains(id));
+}
+
+#[test]
+fn a_source_may_remove_itself_while_it_runs() {
+    let mut reactor = Reactor::new().unwrap();
+    let (id, mut other) = scripted(&mut reactor, |_, id, _, reactor| {
+        reactor.remove(id);
+        Next::Wait
+    });
+    other.write_all(b"x").unwrap();
+    turn_until(&mut reactor, "it is gone", |reactor| !reactor.contains(id));
+    assert_eq!(reactor.sources(), 0);
+    assert_eq!(other.read(&mut [0; 8]).unwrap_or(0), 0, "its descriptor is closed");
+}
+
+#[test]
+fn an_event_for_a_source_removed_in_the_same_batch_reaches_nobody_not_even_the_next_tenant() {
+    let mut reactor = Reactor::new().unwrap();
+    let ids = Rc::new(RefCell::new(Vec::<Id>::new()));
+    let (calls, _) = log();
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        let (all, calls) = (ids.clone(), calls.clone());
+        let (id, mut other) = scripted(&mut reactor, move |_, id, ready, reactor| {
+            if !ready.is(Ready::READABLE) {
+                return Next::Wait;
+            }
+            // Whoever is first removes the other one and gives its slot away.
+            let victim = *all.borrow().iter().find(|&&other| other != id).unwrap();
+            calls.borrow_mut().push("first");
+            reactor.remove(victim);
+            let tenant = reactor.insert(Noting(Rc::default())).id();
+            assert!(reactor.contains(tenant) && !reactor.contains(victim));
+            assert_eq!(format!("{victim}").split('.').next(), format!("{tenant}").split('.').next());
+            Next::Done
+        });
+        other.write_all(b"x").unwrap();
+        ids.borrow_mut().push(id);
+        others.push(other);
+    }
+    turn_until_quiet(&mut reactor);
+    assert_eq!(*calls.borrow(), ["first"]);
+    let tenants = reactor.all::<Noting>();
+    assert_eq!(tenants.len(), 1);
+    assert!(reactor.get_mut(tenants[0]).unwrap().0.borrow().is_empty(), "a stale event reached it");
+}
+
+#[test]
+fn a_stale_handle_is_harmless() {
+    let mut reactor = Reactor::new().unwrap();
+    let handle = reactor.insert(Noting(Rc::default()));
+    reactor.remove(handle.id());
+    let next = reactor.insert(Noting(Rc::default()));
+    assert_ne!(handle, next);
+    assert!(reactor.get_mut(handle).is_none());
+    assert!(reactor.with(handle, |_, _| ()).is_none());
+    reactor.wake(handle.id());
+    reactor.remove(handle.id());
+    reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert!(reactor.get_mut(next).unwrap().0.borrow().is_empty());
+}
+
+#[test]
+fn a_handle_of_the_wrong_type_finds_nothing() {
+    let mut reactor = Reactor::new().unwrap();
+    let handle = reactor.insert(Noting(Rc::default()));
+    let wrong = Handle::<echo_reactor::Mailbox<u8>>::new(handle.id());
+    assert!(reactor.with(wrong, |_, _| ()).is_none());
+    assert!(reactor.get_mut(handle).is_some(), "the source is where it was");
+}
+
+#[test]
+fn a_failed_registration_frees_its_slot() {
+    let mut reactor = Reactor::new().unwrap();
+    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    let error = reactor.watch(file, |_, _| Ok(())).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "epoll takes no regular file");
+    assert_eq!(reactor.sources(), 0);
+}
+
+#[test]
+fn several_wakes_before_a_turn_are_one() {
+    let mut reactor = Reactor::new().unwrap();
+    let (seen, note) = log();
+    let handle = reactor.insert(Noting(note));
+    for _ in 0..3 {
+        reactor.wake(handle.id());
+    }
+    reactor.call_again(handle.id());
+    reactor.turn(None).unwrap();
+    assert_eq!(*seen.borrow(), [Ready::WOKEN]);
+}
+
+#[test]
+fn who_says_again_is_called_in_the_next_turn_and_not_before() {
+    let mut reactor = Reactor::new().unwrap();
+    let (calls, note) = log();
+    let (_, mut other) = scripted(&mut reactor, move |_, _, ready, reactor| {
+        note.borrow_mut().push((ready, reactor.turns()));
+        if note.borrow().len() < 4 { Next::Again } else { Next::Done }
+    });
+    other.write_all(b"x").unwrap();
+    turn_until(&mut reactor, "it had its four calls", |_| calls.borrow().len() == 4);
+    let calls = calls.borrow();
+    assert!(calls[0].0.is(Ready::READABLE));
+    assert_eq!(calls[1].0, Ready::NONE);
+    // The first `Again` is served by the queue of its own turn: everybody else had theirs.
+    for pair in calls[1..].windows(2) {
+        assert!(pair[1].1 > pair[0].1, "{calls:?}");
+    }
+}
+
+#[test]
+fn a_call_that_queues_itself_anew_does_not_hold_the_turn() {
+    fn forever(reactor: &mut Reactor) {
+        reactor.call_soon(forever);
+    }
+    let mut reactor = Reactor::new().unwrap();
+    forever(&mut reactor);
+    for turn in 1..=10 {
+        reactor.turn(None).unwrap();
+        assert_eq!(reactor.turns(), turn);
+    }
+}
+
+#[test]
+fn would_block_in_a_watch_gives_the_turn_back() {
+    let mut reactor = Reactor::new().unwrap();
+    let (end, mut other) = UnixStream::pair().unwrap();
+    let (got, note) = log();
+    let id = reactor
+        .watch(end, move |end, _| {
+            loop {
+                let mut byte = [0];
+                if end.read(&mut byte)? == 0 {
+                    return Ok(());
+                }
+                note.borrow_mut().push(byte[0]);
+            }
+        })
+        .unwrap();
+    for byte in 0..3 {
+        other.write_all(&[byte]).unwrap();
+        turn_until(&mut reactor, "the byte came", |_| got.borrow().last() == Some(&byte));
+        assert!(reactor.contains(id));
+    }
+    drop(other);
+    turn_until(&mut reactor, "the watch is finished", |reactor| !reactor.contains(id));
+}
+
+#[test]
+fn an_error_in_a_watch_ends_the_watch_and_nothing_else() {
+    let mut reactor = Reactor::new().unwrap();
+    let (end, mut other) = UnixStream::pair().unwrap();
+    let id = reactor.watch(end, |_, _| Err(io::ErrorKind::InvalidData.into())).unwrap();
+    let witness = reactor.insert(Noting(Rc::default()));
+    other.write_all(b"x").unwrap();
+    turn_until(&mut reactor, "the watch ended", |reactor| !reactor.contains(id));
+    assert!(reactor.contains(witness.id()));
+}
+
+#[test]
+fn a_turn_within_a_turn_is_an_error_and_not_a_deadlock() {
+    let mut reactor = Reactor::new().unwrap();
+    let (result, note) = log();
+    reactor.call_soon(move |reactor| note.borrow_mut().push(reactor.run().is_err()));
+    reactor.turn(None).unwrap();
+    assert_eq!(*result.borrow(), [true]);
+}
+
+#[test]
+fn stop_ends_the_run_after_the_turn_and_only_that_run() {
+    let mut reactor = Reactor::new().unwrap();
+    for _ in 0..2 {
+        reactor.call_soon(Reactor::stop);
+        reactor.run().unwrap();
+    }
+    assert_eq!(reactor.turns(), 2);
+}
+
+#[test]
+fn a_removed_source_with_a_lent_descriptor_is_deregistered() {
+    let mut reactor = Reactor::new().unwrap();
+    let (end, mut other) = UnixStream::pair().unwrap();
+    let kept = end.as_fd().try_clone_to_owned().unwrap();
+    let id = reactor.watch(end, |_, _| Err(io::ErrorKind::WouldBlock.into())).unwrap();
+    reactor.turn(Some(Duration::ZERO)).unwrap();
+    reactor.remove(id);
+    other.write_all(b"x").unwrap();
+    let before = reactor.turns();
+    // Were the duplicate still in epoll, this turn would end at once instead of at its limit.
+    let began = std::time::Instant::now();
+    reactor.turn(Some(Duration::from_millis(30))).unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(30));
+    assert_eq!(reactor.turns(), before + 1);
+    drop(kept);
+}
+
+#[test]
+fn the_scratch_buffer_is_whole_also_within_itself() {
+    let mut reactor = Reactor::new().unwrap();
+    reactor.with_scratch(|reactor, outer| {
+        outer[0] = 1;
+        let inner = reactor.with_scratch(|_, inner| inner.len());
+        assert_eq!((outer.len(), inner), (echo_reactor::SCRATCH, echo_reactor::SCRATCH));
+    });
+}
+
+#[test]
+fn run_until_gives_up_at_its_limit() {
+    let mut reactor = Reactor::new().unwrap();
+    assert!(!reactor.run_until(Duration::from_millis(20), |_| false).unwrap());
+    assert!(reactor.run_until(PATIENCE, |_| true).unwrap());
+}

@@ -1,0 +1,133 @@
+//! What comes from outside of the loop: other threads, and signals.
+
+mod common;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use common::{turn_until, turn_until_quiet};
+use echo_reactor::{Id, Next, Reactor, Ready, Source, Stopped};
+use rustix::process::{Signal, getpid, kill_process};
+
+/// Signals belong to the process, so these tests take turns.
+fn signals() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn counter() -> (Rc<Cell<u32>>, Rc<Cell<u32>>) {
+    let count = Rc::new(Cell::new(0));
+    (count.clone(), count)
+}
+
+#[test]
+fn every_call_from_every_thread_arrives_although_rings_coalesce() {
+    let mut reactor = Reactor::new().unwrap();
+    let remote = reactor.remote().unwrap();
+    let sum = Arc::new(Mutex::new(0_u64));
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let (remote, sum) = (remote.clone(), sum.clone());
+            thread::spawn(move || {
+                for number in 0..1000 {
+                    let sum = sum.clone();
+                    remote.call(move |_| *sum.lock().unwrap() += number).unwrap();
+                }
+            })
+        })
+        .collect();
+    turn_until(&mut reactor, "all calls came", |_| *sum.lock().unwrap() == 4 * 499_500);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn a_call_wakes_a_loop_that_sleeps_for_ever() {
+    let mut reactor = Reactor::new().unwrap();
+    let remote = reactor.remote().unwrap();
+    let thread = thread::spawn(move || remote.call(Reactor::stop));
+    reactor.run().unwrap();
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_source_can_be_woken_from_another_thread() {
+    struct Woken(Rc<Cell<u32>>);
+    impl Source for Woken {
+        fn ready(&mut self, _: Id, ready: Ready, _: &mut Reactor) -> Next {
+            assert_eq!(ready, Ready::WOKEN);
+            self.0.set(self.0.get() + 1);
+            Next::Wait
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let (count, note) = counter();
+    let id = reactor.insert(Woken(note)).id();
+    let remote = reactor.remote().unwrap();
+    thread::spawn(move || remote.wake(id)).join().unwrap().unwrap();
+    turn_until(&mut reactor, "it was woken", |_| count.get() == 1);
+}
+
+#[test]
+fn a_call_to_a_reactor_that_is_gone_says_so() {
+    let mut reactor = Reactor::new().unwrap();
+    let remote = reactor.remote().unwrap();
+    drop(reactor);
+    assert_eq!(remote.call(|_| ()), Err(Stopped));
+}
+
+#[test]
+fn a_signal_is_handled_in_a_turn_and_several_are_one() {
+    let _guard = signals();
+    let mut reactor = Reactor::new().unwrap();
+    let (count, note) = counter();
+    reactor.on_signal(Signal::USR2.as_raw(), move |_| note.set(note.get() + 1)).unwrap();
+    for _ in 0..3 {
+        kill_process(getpid(), Signal::USR2).unwrap();
+    }
+    turn_until(&mut reactor, "it was handled", |_| count.get() > 0);
+    turn_until_quiet(&mut reactor);
+    assert_eq!(count.get(), 1);
+}
+
+#[test]
+fn two_signals_have_two_handlers_and_a_second_handler_replaces_the_first() {
+    let _guard = signals();
+    let mut reactor = Reactor::new().unwrap();
+    let (first, note_first) = counter();
+    let (second, note_second) = counter();
+    let (other, note_other) = counter();
+    reactor.on_signal(Signal::USR2.as_raw(), move |_| note_first.set(1)).unwrap();
+    reactor.on_signal(Signal::USR2.as_raw(), move |_| note_second.set(1)).unwrap();
+    reactor.on_signal(Signal::WINCH.as_raw(), move |_| note_other.set(1)).unwrap();
+    kill_process(getpid(), Signal::USR2).unwrap();
+    kill_process(getpid(), Signal::WINCH).unwrap();
+    turn_until(&mut reactor, "both came", |_| second.get() + other.get() == 2);
+    assert_eq!(first.get(), 0);
+}
+
+#[test]
+fn one_reactor_at_a_time_has_the_signals_and_gives_them_back() {
+    let _guard = signals();
+    let mut first = Reactor::new().unwrap();
+    let mut second = Reactor::new().unwrap();
+    first.on_signal(Signal::WINCH.as_raw(), |_| ()).unwrap();
+    let error = second.on_signal(Signal::WINCH.as_raw(), |_| ()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy);
+    drop(first);
+    let (count, note) = counter();
+    second.on_signal(Signal::WINCH.as_raw(), move |_| note.set(1)).unwrap();
+    kill_process(getpid(), Signal::WINCH).unwrap();
+    turn_until(&mut second, "it has the signal now", |_| count.get() == 1);
+}
+
+#[test]
+fn what_cannot_be_caught_is_refused() {
+    let _guard = signals();
+    let mut reactor = Reactor::new().unwrap();
+    for signal in [Signal::KILL.as_raw(), 0, -1, 1000] {
+        let error = reactor.on_signal(signal, |_| ()).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{signal}");
+    }
+}

@@ -1,0 +1,406 @@
+//! Stdin and stdout of every kind, as sources: nothing lost, nothing blocked, no flag changed.
+
+mod common;
+
+use std::cell::RefCell;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+
+use common::{Scratch, Terminal, assert_same_bytes, is_nonblocking, noise, turn_until, turn_until_quiet};
+use echo_reactor::{
+    Chunk, Descriptor, Direction, Flow, Framing, Handle, Id, Input, Mailbox, Next, Output, Reactor, Ready,
+    Refused, Source, Taken,
+};
+
+/// Takes everything from a mailbox, as a protocol would.
+struct Reader {
+    mailbox: Handle<Mailbox<Chunk>>,
+    items: Rc<RefCell<Vec<Chunk>>>,
+    closed: Rc<RefCell<bool>>,
+}
+
+impl Source for Reader {
+    fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
+        loop {
+            match self.mailbox.take(reactor, id) {
+                Taken::Item(item) => self.items.borrow_mut().push(item),
+                Taken::Empty => return Next::Wait,
+                Taken::Closed => {
+                    *self.closed.borrow_mut() = true;
+                    return Next::Done;
+                }
+            }
+        }
+    }
+}
+
+/// Reads a descriptor through an `Input`.
+struct Reading {
+    reactor: Reactor,
+    items: Rc<RefCell<Vec<Chunk>>>,
+    closed: Rc<RefCell<bool>>,
+}
+
+impl Reading {
+    fn of(descriptor: impl AsFd, framing: Framing) -> Self {
+        let mut reactor = Reactor::new().unwrap();
+        let mailbox = Mailbox::new(&mut reactor, 2);
+        let (items, closed) = (Rc::default(), Rc::default());
+        Input::open(&mut reactor, &descriptor, framing, mailbox).unwrap();
+        let reader = Reader { mailbox, items: Rc::clone(&items), closed: Rc::clone(&closed) };
+        let reader = reactor.insert(reader);
+        reactor.wake(reader.id());
+        Reading { reactor, items, closed }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.items.borrow().iter().flat_map(|item| item.as_ref().unwrap().clone()).collect()
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = |item: &Chunk| String::from_utf8(item.as_ref().unwrap().clone()).unwrap();
+        self.items.borrow().iter().map(text).collect()
+    }
+
+    #[track_caller]
+    fn until_lines(&mut self, count: usize) -> Vec<String> {
+        let items = self.items.clone();
+        turn_until(&mut self.reactor, "the lines came", |_| items.borrow().len() >= count);
+        self.lines()
+    }
+
+    #[track_caller]
+    fn to_the_end(&mut self) -> Vec<u8> {
+        let closed = self.closed.clone();
+        turn_until(&mut self.reactor, "the end came", |_| *closed.borrow());
+        self.bytes()
+    }
+}
+
+/// Feeds bytes in the background.
+fn feed(to: impl Into<OwnedFd>, bytes: Vec<u8>) -> std::thread::JoinHandle<()> {
+    let mut to = File::from(to.into());
+    std::thread::spawn(move || to.write_all(&bytes).unwrap())
+}
+
+fn pipe() -> (OwnedFd, OwnedFd) {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap()
+}
+
+fn fifo(scratch: &Scratch) -> (OwnedFd, OwnedFd) {
+    let path = scratch.path("fifo");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let both = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let reader = File::open(&path).unwrap();
+    let writer = OpenOptions::new().write(true).open(&path).unwrap();
+    drop(both);
+    (reader.into(), writer.into())
+}
+
+#[test]
+fn every_kind_of_input_is_read_to_its_end_and_its_flags_stay() {
+    let scratch = Scratch::new();
+    let bytes = noise(3 << 20, 7);
+    let (pipe, to_pipe) = pipe();
+    let (fifo, to_fifo) = fifo(&scratch);
+    let (socket, to_socket) = UnixStream::pair().unwrap();
+    let file = File::open(scratch.file("file", &bytes)).unwrap();
+    let feeders =
+        [feed(to_pipe, bytes.clone()), feed(to_fifo, bytes.clone()), feed(to_socket, bytes.clone())];
+    for (kind, descriptor) in
+        [("pipe", pipe), ("fifo", fifo), ("socket", socket.into()), ("file", OwnedFd::from(file))]
+    {
+        let mut reading = Reading::of(&descriptor, Framing::Bytes);
+        assert!(!is_nonblocking(&descriptor), "{kind}: while it is read");
+        assert_same_bytes(&reading.to_the_end(), &bytes);
+        assert!(!is_nonblocking(&descriptor), "{kind}: afterwards");
+    }
+    feeders.into_iter().for_each(|feeder| feeder.join().unwrap());
+}
+
+#[test]
+fn dev_null_is_empty_and_a_directory_is_an_error() {
+    let mut reading = Reading::of(File::open("/dev/null").unwrap(), Framing::Bytes);
+    assert!(reading.to_the_end().is_empty());
+    let mut reading = Reading::of(File::open("/").unwrap(), Framing::Bytes);
+    let closed = reading.closed.clone();
+    turn_until(&mut reading.reactor, "the end came", |_| *closed.borrow());
+    let error = reading.items.borrow_mut().pop().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::IsADirectory);
+}
+
+#[test]
+fn an_input_that_is_non_blocking_already_works_and_stays_so() {
+    let (reader, writer) = pipe();
+    rustix::fs::fcntl_setfl(&reader, rustix::fs::OFlags::NONBLOCK).unwrap();
+    let mut reading = Reading::of(&reader, Framing::Bytes);
+    turn_until_quiet(&mut reading.reactor);
+    feed(writer, b"late".to_vec()).join().unwrap();
+    assert_eq!(reading.to_the_end(), b"late");
+    assert!(is_nonblocking(&reader));
+}
+
+#[test]
+fn several_lines_in_one_write_are_several_lines() {
+    let (reader, writer) = pipe();
+    let mut reading = Reading::of(&reader, Framing::Lines);
+    let mut writer = File::from(writer);
+    writer.write_all(b"one\ntwo\nthree\nfo").unwrap();
+    assert_eq!(reading.until_lines(3), ["one\n", "two\n", "three\n"]);
+    writer.write_all(b"ur\nfive without a newline").unwrap();
+    assert_eq!(reading.until_lines(4)[3], "four\n");
+    drop(writer);
+    reading.to_the_end();
+    assert_eq!(reading.lines()[4], "five without a newline");
+}
+
+#[test]
+fn a_line_is_cut_only_above_the_limit() {
+    const LIMIT: usize = 64 * 1024;
+    for length in [LIMIT - 1, LIMIT, LIMIT + 1] {
+        let scratch = Scratch::new();
+        let mut text = vec![b'x'; length - 1];
+        text.extend_from_slice(b"\nnext\n");
+        let file = File::open(scratch.file("file", &text)).unwrap();
+        let mut reading = Reading::of(file, Framing::Lines);
+        assert_same_bytes(&reading.to_the_end(), &text);
+        let pieces = if length <= LIMIT { 2 } else { 3 };
+        assert_eq!(reading.lines().len(), pieces, "a line of {length} bytes");
+    }
+}
+
+#[test]
+fn many_lines_pass_through_a_small_mailbox_in_order() {
+    let scratch = Scratch::new();
+    let expected: Vec<String> = (0..20_000).map(|number| format!("line {number}\n")).collect();
+    let file = File::open(scratch.file("file", expected.concat().as_bytes())).unwrap();
+    let mut reading = Reading::of(file, Framing::Lines);
+    reading.to_the_end();
+    assert_eq!(reading.lines(), expected);
+}
+
+#[test]
+fn all_lines_typed_before_anybody_looked_are_read() {
+    // In canonical mode a read gives one line, so a short read does not mean that there is no more.
+    let mut terminal = Terminal::new();
+    terminal.type_in("one\ntwo\nthree\n");
+    let mut reading = Reading::of(&terminal.line, Framing::Lines);
+    assert_eq!(reading.until_lines(3), ["one\n", "two\n", "three\n"]);
+    assert!(!is_nonblocking(&terminal.line));
+    terminal.type_in("\x04"); // ^D
+    reading.to_the_end();
+    assert!(!is_nonblocking(&terminal.line));
+}
+
+#[test]
+fn a_second_reader_of_the_same_pipe_never_makes_the_loop_block() {
+    let (reader, writer) = pipe();
+    let mut writer = File::from(writer);
+    let mut thief = File::from(reader.try_clone().unwrap());
+    let mut reading = Reading::of(&reader, Framing::Bytes);
+    for _ in 0..50 {
+        writer.write_all(b"x").unwrap();
+        thief.read_exact(&mut [0]).unwrap(); // the event has come, the byte is gone
+        turn_until_quiet(&mut reading.reactor);
+    }
+    assert!(reading.bytes().is_empty());
+}
+
+#[test]
+fn nothing_is_read_ahead_of_a_mailbox_that_nobody_empties() {
+    let (reader, writer) = pipe();
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, 2);
+    Input::open(&mut reactor, &reader, Framing::Bytes, mailbox).unwrap();
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
+    let mut writer = File::from(writer);
+    let mut sent = 0;
+    for _ in 0..100 {
+        while let Ok(count) = writer.write(&[0; 4096]) {
+            sent += count;
+        }
+        turn_until_quiet(&mut reactor);
+    }
+    assert!(sent <= 3 * 64 * 1024, "two items and the pipe itself, but {sent} bytes went in");
+}
+
+// ---- output
+
+/// Writes to a descriptor through an `Output`, noting its failure.
+struct Writing {
+    reactor: Reactor,
+    output: Handle<Output>,
+    error: Rc<RefCell<Option<ErrorKind>>>,
+}
+
+impl Writing {
+    fn to(descriptor: impl AsFd) -> Self {
+        let mut reactor = Reactor::new().unwrap();
+        let error = Rc::new(RefCell::new(None));
+        let note = error.clone();
+        let output =
+            Output::open(&mut reactor, &descriptor, move |_, error| *note.borrow_mut() = Some(error.kind()));
+        Writing { output: output.unwrap(), reactor, error }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Flow {
+        let nobody = self.output.id();
+        self.output.write(&mut self.reactor, nobody, bytes)
+    }
+
+    #[track_caller]
+    fn to_the_end(&mut self) {
+        let done = Rc::new(RefCell::new(false));
+        let note = done.clone();
+        self.output.when_written(&mut self.reactor, move |_| *note.borrow_mut() = true);
+        turn_until(&mut self.reactor, "all is written", |_| *done.borrow());
+    }
+
+    #[track_caller]
+    fn fails(&mut self) -> ErrorKind {
+        let error = self.error.clone();
+        turn_until(&mut self.reactor, "the failure was told", |_| error.borrow().is_some());
+        error.borrow().unwrap()
+    }
+}
+
+#[test]
+fn every_kind_of_output_gets_all_bytes_and_its_flags_stay() {
+    let scratch = Scratch::new();
+    let bytes = noise(1 << 20, 9);
+    let (from_pipe, pipe) = pipe();
+    let (from_fifo, fifo) = fifo(&scratch);
+    let (socket, from_socket) = UnixStream::pair().unwrap();
+    for (kind, descriptor, source) in [
+        ("pipe", pipe, File::from(from_pipe)),
+        ("fifo", fifo, File::from(from_fifo)),
+        ("socket", socket.into(), File::from(OwnedFd::from(from_socket))),
+    ] {
+        let mut writing = Writing::to(&descriptor);
+        assert_eq!(writing.write(&bytes), Flow::Full, "{kind}: nobody reads it");
+        turn_until_quiet(&mut writing.reactor);
+        assert!(!is_nonblocking(&descriptor), "{kind}: while it is written");
+        let reader = common::collect(source);
+        writing.to_the_end();
+        assert!(!is_nonblocking(&descriptor), "{kind}: afterwards");
+        drop((writing, descriptor));
+        assert_same_bytes(&reader.recv_timeout(common::PATIENCE).unwrap(), &bytes);
+    }
+}
+
+#[test]
+fn a_file_is_written_from_where_its_offset_stands() {
+    let scratch = Scratch::new();
+    let path = scratch.file("file", b"0123456789");
+    let mut file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all(b"ab").unwrap();
+    let mut writing = Writing::to(&file);
+    assert_eq!(writing.write(b"cd"), Flow::Open);
+    writing.to_the_end();
+    assert_eq!(fs::read(&path).unwrap(), b"abcd456789");
+}
+
+#[test]
+fn a_full_device_is_an_error_and_a_null_device_takes_everything() {
+    let mut writing = Writing::to(OpenOptions::new().write(true).open("/dev/full").unwrap());
+    writing.write(b"x");
+    assert_eq!(writing.fails(), ErrorKind::StorageFull);
+    assert_eq!(writing.write(b"x"), Flow::Closed);
+    let mut writing = Writing::to(OpenOptions::new().write(true).open("/dev/null").unwrap());
+    assert_eq!(writing.write(&noise(1 << 20, 3)), Flow::Open);
+}
+
+#[test]
+fn that_the_reader_is_gone_is_noticed_while_nothing_is_written() {
+    let (reader, writer) = pipe();
+    let mut writing = Writing::to(&writer);
+    turn_until_quiet(&mut writing.reactor);
+    assert!(writing.error.borrow().is_none());
+    drop(reader);
+    assert_eq!(writing.fails(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn who_finds_it_full_is_woken_when_there_is_room() {
+    let (reader, writer) = pipe();
+    let mut writing = Writing::to(&writer);
+    let mailbox = Mailbox::<u8>::new(&mut writing.reactor, 1);
+    let woken = Rc::new(RefCell::new(false));
+    struct Waiting(Rc<RefCell<bool>>);
+    impl Source for Waiting {
+        fn ready(&mut self, _: Id, ready: Ready, _: &mut Reactor) -> Next {
+            *self.0.borrow_mut() = ready.is(Ready::WOKEN);
+            Next::Wait
+        }
+    }
+    let waiting = writing.reactor.insert(Waiting(woken.clone())).id();
+    let flow = writing.output.write(&mut writing.reactor, waiting, &noise(300_000, 4));
+    assert_eq!(flow, Flow::Full);
+    turn_until_quiet(&mut writing.reactor);
+    assert!(!*woken.borrow());
+    let _all = common::collect(File::from(reader));
+    turn_until(&mut writing.reactor, "it was woken", |_| *woken.borrow());
+    mailbox.close(&mut writing.reactor);
+}
+
+#[test]
+fn a_terminal_takes_output_without_a_change_of_its_flags() {
+    let mut terminal = Terminal::new();
+    let mut writing = Writing::to(&terminal.line);
+    writing.write(b"hello\n");
+    terminal.see("hello");
+    assert!(!is_nonblocking(&terminal.line));
+}
+
+#[test]
+fn a_descriptor_that_cannot_be_opened_anew_is_polled_and_does_not_block() {
+    // A terminal's master has no name of its own: to open it anew would make another terminal.
+    let master = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR).unwrap();
+    let descriptor = Descriptor::open(&master, Direction::Read).unwrap();
+    assert!(matches!(descriptor, Descriptor::Polled(_)), "{descriptor:?}");
+    assert!(descriptor.is_pollable());
+    rustix::pty::unlockpt(&master).unwrap();
+    let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
+    let line = rustix::fs::open(&name, flags, rustix::fs::Mode::empty()).unwrap();
+    let mut buffer = [0; 64];
+    assert_eq!(descriptor.read(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+    rustix::io::write(&line, b"hi\n").unwrap();
+    let count = descriptor.read(&mut buffer).unwrap();
+    assert_eq!(&buffer[..count], b"hi\r\n");
+}
+
+// ---- the mailbox between the two
+
+#[test]
+fn a_mailbox_wakes_its_writer_when_there_is_room_and_its_reader_when_there_is_something() {
+    struct Count(Rc<RefCell<u32>>);
+    impl Source for Count {
+        fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
+            *self.0.borrow_mut() += 1;
+            Next::Wait
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let (reader_woken, writer_woken) = (Rc::new(RefCell::new(0)), Rc::new(RefCell::new(0)));
+    let reader = reactor.insert(Count(reader_woken.clone())).id();
+    let writer = reactor.insert(Count(writer_woken.clone())).id();
+    let mailbox = Mailbox::new(&mut reactor, 1);
+    assert_eq!(mailbox.take(&mut reactor, reader), Taken::Empty);
+    mailbox.put(&mut reactor, writer, 1).unwrap();
+    reactor.turn(None).unwrap();
+    assert_eq!((*reader_woken.borrow(), *writer_woken.borrow()), (1, 0));
+    assert_eq!(mailbox.put(&mut reactor, writer, 2), Err(Refused::Full(2)));
+    assert_eq!(mailbox.take(&mut reactor, reader), Taken::Item(1));
+    reactor.turn(None).unwrap();
+    assert_eq!((*reader_woken.borrow(), *writer_woken.borrow()), (1, 1));
+    mailbox.close(&mut reactor);
+    assert_eq!(mailbox.put(&mut reactor, writer, 3), Err(Refused::Closed(3)));
+    assert_eq!(mailbox.take(&mut reactor, reader), Taken::Closed);
+    reactor.remove(mailbox.id());
+    assert_eq!(mailbox.put(&mut reactor, writer, 4), Err(Refused::Closed(4)));
+}

@@ -1,0 +1,477 @@
+//! What a protocol may rely on: the order of its callbacks, half-close both ways, backpressure, and an
+//! end that is told once.
+
+mod common;
+
+use std::cell::RefCell;
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use common::{DeadPort, assert_same_bytes, debug, noise, turn_until, turn_until_quiet};
+use echo_reactor::{
+    Address, Connect, Connection, Flow, Handle, Listener, Protocol, Reactor, Reason, Serve, Transport,
+    create_connection, create_server,
+};
+
+#[derive(Default)]
+struct Seen {
+    calls: Vec<&'static str>,
+    data: Vec<u8>,
+    reason: Option<String>,
+}
+
+type Record = Rc<RefCell<Seen>>;
+
+/// Notes what it is told, and does what a test says when it is told something.
+struct Noting<F> {
+    record: Record,
+    act: F,
+}
+
+impl<F: FnMut(&'static str, &mut Transport) + 'static> Noting<F> {
+    fn call(&mut self, what: &'static str, transport: &mut Transport) {
+        self.record.borrow_mut().calls.push(what);
+        (self.act)(what, transport);
+    }
+}
+
+impl<F: FnMut(&'static str, &mut Transport) + 'static> Protocol for Noting<F> {
+    fn connection_made(&mut self, transport: &mut Transport) {
+        self.call("made", transport);
+    }
+    fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
+        assert!(!data.is_empty());
+        self.record.borrow_mut().data.extend_from_slice(data);
+        self.call("data", transport);
+    }
+    fn eof_received(&mut self, transport: &mut Transport) {
+        self.call("eof", transport);
+    }
+    fn pause_writing(&mut self, transport: &mut Transport) {
+        self.call("pause", transport);
+    }
+    fn resume_writing(&mut self, transport: &mut Transport) {
+        self.call("resume", transport);
+    }
+    fn woken(&mut self, transport: &mut Transport) {
+        self.call("woken", transport);
+    }
+    fn connection_lost(&mut self, _: &mut Reactor, reason: Reason) {
+        let mut seen = self.record.borrow_mut();
+        seen.calls.push("lost");
+        seen.reason = Some(debug(reason));
+    }
+}
+
+/// A connection over one end of a pair; the other end is the peer's.
+fn connection<F: FnMut(&'static str, &mut Transport) + 'static>(
+    reactor: &mut Reactor,
+    act: F,
+) -> (Handle<Connection<Noting<F>>>, Record, StdUnixStream) {
+    let (ours, peer) = mio::net::UnixStream::pair().unwrap();
+    let peer = StdUnixStream::from(std::os::fd::OwnedFd::from(peer));
+    peer.set_nonblocking(false).unwrap();
+    peer.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    let record = Record::default();
+    let handle = Connection::adopt(reactor, ours, Noting { record: record.clone(), act }).unwrap();
+    (handle, record, peer)
+}
+
+fn close_at_eof(what: &str, transport: &mut Transport) {
+    if what == "eof" {
+        transport.close();
+    }
+}
+
+fn turn_until_lost(reactor: &mut Reactor, record: &Record) {
+    turn_until(reactor, "connection_lost", |_| record.borrow().reason.is_some());
+}
+
+#[test]
+fn callbacks_come_in_the_documented_order_and_the_end_once() {
+    let mut reactor = Reactor::new().unwrap();
+    let (handle, record, mut peer) = connection(&mut reactor, close_at_eof);
+    peer.write_all(b"hello").unwrap();
+    turn_until(&mut reactor, "the data came", |_| record.borrow().data == b"hello");
+    reactor.wake(handle.id());
+    turn_until(&mut reactor, "it was woken", |_| record.borrow().calls.contains(&"woken"));
+    drop(peer);
+    turn_until_lost(&mut reactor, &record);
+    turn_until_quiet(&mut reactor);
+    assert_eq!(record.borrow().calls, ["made", "data", "woken", "eof", "lost"]);
+    assert_eq!(record.borrow().reason.as_deref(), Some("Closed"));
+    assert!(!reactor.contains(handle.id()));
+}
+
+#[test]
+fn data_and_fin_that_come_together_are_both_seen() {
+    let mut reactor = Reactor::new().unwrap();
+    let (_, record, mut peer) = connection(&mut reactor, close_at_eof);
+    // Both are there before the first event is looked at: there is one event for the two.
+    peer.write_all(b"last words").unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    turn_until_lost(&mut reactor, &record);
+    assert_eq!(record.borrow().data, b"last words");
+    assert_eq!(record.borrow().calls, ["made", "data", "eof", "lost"]);
+}
+
+#[test]
+fn urgent_data_neither_stops_nor_reorders_the_stream() {
+    use rustix::net::{SendFlags, send};
+    let mut reactor = Reactor::new().unwrap();
+    let record = Record::default();
+    let factory_record = record.clone();
+    let any = Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+    let factory = move || Noting { record: factory_record.clone(), act: close_at_eof };
+    let listener = create_server(&mut reactor, &[any], &Serve::default(), factory).unwrap();
+    let address = Listener::addresses(&mut reactor, listener)[0].to_string();
+    let mut peer = common::connect(&address);
+    // A read stops short at the mark, with more behind it and no further event.
+    peer.write_all(b"before").unwrap();
+    assert_eq!(send(&peer, b"!", SendFlags::OOB).unwrap(), 1);
+    peer.write_all(b"after").unwrap();
+    turn_until(&mut reactor, "all came", |_| record.borrow().data.len() == 12);
+    assert_eq!(record.borrow().data, b"before!after");
+}
+
+#[test]
+fn a_protocol_may_go_on_writing_after_the_peer_has_ended_its_side() {
+    let mut reactor = Reactor::new().unwrap();
+    let (handle, record, mut peer) = connection(&mut reactor, |_, _| ());
+    peer.shutdown(Shutdown::Write).unwrap();
+    turn_until(&mut reactor, "the end of file was told", |_| record.borrow().calls.contains(&"eof"));
+    turn_until_quiet(&mut reactor);
+    Connection::enter(&mut reactor, handle, |_, transport| {
+        transport.write(b"the answer");
+        transport.write_eof();
+    });
+    turn_until_lost(&mut reactor, &record);
+    let mut answer = Vec::new();
+    peer.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, b"the answer");
+    assert_eq!(record.borrow().calls, ["made", "eof", "lost"]);
+}
+
+#[test]
+fn a_protocol_may_go_on_reading_after_it_has_ended_its_own_side() {
+    let mut reactor = Reactor::new().unwrap();
+    let (_, record, mut peer) = connection(&mut reactor, |what, transport| match what {
+        "made" => {
+            transport.write(b"question");
+            transport.write_eof();
+            assert_eq!(transport.write(b"too late"), Flow::Closed);
+        }
+        _ => close_at_eof(what, transport),
+    });
+    let mut question = Vec::new();
+    peer.read_to_end(&mut question).unwrap();
+    assert_eq!(question, b"question");
+    peer.write_all(b"answer").unwrap();
+    drop(peer);
+    turn_until_lost(&mut reactor, &record);
+    assert_eq!(record.borrow().data, b"answer");
+    assert_eq!(record.borrow().calls, ["made", "data", "eof", "lost"]);
+}
+
+#[test]
+fn writing_is_paused_above_the_high_mark_and_resumed_at_the_low_one() {
+    let mut reactor = Reactor::new().unwrap();
+    let (handle, record, mut peer) = connection(&mut reactor, |_, _| ());
+    let bytes = noise(1 << 20, 1);
+    let flow = Connection::enter(&mut reactor, handle, |_, transport| {
+        transport.set_write_marks(10_000, 2_000);
+        transport.write(&bytes)
+    });
+    assert_eq!(flow, Some(Flow::Full));
+    assert_eq!(record.borrow().calls, ["made", "pause"]);
+    let mut got = Vec::new();
+    while got.len() < bytes.len() {
+        let buffered = Connection::enter(&mut reactor, handle, |_, transport| transport.buffered()).unwrap();
+        let resumed = record.borrow().calls.contains(&"resume");
+        assert_eq!(resumed, buffered <= 2_000, "{buffered} bytes are owed");
+        let mut chunk = [0; 5000];
+        let count = peer.read(&mut chunk).unwrap();
+        got.extend_from_slice(&chunk[..count]);
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert_same_bytes(&got, &bytes);
+    assert_eq!(record.borrow().calls, ["made", "pause", "resume"], "each was told once");
+}
+
+#[test]
+fn a_notice_comes_after_the_callback_that_caused_it() {
+    let mut reactor = Reactor::new().unwrap();
+    let inside = Rc::new(RefCell::new(Vec::new()));
+    let note = inside.clone();
+    let (_, record, _peer) = connection(&mut reactor, move |what, transport| {
+        note.borrow_mut().push(("enter", what));
+        if what == "made" {
+            transport.write(&vec![0; 4 << 20]);
+        }
+        note.borrow_mut().push(("leave", what));
+    });
+    assert_eq!(record.borrow().calls, ["made", "pause"]);
+    assert_eq!(
+        *inside.borrow(),
+        [("enter", "made"), ("leave", "made"), ("enter", "pause"), ("leave", "pause")]
+    );
+}
+
+#[test]
+fn pausing_reading_holds_data_back_and_resuming_brings_all_of_it() {
+    let mut reactor = Reactor::new().unwrap();
+    let (handle, record, mut peer) = connection(&mut reactor, |what, transport| {
+        if what == "made" {
+            transport.pause_reading();
+        }
+    });
+    peer.write_all(b"wait").unwrap();
+    turn_until_quiet(&mut reactor);
+    assert!(record.borrow().data.is_empty());
+    // No new event will tell of it: the readiness was remembered.
+    Connection::enter(&mut reactor, handle, |_, transport| transport.resume_reading());
+    turn_until(&mut reactor, "the data came", |_| record.borrow().data == b"wait");
+}
+
+#[test]
+fn close_sends_what_is_owed_and_discards_until_the_peer_ends() {
+    let mut reactor = Reactor::new().unwrap();
+    let (handle, record, mut peer) = connection(&mut reactor, |_, _| ());
+    let bytes = noise(2 << 20, 2);
+    Connection::enter(&mut reactor, handle, |_, transport| {
+        transport.write(&bytes);
+        transport.close();
+    });
+    peer.write_all(b"nobody wants this").unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).unwrap();
+        (got, peer)
+    });
+    turn_until(&mut reactor, "all is sent", |_| reader.is_finished());
+    let (got, peer) = reader.join().unwrap();
+    assert_same_bytes(&got, &bytes);
+    assert!(record.borrow().reason.is_none(), "the peer has not ended its side");
+    drop(peer);
+    turn_until_lost(&mut reactor, &record);
+    assert_eq!(record.borrow().calls, ["made", "lost"], "nothing is told after close but the end");
+    assert_eq!(record.borrow().reason.as_deref(), Some("Closed"));
+}
+
+#[test]
+fn a_peer_that_never_ends_its_side_is_waited_for_only_so_long() {
+    let mut reactor = Reactor::new().unwrap();
+    let start = Instant::now();
+    reactor.set_now(start);
+    let (handle, record, _peer) = connection(&mut reactor, |_, _| ());
+    Connection::enter(&mut reactor, handle, |_, transport| transport.close());
+    turn_until_quiet(&mut reactor);
+    assert!(record.borrow().reason.is_none());
+    reactor.set_now(start + Duration::from_secs(31));
+    turn_until_lost(&mut reactor, &record);
+    assert_eq!(record.borrow().reason.as_deref(), Some("Lingered"));
+    assert_eq!(reactor.timers(), 0);
+}
+
+#[test]
+fn abort_drops_what_is_owed_and_resets() {
+    let mut reactor = Reactor::new().unwrap();
+    let (address, server) = common::serve_once(|mut stream| {
+        std::thread::sleep(common::A_WHILE); // let it stall
+        stream.read_to_end(&mut Vec::new()).map_err(|error| error.kind())
+    });
+    let record = Record::default();
+    let act = |what: &'static str, transport: &mut Transport| {
+        if what == "made" {
+            assert_eq!(transport.write(&vec![0; 32 << 20]), Flow::Full);
+            transport.abort();
+            assert_eq!(transport.write(b"x"), Flow::Closed);
+        }
+    };
+    let to = Address::from(address.parse::<std::net::SocketAddr>().unwrap());
+    create_connection(&mut reactor, vec![to], &Connect::default(), Noting { record: record.clone(), act });
+    turn_until_lost(&mut reactor, &record);
+    assert_eq!(record.borrow().calls, ["made", "lost"]);
+    assert_eq!(record.borrow().reason.as_deref(), Some("Aborted"));
+    assert_eq!(server.join().unwrap(), Err(ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn a_reset_ends_that_connection_with_its_reason() {
+    let mut reactor = Reactor::new().unwrap();
+    let (address, server) = common::serve_once(|stream| common::reset_on_close(&stream));
+    let record = Record::default();
+    let to = Address::from(address.parse::<std::net::SocketAddr>().unwrap());
+    let noting = Noting { record: record.clone(), act: |_: &'static str, _: &mut Transport| () };
+    create_connection(&mut reactor, vec![to], &Connect::default(), noting);
+    turn_until_lost(&mut reactor, &record);
+    server.join().unwrap();
+    let reason = record.borrow().reason.clone().unwrap();
+    assert!(reason.starts_with("Failed") && reason.contains("ConnectionReset"), "{reason}");
+    assert_eq!(record.borrow().calls, ["made", "lost"], "no end of file is made up");
+}
+
+#[test]
+fn what_a_peer_sent_before_it_stopped_reading_is_still_delivered() {
+    let mut reactor = Reactor::new().unwrap();
+    let (handle, record, mut peer) = connection(&mut reactor, |_, _| ());
+    peer.write_all(b"goodbye").unwrap();
+    drop(peer);
+    // The write fails before anything was read.
+    Connection::enter(&mut reactor, handle, |_, transport| transport.write(b"hello?"));
+    turn_until_lost(&mut reactor, &record);
+    assert_eq!(record.borrow().data, b"goodbye");
+    assert!(record.borrow().reason.as_deref().unwrap().contains("BrokenPipe"));
+}
+
+#[test]
+fn idle_means_that_no_byte_has_moved_either_way() {
+    let mut reactor = Reactor::new().unwrap();
+    let start = Instant::now();
+    reactor.set_now(start);
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let (_, record, mut peer) = connection(&mut reactor, |what, transport| {
+        if what == "made" {
+            transport.set_idle_timeout(Some(Duration::from_secs(10)));
+        }
+    });
+    reactor.set_now(at(9));
+    peer.write_all(b"x").unwrap();
+    turn_until(&mut reactor, "the byte came", |_| !record.borrow().data.is_empty());
+    reactor.set_now(at(18));
+    turn_until_quiet(&mut reactor);
+    assert!(record.borrow().reason.is_none(), "a byte moved nine seconds ago");
+    reactor.set_now(at(19));
+    turn_until_lost(&mut reactor, &record);
+    assert_eq!(record.borrow().reason.as_deref(), Some("Idle"));
+}
+
+#[test]
+fn a_connection_that_ends_leaves_no_timer_behind() {
+    let mut reactor = Reactor::new().unwrap();
+    let (_, record, peer) = connection(&mut reactor, |what, transport| {
+        if what == "made" {
+            transport.set_idle_timeout(Some(Duration::from_secs(3600)));
+        }
+        close_at_eof(what, transport);
+    });
+    assert_eq!(reactor.timers(), 1);
+    drop(peer);
+    turn_until_lost(&mut reactor, &record);
+    assert_eq!((reactor.timers(), reactor.sources()), (0, 0));
+}
+
+#[test]
+fn a_peer_that_floods_does_not_keep_another_from_being_served() {
+    let mut reactor = Reactor::new().unwrap();
+    let (_, flood, flooder) = connection(&mut reactor, |_, _| ());
+    let (_, quiet, mut other) = connection(&mut reactor, |_, _| ());
+    let mut writer = flooder.try_clone().unwrap();
+    let thread = std::thread::spawn(move || while writer.write_all(&[0; 65536]).is_ok() {});
+    turn_until(&mut reactor, "the flood is on", |_| flood.borrow().data.len() > 1 << 20);
+    for round in 1..=20 {
+        other.write_all(b"x").unwrap();
+        let before = flood.borrow().data.len();
+        // One turn brings the byte, however much there is of the flood.
+        turn_until(&mut reactor, "the byte came", |_| quiet.borrow().data.len() == round);
+        let meanwhile = flood.borrow().data.len() - before;
+        assert!(meanwhile <= 4 * echo_reactor::SCRATCH, "{meanwhile} bytes of flood came first");
+        flood.borrow_mut().data.clear();
+    }
+    drop(reactor); // closes the connection
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_failed_connect_is_connection_lost_without_connection_made() {
+    let mut reactor = Reactor::new().unwrap();
+    let dead = DeadPort::new();
+    let missing = Address::Unix("/nonexistent/socket".into());
+    let record = Record::default();
+    let noting = Noting { record: record.clone(), act: |_: &'static str, _: &mut Transport| () };
+    let how = Connect::default();
+    let handle = create_connection(&mut reactor, vec![dead.1.into(), missing], &how, noting);
+    turn_until_lost(&mut reactor, &record);
+    assert_eq!(record.borrow().calls, ["lost"]);
+    let reason = record.borrow().reason.clone().unwrap();
+    assert!(reason.contains(&dead.1.to_string()) && reason.contains("refused"), "{reason}");
+    assert!(reason.contains("/nonexistent/socket"), "{reason}");
+    assert!(!reactor.contains(handle.id()));
+    assert_eq!(reactor.timers(), 0);
+}
+
+#[test]
+fn every_address_is_tried_in_turn_until_one_answers() {
+    let mut reactor = Reactor::new().unwrap();
+    let dead = DeadPort::new();
+    let (address, server) = common::serve_once(|mut stream| {
+        let mut got = [0; 2];
+        stream.read_exact(&mut got).unwrap();
+        got
+    });
+    let record = Record::default();
+    let act = |what: &'static str, transport: &mut Transport| {
+        if what == "made" {
+            transport.write(b"hi");
+        }
+    };
+    let live = address.parse::<std::net::SocketAddr>().unwrap();
+    let addresses = vec![dead.1.into(), live.into()];
+    let noting = Noting { record: record.clone(), act };
+    let handle = create_connection(&mut reactor, addresses, &Connect::default(), noting);
+    turn_until(&mut reactor, "the connection is made", |_| record.borrow().calls == ["made"]);
+    let peer = Connection::enter(&mut reactor, handle, |_, transport| transport.peer_addr().unwrap());
+    assert_eq!(peer, Some(live.into()), "the handle from the start is good");
+    turn_until(&mut reactor, "the server got it", |_| server.is_finished());
+    assert_eq!(&server.join().unwrap(), b"hi");
+}
+
+#[test]
+fn a_connect_that_is_not_answered_ends_at_its_timeout() {
+    // A listener with a full queue drops the next SYN.
+    let queue = mio::net::TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    rustix::net::listen(&queue, 0).unwrap();
+    let address = queue.local_addr().unwrap();
+    let _waiting: Vec<_> = (0..3).map(|_| mio::net::TcpStream::connect(address).unwrap()).collect();
+    let mut reactor = Reactor::new().unwrap();
+    turn_until_quiet(&mut reactor);
+    let start = Instant::now();
+    reactor.set_now(start);
+    let record = Record::default();
+    let noting = Noting { record: record.clone(), act: |_: &'static str, _: &mut Transport| () };
+    let how = Connect { timeout: Duration::from_secs(5) };
+    create_connection(&mut reactor, vec![address.into()], &how, noting);
+    turn_until_quiet(&mut reactor);
+    assert!(record.borrow().reason.is_none());
+    reactor.set_now(start + Duration::from_secs(5));
+    turn_until_lost(&mut reactor, &record);
+    assert!(record.borrow().reason.as_deref().unwrap().contains("TimedOut"));
+}
+
+#[test]
+fn one_connection_may_enter_and_end_another_from_its_callback() {
+    let mut reactor = Reactor::new().unwrap();
+    let (victim, victims, mut victim_peer) = connection(&mut reactor, |_, _| ());
+    let (own, record, mut peer) = connection(&mut reactor, move |what, transport| {
+        if what == "data" {
+            let reactor = transport.reactor();
+            let told = Connection::enter(reactor, victim, |_, transport| {
+                transport.write(b"bye");
+                transport.abort();
+            });
+            assert!(told.is_some());
+            assert!(!reactor.contains(victim.id()));
+        }
+    });
+    peer.write_all(b"x").unwrap();
+    victim_peer.write_all(b"y").unwrap(); // in the same batch
+    turn_until(&mut reactor, "it acted", |_| !record.borrow().data.is_empty());
+    assert_eq!(victims.borrow().calls.last(), Some(&"lost"));
+    assert!(reactor.contains(own.id()));
+    let mut got = Vec::new();
+    let _ = victim_peer.read_to_end(&mut got);
+    assert_eq!(got, b"bye");
+}
