@@ -44,6 +44,8 @@ impl Verbosity {
 
 /// Has `log` write to stderr, behind the name of the program. `RUST_LOG`, where it is set, decides what.
 pub fn init_logging(program: &'static str, verbosity: Verbosity) {
+    // Now, because to open it takes a descriptor, and what will have to be said may be that there is none.
+    open(&STDERR, &io::stderr());
     let mut builder = env_logger::Builder::new();
     builder.filter_level(verbosity.level());
     if std::env::var_os("RUST_LOG").is_some() {
@@ -83,10 +85,12 @@ impl Write for Stderr {
     }
 }
 
+fn open<'a>(cell: &'a OnceLock<Option<Descriptor>>, stream: &impl AsFd) -> Option<&'a Descriptor> {
+    cell.get_or_init(|| Descriptor::open(stream, Direction::Write).ok()).as_ref()
+}
+
 fn write_now(cell: &OnceLock<Option<Descriptor>>, stream: &impl AsFd, mut bytes: &[u8]) {
-    let Some(descriptor) = cell.get_or_init(|| Descriptor::open(stream, Direction::Write).ok()) else {
-        return;
-    };
+    let Some(descriptor) = open(cell, stream) else { return };
     while let Ok(count @ 1..) = descriptor.write(bytes) {
         bytes = &bytes[count..];
         if bytes.is_empty() {

@@ -208,6 +208,12 @@ impl Process {
         fs::read_dir(format!("/proc/{}/fd", self.pid().as_raw_nonzero())).unwrap().count()
     }
 
+    /// The lowest descriptor that is free. (The test's own parent may have handed some down.)
+    pub fn next_descriptor(&self) -> u64 {
+        let pid = self.pid().as_raw_nonzero();
+        (0..).find(|fd| fs::symlink_metadata(format!("/proc/{pid}/fd/{fd}")).is_err()).unwrap()
+    }
+
     fn status_field(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero())).unwrap();
         let line = status.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();

@@ -1,0 +1,152 @@
+//! What both programs say about their arguments, and about what they cannot do.
+
+mod common;
+
+use common::{DeadPort, Outcome, Scratch, assert_one_line, client_command, run, server_command};
+
+fn server(arguments: &[&str]) -> Outcome {
+    run(server_command().args(arguments), b"")
+}
+
+fn client(arguments: &[&str]) -> Outcome {
+    run(client_command().args(arguments), b"")
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    for run in [server, client] {
+        for flag in ["-h", "--help", "-V", "--version"] {
+            let outcome = run(&[flag]);
+            assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+            assert!(!outcome.stdout.is_empty());
+        }
+    }
+    assert!(String::from_utf8(server(&["-V"]).stdout).unwrap().starts_with("echo-server 0."));
+    assert!(String::from_utf8(client(&["-V"]).stdout).unwrap().starts_with("echo-client 0."));
+    let help = String::from_utf8(server(&["-h"]).stdout).unwrap();
+    for option in ["--max-connections", "--idle-timeout", "--buffer", "--backlog", "--reuse-port", "--grace"] {
+        assert!(help.contains(option), "{option}");
+    }
+    assert!(help.lines().all(|line| line.len() <= 80));
+}
+
+#[test]
+fn a_usage_error_is_one_line_that_names_the_argument_and_exits_2() {
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--foo"], &["unknown option '--foo'"]),
+        (&["-x"], &["unknown option '-x'"]),
+        (&["nonsense"], &["bad address 'nonsense'"]),
+        (&["127.0.0.1:99999"], &["bad address '127.0.0.1:99999'", "65535"]),
+        (&["::1:7777"], &["bad address '::1:7777'", "[::1]:7777"]),
+        (&["unix:"], &["bad address 'unix:'", "empty"]),
+        (&["two\nlines"], &["bad address 'two?lines'"]),
+        (&["--verbose=x"], &["option '--verbose' takes no value"]),
+    ];
+    for (arguments, parts) in cases {
+        for (name, run) in [("echo-server", server as fn(&[&str]) -> Outcome), ("echo-client", client)] {
+            let outcome = run(arguments);
+            assert_eq!((outcome.code, outcome.stdout.len()), (2, 0), "{arguments:?}");
+            assert_one_line(&outcome.stderr, parts);
+            assert_one_line(&outcome.stderr, &[&format!("{name}: "), "(see --help)"]);
+        }
+    }
+}
+
+#[test]
+fn a_bad_value_is_named_with_its_option() {
+    for (option, value) in [
+        ("--max-connections", "0"),
+        ("--max-connections", "-1"),
+        ("--max-connections", "many"),
+        ("--buffer", "0"),
+        ("--buffer", "64KB"),
+        ("--buffer", "99999999999999999999"),
+        ("--idle-timeout", "0"),
+        ("--idle-timeout", "nan"),
+        ("--idle-timeout", "inf"),
+        ("--idle-timeout", "-1"),
+        ("--idle-timeout", "1e300"),
+        ("--grace", "soon"),
+        ("--backlog", "0"),
+        ("--backlog", "70000"),
+    ] {
+        let outcome = server(&[&format!("{option}={value}")]);
+        assert_eq!(outcome.code, 2, "{option} {value}");
+        assert_one_line(&outcome.stderr, &[option, &format!("'{value}'"), "(see --help)"]);
+    }
+    for (option, value) in [("--timeout", "0"), ("--connect-timeout", "0"), ("--connect-timeout", "x")] {
+        let outcome = client(&[option, value]);
+        assert_eq!(outcome.code, 2, "{option} {value}");
+        assert_one_line(&outcome.stderr, &[option, &format!("'{value}'"), "(see --help)"]);
+    }
+    let outcome = server(&["--buffer"]);
+    assert_eq!(outcome.code, 2);
+    assert_one_line(&outcome.stderr, &["option '--buffer' needs a value"]);
+}
+
+#[test]
+fn every_way_to_write_an_option_is_understood() {
+    // Each is parsed before the bad address is.
+    for arguments in [
+        &["--buffer", "4K", "bad"][..],
+        &["--buffer=4K", "bad"],
+        &["-b", "4K", "bad"],
+        &["-b4K", "bad"],
+        &["-vvv", "-q", "-c1", "bad"],
+        &["--", "bad"],
+        &["-g0", "--idle-timeout=250ms", "bad"],
+    ] {
+        assert_one_line(&server(arguments).stderr, &["bad address 'bad'"]);
+    }
+    let outcome = server(&["--", "--help"]);
+    assert_one_line(&outcome.stderr, &["bad address '--help'"]);
+}
+
+#[test]
+fn the_client_takes_one_address() {
+    let outcome = client(&["127.0.0.1:1", "127.0.0.1:2"]);
+    assert_eq!(outcome.code, 2);
+    assert_one_line(&outcome.stderr, &["unexpected argument '127.0.0.1:2'"]);
+}
+
+#[test]
+fn a_server_that_cannot_listen_says_where_and_why() {
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    let scratch = Scratch::new();
+    let file = format!("unix:{}", scratch.file("file", b"precious").display());
+    for (address, reason) in [
+        (taken.as_str(), "Address already in use"),
+        ("unix:/nonexistent/socket", "No such file or directory"),
+        ("192.0.2.1:7777", "Cannot assign requested address"),
+        (&file, "the file exists and is no socket"),
+    ] {
+        let outcome = server(&[address]);
+        assert_eq!((outcome.code, outcome.stdout.len()), (1, 0), "{address}");
+        let expected = format!("echo-server: cannot listen on {address}: {reason}\n");
+        assert_eq!(outcome.stderr, expected);
+    }
+}
+
+#[test]
+fn a_client_that_reaches_nobody_says_what_it_tried() {
+    let dead = DeadPort::new();
+    let outcome = client(&[&dead.1.to_string()]);
+    assert_eq!(outcome.code, 1);
+    assert_eq!(outcome.stderr, format!("echo-client: cannot connect to {}: Connection refused\n", dead.1));
+    let outcome = client(&[&format!(":{}", dead.1.port())]);
+    assert_eq!(outcome.code, 1);
+    let both = [format!("127.0.0.1:{}: ", dead.1.port()), format!("[::1]:{}: ", dead.1.port())];
+    assert_one_line(&outcome.stderr, &[&both[0], &both[1]]);
+    let outcome = client(&["unix:/nonexistent/socket"]);
+    assert_one_line(&outcome.stderr, &["unix:/nonexistent/socket: No such file or directory"]);
+}
+
+#[test]
+fn an_unknown_host_is_named() {
+    for run in [server, client] {
+        let outcome = run(&["no.such.host.invalid:7777"]);
+        assert_eq!(outcome.code, 1);
+        assert_one_line(&outcome.stderr, &["cannot resolve no.such.host.invalid: "]);
+    }
+}
