@@ -1,5 +1,7 @@
 //! What both programs say about their arguments, and about what they cannot do.
 
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
 mod common;
 
 use common::{DeadPort, Outcome, Scratch, assert_one_line, client_command, run, server_command};
@@ -24,7 +26,8 @@ fn help_and_version_go_to_stdout() {
     assert!(String::from_utf8(server(&["-V"]).stdout).unwrap().starts_with("echo-server 0."));
     assert!(String::from_utf8(client(&["-V"]).stdout).unwrap().starts_with("echo-client 0."));
     let help = String::from_utf8(server(&["-h"]).stdout).unwrap();
-    for option in ["--max-connections", "--idle-timeout", "--buffer", "--backlog", "--reuse-port", "--grace"] {
+    for option in ["--max-connections", "--idle-timeout", "--buffer", "--backlog", "--reuse-port", "--grace"]
+    {
         assert!(help.contains(option), "{option}");
     }
     assert!(help.lines().all(|line| line.len() <= 80));

@@ -1,5 +1,7 @@
 //! Listening: several addresses or none, a limit on connections, and the files of Unix sockets.
 
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
 mod common;
 
 use std::fs;

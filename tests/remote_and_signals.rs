@@ -1,5 +1,7 @@
 //! What comes from outside of the loop: other threads, and signals.
 
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
 mod common;
 
 use std::cell::Cell;

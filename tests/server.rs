@@ -1,5 +1,7 @@
 //! What `echo-server` promises to its peers.
 
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
 mod common;
 
 use std::io::{Read, Write};
@@ -264,7 +266,8 @@ fn statistics_are_one_line_of_plain_integers_whatever_the_log_level() {
     ping(&mut stream, &[7; 1000]);
     server.process.signal(Signal::USR1);
     let line = server.err.next();
-    let expected = "connections: 1 open, 1 accepted, 0 refused; bytes: 1000 in, 1000 out, 0 buffered; turns: ";
+    let expected =
+        "connections: 1 open, 1 accepted, 0 refused; bytes: 1000 in, 1000 out, 0 buffered; turns: ";
     let (_, rest) = line.split_once(expected).unwrap_or_else(|| panic!("{line}"));
     rest.parse::<u64>().unwrap();
     drop(stream);

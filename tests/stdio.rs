@@ -1,5 +1,7 @@
 //! Stdin and stdout of every kind, as sources: nothing lost, nothing blocked, no flag changed.
 
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
 mod common;
 
 use std::cell::RefCell;

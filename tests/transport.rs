@@ -1,6 +1,8 @@
 //! What a protocol may rely on: the order of its callbacks, half-close both ways, backpressure, and an
 //! end that is told once.
 
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
 mod common;
 
 use std::cell::RefCell;

@@ -150,10 +150,13 @@ impl Protocol for Client {
     }
 
     fn connection_lost(&mut self, reactor: &mut Reactor, reason: Reason) {
-        match self.complaint(&reason) {
-            None => self.ending.set(cli::DONE, None),
-            Some(complaint) => self.ending.set(cli::FAILURE, Some(complaint)),
-        }
-        self.display.finish(reactor);
+        let complaint = self.complaint(&reason);
+        let status = if complaint.is_none() { cli::DONE } else { cli::FAILURE };
+        let ending = self.ending.clone();
+        // Only now is it known what becomes of the bytes that stdout has yet to take.
+        self.display.finish(reactor, move |reactor| {
+            ending.set(status, complaint);
+            reactor.stop();
+        });
     }
 }

@@ -86,11 +86,11 @@ impl Display {
         self.output.write(reactor, by, &shown)
     }
 
-    /// Stops the loop when all is written. A terminal's cursor is left on a line of its own.
-    pub fn finish(&mut self, reactor: &mut Reactor) {
+    /// Calls `f` when all is written. A terminal's cursor is left on a line of its own.
+    pub fn finish(&mut self, reactor: &mut Reactor, f: impl FnOnce(&mut Reactor) + 'static) {
         if matches!(self.screen, Some(Screen::Prompt | Screen::Line | Screen::LineAbove)) {
             self.output.write(reactor, self.output.id(), b"\n");
         }
-        self.output.when_written(reactor, Reactor::stop);
+        self.output.when_written(reactor, f);
     }
 }
