@@ -84,6 +84,11 @@
 //! | `asyncio.Queue` | [`Mailbox`] |
 //! | `loop.connect_read_pipe`, `connect_write_pipe` | [`Input`], [`Output`] |
 
+// The README's program is compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(not(target_os = "linux"))]
 compile_error!("echo-reactor is written for, and tested on, Linux");
 

@@ -75,7 +75,7 @@ impl Reading {
     }
 
     #[track_caller]
-    fn to_the_end(&mut self) -> Vec<u8> {
+    fn until_the_end(&mut self) -> Vec<u8> {
         let closed = self.closed.clone();
         turn_until(&mut self.reactor, "the end came", |_| *closed.borrow());
         self.bytes()
@@ -118,7 +118,7 @@ fn every_kind_of_input_is_read_to_its_end_and_its_flags_stay() {
     {
         let mut reading = Reading::of(&descriptor, Framing::Bytes);
         assert!(!is_nonblocking(&descriptor), "{kind}: while it is read");
-        assert_same_bytes(&reading.to_the_end(), &bytes);
+        assert_same_bytes(&reading.until_the_end(), &bytes);
         assert!(!is_nonblocking(&descriptor), "{kind}: afterwards");
     }
     feeders.into_iter().for_each(|feeder| feeder.join().unwrap());
@@ -127,7 +127,7 @@ fn every_kind_of_input_is_read_to_its_end_and_its_flags_stay() {
 #[test]
 fn dev_null_is_empty_and_a_directory_is_an_error() {
     let mut reading = Reading::of(File::open("/dev/null").unwrap(), Framing::Bytes);
-    assert!(reading.to_the_end().is_empty());
+    assert!(reading.until_the_end().is_empty());
     let mut reading = Reading::of(File::open("/").unwrap(), Framing::Bytes);
     let closed = reading.closed.clone();
     turn_until(&mut reading.reactor, "the end came", |_| *closed.borrow());
@@ -142,7 +142,7 @@ fn an_input_that_is_non_blocking_already_works_and_stays_so() {
     let mut reading = Reading::of(&reader, Framing::Bytes);
     turn_until_quiet(&mut reading.reactor);
     feed(writer, b"late".to_vec()).join().unwrap();
-    assert_eq!(reading.to_the_end(), b"late");
+    assert_eq!(reading.until_the_end(), b"late");
     assert!(is_nonblocking(&reader));
 }
 
@@ -156,7 +156,7 @@ fn several_lines_in_one_write_are_several_lines() {
     writer.write_all(b"ur\nfive without a newline").unwrap();
     assert_eq!(reading.until_lines(4)[3], "four\n");
     drop(writer);
-    reading.to_the_end();
+    reading.until_the_end();
     assert_eq!(reading.lines()[4], "five without a newline");
 }
 
@@ -169,7 +169,7 @@ fn a_line_is_cut_only_above_the_limit() {
         text.extend_from_slice(b"\nnext\n");
         let file = File::open(scratch.file("file", &text)).unwrap();
         let mut reading = Reading::of(file, Framing::Lines);
-        assert_same_bytes(&reading.to_the_end(), &text);
+        assert_same_bytes(&reading.until_the_end(), &text);
         let pieces = if length <= LIMIT { 2 } else { 3 };
         assert_eq!(reading.lines().len(), pieces, "a line of {length} bytes");
     }
@@ -181,7 +181,7 @@ fn many_lines_pass_through_a_small_mailbox_in_order() {
     let expected: Vec<String> = (0..20_000).map(|number| format!("line {number}\n")).collect();
     let file = File::open(scratch.file("file", expected.concat().as_bytes())).unwrap();
     let mut reading = Reading::of(file, Framing::Lines);
-    reading.to_the_end();
+    reading.until_the_end();
     assert_eq!(reading.lines(), expected);
 }
 
@@ -194,7 +194,7 @@ fn all_lines_typed_before_anybody_looked_are_read() {
     assert_eq!(reading.until_lines(3), ["one\n", "two\n", "three\n"]);
     assert!(!is_nonblocking(&terminal.line));
     terminal.type_in("\x04"); // ^D
-    reading.to_the_end();
+    reading.until_the_end();
     assert!(!is_nonblocking(&terminal.line));
 }
 
@@ -255,7 +255,7 @@ impl Writing {
     }
 
     #[track_caller]
-    fn to_the_end(&mut self) {
+    fn until_the_end(&mut self) {
         let done = Rc::new(RefCell::new(false));
         let note = done.clone();
         self.output.when_written(&mut self.reactor, move |_| *note.borrow_mut() = true);
@@ -287,7 +287,7 @@ fn every_kind_of_output_gets_all_bytes_and_its_flags_stay() {
         turn_until_quiet(&mut writing.reactor);
         assert!(!is_nonblocking(&descriptor), "{kind}: while it is written");
         let reader = common::collect(source);
-        writing.to_the_end();
+        writing.until_the_end();
         assert!(!is_nonblocking(&descriptor), "{kind}: afterwards");
         drop((writing, descriptor));
         assert_same_bytes(&reader.recv_timeout(common::PATIENCE).unwrap(), &bytes);
@@ -302,7 +302,7 @@ fn a_file_is_written_from_where_its_offset_stands() {
     file.write_all(b"ab").unwrap();
     let mut writing = Writing::to(&file);
     assert_eq!(writing.write(b"cd"), Flow::Open);
-    writing.to_the_end();
+    writing.until_the_end();
     assert_eq!(fs::read(&path).unwrap(), b"abcd456789");
 }
 
