@@ -43,7 +43,9 @@ fn scripted(
     (handle.id(), other)
 }
 
-fn log<T>() -> (Rc<RefCell<Vec<T>>>, Rc<RefCell<Vec<T>>>) {
+type Log<T> = Rc<RefCell<Vec<T>>>;
+
+fn log<T>() -> (Log<T>, Log<T>) {
     let log = Rc::new(RefCell::new(Vec::new()));
     (log.clone(), log)
 }
