@@ -244,7 +244,7 @@ fn a_slow_stdout_stops_stdin_and_nothing_is_lost() {
 #[test]
 fn while_nothing_happens_it_uses_no_cpu_and_does_not_wake_up() {
     let server = Server::start(&[]);
-    let terminal = common::Terminal::new();
+    let mut terminal = common::Terminal::new();
     let process = Process::spawn(
         client_command()
             .arg(server.address())
@@ -252,8 +252,8 @@ fn while_nothing_happens_it_uses_no_cpu_and_does_not_wake_up() {
             .stdout(terminal.stdio())
             .stderr(Stdio::null()),
     );
-    eventually("it is connected", || server.open_connections() == 1);
-    thread::sleep(A_WHILE);
+    terminal.see("> ");
+    process.falls_asleep();
     let before = process.activity();
     thread::sleep(3 * A_WHILE); // the thing under test: nothing happens
     assert_eq!(process.activity(), before);

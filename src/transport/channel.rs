@@ -219,8 +219,6 @@ impl Channel {
                     ErrorKind::WouldBlock => self.ready.clear(Ready::WRITABLE),
                     _ => {
                         self.outbound = Outbound::Broken(error);
-                        // What the peer sent before it broke may still be there to be read.
-                        self.ready |= Ready::READABLE;
                         return bytes.len();
                     }
                 },

@@ -188,11 +188,21 @@ impl Process {
 
     /// CPU time used so far, and times that it went to sleep of its own accord.
     pub fn activity(&self) -> (u64, u64) {
-        let pid = self.pid().as_raw_nonzero();
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let fields = self.stat();
         let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
         (ticks, self.status_field("voluntary_ctxt_switches"))
+    }
+
+    /// Waits until it sleeps, for the last thing that it did to be over.
+    #[track_caller]
+    pub fn falls_asleep(&self) {
+        eventually("it sleeps", || self.stat()[0] == "S");
+    }
+
+    /// The fields of `/proc/PID/stat` behind the name, see `proc(5)`: state, ...
+    fn stat(&self) -> Vec<String> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid().as_raw_nonzero())).unwrap();
+        stat.rsplit(')').next().unwrap().split_whitespace().map(str::to_owned).collect()
     }
 
     /// Resident memory in KiB: now, and at its peak.
