@@ -97,12 +97,14 @@ pub mod cli;
 pub mod mailbox;
 pub mod reactor;
 pub mod stdio;
+pub mod streams;
 mod sys;
 pub mod transport;
 
 pub use mailbox::{Mailbox, Refused, Room, Taken};
 pub use reactor::{Handle, Id, Next, Reactor, Ready, Remote, SCRATCH, Source, Stopped, Timer};
 pub use stdio::{Chunk, Descriptor, Direction, Framing, Input, Output};
+pub use streams::{Inbox, Loop, Reader, Winner, Writer, open_connection, race, start_server};
 pub use transport::{
     Address, Connect, Connection, Flow, Listener, Plain, Protocol, Reason, Serve, Socket, Totals, Transport,
     create_connection, create_server,

@@ -104,7 +104,7 @@ fn peers_that_never_read_cost_a_bounded_amount_and_hold_up_nobody() {
 fn a_stalled_peer_that_reads_at_last_gets_everything() {
     let server = Server::start(&["--buffer", "4K"]);
     let mut stream = server.connect();
-    let sent = send_until_stalled(&mut stream);
+    let sent = send_until_stalled(&mut stream, b"x");
     stream.shutdown(Shutdown::Write).unwrap();
     let mut echo = Vec::new();
     stream.read_to_end(&mut echo).unwrap();
@@ -182,7 +182,7 @@ fn the_idle_timeout_ends_the_silent_and_the_stalled_and_not_the_busy() {
     let mut silent = server.connect();
     let mut stalled = server.connect();
     let mut one_sided = server.connect();
-    send_until_stalled(&mut stalled);
+    send_until_stalled(&mut stalled, b"x");
     let began = Instant::now();
     // Bytes that move one way only are bytes that move.
     let mut reader = one_sided.try_clone().unwrap();
@@ -281,7 +281,7 @@ fn statistics_are_one_line_of_plain_integers_whatever_the_log_level() {
 fn at_sigterm_a_slow_peer_gets_every_byte_and_an_orderly_end() {
     let mut server = Server::start(&["--grace", "20", "--buffer", "1M"]);
     let mut stream = server.connect();
-    let sent = send_until_stalled(&mut stream);
+    let sent = send_until_stalled(&mut stream, b"x");
     let statistics = server.statistics();
     let (received, sent_back) = (statistics[3], statistics[4]);
     assert!(received > sent_back, "it owes something");
@@ -307,7 +307,7 @@ fn at_sigterm_a_slow_peer_gets_every_byte_and_an_orderly_end() {
 fn a_stalled_peer_holds_shutdown_up_for_the_grace_time_and_no_longer() {
     let mut server = Server::start(&["--grace", "0.5"]);
     let mut stalled = server.connect();
-    send_until_stalled(&mut stalled);
+    send_until_stalled(&mut stalled, b"x");
     let began = Instant::now();
     server.process.signal(Signal::INT);
     assert_eq!(server.process.wait_code(), 0);
@@ -323,7 +323,7 @@ fn without_connections_or_without_grace_it_ends_at_once() {
     assert_eq!(server.process.wait_code(), 0);
     let mut server = Server::start(&["-g0"]);
     let mut stalled = server.connect();
-    send_until_stalled(&mut stalled);
+    send_until_stalled(&mut stalled, b"x");
     server.process.signal(Signal::TERM);
     assert_eq!(server.process.wait_code(), 0);
     assert!(began.elapsed() < Duration::from_secs(10));

@@ -125,3 +125,12 @@ fn a_late_callback_does_not_delay_the_next_timer_by_its_own_length() {
     turn_until(&mut reactor, "the timer ran", |_| *ran.borrow());
     assert!(second.elapsed() < Duration::from_millis(25), "it was slept for as if no time had passed");
 }
+
+#[test]
+fn the_turn_that_sleeps_until_a_timer_also_runs_it() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    reactor.call_later(Duration::from_millis(5), note(&log, 1));
+    reactor.turn(None).unwrap();
+    assert_eq!(*log.borrow(), [1], "the time from before the sleep was used");
+}

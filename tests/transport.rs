@@ -388,6 +388,33 @@ fn a_peer_that_floods_does_not_keep_another_from_being_served() {
 }
 
 #[test]
+fn a_source_that_has_had_its_ration_goes_on_after_the_others_had_theirs() {
+    let mut reactor = Reactor::new().unwrap();
+    let order = Rc::new(RefCell::new(Vec::new()));
+    let mut peers = Vec::new();
+    for name in ["a", "b"] {
+        let order = order.clone();
+        let (_, _, peer) = connection(&mut reactor, move |what, _| {
+            if what == "data" {
+                order.borrow_mut().push(name);
+            }
+        });
+        // More than one ration, all of it there before the first event is looked at.
+        rustix::net::sockopt::set_socket_send_buffer_size(&peer, 4 << 20).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while let Ok(count) = (&peer).write(&[0; 16384]) {
+            sent += count;
+        }
+        assert!(sent > echo_reactor::SCRATCH, "only {sent} bytes fit into the socket");
+        peers.push(peer);
+    }
+    turn_until(&mut reactor, "both were read", |_| order.borrow().len() >= 4);
+    let order = order.borrow();
+    assert!(order[0] != order[1] && order[2] != order[3], "{order:?}");
+}
+
+#[test]
 fn a_failed_connect_is_connection_lost_without_connection_made() {
     let mut reactor = Reactor::new().unwrap();
     let dead = DeadPort::new();

@@ -27,3 +27,12 @@ pub const USAGE: u8 = 2;
 pub fn killed_by(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
+
+/// The address given as the first argument, or the default: all that the examples are told.
+///
+/// # Errors
+/// Names the argument, if it is no address.
+pub fn address_argument() -> std::io::Result<AddressArgument> {
+    let text = std::env::args_os().nth(1).unwrap_or_else(|| DEFAULT_ADDRESS.into());
+    address(&text).map_err(|error| std::io::Error::other(error.0))
+}

@@ -360,14 +360,14 @@ pub fn ping(stream: &mut (impl Read + Write), message: &[u8]) {
     assert_same_bytes(&echo, message);
 }
 
-/// Sends until the peer takes no more. Returns how much it took.
-pub fn send_until_stalled(stream: &mut TcpStream) -> usize {
-    let chunk = vec![b'x'; 64 * 1024];
+/// Sends a message again and again until the peer takes no more. Returns how many bytes it took.
+pub fn send_until_stalled(stream: &mut TcpStream, message: &[u8]) -> usize {
+    let chunk = message.repeat(64 * 1024 / message.len());
     let mut sent = 0;
     stream.set_nonblocking(true).unwrap();
     let mut stalled_since = Instant::now();
     while stalled_since.elapsed() < A_WHILE {
-        match stream.write(&chunk) {
+        match stream.write(&chunk[sent % chunk.len()..]) {
             Ok(count) => {
                 sent += count;
                 stalled_since = Instant::now();

@@ -1,0 +1,40 @@
+//! What comes from one goes to all the others.
+//!
+//! Look at `Flow::Full`: a chat cannot wait for its slowest reader, as an echo server can. So a slow
+//! reader is dropped at its limit, and the others do not notice.
+
+use std::io;
+
+use echo_reactor::cli::address_argument;
+use echo_reactor::{Connection, Flow, Listener, Protocol, Reactor, Serve, Transport, create_server};
+
+/// What may be owed to one guest.
+const LIMIT: usize = 256 * 1024;
+
+struct Guest;
+
+impl Protocol for Guest {
+    fn connection_made(&mut self, transport: &mut Transport) {
+        transport.set_write_marks(LIMIT, LIMIT);
+    }
+
+    fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
+        let reactor = transport.reactor();
+        // The one that is speaking is not among them: it is running.
+        for other in reactor.all::<Connection<Guest>>() {
+            Connection::enter(reactor, other, |_, transport| {
+                if transport.write(data) == Flow::Full {
+                    transport.abort();
+                }
+            });
+        }
+    }
+}
+
+fn main() -> io::Result<()> {
+    let addresses = address_argument()?.to_listen()?;
+    let mut reactor = Reactor::new()?;
+    let listener = create_server(&mut reactor, &addresses, &Serve::default(), || Guest)?;
+    println!("listening on {}", Listener::addresses(&mut reactor, listener)[0]);
+    reactor.run()
+}

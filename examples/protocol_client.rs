@@ -1,0 +1,64 @@
+//! The protocol style, on the client's side: lines from stdin come through a mailbox (asyncio:
+//! `add_reader(sys.stdin)`, a `Queue`, and `create_connection`).
+//!
+//! Look at `woken`: stdin puts lines into the mailbox, which wakes the connection. The original got one
+//! line where three were typed at once, failed on a file, and spun at the end of its input.
+
+use std::io;
+
+use echo_reactor::cli::address_argument;
+use echo_reactor::{
+    Chunk, Connect, Flow, Framing, Handle, Input, Mailbox, Output, Protocol, Reactor, Reason, Taken,
+    Transport, create_connection,
+};
+
+struct Client {
+    lines: Handle<Mailbox<Chunk>>,
+    stdout: Handle<Output>,
+}
+
+impl Protocol for Client {
+    fn connection_made(&mut self, transport: &mut Transport) {
+        self.woken(transport);
+    }
+
+    fn woken(&mut self, transport: &mut Transport) {
+        let id = transport.id();
+        while transport.flow() == Flow::Open {
+            match self.lines.take(transport.reactor(), id) {
+                Taken::Item(Ok(line)) => drop(transport.write(&line)),
+                Taken::Item(Err(_)) | Taken::Closed => return transport.write_eof(),
+                Taken::Empty => break,
+            }
+        }
+        if self.stdout.flow(transport.reactor(), id) == Flow::Open {
+            transport.resume_reading();
+        }
+    }
+
+    fn resume_writing(&mut self, transport: &mut Transport) {
+        self.woken(transport);
+    }
+
+    fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
+        let id = transport.id();
+        if self.stdout.write(transport.reactor(), id, data) == Flow::Full {
+            transport.pause_reading(); // and stdout wakes us
+        }
+    }
+
+    fn connection_lost(&mut self, reactor: &mut Reactor, reason: Reason) {
+        eprintln!("{reason}");
+        self.stdout.when_written(reactor, Reactor::stop);
+    }
+}
+
+fn main() -> io::Result<()> {
+    let mut reactor = Reactor::new()?;
+    let lines = Mailbox::new(&mut reactor, 16);
+    Input::open(&mut reactor, &io::stdin(), Framing::Lines, lines)?;
+    let stdout = Output::open(&mut reactor, &io::stdout(), |reactor, _| reactor.stop())?;
+    let addresses = address_argument()?.to_connect()?;
+    create_connection(&mut reactor, addresses, &Connect::default(), Client { lines, stdout });
+    reactor.run()
+}

@@ -1,0 +1,102 @@
+//! The sockets style, on the client's side: one state machine for the connection, by hand (asyncio:
+//! `sock_connect`, `sock_sendall`, `sock_recv`).
+//!
+//! Look at how much there is to remember: bytes that are not sent yet, whether stdin has ended, whether
+//! our side has. The original asked for input between two calls, and the loop stood still.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use echo_reactor::cli::address_argument;
+use echo_reactor::{
+    Address, Chunk, Flow, Framing, Handle, Id, Input, Mailbox, Next, Output, Reactor, Ready, Source, Taken,
+};
+use mio::Interest;
+use mio::net::TcpStream;
+
+struct Client {
+    stream: TcpStream,
+    lines: Handle<Mailbox<Chunk>>,
+    stdout: Handle<Output>,
+    owed: Vec<u8>,
+    sending: bool,
+}
+
+impl Client {
+    fn send(&mut self, id: Id, reactor: &mut Reactor) -> io::Result<()> {
+        while self.sending {
+            if !self.owed.is_empty() {
+                let count = self.stream.write(&self.owed)?;
+                self.owed.drain(..count);
+                continue;
+            }
+            match self.lines.take(reactor, id) {
+                Taken::Item(Ok(line)) => self.owed = line,
+                Taken::Empty => break,
+                Taken::Closed | Taken::Item(Err(_)) => {
+                    self.sending = false;
+                    self.stream.shutdown(Shutdown::Write)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `false` at the end of file.
+    fn receive(&mut self, id: Id, reactor: &mut Reactor) -> io::Result<bool> {
+        let mut buffer = [0; 4096];
+        while self.stdout.flow(reactor, id) == Flow::Open {
+            match self.stream.read(&mut buffer)? {
+                0 => return Ok(false),
+                count => self.stdout.write(reactor, id, &buffer[..count]),
+            };
+        }
+        Ok(true) // stdout is full, and wakes us
+    }
+}
+
+/// `WouldBlock` gives the turn back; other errors stay errors.
+fn or_wait<T>(result: io::Result<T>, later: T) -> io::Result<T> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(later),
+        other => other,
+    }
+}
+
+impl Source for Client {
+    fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
+        if self.stream.peer_addr().is_err() && !ready.is(Ready::READABLE) {
+            return Next::Wait; // not connected yet
+        }
+        let sent = or_wait(self.send(id, reactor), ());
+        let open = or_wait(self.receive(id, reactor), true);
+        match sent.and(open) {
+            Ok(true) => return Next::Wait,
+            Ok(false) => {}
+            Err(error) => eprintln!("{error}"),
+        }
+        self.stdout.when_written(reactor, Reactor::stop);
+        Next::Done
+    }
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+fn main() -> io::Result<()> {
+    let Some(Address::Tcp(address)) = address_argument()?.to_connect()?.into_iter().next() else {
+        return Err(io::Error::other("this one speaks TCP alone"));
+    };
+    let mut reactor = Reactor::new()?;
+    let lines = Mailbox::new(&mut reactor, 16);
+    Input::open(&mut reactor, &io::stdin(), Framing::Lines, lines)?;
+    let stdout = Output::open(&mut reactor, &io::stdout(), |reactor, _| reactor.stop())?;
+    let stream = TcpStream::connect(address)?;
+    let client = Client { stream, lines, stdout, owed: Vec::new(), sending: true };
+    reactor.add(client, Interest::READABLE | Interest::WRITABLE)?;
+    reactor.run()
+}

@@ -1,0 +1,235 @@
+//! What a connection and its future share: bytes on their way in and out, and questions to the reactor.
+//!
+//! Invariant: it is borrowed for a moment, by one side or the other, and never while the future or the
+//! reactor runs. (The future outlives no call of its connection, and both are on one thread; that is
+//! why this one `Rc<RefCell>` is enough, and why no other is needed.)
+//!
+//! Read next: `reader.rs`, `writer.rs`.
+
+use std::cell::{RefCell, RefMut};
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+
+use crate::reactor::{Id, Reactor, Remote};
+use crate::transport::{Address, Buffer, Flow, Reason};
+
+/// Bytes that wait for the reader, or for the writer's poll to end, before their source is held up.
+pub(super) const HIGH_WATER: usize = 64 * 1024;
+
+/// A question to the reactor. `true`: it is answered, so the future gets on when it is polled.
+pub(super) type Request = Box<dyn FnOnce(&mut Reactor, Id) -> bool>;
+
+/// What the writer has asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Open,
+    Eof,
+    Closed,
+}
+
+/// Whether there will be more to read.
+pub(super) enum Supply {
+    Open,
+    /// The peer has ended its side.
+    Ended,
+    /// The connection broke, or never was.
+    Broken(ErrorKind, String),
+}
+
+pub(super) struct Pipe {
+    remote: Remote,
+    /// The connection, and what wakes it.
+    place: Option<(Id, Waker)>,
+    peer: Option<Address>,
+    pub incoming: Buffer,
+    pub supply: Supply,
+    /// How many bytes the reader waits for.
+    pub wanted: usize,
+    pub outgoing: Vec<u8>,
+    pub ending: Ending,
+    /// What the transport said last.
+    full: bool,
+    /// The writer waits for room.
+    pub writer_waits: bool,
+    requests: Vec<Request>,
+    /// Wakers of others than the connection: of a part of the future that polls for itself.
+    waiting: Vec<Waker>,
+}
+
+impl Pipe {
+    /// Notes who waits. The connection polls its own future in any case.
+    pub fn wait(&mut self, context: &Context<'_>) {
+        let own = self.place.as_ref().is_some_and(|(_, own)| own.will_wake(context.waker()));
+        if !own && !self.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            self.waiting.push(context.waker().clone());
+        }
+    }
+
+    pub fn request(&mut self, request: Request) {
+        self.requests.push(request);
+    }
+
+    pub fn has_room(&self) -> bool {
+        !self.full && self.outgoing.len() < HIGH_WATER
+    }
+
+    /// Why nothing can be written, if so.
+    pub fn refusal(&self) -> Option<io::Error> {
+        match &self.supply {
+            Supply::Broken(kind, text) => Some(io::Error::new(*kind, text.clone())),
+            _ if self.ending != Ending::Open => Some(io::Error::from(ErrorKind::BrokenPipe)),
+            _ => None,
+        }
+    }
+
+    pub fn peer(&self) -> Option<&Address> {
+        self.peer.as_ref()
+    }
+}
+
+/// The connection's, and its future's, hold on their pipe.
+#[derive(Clone)]
+pub(super) struct SharedPipe(Rc<RefCell<Pipe>>);
+
+impl SharedPipe {
+    pub fn new(remote: Remote) -> Self {
+        SharedPipe(Rc::new(RefCell::new(Pipe {
+            remote,
+            place: None,
+            peer: None,
+            incoming: Buffer::default(),
+            supply: Supply::Open,
+            wanted: 1,
+            outgoing: Vec::new(),
+            ending: Ending::Open,
+            full: false,
+            writer_waits: false,
+            requests: Vec::new(),
+            waiting: Vec::new(),
+        })))
+    }
+
+    pub fn borrow(&self) -> RefMut<'_, Pipe> {
+        self.0.borrow_mut()
+    }
+
+    // ---- for the connection
+
+    pub fn place_at(&self, id: Id) {
+        let mut pipe = self.borrow();
+        if pipe.place.is_none() {
+            let wake = WakeConnection { remote: pipe.remote.clone(), id };
+            pipe.place = Some((id, Waker::from(Arc::new(wake))));
+        }
+    }
+
+    pub fn place(&self) -> Option<Id> {
+        self.borrow().place.as_ref().map(|(id, _)| *id)
+    }
+
+    pub fn waker(&self) -> Option<Waker> {
+        self.borrow().place.as_ref().map(|(_, waker)| waker.clone())
+    }
+
+    pub fn connected(&self, peer: Option<Address>) {
+        self.borrow().peer = peer;
+    }
+
+    pub fn receive(&self, data: &[u8]) {
+        self.borrow().incoming.push(data);
+        self.wake_waiting();
+    }
+
+    pub fn receive_eof(&self) {
+        self.borrow().supply = Supply::Ended;
+        self.wake_waiting();
+    }
+
+    pub fn lose(&self, reason: &Reason) {
+        let mut pipe = self.borrow();
+        pipe.supply = match reason {
+            Reason::Closed => Supply::Ended,
+            Reason::Failed(error) => Supply::Broken(error.kind(), reason.to_string()),
+            Reason::Unreachable(_) => Supply::Broken(ErrorKind::NotConnected, reason.to_string()),
+            other => Supply::Broken(ErrorKind::ConnectionAborted, other.to_string()),
+        };
+        if pipe.ending == Ending::Open {
+            pipe.ending = Ending::Closed;
+        }
+        drop(pipe);
+        self.wake_waiting();
+    }
+
+    pub fn resume(&self) {
+        self.borrow().full = false;
+        self.wake_waiting();
+    }
+
+    /// Asks the reactor what the future wants to know. `true`: something was answered.
+    pub fn answer_requests(&self, reactor: &mut Reactor, id: Id) -> bool {
+        if self.borrow().requests.is_empty() {
+            return false;
+        }
+        let requests = std::mem::take(&mut self.borrow().requests);
+        let mut answered = false;
+        for request in requests {
+            answered |= request(reactor, id);
+        }
+        if answered {
+            self.wake_waiting();
+        }
+        answered
+    }
+
+    pub fn take_outgoing(&self) -> Vec<u8> {
+        std::mem::take(&mut self.borrow().outgoing)
+    }
+
+    /// What was taken is sent, or owed; the empty buffer is given back for the next time, if it is
+    /// small.
+    pub fn flushed(&self, buffer: Vec<u8>, flow: Flow) {
+        let mut pipe = self.borrow();
+        if buffer.capacity() <= 1024 {
+            pipe.outgoing = buffer;
+        }
+        pipe.full = flow == Flow::Full;
+    }
+
+    pub fn ending(&self) -> Ending {
+        self.borrow().ending
+    }
+
+    pub fn can_go_on_writing(&self) -> bool {
+        let pipe = self.borrow();
+        pipe.writer_waits && pipe.has_room()
+    }
+
+    /// Whether the reader needs more than there is, or could soon.
+    pub fn wants_more(&self) -> bool {
+        let pipe = self.borrow();
+        pipe.incoming.len() < HIGH_WATER.max(pipe.wanted)
+    }
+
+    fn wake_waiting(&self) {
+        if self.borrow().waiting.is_empty() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.borrow().waiting);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Wakes the connection that a future belongs to.
+struct WakeConnection {
+    remote: Remote,
+    id: Id,
+}
+
+impl Wake for WakeConnection {
+    fn wake(self: Arc<Self>) {
+        // Without a reactor nobody is waiting.
+        let _ = self.remote.wake(self.id);
+    }
+}

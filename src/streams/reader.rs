@@ -1,0 +1,149 @@
+//! The reading half of a stream.
+//!
+//! Invariant: a call that fails takes nothing: the bytes are still there for the next one. And every
+//! call says how much it may hold, so a peer cannot make it hold more.
+//!
+//! Read next: `writer.rs`.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::task::Poll;
+
+use super::Loop;
+use super::pipe::{Pipe, SharedPipe, Supply};
+
+/// What came from the peer (asyncio: `StreamReader`).
+pub struct Reader {
+    pipe: SharedPipe,
+}
+
+/// Whether what there is makes an answer.
+enum Look {
+    /// The first so many bytes.
+    Found(usize),
+    /// Not yet, but with this many it may.
+    Wants(usize),
+    /// It never will.
+    Never(io::Error),
+}
+
+impl Reader {
+    pub(super) fn new(pipe: SharedPipe) -> Self {
+        Reader { pipe }
+    }
+
+    /// Reads what there is, as far as `buffer` goes; waits if there is nothing. 0 is the end of file.
+    ///
+    /// # Errors
+    /// What broke the connection, after all that came before.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len();
+        let look = |bytes: &[u8]| match bytes.len() {
+            0 if most > 0 => Look::Wants(1),
+            length => Look::Found(length.min(most)),
+        };
+        let take = |bytes: &[u8]| {
+            buffer[..bytes.len()].copy_from_slice(bytes);
+            bytes.len()
+        };
+        Ok(self.take(look, take, |_| Some(0)).await?.unwrap_or(0))
+    }
+
+    /// Reads a line of at most `limit` bytes with its newline; the last one may have none. `None` is
+    /// the end of file.
+    ///
+    /// # Errors
+    /// `InvalidData` for a line that is longer; and as for [`read`](Self::read).
+    pub async fn read_line(&mut self, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        self.take(until(b'\n', limit), <[u8]>::to_vec, |rest| (rest <= limit).then_some(rest)).await
+    }
+
+    /// Reads up to and with `delimiter`, at most `limit` bytes in all. `None` is the end of file.
+    ///
+    /// # Errors
+    /// `InvalidData` where the delimiter is further away; `UnexpectedEof` where it never came, though
+    /// something did; and as for [`read`](Self::read).
+    pub async fn read_until(&mut self, delimiter: u8, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        self.take(until(delimiter, limit), <[u8]>::to_vec, |_| None).await
+    }
+
+    /// Reads exactly `count` bytes.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` where there are not so many; and as for [`read`](Self::read).
+    pub async fn read_exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let look = |bytes: &[u8]| {
+            if bytes.len() >= count { Look::Found(count) } else { Look::Wants(count) }
+        };
+        match self.take(look, <[u8]>::to_vec, |_| None).await? {
+            Some(bytes) => Ok(bytes),
+            None => Err(ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// The reactor that this runs on (asyncio: `get_running_loop`).
+    #[must_use]
+    pub fn running_loop(&self) -> Loop {
+        Loop::new(self.pipe.clone())
+    }
+
+    /// The one wait of all reads: until `look` finds its answer in what has come, or nothing more
+    /// comes. Then `at_end` says how much of the rest is an answer.
+    async fn take<T>(
+        &mut self,
+        mut look: impl FnMut(&[u8]) -> Look,
+        take: impl FnOnce(&[u8]) -> T,
+        at_end: impl Fn(usize) -> Option<usize>,
+    ) -> io::Result<Option<T>> {
+        let mut take = Some(take);
+        poll_fn(|context| {
+            let mut pipe = self.pipe.borrow();
+            let count = match look(pipe.incoming.as_slice()) {
+                Look::Found(count) => count,
+                Look::Never(error) => return Poll::Ready(Err(error)),
+                Look::Wants(count) => match end_of(&pipe, &at_end) {
+                    None => {
+                        pipe.wanted = count;
+                        pipe.wait(context);
+                        return Poll::Pending;
+                    }
+                    Some(Ok(0)) => return Poll::Ready(Ok(None)),
+                    Some(Ok(count)) => count,
+                    Some(Err(error)) => return Poll::Ready(Err(error)),
+                },
+            };
+            pipe.wanted = 1;
+            let taken = take.take().map(|take| take(&pipe.incoming.as_slice()[..count]));
+            pipe.incoming.consume(count);
+            Poll::Ready(Ok(taken))
+        })
+        .await
+    }
+}
+
+/// What the end means for what is left: `None` while it is open.
+fn end_of(pipe: &Pipe, at_end: impl Fn(usize) -> Option<usize>) -> Option<io::Result<usize>> {
+    let rest = pipe.incoming.len();
+    match &pipe.supply {
+        Supply::Open => None,
+        Supply::Broken(kind, text) => Some(Err(io::Error::new(*kind, text.clone()))),
+        Supply::Ended if rest == 0 => Some(Ok(0)),
+        Supply::Ended => Some(at_end(rest).ok_or_else(|| ErrorKind::UnexpectedEof.into())),
+    }
+}
+
+fn until(delimiter: u8, limit: usize) -> impl FnMut(&[u8]) -> Look {
+    let mut searched = 0;
+    move |bytes| {
+        let found = bytes[searched..].iter().position(|&byte| byte == delimiter).map(|at| searched + at + 1);
+        searched = bytes.len();
+        match found {
+            Some(length) if length <= limit => Look::Found(length),
+            None if bytes.len() <= limit => Look::Wants(limit + 1),
+            _ => {
+                let text = format!("no delimiter within {limit} bytes");
+                Look::Never(io::Error::new(ErrorKind::InvalidData, text))
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The reactor as a future sees it.
+//!
+//! A future cannot hold `&mut Reactor` while it waits. So it leaves a question, gives its turn back, and
+//! finds the answer when it is polled again, in the same turn.
+//!
+//! Read next: `../mailbox.rs`, which a future can take from, too.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::pipe::SharedPipe;
+use crate::mailbox::{Mailbox, Taken};
+use crate::reactor::{Handle, Id, Reactor};
+
+/// The reactor of a future (asyncio: what `get_running_loop` returns).
+#[derive(Clone)]
+pub struct Loop {
+    pipe: SharedPipe,
+}
+
+enum Question<F, R> {
+    /// To be asked, again perhaps.
+    Open(F),
+    Asked,
+    Answered(R),
+}
+
+impl Loop {
+    pub(super) fn new(pipe: SharedPipe) -> Self {
+        Loop { pipe }
+    }
+
+    /// Calls `f` with the reactor, and with the `Id` of the connection that the future belongs to.
+    pub async fn call<R: 'static>(&self, f: impl FnOnce(&mut Reactor, Id) -> R + 'static) -> R {
+        let mut f = Some(f);
+        self.ask(move |reactor, id| match f.take() {
+            Some(f) => Poll::Ready(f(reactor, id)),
+            None => Poll::Pending,
+        })
+        .await
+    }
+
+    /// A way to take from a mailbox.
+    #[must_use]
+    pub fn inbox<T: 'static>(&self, mailbox: Handle<Mailbox<T>>) -> Inbox<T> {
+        Inbox { pipe: self.pipe.clone(), mailbox, answer: Rc::new(Cell::new(Answer::None)) }
+    }
+
+    /// Waits for `delay` (asyncio: `sleep`).
+    pub async fn sleep(&self, delay: Duration) {
+        let mut until = None;
+        self.ask(move |reactor, id| {
+            let when = *until.get_or_insert_with(|| {
+                let when = reactor.now() + delay;
+                reactor.call_at(when, move |reactor| reactor.wake(id));
+                when
+            });
+            if reactor.now() >= when { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Waits until the connection is called for any reason: it was woken, or bytes came.
+    pub async fn woken(&self) {
+        let mut called = false;
+        self.ask(
+            move |_, _| if std::mem::replace(&mut called, true) { Poll::Ready(()) } else { Poll::Pending },
+        )
+        .await;
+    }
+
+    /// Asks `f` until it has an answer: now, and each time that the connection is called.
+    async fn ask<R: 'static>(&self, f: impl FnMut(&mut Reactor, Id) -> Poll<R> + 'static) -> R {
+        let question = Rc::new(RefCell::new(Question::Open(f)));
+        poll_fn(|context| {
+            let state = std::mem::replace(&mut *question.borrow_mut(), Question::Asked);
+            match state {
+                Question::Answered(answer) => return Poll::Ready(answer),
+                Question::Asked => {}
+                Question::Open(mut f) => {
+                    let question = question.clone();
+                    self.pipe.borrow().request(Box::new(move |reactor, id| {
+                        let (state, answered) = match f(reactor, id) {
+                            Poll::Ready(answer) => (Question::Answered(answer), true),
+                            Poll::Pending => (Question::Open(f), false),
+                        };
+                        *question.borrow_mut() = state;
+                        answered
+                    }));
+                }
+            }
+            self.pipe.borrow().wait(context);
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+enum Answer<T> {
+    /// Nothing is asked.
+    None,
+    Asked,
+    /// What was taken, or that there will be nothing more.
+    Taken(Option<T>),
+}
+
+/// A future's hold on a mailbox. What was taken for a wait that was given up is kept here for the next.
+pub struct Inbox<T> {
+    pipe: SharedPipe,
+    mailbox: Handle<Mailbox<T>>,
+    answer: Rc<Cell<Answer<T>>>,
+}
+
+impl<T: 'static> Inbox<T> {
+    /// Takes the oldest item; waits if there is none (asyncio: `Queue.get`). `None`: it is closed.
+    pub async fn take(&mut self) -> Option<T> {
+        poll_fn(|context| {
+            match self.answer.replace(Answer::Asked) {
+                Answer::Taken(item) => {
+                    self.answer.set(Answer::None);
+                    return Poll::Ready(item);
+                }
+                Answer::Asked => {}
+                Answer::None => {
+                    let (mailbox, answer) = (self.mailbox, self.answer.clone());
+                    self.pipe.borrow().request(Box::new(move |reactor, id| {
+                        let (found, answered) = match mailbox.take(reactor, id) {
+                            Taken::Item(item) => (Answer::Taken(Some(item)), true),
+                            Taken::Closed => (Answer::Taken(None), true),
+                            Taken::Empty => (Answer::None, false), // and we are woken
+                        };
+                        answer.set(found);
+                        answered
+                    }));
+                }
+            }
+            self.pipe.borrow().wait(context);
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Which of two futures was first, and what it gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Winner<A, B> {
+    /// The first, or both at once.
+    First(A),
+    /// The second.
+    Second(B),
+}
+
+/// Waits for the first of two futures, and drops the other (asyncio: `wait` with `FIRST_COMPLETED`).
+/// Every read of a [`Reader`](super::Reader), and [`Inbox::take`], can be dropped while it waits, and
+/// nothing is lost.
+pub async fn race<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> Winner<A, B> {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    poll_fn(|context| {
+        if let Poll::Ready(a) = first.as_mut().poll(context) {
+            return Poll::Ready(Winner::First(a));
+        }
+        second.as_mut().poll(context).map(Winner::Second)
+    })
+    .await
+}

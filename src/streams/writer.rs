@@ -1,0 +1,65 @@
+//! The writing half of a stream.
+//!
+//! Invariant: what waits here is bounded by the high-water mark and one write. Who writes more waits.
+//!
+//! Read next: `running_loop.rs`.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
+
+use super::pipe::{Ending, SharedPipe};
+use crate::transport::Address;
+
+/// What goes to the peer (asyncio: `StreamWriter`).
+pub struct Writer {
+    pipe: SharedPipe,
+}
+
+impl Writer {
+    pub(super) fn new(pipe: SharedPipe) -> Self {
+        Writer { pipe }
+    }
+
+    /// Writes all of `bytes`; waits first while the peer is slow (asyncio: `write` and `drain`). What
+    /// is written before the future waits for something else leaves in one piece.
+    ///
+    /// # Errors
+    /// `BrokenPipe` after [`write_eof`](Self::write_eof) or [`close`](Self::close); what broke the
+    /// connection, if it is broken.
+    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        poll_fn(|context| {
+            let mut pipe = self.pipe.borrow();
+            if let Some(error) = pipe.refusal() {
+                return Poll::Ready(Err(error));
+            }
+            pipe.writer_waits = !pipe.has_room();
+            if pipe.writer_waits {
+                pipe.wait(context);
+                return Poll::Pending;
+            }
+            pipe.outgoing.extend_from_slice(bytes);
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Ends our side after what is written; reading goes on.
+    pub fn write_eof(&mut self) {
+        let mut pipe = self.pipe.borrow();
+        if pipe.ending == Ending::Open {
+            pipe.ending = Ending::Eof;
+        }
+    }
+
+    /// Ends the connection after what is written, as returning from the handler does.
+    pub fn close(&mut self) {
+        self.pipe.borrow().ending = Ending::Closed;
+    }
+
+    /// The address of the peer, if there is one.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<Address> {
+        self.pipe.borrow().peer().cloned()
+    }
+}

@@ -1,0 +1,300 @@
+//! Every style keeps the same promises: one conformance test for the servers, one for the clients.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{
+    A_WHILE, Lines, Outcome, Process, Server, assert_same_bytes, collect, connect, noise, outcome, ping,
+    send_until_stalled, serve_once,
+};
+
+const SERVERS: [&str; 4] = ["echo-server", "sock_server", "stream_server", "protocol_server"];
+const CLIENTS: [&str; 4] = ["echo-client", "sock_client", "stream_client", "protocol_client"];
+
+/// A program of the project: one of the two, or an example.
+fn program(name: &str) -> Command {
+    let path = match name {
+        "echo-server" => PathBuf::from(env!("CARGO_BIN_EXE_echo-server")),
+        "echo-client" => PathBuf::from(env!("CARGO_BIN_EXE_echo-client")),
+        example => {
+            let programs = PathBuf::from(env!("CARGO_BIN_EXE_echo-server"));
+            let path = programs.parent().unwrap().join("examples").join(example);
+            assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
+            path
+        }
+    };
+    let mut command = Command::new(path);
+    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+fn serve(name: &str) -> Server {
+    Server::run(program(name).arg("127.0.0.1:0"), 1)
+}
+
+fn each_server(test: impl Fn(&str, Server)) {
+    for name in SERVERS {
+        println!("{name}"); // shown where it fails
+        test(name, serve(name));
+    }
+}
+
+// ---- servers
+
+#[test]
+fn every_server_echoes_every_byte_and_answers_a_half_close_with_the_end() {
+    each_server(|_, server| {
+        let bytes = noise(8 << 20, 31);
+        let mut stream = server.connect();
+        let echo = collect(stream.try_clone().unwrap());
+        stream.write_all(&bytes).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert_same_bytes(&echo.recv_timeout(common::PATIENCE).unwrap(), &bytes);
+        // And that freezes nobody.
+        ping(&mut server.connect(), b"next\n");
+    });
+}
+
+#[test]
+fn every_server_takes_a_message_one_byte_at_a_time() {
+    each_server(|_, server| {
+        let mut stream = server.connect();
+        stream.set_nodelay(true).unwrap();
+        for byte in b"one byte at a time\n" {
+            stream.write_all(&[*byte]).unwrap();
+        }
+        let mut echo = [0; 19];
+        stream.read_exact(&mut echo).unwrap();
+        assert_eq!(&echo, b"one byte at a time\n");
+    });
+}
+
+#[test]
+fn every_server_serves_others_while_one_stalls_or_floods_or_resets() {
+    each_server(|name, server| {
+        let before = server.process.resident();
+        let mut stalled = server.connect();
+        let line = [vec![b'x'; 1023], b"\n".to_vec()].concat();
+        let sent = send_until_stalled(&mut stalled, &line);
+        let grown = server.process.resident() - before;
+        assert!(grown < 8 << 10, "{name}: {grown} KiB for one stalled peer");
+        let mut other = server.connect();
+        ping(&mut other, b"am I held up?\n");
+
+        let flooder = server.connect();
+        let (mut writer, mut reader) = (flooder.try_clone().unwrap(), flooder.try_clone().unwrap());
+        let lines = line.repeat(64);
+        let flood = thread::spawn(move || while writer.write_all(&lines).is_ok() {});
+        let drain = thread::spawn(move || while matches!(reader.read(&mut vec![0; 65536]), Ok(1..)) {});
+        for _ in 0..50 {
+            let began = Instant::now();
+            ping(&mut other, b"am I held up?\n");
+            assert!(began.elapsed() < Duration::from_secs(2));
+        }
+        flooder.shutdown(Shutdown::Both).unwrap();
+        flood.join().unwrap();
+        drain.join().unwrap();
+
+        for _ in 0..10 {
+            let mut stream = server.connect();
+            stream.write_all(b"never read\n").unwrap();
+            common::reset_on_close(&stream);
+        }
+        ping(&mut other, b"still here\n");
+
+        stalled.shutdown(Shutdown::Write).unwrap();
+        let mut echo = Vec::new();
+        stalled.read_to_end(&mut echo).unwrap();
+        assert_eq!(echo.len(), sent, "the stalled peer gets everything at last");
+    });
+}
+
+#[test]
+fn every_server_serves_many_connections() {
+    each_server(|_, server| {
+        let mut streams: Vec<_> = (0..200).map(|_| server.connect()).collect();
+        for _ in 0..3 {
+            streams.iter_mut().for_each(|stream| ping(stream, b"one of many\n"));
+        }
+    });
+}
+
+#[test]
+fn the_word_exit_ends_the_conversation_of_the_stream_server() {
+    let server = serve("stream_server");
+    let mut stream = server.connect();
+    stream.write_all(b"hello\nexit\nnot this\n").unwrap();
+    let mut echo = Vec::new();
+    stream.read_to_end(&mut echo).unwrap();
+    assert_eq!(echo, b"hello\n");
+}
+
+// ---- clients
+
+/// A client with pipes.
+fn client(name: &str, address: &str) -> Process {
+    let mut command = program(name);
+    Process::spawn(command.arg(address).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))
+}
+
+fn run_client(name: &str, address: &str, input: &[u8]) -> Outcome {
+    common::run(program(name).arg(address), input)
+}
+
+fn each_client(test: impl Fn(&str)) {
+    for name in CLIENTS {
+        println!("{name}"); // shown where it fails
+        test(name);
+    }
+}
+
+#[test]
+fn every_client_carries_every_byte_and_ends_with_its_input() {
+    let server = Server::start(&[]);
+    let lines = b"one\ntwo\nthree\n".repeat(100_000);
+    each_client(|name| {
+        for input in [&b"several\nlines\nin one write\n"[..], b"no newline at the end", b"", &lines] {
+            let outcome = run_client(name, server.address(), input);
+            assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+            assert_same_bytes(&outcome.stdout, input);
+        }
+        let scratch = common::Scratch::new();
+        let file = std::fs::File::open(scratch.file("input", b"from a file\n")).unwrap();
+        let mut command = program(name);
+        let process = command.arg(server.address()).stdin(file).stdout(Stdio::piped()).stderr(Stdio::piped());
+        assert_eq!(outcome(Process::spawn(process)).stdout, b"from a file\n");
+    });
+}
+
+#[test]
+fn every_client_shows_the_echo_while_its_input_is_open() {
+    let server = Server::start(&[]);
+    each_client(|name| {
+        let mut process = client(name, server.address());
+        let mut stdin = process.child.stdin.take().unwrap();
+        let out = Lines::of(process.child.stdout.take().unwrap());
+        for line in ["one", "two"] {
+            stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
+            assert_eq!(out.next(), line);
+        }
+        drop(stdin);
+        assert_eq!(process.wait_code(), 0);
+    });
+}
+
+#[test]
+fn every_client_ends_when_the_server_does() {
+    each_client(|name| {
+        let (address, server) = serve_once(|mut stream| {
+            stream.write_all(b"goodbye\n").unwrap();
+        });
+        let mut process = client(name, &address);
+        let stdin = process.child.stdin.take();
+        let outcome = outcome(process);
+        server.join().unwrap();
+        assert_eq!(outcome.stdout, b"goodbye\n");
+        drop(stdin);
+    });
+}
+
+#[test]
+fn every_client_waits_for_a_slow_server_in_bounded_memory() {
+    let input = noise(32 << 20, 32);
+    each_client(|name| {
+        let (address, server) = serve_once(|mut stream| {
+            thread::sleep(2 * A_WHILE); // the thing under test: a server that does not read
+            let mut got = Vec::new();
+            stream.read_to_end(&mut got).unwrap();
+            got
+        });
+        let mut process = client(name, &address);
+        let mut stdin = process.child.stdin.take().unwrap();
+        let written = input.clone();
+        let feeder = thread::spawn(move || stdin.write_all(&written).unwrap());
+        thread::sleep(A_WHILE);
+        assert!(process.resident() < 16 << 10, "{name}: {} KiB", process.resident());
+        feeder.join().unwrap();
+        let _ = outcome(process);
+        assert_same_bytes(&server.join().unwrap(), &input);
+    });
+}
+
+#[test]
+fn the_blocking_client_shows_nothing_before_its_input_ends() {
+    let server = Server::start(&[]);
+    let mut process = client("blocking_client", server.address());
+    let mut stdin = process.child.stdin.take().unwrap();
+    stdin.write_all(b"hello\n").unwrap();
+    let out = Lines::of(process.child.stdout.take().unwrap());
+    common::eventually("the echo is on its way back", || server.statistics()[4] == 6);
+    thread::sleep(A_WHILE); // the thing under test: the loop stands still
+    assert!(out.so_far().is_empty(), "this was meant to be wrong");
+    drop(stdin);
+    assert_eq!(out.next(), "hello");
+    assert_eq!(process.wait_code(), 0);
+}
+
+// ---- two more ideas
+
+#[test]
+fn the_prompt_server_answers_in_the_order_of_asking_and_forgets_who_left() {
+    let mut command = program("prompt_server");
+    let mut server = Server::run(command.arg("127.0.0.1:0").stdin(Stdio::piped()), 1);
+    let mut operator = server.process.child.stdin.take().unwrap();
+    let ask = |question: &str| {
+        let mut stream = connect(server.address());
+        stream.write_all(format!("{question}\n").as_bytes()).unwrap();
+        assert!(server.out.next().ends_with(&format!("? {question}")));
+        stream
+    };
+    let first = ask("first");
+    let leaver = ask("leaver");
+    let third = ask("third");
+    drop(leaver);
+    let answer_to = |stream: &TcpStream| {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stream), &mut line).unwrap();
+        line
+    };
+    // Several lines in one write are several answers.
+    operator.write_all(b"answer one\nanswer two\n").unwrap();
+    assert_eq!(answer_to(&first), "answer one\n");
+    assert_eq!(answer_to(&third), "answer two\n");
+}
+
+#[test]
+fn the_chat_server_tells_all_others_and_drops_a_slow_reader() {
+    let server = serve("chat_server");
+    let mut guests: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    let slow = server.connect();
+    // Everybody is there when everybody has been heard.
+    for speaker in 0..4 {
+        let text = format!("hello from {speaker}\n");
+        guests[speaker].write_all(text.as_bytes()).unwrap();
+        for listener in (0..4).filter(|&listener| listener != speaker) {
+            let mut heard = vec![0; text.len()];
+            guests[listener].read_exact(&mut heard).unwrap();
+            assert_eq!(heard, text.as_bytes());
+        }
+    }
+    let mut speaker = guests.remove(0);
+    let bytes = noise(16 << 20, 33);
+    for piece in bytes.chunks(64 << 10) {
+        speaker.write_all(piece).unwrap();
+        for guest in &mut guests {
+            let mut heard = vec![0; piece.len()];
+            guest.read_exact(&mut heard).unwrap();
+            assert_same_bytes(&heard, piece);
+        }
+    }
+    let heard = collect(slow).recv_timeout(common::PATIENCE).unwrap();
+    assert!(heard.len() < bytes.len(), "it was dropped, not waited for");
+}
