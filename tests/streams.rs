@@ -1,0 +1,367 @@
+//! The streams style: what each read answers at its limit and at the end, and what a wait is worth.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use common::{DeadPort, assert_same_bytes, connect, noise, turn_until, turn_until_quiet};
+use echo_reactor::{
+    Connect, Listener, Mailbox, Reactor, Reader, Serve, Winner, Writer, open_connection, race, start_server,
+};
+
+type Notes = Rc<RefCell<Vec<String>>>;
+
+/// A server whose handler is the test's; the peer is a blocking socket.
+fn serve<F: Future<Output = io::Result<()>> + 'static>(
+    handler: impl FnMut(Reader, Writer) -> F + 'static,
+) -> (Reactor, TcpStream) {
+    let mut reactor = Reactor::new().unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0)).into();
+    let listener = start_server(&mut reactor, &[any], &Serve::default(), handler).unwrap();
+    let peer = connect(&Listener::addresses(&mut reactor, listener)[0].to_string());
+    (reactor, peer)
+}
+
+/// What a handler makes of these bytes and an end of file.
+fn after<F: Future<Output = String> + 'static>(
+    bytes: &[u8],
+    mut read: impl FnMut(Reader) -> F + 'static,
+) -> String {
+    let notes = Notes::default();
+    let noted = notes.clone();
+    let (mut reactor, mut peer) = serve(move |reader, _writer| {
+        let (result, noted) = (read(reader), noted.clone());
+        async move {
+            let result = result.await;
+            noted.borrow_mut().push(result);
+            Ok(())
+        }
+    });
+    peer.write_all(bytes).unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    turn_until(&mut reactor, "the handler returned", |_| !notes.borrow().is_empty());
+    let result = notes.borrow()[0].clone();
+    result
+}
+
+fn show(result: io::Result<Option<Vec<u8>>>) -> String {
+    match result {
+        Ok(Some(bytes)) => format!("{:?}", String::from_utf8(bytes).unwrap()),
+        Ok(None) => "end".into(),
+        Err(error) => format!("{:?}", error.kind()),
+    }
+}
+
+#[test]
+fn a_line_is_read_up_to_its_limit_and_refused_beyond() {
+    for (line, expected) in [
+        ("123456\nx", "\"123456\\n\""),
+        ("1234567\nx", "\"1234567\\n\""),
+        ("12345678\nx", "InvalidData"),
+        ("1234", "\"1234\""),
+        ("12345678", "\"12345678\""),
+        ("123456789", "InvalidData"),
+        ("", "end"),
+    ] {
+        let read = |mut reader: Reader| async move { show(reader.read_line(8).await) };
+        assert_eq!(after(line.as_bytes(), read), expected, "{line:?}");
+    }
+}
+
+#[test]
+fn a_delimiter_is_looked_for_up_to_the_limit_and_has_to_come() {
+    for (text, expected) in
+        [("1234567;", "\"1234567;\""), ("12345678;", "InvalidData"), ("1234", "UnexpectedEof"), ("", "end")]
+    {
+        let read = |mut reader: Reader| async move { show(reader.read_until(b';', 8).await) };
+        assert_eq!(after(text.as_bytes(), read), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn exactly_so_many_bytes_are_read_or_none_is_taken() {
+    for (text, expected) in [
+        ("1234", "\"1234\" then \"\""),
+        ("12345", "\"1234\" then \"5\""),
+        ("123", "UnexpectedEof then \"123\""),
+    ] {
+        let read = |mut reader: Reader| async move {
+            let first = show(reader.read_exactly(4).await.map(Some));
+            let mut rest = [0; 8];
+            let count = reader.read(&mut rest).await.unwrap();
+            format!("{first} then {:?}", std::str::from_utf8(&rest[..count]).unwrap())
+        };
+        assert_eq!(after(text.as_bytes(), read), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn more_than_the_high_water_mark_can_be_asked_for() {
+    let bytes = noise(1 << 20, 41);
+    let notes = Rc::new(RefCell::new(Vec::new()));
+    let noted = notes.clone();
+    let (mut reactor, mut peer) = serve(move |mut reader: Reader, _writer| {
+        let noted = noted.clone();
+        async move {
+            *noted.borrow_mut() = reader.read_exactly(1 << 20).await?;
+            Ok(())
+        }
+    });
+    let sent = bytes.clone();
+    let thread = std::thread::spawn(move || peer.write_all(&sent).map(|()| peer));
+    turn_until(&mut reactor, "all came", |_| !notes.borrow().is_empty());
+    assert_same_bytes(&notes.borrow(), &bytes);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_reader_that_does_not_read_holds_its_peer_up() {
+    let (mut reactor, mut peer) = serve(|reader: Reader, _writer| async move {
+        reader.running_loop().sleep(Duration::from_secs(3600)).await;
+        Ok(())
+    });
+    peer.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    for _ in 0..200 {
+        while let Ok(count) = peer.write(&[0; 65536]) {
+            sent += count;
+        }
+        turn_until_quiet(&mut reactor);
+        if sent > 64 << 20 {
+            break;
+        }
+    }
+    assert!(sent < 64 << 20, "{sent} bytes were taken and nobody read them");
+}
+
+#[test]
+fn write_all_waits_while_the_peer_is_slow_and_every_byte_arrives() {
+    let notes = Notes::default();
+    let noted = notes.clone();
+    let bytes = noise(8 << 20, 42);
+    let to_send = bytes.clone();
+    let (mut reactor, mut peer) = serve(move |_reader, mut writer: Writer| {
+        let (bytes, noted) = (to_send.clone(), noted.clone());
+        async move {
+            for piece in bytes.chunks(10_000) {
+                writer.write_all(piece).await?;
+                noted.borrow_mut().push("written".into());
+            }
+            Ok(())
+        }
+    });
+    turn_until(&mut reactor, "it began", |_| !notes.borrow().is_empty());
+    turn_until_quiet(&mut reactor);
+    assert!(notes.borrow().len() < bytes.len() / 10_000, "it waits");
+    let reader = std::thread::spawn(move || {
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).map(|_| got)
+    });
+    turn_until(&mut reactor, "all arrived", |_| reader.is_finished());
+    assert_same_bytes(&reader.join().unwrap().unwrap(), &bytes);
+}
+
+#[test]
+fn a_future_that_never_waits_for_its_peer_does_not_hold_the_loop() {
+    let (mut reactor, peer) = serve(|_reader, mut writer: Writer| async move {
+        loop {
+            writer.write_all(&[0; 16384]).await?;
+        }
+    });
+    let reader = std::thread::spawn(move || {
+        let mut peer = peer;
+        let mut total = 0;
+        while total < 32 << 20 {
+            total += peer.read(&mut vec![0; 65536]).unwrap();
+        }
+    });
+    let calls = Rc::new(RefCell::new(0));
+    while !reader.is_finished() {
+        let calls = calls.clone();
+        reactor.call_soon(move |_| *calls.borrow_mut() += 1);
+        let began = Instant::now();
+        reactor.turn(Some(Duration::from_millis(5))).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(2));
+    }
+    reader.join().unwrap();
+    assert!(*calls.borrow() > 0);
+}
+
+#[test]
+fn our_side_can_be_ended_and_the_peer_still_read() {
+    let notes = Notes::default();
+    let noted = notes.clone();
+    let (mut reactor, mut peer) = serve(move |mut reader: Reader, mut writer: Writer| {
+        let noted = noted.clone();
+        async move {
+            writer.write_all(b"question").await?;
+            writer.write_eof();
+            assert_eq!(writer.write_all(b"late").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+            let answer = show(reader.read_line(100).await);
+            noted.borrow_mut().push(answer);
+            Ok(())
+        }
+    });
+    let thread = std::thread::spawn(move || {
+        let mut question = String::new();
+        peer.read_to_string(&mut question).unwrap();
+        peer.write_all(b"answer").unwrap();
+        question
+    });
+    turn_until(&mut reactor, "the answer came", |_| !notes.borrow().is_empty());
+    assert_eq!(thread.join().unwrap(), "question");
+    assert_eq!(*notes.borrow(), ["\"answer\""]);
+}
+
+#[test]
+fn a_handler_that_fails_ends_its_connection_and_no_other() {
+    let (mut reactor, mut peer) = serve(|mut reader: Reader, mut writer: Writer| async move {
+        writer.write_all(b"last words").await?;
+        reader.read_exactly(1).await?;
+        Err(io::Error::other("deliberate"))
+    });
+    peer.write_all(b"x").unwrap();
+    let address = peer.peer_addr().unwrap().to_string();
+    let thread = std::thread::spawn(move || {
+        let mut got = String::new();
+        peer.read_to_string(&mut got).unwrap();
+        got
+    });
+    turn_until(&mut reactor, "it is ended", |_| thread.is_finished());
+    assert_eq!(thread.join().unwrap(), "last words");
+    let mut next = connect(&address);
+    let thread = std::thread::spawn(move || next.read_exact(&mut [0; 10]));
+    turn_until(&mut reactor, "the next is served", |_| thread.is_finished());
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_waker_works_from_another_thread() {
+    let notes = Notes::default();
+    let noted = notes.clone();
+    let (mut reactor, _peer) = serve(move |_reader, _writer| {
+        let noted = noted.clone();
+        async move {
+            let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let mut started = false;
+            poll_fn(|context| {
+                if !std::mem::replace(&mut started, true) {
+                    let (done, waker) = (done.clone(), context.waker().clone());
+                    std::thread::spawn(move || {
+                        done.store(true, std::sync::atomic::Ordering::Release);
+                        waker.wake();
+                    });
+                }
+                if done.load(std::sync::atomic::Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            noted.borrow_mut().push("woken".into());
+            Ok(())
+        }
+    });
+    turn_until(&mut reactor, "the thread woke it", |_| !notes.borrow().is_empty());
+}
+
+#[test]
+fn an_item_taken_for_a_wait_that_was_given_up_is_there_for_the_next() {
+    let notes = Notes::default();
+    let noted = notes.clone();
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, 8);
+    let any = SocketAddr::from(([127, 0, 0, 1], 0)).into();
+    let handler = move |mut reader: Reader, _writer| {
+        let noted = noted.clone();
+        async move {
+            let mut inbox = reader.running_loop().inbox(mailbox);
+            let mut buffer = [0; 1];
+            let (mut bytes, mut items) = (0, 0);
+            while bytes < 300 || items < 300 {
+                // Both are there in the same turn again and again, and the reader wins.
+                match race(reader.read(&mut buffer), inbox.take()).await {
+                    Winner::First(count) => bytes += count?,
+                    Winner::Second(item) => {
+                        assert_eq!(item, Some(items));
+                        items += 1;
+                    }
+                }
+            }
+            noted.borrow_mut().push("all".into());
+            Ok(())
+        }
+    };
+    let listener = start_server(&mut reactor, &[any], &Serve::default(), handler).unwrap();
+    let mut peer = connect(&Listener::addresses(&mut reactor, listener)[0].to_string());
+    let nobody = mailbox.id();
+    let (mut next, mut sent) = (0, 0);
+    turn_until(&mut reactor, "every byte and every item came", |reactor| {
+        if next < 300 && mailbox.put(reactor, nobody, next).is_ok() {
+            next += 1;
+        }
+        if sent < 300 {
+            peer.write_all(b"x").unwrap();
+            sent += 1;
+        }
+        !notes.borrow().is_empty()
+    });
+}
+
+#[test]
+fn a_sleep_is_as_long_as_the_clock_says() {
+    let notes = Notes::default();
+    let noted = notes.clone();
+    let (mut reactor, mut peer) = serve(move |reader: Reader, _writer| {
+        let noted = noted.clone();
+        async move {
+            reader.running_loop().sleep(Duration::from_secs(60)).await;
+            noted.borrow_mut().push("awake".into());
+            Ok(())
+        }
+    });
+    let start = Instant::now();
+    reactor.set_now(start);
+    turn_until_quiet(&mut reactor);
+    peer.write_all(b"this does not end it").unwrap();
+    reactor.set_now(start + Duration::from_secs(59));
+    turn_until_quiet(&mut reactor);
+    assert!(notes.borrow().is_empty());
+    reactor.set_now(start + Duration::from_secs(60));
+    turn_until(&mut reactor, "it woke up", |_| !notes.borrow().is_empty());
+}
+
+#[test]
+fn open_connection_talks_and_a_dead_address_is_an_error_of_the_first_call() {
+    let notes = Notes::default();
+    let mut reactor = Reactor::new().unwrap();
+    let (address, server) = common::serve_once(|mut stream| {
+        let mut got = [0; 5];
+        stream.read_exact(&mut got).unwrap();
+        stream.write_all(b"world\n").unwrap();
+    });
+    let dead = DeadPort::new();
+    for to in [address.parse().unwrap(), dead.1] {
+        let noted = notes.clone();
+        let handler = move |mut reader: Reader, mut writer: Writer| async move {
+            let sent = writer.write_all(b"hello").await;
+            let read = match sent {
+                Ok(()) => show(reader.read_line(100).await),
+                Err(error) => error.to_string(),
+            };
+            noted.borrow_mut().push(read);
+            Ok(())
+        };
+        open_connection(&mut reactor, vec![to.into()], &Connect::default(), handler).unwrap();
+    }
+    turn_until(&mut reactor, "both have ended", |_| notes.borrow().len() == 2);
+    notes.borrow_mut().sort();
+    assert_eq!(notes.borrow()[0], "\"world\\n\"");
+    assert_eq!(notes.borrow()[1], format!("{}: Connection refused", dead.1));
+    server.join().unwrap();
+}
