@@ -34,10 +34,15 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Turns the reactor until the condition holds.
+/// Turns the reactor until the condition holds. It may become true elsewhere, in a thread of the test,
+/// so no turn sleeps for long.
 #[track_caller]
-pub fn turn_until(reactor: &mut Reactor, what: &str, condition: impl FnMut(&mut Reactor) -> bool) {
-    assert!(reactor.run_until(PATIENCE, condition).unwrap(), "it never happened: {what}");
+pub fn turn_until(reactor: &mut Reactor, what: &str, mut condition: impl FnMut(&mut Reactor) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition(reactor) {
+        assert!(Instant::now() < deadline, "it never happened: {what}");
+        reactor.turn(Some(Duration::from_millis(10))).unwrap();
+    }
 }
 
 /// Turns until a turn finds nothing more to do.
