@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    A_WHILE, Lines, Process, Scratch, Server, assert_same_bytes, connect, eventually, noise, ping,
+    A_WHILE, DeadPort, Lines, Process, Scratch, Server, assert_same_bytes, connect, eventually, noise, ping,
     send_until_stalled, server_command,
 };
 use rustix::net::{SendFlags, send};
@@ -348,13 +348,14 @@ fn a_second_signal_ends_it_at_once_and_removes_the_socket_file() {
 fn a_server_that_was_killed_can_be_started_again_on_its_addresses() {
     let scratch = Scratch::new();
     let unix = format!("unix:{}", scratch.path("socket").display());
-    let mut server = Server::on(&["127.0.0.1:0", &unix], &[]);
-    let tcp = server.address().to_owned();
+    let held = DeadPort::new();
+    let tcp = held.1.to_string();
+    let mut server = Server::on(&[&tcp, &unix], &["--reuse-port"]);
     let mut stream = server.connect();
     ping(&mut stream, b"x");
     server.process.signal(Signal::KILL);
     server.process.wait();
-    let server = Server::on(&[&tcp, &unix], &[]);
+    let server = Server::on(&[&tcp, &unix], &["--reuse-port"]);
     ping(&mut server.connect(), b"x");
 }
 

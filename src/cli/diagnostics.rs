@@ -67,6 +67,11 @@ pub fn complain(program: &str, what: impl Display) {
     write_now(&STDERR, &io::stderr(), format!("{program}: {what}\n").as_bytes());
 }
 
+/// Writes on stderr, as it is.
+pub fn say(text: impl Display) {
+    write_now(&STDERR, &io::stderr(), text.to_string().as_bytes());
+}
+
 /// Writes on stdout.
 pub fn print(text: impl Display) {
     write_now(&STDOUT, &io::stdout(), text.to_string().as_bytes());

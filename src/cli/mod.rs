@@ -9,7 +9,7 @@ mod values;
 
 pub use addresses::AddressArgument;
 pub use arguments::{UsageError, address, number, unexpected, value};
-pub use diagnostics::{Verbosity, complain, init_logging, print};
+pub use diagnostics::{Verbosity, complain, init_logging, print, say};
 pub use values::{duration, nonzero_duration, nonzero_size};
 
 /// The address that both programs use unless told otherwise.

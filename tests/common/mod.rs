@@ -129,13 +129,15 @@ impl Drop for Scratch {
     }
 }
 
-/// A port on which nobody listens, and which nobody else can get while this lives.
+/// A port on which nobody listens, and which nobody else can get while this lives, except a server that
+/// is told to share it (`--reuse-port`).
 pub struct DeadPort(rustix::fd::OwnedFd, pub SocketAddr);
 
 impl DeadPort {
     pub fn new() -> Self {
         use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
         let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        rustix::net::sockopt::set_socket_reuseport(&socket, true).unwrap();
         bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap();
         DeadPort(socket, address)

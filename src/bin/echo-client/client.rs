@@ -1,160 +1,130 @@
-//! The client's protocol: stdin to the server, what comes back to stdout, each held up by the other's
-//! slowness and by nothing else.
+//! The client's protocol: a transfer on a connection, and what becomes of it when that ends.
 //!
-//! Invariant: every byte that arrived is handed to the display before the end is told, and the loop
-//! stops only when it is written.
+//! Invariant: there is one transfer, and at most one connection that has it.
 //!
-//! Read next: `display.rs`.
+//! Read next: `transfer.rs`.
 
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
 use std::time::Duration;
 
-use echo_reactor::cli::{self, AddressArgument, complain};
-use echo_reactor::{Chunk, Flow, Handle, Mailbox, Plain, Protocol, Reactor, Reason, Taken, Transport};
+use echo_reactor::cli;
+use echo_reactor::{Address, Protocol, Reactor, Reason, Transport, create_connection};
 
-use crate::display::Display;
+use crate::Ending;
 use crate::options::Options;
-use crate::{Ending, NAME};
+use crate::transfer::Transfer;
 
-/// How far stdin has come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sending {
-    Going,
-    /// Stdin has ended, and so has our side of the connection.
-    Ended,
+/// How long until the next attempt: first, and at most.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LAST_DELAY: Duration = Duration::from_secs(5);
+
+/// What stays the same from one connection to the next.
+pub struct Plan {
+    pub options: Options,
+    pub addresses: Vec<Address>,
+    pub ending: Ending,
 }
 
 pub struct Client {
-    stdin: Handle<Mailbox<Chunk>>,
-    display: Display,
-    server: AddressArgument,
-    idle_timeout: Option<Duration>,
-    ending: Ending,
-    sending: Sending,
-    sent: u64,
-    received: u64,
+    plan: Rc<Plan>,
+    /// Leaves when the connection ends.
+    transfer: Option<Box<Transfer>>,
+    /// Attempts since a byte last came back.
+    attempt: u32,
+    connected: bool,
 }
 
 impl Client {
-    pub fn new(stdin: Handle<Mailbox<Chunk>>, display: Display, options: &Options, ending: Ending) -> Self {
-        Client {
-            stdin,
-            display,
-            server: options.address.clone(),
-            idle_timeout: options.timeout,
-            ending,
-            sending: Sending::Going,
-            sent: 0,
-            received: 0,
-        }
+    /// Connects, and does the transfer.
+    pub fn connect(reactor: &mut Reactor, plan: Rc<Plan>, transfer: Box<Transfer>, attempt: u32) {
+        let (addresses, how) = (plan.addresses.clone(), plan.options.connect.clone());
+        let client = Client { plan, transfer: Some(transfer), attempt, connected: false };
+        create_connection(reactor, addresses, &how, client);
     }
 
-    /// Takes from stdin what the connection takes.
-    fn send(&mut self, transport: &mut Transport) {
-        let id = transport.id();
-        // Where it is full, resume_writing brings us back.
-        while self.sending == Sending::Going && transport.flow() != Flow::Full {
-            match self.stdin.take(transport.reactor(), id) {
-                Taken::Item(Ok(bytes)) => {
-                    self.sent += bytes.len() as u64;
-                    self.display.line_entered(transport.reactor(), id);
-                    transport.write(&bytes);
-                }
-                Taken::Item(Err(error)) => {
-                    let complaint = format!("cannot read standard input: {}", Plain(&error));
-                    self.ending.set(cli::FAILURE, Some(complaint));
-                    transport.abort();
-                    break;
-                }
-                Taken::Empty => break,
-                Taken::Closed => {
-                    self.sending = Sending::Ended;
-                    transport.write_eof();
-                }
-            }
-        }
-    }
-
-    /// What the end was like, in words, if it was not as it should be.
-    fn complaint(&self, reason: &Reason) -> Option<String> {
-        let server = &self.server;
-        let complete = self.sending == Sending::Ended && self.received >= self.sent;
-        let how = match reason {
-            Reason::Unreachable(_) => return Some(format!("cannot connect to {reason}")),
-            Reason::Closed | Reason::Lingered | Reason::Aborted if complete => return None,
-            Reason::Closed | Reason::Lingered | Reason::Aborted if self.sending == Sending::Going => {
-                format!("{server} closed the connection before the end of the input")
-            }
-            Reason::Closed | Reason::Lingered | Reason::Aborted => format!("{server} closed the connection"),
-            Reason::Idle => {
-                let limit = self.idle_timeout.unwrap_or_default();
-                format!("no byte has moved to or from {server} for {limit:?}")
-            }
+    fn connect_again(self, reactor: &mut Reactor, transfer: Box<Transfer>, reason: &Reason) {
+        let delay = delay_before(self.attempt);
+        let server = &self.plan.options.address;
+        let what = match reason {
+            Reason::Closed | Reason::Aborted | Reason::Lingered => format!("{server} closed the connection"),
+            Reason::Unreachable(_) => format!("cannot connect to {reason}"),
             other => format!("lost the connection to {server}: {other}"),
         };
-        let missing = self.sent.saturating_sub(self.received);
-        Some(if missing == 0 {
-            how
+        let text = format!("{what}; connecting again in {} ms", delay.as_millis());
+        if self.connected || self.attempt == 0 {
+            log::warn!("{text}");
         } else {
-            format!("{how}: {missing} of the {} bytes sent did not come back", self.sent)
-        })
+            log::info!("{text}");
+        }
+        let Client { plan, attempt, .. } = self;
+        reactor.call_later(delay, move |reactor| Client::connect(reactor, plan, transfer, attempt + 1));
     }
 }
 
-/// Reads on, unless stdout is full: then it wakes us when it is not.
-fn read_while_open(transport: &mut Transport, flow: Flow) {
-    match flow {
-        Flow::Full => transport.pause_reading(),
-        Flow::Open | Flow::Closed => transport.resume_reading(),
-    }
+/// Exponential, with jitter: many clients of one server do not come back at the same moment.
+fn delay_before(attempt: u32) -> Duration {
+    let whole = FIRST_DELAY.saturating_mul(1 << attempt.min(16)).min(LAST_DELAY);
+    let random = u32::try_from(RandomState::new().hash_one(attempt) >> 32).unwrap_or(0);
+    whole / 2 + (whole / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 impl Protocol for Client {
     fn connection_made(&mut self, transport: &mut Transport) {
-        transport.set_idle_timeout(self.idle_timeout);
-        if self.display.is_interactive() {
-            match transport.peer_addr() {
-                Ok(peer) => complain(NAME, format_args!("connected to {peer}")),
-                Err(error) => log::debug!("the peer is gone already: {error}"),
-            }
+        self.connected = true;
+        transport.set_idle_timeout(self.plan.options.timeout);
+        if let Some(transfer) = &mut self.transfer {
+            transfer.greet(transport);
+            transfer.begin(transport);
         }
-        let id = transport.id();
-        self.display.prompt(transport.reactor(), id);
-        self.send(transport);
     }
 
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
-        self.received += data.len() as u64;
-        let id = transport.id();
-        let flow = self.display.show(transport.reactor(), id, data);
-        read_while_open(transport, flow);
+        self.attempt = 0;
+        if let Some(transfer) = &mut self.transfer {
+            transfer.receive(transport, data);
+        }
     }
 
     fn woken(&mut self, transport: &mut Transport) {
-        self.send(transport);
-        let id = transport.id();
-        let flow = self.display.flow(transport.reactor(), id);
-        read_while_open(transport, flow);
+        if let Some(transfer) = &mut self.transfer {
+            transfer.woken(transport);
+        }
     }
 
     fn resume_writing(&mut self, transport: &mut Transport) {
-        self.send(transport);
+        if let Some(transfer) = &mut self.transfer {
+            transfer.send(transport);
+        }
     }
 
-    /// The server will not echo any more, so there is no point in sending on.
     fn eof_received(&mut self, transport: &mut Transport) {
-        if self.sending == Sending::Going || transport.buffered() > 0 {
-            transport.abort();
-        } else {
-            transport.close();
+        if let Some(transfer) = &mut self.transfer {
+            transfer.server_ended(transport);
         }
     }
 
     fn connection_lost(&mut self, reactor: &mut Reactor, reason: Reason) {
-        let complaint = self.complaint(&reason);
+        let Some(mut transfer) = self.transfer.take() else { return };
+        let options = &self.plan.options;
+        if options.reconnect && transfer.is_mendable() && !transfer.is_complete() {
+            let client = Client {
+                plan: self.plan.clone(),
+                transfer: None,
+                attempt: self.attempt,
+                connected: self.connected,
+            };
+            return client.connect_again(reactor, transfer, &reason);
+        }
+        let complaint = if options.reconnect && transfer.is_complete() {
+            None // whatever became of the connection after that
+        } else {
+            transfer.complaint(options, &reason)
+        };
         let status = if complaint.is_none() { cli::DONE } else { cli::FAILURE };
-        let ending = self.ending.clone();
+        let ending = self.plan.ending.clone();
         // Only now is it known what becomes of the bytes that stdout has yet to take.
-        self.display.finish(reactor, move |reactor| {
+        transfer.finish(reactor, move |reactor| {
             ending.set(status, complaint);
             reactor.stop();
         });

@@ -28,17 +28,28 @@ enum Screen {
 
 pub struct Display {
     output: Handle<Output>,
-    /// `None`: no terminal; bytes pass as they are.
-    screen: Option<Screen>,
+    mode: Mode,
+}
+
+enum Mode {
+    /// Bytes pass as they are.
+    Bytes,
+    Terminal(Screen),
+    /// Bytes are only looked at (`--check`).
+    Nothing,
 }
 
 impl Display {
     pub fn new(output: Handle<Output>, interactive: bool) -> Self {
-        Display { output, screen: interactive.then_some(Screen::Fresh) }
+        Display { output, mode: if interactive { Mode::Terminal(Screen::Fresh) } else { Mode::Bytes } }
+    }
+
+    pub fn nothing(output: Handle<Output>) -> Self {
+        Display { output, mode: Mode::Nothing }
     }
 
     pub fn is_interactive(&self) -> bool {
-        self.screen.is_some()
+        matches!(self.mode, Mode::Terminal(_))
     }
 
     /// Whether there is room for more. If not, `by` is woken when there is.
@@ -47,7 +58,7 @@ impl Display {
     }
 
     pub fn prompt(&mut self, reactor: &mut Reactor, by: Id) {
-        if let Some(screen) = &mut self.screen {
+        if let Mode::Terminal(screen) = &mut self.mode {
             *screen = Screen::Prompt;
             self.output.write(reactor, by, b"> ");
         }
@@ -55,7 +66,7 @@ impl Display {
 
     /// A line was typed: the cursor is at the start of the next.
     pub fn line_entered(&mut self, reactor: &mut Reactor, by: Id) {
-        if let Some(screen) = &mut self.screen {
+        if let Mode::Terminal(screen) = &mut self.mode {
             *screen = match *screen {
                 Screen::Fresh | Screen::Prompt => Screen::Prompt,
                 Screen::Line | Screen::LineAbove => Screen::LineAbove,
@@ -65,8 +76,10 @@ impl Display {
     }
 
     pub fn show(&mut self, reactor: &mut Reactor, by: Id, data: &[u8]) -> Flow {
-        let Some(screen) = &mut self.screen else {
-            return self.output.write(reactor, by, data);
+        let screen = match &mut self.mode {
+            Mode::Bytes => return self.output.write(reactor, by, data),
+            Mode::Nothing => return Flow::Open,
+            Mode::Terminal(screen) => screen,
         };
         let mut shown = Vec::with_capacity(data.len() + 16);
         for piece in data.split_inclusive(|&byte| byte == b'\n') {
@@ -88,7 +101,7 @@ impl Display {
 
     /// Calls `f` when all is written. A terminal's cursor is left on a line of its own.
     pub fn finish(&mut self, reactor: &mut Reactor, f: impl FnOnce(&mut Reactor) + 'static) {
-        if matches!(self.screen, Some(Screen::Prompt | Screen::Line | Screen::LineAbove)) {
+        if matches!(self.mode, Mode::Terminal(Screen::Prompt | Screen::Line | Screen::LineAbove)) {
             self.output.write(reactor, self.output.id(), b"\n");
         }
         self.output.when_written(reactor, f);

@@ -6,6 +6,9 @@
 mod client;
 mod display;
 mod options;
+mod progress;
+mod transfer;
+mod window;
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal};
@@ -13,11 +16,13 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use echo_reactor::cli::{self, complain, init_logging, print};
-use echo_reactor::{Framing, Input, Mailbox, Output, Plain, Reactor, create_connection};
+use echo_reactor::{Framing, Input, Mailbox, Output, Plain, Reactor};
 
-use client::Client;
+use client::{Client, Plan};
 use display::Display;
 use options::{Command, Options};
+use progress::Progress;
+use transfer::{Moved, Transfer};
 
 const NAME: &str = "echo-client";
 
@@ -37,6 +42,13 @@ impl Ending {
         let decided = self.0.take();
         self.0.set(decided.or(Some((status, complaint))));
     }
+
+    fn is_success(&self) -> bool {
+        let decided = self.0.take();
+        let success = matches!(decided, Some((cli::DONE, _)));
+        self.0.set(decided);
+        success
+    }
 }
 
 fn main() -> ExitCode {
@@ -53,7 +65,7 @@ fn main() -> ExitCode {
     };
     init_logging(NAME, options.verbosity);
     let ending = Ending::default();
-    if let Err(error) = run(&options, &ending) {
+    if let Err(error) = run(options, &ending) {
         ending.set(cli::FAILURE, Some(error.to_string()));
     }
     let (status, complaint) = ending.0.take().unwrap_or((cli::DONE, None));
@@ -63,7 +75,7 @@ fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
-fn run(options: &Options, ending: &Ending) -> io::Result<()> {
+fn run(options: Options, ending: &Ending) -> io::Result<()> {
     let mut reactor = Reactor::new()?;
     let interactive = io::stdin().is_terminal() && io::stdout().is_terminal();
     for signal in [libc::SIGINT, libc::SIGTERM] {
@@ -87,9 +99,23 @@ fn run(options: &Options, ending: &Ending) -> io::Result<()> {
     Input::open(&mut reactor, &io::stdin(), Framing::Bytes, stdin)?;
 
     let addresses = options.address.to_connect()?;
-    let client = Client::new(stdin, Display::new(stdout, interactive), options, ending.clone());
-    create_connection(&mut reactor, addresses, &options.connect, client);
-    reactor.run()
+    let moved = Rc::new(Cell::new(Moved::default()));
+    let (progress, check, began) = (options.progress, options.check, reactor.now());
+    if progress {
+        Progress::start(&mut reactor, moved.clone());
+    }
+    let display = if check { Display::nothing(stdout) } else { Display::new(stdout, interactive) };
+    let transfer = Transfer::new(stdin, display, check || options.reconnect, moved.clone());
+    let plan = Plan { options, addresses, ending: ending.clone() };
+    Client::connect(&mut reactor, Rc::new(plan), Box::new(transfer), 0);
+    reactor.run()?;
+    if progress {
+        progress::finish(moved.get(), began.elapsed());
+    }
+    if check && ending.is_success() {
+        complain(NAME, format_args!("{} bytes came back as they were sent", moved.get().received));
+    }
+    Ok(())
 }
 
 fn stdout_failed(ending: &Ending, error: &io::Error) {

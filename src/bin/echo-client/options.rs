@@ -26,6 +26,12 @@ Options:
                                   long [10]
   -w, --timeout DURATION          give up when no byte has moved, either way,
                                   for this long [never]
+  -r, --reconnect                 when the connection fails or breaks, connect
+                                  again and go on: what has not come back is
+                                  sent again
+      --check                     compare what comes back with what was sent
+                                  instead of writing it
+      --progress                  show on stderr what has moved, and how fast
   -v, --verbose                   say more (-vv, -vvv: still more)
   -q, --quiet                     say errors alone
   -h, --help                      show this
@@ -40,6 +46,9 @@ pub struct Options {
     pub address: AddressArgument,
     pub connect: Connect,
     pub timeout: Option<Duration>,
+    pub reconnect: bool,
+    pub check: bool,
+    pub progress: bool,
     pub verbosity: Verbosity,
 }
 
@@ -52,6 +61,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, UsageError> {
     let mut given = None;
     let mut connect = Connect::default();
     let mut timeout = None;
+    let (mut reconnect, mut check, mut progress) = (false, false, false);
     let mut verbosity = Verbosity::default();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -61,6 +71,9 @@ pub fn parse(mut parser: Parser) -> Result<Command, UsageError> {
             Arg::Short('w') | Arg::Long("timeout") => {
                 timeout = Some(value(&mut parser, "--timeout", nonzero_duration)?);
             }
+            Arg::Short('r') | Arg::Long("reconnect") => reconnect = true,
+            Arg::Long("check") => check = true,
+            Arg::Long("progress") => progress = true,
             Arg::Short('v') | Arg::Long("verbose") => verbosity.louder(),
             Arg::Short('q') | Arg::Long("quiet") => verbosity.quiet(),
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Print(HELP.into())),
@@ -75,5 +88,5 @@ pub fn parse(mut parser: Parser) -> Result<Command, UsageError> {
         Some(address) => address,
         None => address(OsStr::new(DEFAULT_ADDRESS))?,
     };
-    Ok(Command::Run(Options { address, connect, timeout, verbosity }))
+    Ok(Command::Run(Options { address, connect, timeout, reconnect, check, progress, verbosity }))
 }

@@ -1,0 +1,255 @@
+//! `echo-client --reconnect` and `--check`: whatever happens to the server, every byte once and in order,
+//! or the offset of the first that is wrong.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{
+    A_WHILE, DeadPort, Lines, Process, Server, assert_one_line, assert_same_bytes, client_command, collect,
+    eventually, noise, run, serve_once,
+};
+use rustix::process::Signal;
+
+/// Reads a stream to its end, counting the while.
+fn count(mut stream: impl Read + Send + 'static) -> (Arc<AtomicUsize>, std::sync::mpsc::Receiver<Vec<u8>>) {
+    let counted = Arc::new(AtomicUsize::new(0));
+    let counter = counted.clone();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let (mut all, mut chunk) = (Vec::new(), vec![0; 65536]);
+        while let Ok(count @ 1..) = stream.read(&mut chunk) {
+            all.extend_from_slice(&chunk[..count]);
+            counter.store(all.len(), Ordering::Relaxed);
+        }
+        let _ = sender.send(all);
+    });
+    (counted, receiver)
+}
+
+#[test]
+fn a_server_that_is_killed_ten_times_costs_no_byte() {
+    let bytes = noise(64 << 20, 51);
+    let held = DeadPort::new();
+    let address = held.1.to_string();
+    let mut server = Server::on(&[&address], &["--reuse-port"]);
+    let mut process = Process::spawn(
+        client_command()
+            .args(["-q", "--reconnect", &address])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null()),
+    );
+    let (echoed, result) = count(process.child.stdout.take().unwrap());
+    let mut stdin = process.child.stdin.take().unwrap();
+    let (allowed, allow) = std::sync::mpsc::channel::<()>();
+    let input = bytes.clone();
+    thread::spawn(move || {
+        // A piece for each life of the server, so that every kill comes in the middle of it.
+        for piece in input.chunks(input.len() / 11 + 1) {
+            if stdin.write_all(piece).is_err() || allow.recv().is_err() {
+                break;
+            }
+        }
+    });
+    let piece = bytes.len() / 11;
+    for kill in 0..10 {
+        eventually("the transfer is under way", || echoed.load(Ordering::Relaxed) > kill * piece + piece / 3);
+        server.process.signal(Signal::KILL);
+        server.process.wait();
+        assert!(process.resident() < 32 << 10, "{} KiB", process.resident());
+        server = Server::on(&[&address], &["--reuse-port"]);
+        allowed.send(()).unwrap();
+    }
+    allowed.send(()).unwrap();
+    assert_eq!(process.wait_code(), 0);
+    assert_same_bytes(&result.recv_timeout(common::PATIENCE).unwrap(), &bytes);
+}
+
+#[test]
+fn a_server_that_comes_late_is_waited_for() {
+    let dead = DeadPort::new();
+    let address = dead.1.to_string();
+    let mut command = client_command();
+    let mut process = Process::spawn(
+        command.args(["-r", &address]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()),
+    );
+    process.child.stdin.take().unwrap().write_all(b"patience").unwrap();
+    let err = Lines::of(process.child.stderr.take().unwrap());
+    let line = err.next_with("connecting again in");
+    assert!(line.contains(&format!("cannot connect to {address}: Connection refused")), "{line}");
+    let _server = Server::on(&[&address], &["--reuse-port"]);
+    let echo = collect(process.child.stdout.take().unwrap());
+    assert_eq!(process.wait_code(), 0);
+    assert_eq!(echo.recv_timeout(common::PATIENCE).unwrap(), b"patience");
+}
+
+#[test]
+fn while_it_waits_a_signal_ends_it_at_once() {
+    let dead = DeadPort::new();
+    let mut command = client_command();
+    let process = command.args(["--reconnect", &dead.1.to_string()]).stderr(Stdio::piped());
+    let mut process = Process::spawn(process);
+    Lines::of(process.child.stderr.take().unwrap()).next_with("connecting again");
+    let began = Instant::now();
+    process.signal(Signal::INT);
+    assert_eq!(process.wait_code(), 130);
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn an_orderly_close_before_everything_came_back_is_a_break_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        // Three connections that echo a little and close; the fourth does the rest.
+        for life in 0..4 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut bytes = vec![0; 10];
+            if life < 3 {
+                stream.read_exact(&mut bytes).unwrap();
+                stream.write_all(&bytes[..4]).unwrap();
+                stream.shutdown(Shutdown::Write).unwrap();
+                let _ = stream.read_to_end(&mut Vec::new());
+            } else {
+                let mut rest = Vec::new();
+                stream.read_to_end(&mut rest).unwrap();
+                stream.write_all(&rest).unwrap();
+            }
+        }
+    });
+    let outcome = run(client_command().args(["-q", "-r", &address]), b"0123456789abcdefghijklmnopqrstuvwxyz");
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    assert_eq!(outcome.stdout, b"0123456789abcdefghijklmnopqrstuvwxyz");
+    server.join().unwrap();
+}
+
+#[test]
+fn what_no_connection_can_mend_is_not_retried() {
+    let server = Server::start(&[]);
+    // A byte that is no echo.
+    let (address, liar) = lying(|bytes| bytes[3] = b'X');
+    let outcome = run(client_command().args(["-r", &address]), b"0123456789");
+    assert_eq!((outcome.code, outcome.stdout.as_slice()), (1, &b"012"[..]));
+    assert_one_line(&outcome.stderr, &["the echo differs at offset 3: sent 0x33, received 0x58"]);
+    liar.join().unwrap();
+    // An input that cannot be read.
+    let mut command = client_command();
+    command.args(["-r", server.address()]).stdin(File::open("/").unwrap()).stderr(Stdio::piped());
+    assert_eq!(Process::spawn(&mut command).wait_code(), 1);
+    // An output that nobody reads.
+    let mut command = client_command();
+    command.args(["-r", server.address()]).stdin(File::open("/dev/zero").unwrap()).stdout(Stdio::piped());
+    let mut process = Process::spawn(&mut command);
+    drop(process.child.stdout.take());
+    assert_eq!(process.wait_code(), 141);
+}
+
+#[test]
+fn a_server_that_never_echoes_costs_a_window_and_no_more() {
+    let (address, server) = serve_once(|mut stream| {
+        thread::sleep(2 * A_WHILE); // the thing under test: nothing comes back
+        let mut got = vec![0; 1 << 20];
+        let _ = stream.read(&mut got);
+        stream
+    });
+    let mut command = client_command();
+    command.args(["-r", &address]).stdin(File::open("/dev/zero").unwrap()).stdout(Stdio::null());
+    let process = Process::spawn(&mut command);
+    let stream: TcpStream = server.join().unwrap();
+    assert!(process.resident() < 32 << 10, "{} KiB", process.resident());
+    drop((process, stream));
+}
+
+// ---- --check
+
+/// A server that changes the first message that it echoes, and then ends.
+fn lying(change: impl FnOnce(&mut Vec<u8>) + Send + 'static) -> (String, thread::JoinHandle<()>) {
+    serve_once(|mut stream| {
+        let mut bytes = vec![0; 10];
+        stream.read_exact(&mut bytes).unwrap();
+        change(&mut bytes);
+        stream.write_all(&bytes).unwrap();
+        let _ = stream.shutdown(Shutdown::Write); // the client may have had enough by now
+        let _ = stream.read_to_end(&mut Vec::new());
+    })
+}
+
+fn check(address: &str) -> (i32, String) {
+    let outcome = run(client_command().args(["--check", address]), b"0123456789");
+    assert!(outcome.stdout.is_empty(), "--check prints nothing");
+    (outcome.code, outcome.stderr)
+}
+
+#[test]
+fn check_says_that_all_is_well() {
+    let server = Server::start(&[]);
+    let (code, stderr) = check(server.address());
+    assert_eq!(code, 0);
+    assert_one_line(&stderr, &["10 bytes came back as they were sent"]);
+}
+
+#[test]
+fn check_names_the_offset_of_what_is_changed_missing_or_surplus() {
+    for (change, expected) in [
+        (
+            (|bytes| bytes[7] ^= 1) as fn(&mut Vec<u8>),
+            "the echo differs at offset 7: sent 0x37, received 0x36",
+        ),
+        (|bytes| bytes.truncate(6), "the echo ends at offset 6, 4 of the 10 bytes sent are missing"),
+        (|bytes| bytes.push(b'!'), "the echo has a surplus byte at offset 10: 0x21"),
+        (|bytes| _ = bytes.remove(2), "the echo differs at offset 2: sent 0x32, received 0x33"),
+    ] {
+        let (address, server) = lying(change);
+        let (code, stderr) = check(&address);
+        assert_eq!(code, 1, "{stderr}");
+        assert_one_line(&stderr, &[expected]);
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn check_and_reconnect_go_together_and_a_large_input_too() {
+    let server = Server::start(&[]);
+    let bytes = noise(32 << 20, 52);
+    let outcome = run(client_command().args(["--check", "--reconnect", server.address()]), &bytes);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert_one_line(&outcome.stderr, &[&format!("{} bytes came back", bytes.len())]);
+}
+
+// ---- --progress
+
+#[test]
+fn progress_is_plain_lines_where_stderr_is_no_terminal() {
+    let server = Server::start(&[]);
+    let outcome = run(client_command().args(["--progress", server.address()]), &[7; 2048]);
+    assert_eq!((outcome.code, outcome.stdout.len()), (0, 2048));
+    assert_one_line(&outcome.stderr, &["2.0 KiB sent, 2.0 KiB echoed, "]);
+    assert!(!outcome.stderr.contains('\r'));
+}
+
+#[test]
+fn progress_is_one_line_that_is_drawn_over_on_a_terminal() {
+    let server = Server::start(&[]);
+    let mut terminal = common::Terminal::new();
+    let mut command = client_command();
+    command.args(["--progress", server.address()]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut process = Process::spawn(command.stderr(terminal.stdio()));
+    let mut stdin = process.child.stdin.take().unwrap();
+    stdin.write_all(b"12345").unwrap();
+    terminal.see("\r\x1b[K5 B sent, 5 B echoed, ");
+    stdin.write_all(b"67890").unwrap();
+    terminal.see("\r\x1b[K10 B sent, 10 B echoed, ");
+    drop(stdin);
+    assert_eq!(process.wait_code(), 0);
+    assert!(terminal.unseen().ends_with("/s\r\n"), "the last line stays");
+}
