@@ -337,6 +337,13 @@ impl Channel {
         }
     }
 
+    pub fn idle(&self, reactor: &Reactor) -> Option<Duration> {
+        match self.deadline.as_deref() {
+            Some(Deadline::Idle { moved, .. }) => Some(reactor.now().saturating_duration_since(*moved)),
+            _ => None,
+        }
+    }
+
     fn linger(&mut self, id: Id, reactor: &mut Reactor) {
         if !matches!(self.deadline.as_deref(), Some(Deadline::Linger { .. })) {
             self.forget_deadline(reactor);

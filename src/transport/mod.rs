@@ -229,6 +229,12 @@ impl Transport<'_> {
         self.channel.set_idle_timeout(limit, self.id, self.reactor);
     }
 
+    /// How long no byte has moved, either way. It is only noted where an idle timeout is set.
+    #[must_use]
+    pub fn idle(&self) -> Option<Duration> {
+        self.channel.idle(self.reactor)
+    }
+
     /// Bytes that are owed to the peer and still with us.
     #[must_use]
     pub fn buffered(&self) -> usize {

@@ -33,6 +33,8 @@ Options:
       --reuse-port             share the port with other processes that do
   -g, --grace DURATION         at SIGTERM or SIGINT, how long open connections
                                may take to finish [5]
+      --console                read commands from standard input: help, stats,
+                               list, say TEXT, close ID, quit
   -v, --verbose                say more (-vv, -vvv: still more)
   -q, --quiet                  say errors alone
   -h, --help                   show this
@@ -48,6 +50,7 @@ pub struct Options {
     pub idle_timeout: Option<Duration>,
     pub buffer: usize,
     pub grace: Duration,
+    pub console: bool,
     pub verbosity: Verbosity,
 }
 
@@ -63,6 +66,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, UsageError> {
         idle_timeout: None,
         buffer: 64 * 1024,
         grace: Duration::from_secs(5),
+        console: false,
         verbosity: Verbosity::default(),
     };
     while let Some(argument) = parser.next()? {
@@ -79,6 +83,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, UsageError> {
             Arg::Long("backlog") => options.serve.backlog = value(&mut parser, "--backlog", number::<u16>)?,
             Arg::Long("reuse-port") => options.serve.reuse_port = true,
             Arg::Short('g') | Arg::Long("grace") => options.grace = value(&mut parser, "--grace", duration)?,
+            Arg::Long("console") => options.console = true,
             Arg::Short('v') | Arg::Long("verbose") => options.verbosity.louder(),
             Arg::Short('q') | Arg::Long("quiet") => options.verbosity.quiet(),
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Print(HELP.into())),
