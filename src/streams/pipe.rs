@@ -18,6 +18,9 @@ use crate::transport::{Address, Buffer, Flow, Reason};
 /// Bytes that wait for the reader, or for the writer's poll to end, before their source is held up.
 pub(super) const HIGH_WATER: usize = 64 * 1024;
 
+/// What an empty buffer keeps, so that a conversation in small messages allocates nothing.
+pub(super) const SMALL: usize = 1024;
+
 /// A question to the reactor. `true`: it is answered, so the future gets on when it is polled.
 pub(super) type Request = Box<dyn FnOnce(&mut Reactor, Id) -> bool>;
 
@@ -191,7 +194,7 @@ impl SharedPipe {
     /// small.
     pub fn flushed(&self, buffer: Vec<u8>, flow: Flow) {
         let mut pipe = self.borrow();
-        if buffer.capacity() <= 1024 {
+        if buffer.capacity() <= SMALL {
             pipe.outgoing = buffer;
         }
         pipe.full = flow == Flow::Full;

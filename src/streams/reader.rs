@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind};
 use std::task::Poll;
 
 use super::Loop;
-use super::pipe::{Pipe, SharedPipe, Supply};
+use super::pipe::{Pipe, SMALL, SharedPipe, Supply};
 
 /// What came from the peer (asyncio: `StreamReader`).
 pub struct Reader {
@@ -114,7 +114,7 @@ impl Reader {
             };
             pipe.wanted = 1;
             let taken = take.take().map(|take| take(&pipe.incoming.as_slice()[..count]));
-            pipe.incoming.consume(count);
+            pipe.incoming.consume_and_keep(count, SMALL);
             Poll::Ready(Ok(taken))
         })
         .await

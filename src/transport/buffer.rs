@@ -43,9 +43,19 @@ impl Buffer {
 
     /// The first `count` bytes are sent.
     pub fn consume(&mut self, count: usize) {
+        self.consume_and_keep(count, 0);
+    }
+
+    /// The same for a buffer that is filled again soon: empty, it keeps at most `most` bytes of memory.
+    pub fn consume_and_keep(&mut self, count: usize, most: usize) {
         self.start += count.min(self.len());
         if self.is_empty() {
-            *self = Buffer::default();
+            self.start = 0;
+            if self.bytes.capacity() > most {
+                self.bytes = Vec::new();
+            } else {
+                self.bytes.clear();
+            }
         }
     }
 }
