@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!    your program     callbacks: Protocol         closures: Reactor::watch
+//!                     streams: async fn                   │
 //!                           │                             │
 //!    transport/       Connection ◀─ Listener              │            stdio/  Input, Output
 //!                     (Channel)  ◀─ Connector             │                       │
@@ -46,6 +47,7 @@
 //! | `transport/channel.rs` | the two half-machines of a connection |
 //! | `transport/connection.rs` | who calls whom |
 //! | `transport/listener.rs`, `connector.rs` | where connections come from |
+//! | [`streams`] | `async fn` on top of it |
 //! | `mailbox.rs` | a bounded queue between sources |
 //! | [`stdio`] | stdin and stdout, of every kind |
 //! | `sys.rs` | all `unsafe` there is |
@@ -54,7 +56,8 @@
 //!
 //! 1. **Taken out, put back.** A source that runs is out of its slot. So `&mut source` and `&mut
 //!    Reactor` are two things, the compiler knows it, and a callback may do anything: add, remove,
-//!    wake, stop, others and itself. There is no `Rc<RefCell>`.
+//!    wake, stop, others and itself. Sources share nothing, so there is no `Rc<RefCell>`
+//!    between them.
 //! 2. **Addresses, not pointers.** An [`Id`] is a slot and a generation, a [`Handle`] an `Id` that
 //!    knows a type. Both are `Copy` and go stale harmlessly: an event for a source that was removed
 //!    earlier in the same batch, or whose slot has a new tenant, reaches nobody.
@@ -81,7 +84,10 @@
 //! | `loop.create_connection` | [`create_connection`], [`Connection::adopt`] |
 //! | `Protocol`, `Transport` | [`Protocol`], [`Transport`] |
 //! | `transport.get_extra_info('peername')` | [`Transport::peer_addr`] |
-//! | `asyncio.Queue` | [`Mailbox`] |
+//! | `start_server`, `open_connection` | [`start_server`], [`open_connection`] |
+//! | `StreamReader`, `StreamWriter` | [`Reader`], [`Writer`] |
+//! | `get_running_loop`, `sleep` | [`Reader::running_loop`], [`Loop::sleep`] |
+//! | `asyncio.Queue` | [`Mailbox`], [`Inbox`] |
 //! | `loop.connect_read_pipe`, `connect_write_pipe` | [`Input`], [`Output`] |
 
 // The README's program is compiled as a test.
