@@ -21,19 +21,16 @@
 //! Read next: `connection.rs`, which lends this to a protocol.
 
 use std::io::{self, ErrorKind};
-use std::time::{Duration, Instant};
 
 use mio::Interest;
 
+use super::deadline::Deadline;
 use super::{Buffer, Flow, Reason, Socket};
-use crate::reactor::{Id, Reactor, Ready, Timer};
+use crate::reactor::{Id, Reactor, Ready};
 use crate::sys;
 
 const HIGH_WATER: usize = 64 * 1024;
 const LOW_WATER: usize = 16 * 1024;
-
-/// How long a closed connection waits for the peer to end its side.
-const LINGER: Duration = Duration::from_secs(30);
 
 /// What a connection is registered for: once, for all that will ever be of interest.
 pub(super) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
@@ -58,13 +55,6 @@ enum Outbound {
     Broken(io::Error),
 }
 
-/// What is to happen if nothing else does. At most one of the two at a time: a connection that
-/// lingers is no longer idle.
-enum Deadline {
-    Idle { limit: Duration, moved: Instant, timer: Timer },
-    Linger { timer: Timer },
-}
-
 /// What one read brought.
 pub(super) enum Received {
     Bytes(usize),
@@ -87,7 +77,7 @@ pub(crate) struct Channel {
     writing_paused: bool,
     /// Set when the connection is over. Nothing changes after that.
     ended: Option<Reason>,
-    deadline: Option<Box<Deadline>>,
+    pub deadline: Deadline,
     bytes_in: u64,
     bytes_out: u64,
 }
@@ -105,7 +95,7 @@ impl Channel {
             low: LOW_WATER,
             writing_paused: false,
             ended: None,
-            deadline: None,
+            deadline: Deadline::default(),
             bytes_in: 0,
             bytes_out: 0,
         }
@@ -137,7 +127,7 @@ impl Channel {
                     self.ready.clear(Ready::READABLE);
                 }
                 self.bytes_in += count as u64;
-                self.moved(reactor);
+                self.deadline.put_off(reactor);
                 Received::Bytes(count)
             }
             Err(error) => {
@@ -211,7 +201,7 @@ impl Channel {
                         self.ready.clear(Ready::WRITABLE);
                     }
                     self.bytes_out += count as u64;
-                    self.moved(reactor);
+                    self.deadline.put_off(reactor);
                     return count;
                 }
                 Err(error) => match error.kind() {
@@ -287,7 +277,7 @@ impl Channel {
                 self.end(Reason::Failed(error));
             }
             (Inbound::Ended, Outbound::Shut) => self.end(Reason::Closed),
-            (Inbound::Discarding, Outbound::Shut) => self.linger(id, reactor),
+            (Inbound::Discarding, Outbound::Shut) => self.deadline.linger(id, reactor),
             _ => {}
         }
     }
@@ -302,7 +292,7 @@ impl Channel {
     /// dropped is done here.
     pub fn take_end(&mut self, reactor: &mut Reactor) -> Option<Reason> {
         let reason = self.ended.take()?;
-        self.forget_deadline(reactor);
+        self.deadline.cancel(reactor);
         let reset = match reason {
             Reason::Aborted => true,
             // The kernel need not go on for a peer that has stalled.
@@ -313,66 +303,6 @@ impl Channel {
             log::debug!("cannot reset a connection: {error}");
         }
         Some(reason)
-    }
-
-    // ---- deadlines
-
-    fn moved(&mut self, reactor: &Reactor) {
-        if let Some(deadline) = &mut self.deadline
-            && let Deadline::Idle { moved, .. } = deadline.as_mut()
-        {
-            *moved = reactor.now();
-        }
-    }
-
-    pub fn set_idle_timeout(&mut self, limit: Option<Duration>, id: Id, reactor: &mut Reactor) {
-        if matches!(self.deadline.as_deref(), Some(Deadline::Linger { .. })) {
-            return;
-        }
-        self.forget_deadline(reactor);
-        if let Some(limit) = limit {
-            let moved = reactor.now();
-            let timer = reactor.wake_at(moved + limit, id);
-            self.deadline = Some(Box::new(Deadline::Idle { limit, moved, timer }));
-        }
-    }
-
-    pub fn idle(&self, reactor: &Reactor) -> Option<Duration> {
-        match self.deadline.as_deref() {
-            Some(Deadline::Idle { moved, .. }) => Some(reactor.now().saturating_duration_since(*moved)),
-            _ => None,
-        }
-    }
-
-    fn linger(&mut self, id: Id, reactor: &mut Reactor) {
-        if !matches!(self.deadline.as_deref(), Some(Deadline::Linger { .. })) {
-            self.forget_deadline(reactor);
-            let timer = reactor.wake_at(reactor.now() + LINGER, id);
-            self.deadline = Some(Box::new(Deadline::Linger { timer }));
-        }
-    }
-
-    fn forget_deadline(&mut self, reactor: &mut Reactor) {
-        if let Some(deadline) = self.deadline.take() {
-            let (Deadline::Idle { timer, .. } | Deadline::Linger { timer }) = *deadline;
-            reactor.cancel(timer);
-        }
-    }
-
-    /// A timer came. The idle one is not set anew for each byte that moves: it looks when it comes.
-    pub fn check_deadline(&mut self, id: Id, reactor: &mut Reactor) {
-        let now = reactor.now();
-        match self.deadline.as_deref_mut() {
-            Some(Deadline::Idle { limit, moved, timer }) => {
-                if now >= *moved + *limit {
-                    self.end(Reason::Idle);
-                } else {
-                    *timer = reactor.wake_at(*moved + *limit, id);
-                }
-            }
-            Some(Deadline::Linger { .. }) => self.end(Reason::Lingered),
-            None => {}
-        }
     }
 
     // ---- figures

@@ -10,18 +10,16 @@
 //!
 //! Read next: `connector.rs`, the other way in.
 
-use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener as StdTcpListener};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::Interest;
-use mio::net::{TcpListener, UnixListener};
 
-use super::unix_path::{self, UnixPath};
+use super::accepting::{Accepting, Failure};
 use super::{Address, Connection, Plain, Protocol, Socket};
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Timer};
-use crate::sys::{self, Listening};
+use crate::sys::Listening;
 
 /// The most connections accepted in one turn.
 const RATION: usize = 64;
@@ -124,94 +122,10 @@ fn cannot_listen(address: &Address, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {address}: {}", Plain(error)))
 }
 
-/// One listening socket.
-enum Accepting {
-    Tcp(TcpListener),
-    Unix(UnixListener, #[allow(dead_code, reason = "removes the file when dropped")] UnixPath),
-}
-
-impl Accepting {
-    fn listen(address: &Address, how: Listening) -> io::Result<Self> {
-        match address {
-            Address::Tcp(address) => {
-                let socket = StdTcpListener::from(sys::listen_tcp(*address, how)?);
-                Ok(Accepting::Tcp(TcpListener::from_std(socket)))
-            }
-            Address::Unix(path) => {
-                let (socket, file) = unix_path::bind(path)?;
-                sys::listen(&socket, how.backlog)?;
-                Ok(Accepting::Unix(socket, file))
-            }
-        }
-    }
-
-    fn accept(&self) -> io::Result<Socket> {
-        match self {
-            Accepting::Tcp(socket) => socket.accept().map(|(stream, _)| Socket::Tcp(stream)),
-            Accepting::Unix(socket, _) => socket.accept().map(|(stream, _)| Socket::Unix(stream)),
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<Address> {
-        match self {
-            // Not canonical: `[::]` is what was asked for.
-            Accepting::Tcp(socket) => socket.local_addr().map(Address::Tcp),
-            Accepting::Unix(socket, _) => socket.local_addr().map(|address| Address::of_unix(&address)),
-        }
-    }
-}
-
-impl AsFd for Accepting {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Accepting::Tcp(socket) => socket.as_fd(),
-            Accepting::Unix(socket, _) => socket.as_fd(),
-        }
-    }
-}
-
 /// Whether there are descriptors for newcomers.
 enum Supply {
     Enough,
     Short { retry: Timer },
-}
-
-/// What is to be done about an `accept` that failed: `accept(2)`.
-enum Failure {
-    /// Nobody is waiting.
-    Drained,
-    /// That peer is gone, or its network; the next may be fine.
-    GoOn,
-    /// There is nothing to accept with.
-    BackOff,
-    /// The socket itself is no good.
-    Fatal,
-}
-
-impl Failure {
-    fn of(error: &io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::WouldBlock => return Failure::Drained,
-            ErrorKind::Interrupted | ErrorKind::ConnectionAborted => return Failure::GoOn,
-            _ => {}
-        }
-        match error.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Failure::BackOff,
-            Some(
-                libc::EPROTO
-                | libc::EPERM
-                | libc::ENETDOWN
-                | libc::ENOPROTOOPT
-                | libc::EHOSTDOWN
-                | libc::ENONET
-                | libc::EHOSTUNREACH
-                | libc::EOPNOTSUPP
-                | libc::ENETUNREACH
-                | libc::ETIMEDOUT,
-            ) => Failure::GoOn,
-            _ => Failure::Fatal,
-        }
-    }
 }
 
 type Service = Box<dyn FnMut(&mut Reactor, Socket, Handle<Listener>) -> io::Result<()>>;

@@ -20,11 +20,13 @@
 //! Read next: `channel.rs` (the two half-machines), `connection.rs` (who calls whom),
 //! `listener.rs` and `connector.rs` (where connections come from).
 
+mod accepting;
 mod address;
 mod buffer;
 mod channel;
 mod connection;
 mod connector;
+mod deadline;
 mod listener;
 mod socket;
 mod unix_path;
@@ -226,13 +228,13 @@ impl Transport<'_> {
 
     /// Ends the connection when no byte has moved, either way, for `limit` (`None`: never).
     pub fn set_idle_timeout(&mut self, limit: Option<Duration>) {
-        self.channel.set_idle_timeout(limit, self.id, self.reactor);
+        self.channel.deadline.set_idle_timeout(limit, self.id, self.reactor);
     }
 
     /// How long no byte has moved, either way. It is only noted where an idle timeout is set.
     #[must_use]
     pub fn idle(&self) -> Option<Duration> {
-        self.channel.idle(self.reactor)
+        self.channel.deadline.idle(self.reactor)
     }
 
     /// Bytes that are owed to the peer and still with us.
