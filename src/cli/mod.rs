@@ -7,6 +7,8 @@ mod arguments;
 mod diagnostics;
 mod values;
 
+use std::process::ExitCode;
+
 pub use addresses::AddressArgument;
 pub use arguments::{UsageError, address, number, unexpected, value};
 pub use diagnostics::{Verbosity, complain, init_logging, print, say};
@@ -14,6 +16,33 @@ pub use values::{duration, nonzero_duration, nonzero_size};
 
 /// The address that both programs use unless told otherwise.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:7777";
+
+/// What a program is told to do.
+pub enum Command<O> {
+    /// Its work, with these options.
+    Run(O),
+    /// To say something about itself.
+    Print(String),
+}
+
+/// What both programs begin with: their arguments. `run` answers with the exit status.
+pub fn main<O>(
+    name: &str,
+    parse: impl FnOnce(lexopt::Parser) -> Result<Command<O>, UsageError>,
+    run: impl FnOnce(O) -> u8,
+) -> ExitCode {
+    ExitCode::from(match parse(lexopt::Parser::from_env()) {
+        Ok(Command::Run(options)) => run(options),
+        Ok(Command::Print(text)) => {
+            print(text);
+            DONE
+        }
+        Err(error) => {
+            complain(name, error);
+            USAGE
+        }
+    })
+}
 
 /// Exit status: done.
 pub const DONE: u8 = 0;

@@ -20,7 +20,7 @@ use echo_reactor::{Framing, Input, Mailbox, Output, Plain, Reactor};
 
 use client::{Client, Plan};
 use display::Display;
-use options::{Command, Options};
+use options::Options;
 use progress::Progress;
 use transfer::{Moved, Transfer};
 
@@ -52,27 +52,18 @@ impl Ending {
 }
 
 fn main() -> ExitCode {
-    let options = match options::parse(lexopt::Parser::from_env()) {
-        Ok(Command::Run(options)) => options,
-        Ok(Command::Print(text)) => {
-            print(text);
-            return ExitCode::from(cli::DONE);
+    cli::main(NAME, options::parse, |options| {
+        init_logging(NAME, options.verbosity);
+        let ending = Ending::default();
+        if let Err(error) = run(options, &ending) {
+            ending.set(cli::FAILURE, Some(error.to_string()));
         }
-        Err(error) => {
-            complain(NAME, error);
-            return ExitCode::from(cli::USAGE);
+        let (status, complaint) = ending.0.take().unwrap_or((cli::DONE, None));
+        if let Some(complaint) = complaint {
+            complain(NAME, complaint);
         }
-    };
-    init_logging(NAME, options.verbosity);
-    let ending = Ending::default();
-    if let Err(error) = run(options, &ending) {
-        ending.set(cli::FAILURE, Some(error.to_string()));
-    }
-    let (status, complaint) = ending.0.take().unwrap_or((cli::DONE, None));
-    if let Some(complaint) = complaint {
-        complain(NAME, complaint);
-    }
-    ExitCode::from(status)
+        status
+    })
 }
 
 fn run(options: Options, ending: &Ending) -> io::Result<()> {

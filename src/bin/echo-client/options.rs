@@ -9,7 +9,8 @@ use lexopt::{Arg, Parser};
 
 use echo_reactor::Connect;
 use echo_reactor::cli::{
-    AddressArgument, DEFAULT_ADDRESS, UsageError, Verbosity, address, nonzero_duration, unexpected, value,
+    AddressArgument, Command, DEFAULT_ADDRESS, UsageError, Verbosity, address, nonzero_duration, unexpected,
+    value,
 };
 
 const HELP: &str = "\
@@ -52,12 +53,7 @@ pub struct Options {
     pub verbosity: Verbosity,
 }
 
-pub enum Command {
-    Run(Options),
-    Print(String),
-}
-
-pub fn parse(mut parser: Parser) -> Result<Command, UsageError> {
+pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
     let mut given = None;
     let mut connect = Connect::default();
     let mut timeout = None;

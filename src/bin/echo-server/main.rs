@@ -17,32 +17,20 @@ use echo_reactor::{Address, Listener, Reactor, create_server};
 
 use console::Console;
 use echo::Echo;
-use options::{Command, Options};
+use options::Options;
 use shutdown::Shutdown;
 use statistics::statistics;
 
 const NAME: &str = "echo-server";
 
 fn main() -> ExitCode {
-    let options = match options::parse(lexopt::Parser::from_env()) {
-        Ok(Command::Run(options)) => options,
-        Ok(Command::Print(text)) => {
-            print(text);
-            return ExitCode::from(cli::DONE);
-        }
-        Err(error) => {
+    cli::main(NAME, options::parse, |options| {
+        init_logging(NAME, options.verbosity);
+        serve(&options).unwrap_or_else(|error| {
             complain(NAME, error);
-            return ExitCode::from(cli::USAGE);
-        }
-    };
-    init_logging(NAME, options.verbosity);
-    match serve(&options) {
-        Ok(status) => ExitCode::from(status),
-        Err(error) => {
-            complain(NAME, error);
-            ExitCode::from(cli::FAILURE)
-        }
-    }
+            cli::FAILURE
+        })
+    })
 }
 
 /// Long enough to be never. A timeout is what has idleness noted, which `list` shows.

@@ -9,7 +9,7 @@ use lexopt::{Arg, Parser};
 
 use echo_reactor::Serve;
 use echo_reactor::cli::{
-    AddressArgument, DEFAULT_ADDRESS, UsageError, Verbosity, address, duration, nonzero_duration,
+    AddressArgument, Command, DEFAULT_ADDRESS, UsageError, Verbosity, address, duration, nonzero_duration,
     nonzero_size, number, unexpected, value,
 };
 
@@ -54,12 +54,7 @@ pub struct Options {
     pub verbosity: Verbosity,
 }
 
-pub enum Command {
-    Run(Options),
-    Print(String),
-}
-
-pub fn parse(mut parser: Parser) -> Result<Command, UsageError> {
+pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
     let mut options = Options {
         addresses: Vec::new(),
         serve: Serve::default(),
