@@ -134,3 +134,11 @@ fn the_turn_that_sleeps_until_a_timer_also_runs_it() {
     reactor.turn(None).unwrap();
     assert_eq!(*log.borrow(), [1], "the time from before the sleep was used");
 }
+
+#[test]
+fn a_delay_beyond_the_clock_is_as_good_as_never() {
+    let mut reactor = Reactor::new().unwrap();
+    let timer = reactor.call_later(Duration::MAX, |_| panic!("never"));
+    reactor.turn(NO_WAIT).unwrap();
+    assert!(reactor.cancel(timer));
+}

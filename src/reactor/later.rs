@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use super::clock::Clock;
 use super::{Id, Job, Reactor, Ready, Timer};
 
+/// About thirty years.
+const NEVER: Duration = Duration::from_secs(1_000_000_000);
+
 impl Reactor {
     /// Has a source called with [`Ready::WOKEN`]: in this turn, or in the next if this one's queue
     /// runs already. Several wakes before that are one.
@@ -45,7 +48,12 @@ impl Reactor {
 
     /// Calls `f` after `delay`, counted from this turn's [`now`](Self::now) (asyncio: `call_later`).
     pub fn call_later(&mut self, delay: Duration, f: impl FnOnce(&mut Reactor) + 'static) -> Timer {
-        self.call_at(self.now() + delay, f)
+        self.call_at(self.after(delay), f)
+    }
+
+    /// The time after `delay`. What is too far away for the clock is as good as never.
+    pub(crate) fn after(&self, delay: Duration) -> Instant {
+        self.now() + delay.min(NEVER)
     }
 
     /// Takes a timer back. `false`: it ran, or was cancelled, before.

@@ -55,7 +55,7 @@ impl Loop {
         let mut until = None;
         self.ask(move |reactor, id| {
             let when = *until.get_or_insert_with(|| {
-                let when = reactor.now() + delay;
+                let when = reactor.after(delay);
                 reactor.call_at(when, move |reactor| reactor.wake(id));
                 when
             });

@@ -97,7 +97,7 @@ impl<P: Protocol> Connector<P> {
                 .and_then(|socket| reactor.attach(id, &socket, INTEREST).map(|()| socket));
             match begun {
                 Ok(socket) => {
-                    let timer = reactor.wake_at(reactor.now() + self.timeout, id);
+                    let timer = reactor.wake_at(reactor.after(self.timeout), id);
                     self.attempt = Some(Attempt { address, socket, timer });
                     return Next::Wait; // for the event that a socket brings when it is decided
                 }

@@ -40,7 +40,8 @@ impl Deadline {
         self.cancel(reactor);
         if let Some(limit) = limit {
             let moved = reactor.now();
-            let timer = reactor.wake_at(moved + limit, id);
+            let when = reactor.after(limit);
+            let (timer, limit) = (reactor.wake_at(when, id), when - moved);
             self.0 = Some(Box::new(Wait::Idle { limit, moved, timer }));
         }
     }
@@ -57,7 +58,7 @@ impl Deadline {
     pub fn linger(&mut self, id: Id, reactor: &mut Reactor) {
         if !self.is_lingering() {
             self.cancel(reactor);
-            let timer = reactor.wake_at(reactor.now() + LINGER, id);
+            let timer = reactor.wake_at(reactor.after(LINGER), id);
             self.0 = Some(Box::new(Wait::Linger { timer }));
         }
     }

@@ -264,7 +264,7 @@ impl Listener {
                 Plain(error),
                 self.totals.open,
             );
-            self.supply = Supply::Short { retry: reactor.wake_at(reactor.now() + RETRY, id) };
+            self.supply = Supply::Short { retry: reactor.wake_at(reactor.after(RETRY), id) };
         }
     }
 
@@ -283,7 +283,7 @@ impl Source for Listener {
         if ready.is(Ready::DUE)
             && let Supply::Short { retry } = &mut self.supply
         {
-            *retry = reactor.wake_at(reactor.now() + RETRY, id);
+            *retry = reactor.wake_at(reactor.after(RETRY), id);
         }
         if self.pending { self.accept(id, reactor) } else { Next::Wait }
     }

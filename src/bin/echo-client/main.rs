@@ -67,6 +67,8 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options, ending: &Ending) -> io::Result<()> {
+    // Before the signals are caught: it may take long, and Ctrl-C has to end that, too.
+    let addresses = options.address.to_connect()?;
     let mut reactor = Reactor::new()?;
     let interactive = io::stdin().is_terminal() && io::stdout().is_terminal();
     for signal in [libc::SIGINT, libc::SIGTERM] {
@@ -89,7 +91,6 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
     let stdin = Mailbox::new(&mut reactor, MAILBOX);
     Input::open(&mut reactor, &io::stdin(), Framing::Bytes, stdin)?;
 
-    let addresses = options.address.to_connect()?;
     let moved = Rc::new(Cell::new(Moved::default()));
     let (progress, check, began) = (options.progress, options.check, reactor.now());
     if progress {

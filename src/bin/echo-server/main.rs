@@ -33,8 +33,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Long enough to be never. A timeout is what has idleness noted, which `list` shows.
-const NEVER: Duration = Duration::from_secs(1_000_000_000);
+/// A timeout is what has idleness noted, which `list` shows.
+const NEVER: Duration = Duration::MAX;
 
 fn serve(options: &Options) -> io::Result<u8> {
     let mut reactor = Reactor::new()?;
