@@ -108,6 +108,10 @@ impl Protocol for Noting {
 /// The documented order, by hand.
 fn assert_in_order(calls: &[&str]) {
     assert_eq!(calls.first(), Some(&"made"));
+    if let Some(at) = calls.iter().position(|&call| call == "(close)") {
+        let later: Vec<_> = calls[at..].iter().filter(|&&call| call != "(close)").collect();
+        assert!(later.is_empty() || later == [&"lost"], "something was told after close");
+    }
     let (mut ended, mut paused) = (false, false);
     for &call in &calls[1..] {
         match call {
@@ -196,8 +200,10 @@ impl World {
             }
             Step::WriteEof => drop(self.enter(|transport| transport.write_eof())),
             Step::Close => {
-                self.closed = true;
-                self.enter(|transport| transport.close());
+                if self.enter(|transport| transport.close()).is_some() {
+                    self.closed = true;
+                    self.told.borrow_mut().calls.push("(close)");
+                }
             }
             Step::Abort => drop(self.enter(|transport| transport.abort())),
             Step::Pause => drop(self.enter(|transport| transport.pause_reading())),

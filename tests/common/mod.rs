@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -288,6 +289,16 @@ impl Lines {
     }
 }
 
+/// Raises the soft limit on descriptors, which is 1024 in many places, for the test and its children.
+fn allow_many_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    });
+}
+
 /// A running `echo-server`.
 pub struct Server {
     pub process: Process,
@@ -310,6 +321,7 @@ impl Server {
 
     #[track_caller]
     pub fn run(command: &mut Command, addresses: usize) -> Self {
+        allow_many_descriptors();
         let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let out = Lines::of(process.child.stdout.take().unwrap());
         let err = Lines::of(process.child.stderr.take().unwrap());
