@@ -362,3 +362,27 @@ fn open_connection_talks_and_a_dead_address_is_an_error_of_the_first_call() {
     assert_eq!(notes.borrow()[1], format!("{}: Connection refused", dead.1));
     server.join().unwrap();
 }
+
+#[test]
+fn a_handler_that_never_ends_is_dropped_with_its_connection() {
+    struct Dropped(Rc<RefCell<bool>>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            *self.0.borrow_mut() = true;
+        }
+    }
+    let dropped = Rc::new(RefCell::new(false));
+    let note = dropped.clone();
+    let (mut reactor, peer) = serve(move |reader: Reader, _writer| {
+        let guard = Dropped(note.clone());
+        async move {
+            let _guard = guard;
+            loop {
+                reader.running_loop().call(|_, _| ()).await; // always answered, and never done
+            }
+        }
+    });
+    common::reset_on_close(&peer);
+    drop(peer);
+    turn_until(&mut reactor, "it is gone", |_| *dropped.borrow());
+}

@@ -206,13 +206,14 @@ impl<F: Future<Output = io::Result<()>> + 'static> Protocol for Task<F> {
     fn connection_lost(&mut self, reactor: &mut Reactor, reason: Reason) {
         self.pipe.lose(&reason);
         let Some(id) = self.pipe.place() else { return };
-        while !self.poll() {
-            if !self.pipe.answer_requests(reactor, id) {
-                log::debug!("a handler was still waiting when its connection ended: {reason}");
+        for _ in 0..RATION {
+            let done = self.poll();
+            if !self.pipe.answer_requests(reactor, id) || done {
                 break;
             }
         }
-        self.pipe.answer_requests(reactor, id);
-        self.future = None;
+        if self.future.take().is_some() {
+            log::debug!("a handler was still waiting when its connection ended: {reason}");
+        }
     }
 }
