@@ -219,7 +219,7 @@ fn every_client_waits_for_a_slow_server_in_bounded_memory() {
         let mut stdin = process.child.stdin.take().unwrap();
         let written = input.clone();
         let feeder = thread::spawn(move || stdin.write_all(&written).unwrap());
-        thread::sleep(A_WHILE);
+        thread::sleep(A_WHILE); // the thing under test: input comes, and goes nowhere
         assert!(process.resident() < 16 << 10, "{name}: {} KiB", process.resident());
         feeder.join().unwrap();
         let _ = outcome(process);

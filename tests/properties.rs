@@ -172,6 +172,16 @@ impl World {
         }
     }
 
+    /// Takes all steps, and lets everything come to its end.
+    fn after(steps: &[Step]) -> Self {
+        let mut world = World::new();
+        for step in steps {
+            world.take(step);
+        }
+        world.finish();
+        world
+    }
+
     fn enter<R>(&mut self, f: impl FnOnce(&mut Transport) -> R) -> Option<R> {
         Connection::enter(&mut self.reactor, self.handle, |_, transport| f(transport))
     }
@@ -282,11 +292,7 @@ proptest! {
     fn a_connection_delivers_what_was_put_in_and_tells_it_in_order(
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let mut world = World::new();
-        for step in &steps {
-            world.take(step);
-        }
-        world.finish();
+        let world = World::after(&steps);
         let told = world.told.borrow();
         assert_in_order(&told.calls);
         assert_same_bytes(&world.from_us, &world.written);
@@ -302,11 +308,7 @@ proptest! {
     fn with_resets_and_aborts_what_is_delivered_is_still_a_beginning_of_what_was_put_in(
         steps in prop::collection::vec(step_with_violence(), 1..60),
     ) {
-        let mut world = World::new();
-        for step in &steps {
-            world.take(step);
-        }
-        world.finish();
+        let world = World::after(&steps);
         let told = world.told.borrow();
         assert_in_order(&told.calls);
         assert_same_bytes(&world.from_us, &world.written[..world.from_us.len()]);

@@ -534,7 +534,7 @@ impl Terminal {
     }
 }
 
-/// Unwraps with the value in the message.
+/// A diagnostic is one line, names these things, and is no panic.
 #[track_caller]
 pub fn assert_one_line(text: &str, parts: &[&str]) {
     assert_eq!(text.lines().count(), 1, "not one line: {text:?}");
