@@ -80,7 +80,7 @@
 //! | `loop.time()` | [`Reactor::now`] |
 //! | `loop.add_signal_handler` | [`Reactor::on_signal`] |
 //! | `loop.add_reader`, `add_writer` | [`Reactor::watch`], [`Reactor::add`] |
-//! | `loop.create_server`, `Server.close`, `wait_closed` | [`create_server`], [`Listener::close`], [`Listener::when_closed`] |
+//! | `loop.create_server`, `Server.close`, `wait_closed` | [`create_server`], [`create_server_on`], [`Listener::close`], [`Listener::when_closed`] |
 //! | `loop.create_connection` | [`create_connection`], [`Connection::adopt`] |
 //! | `Protocol`, `Transport` | [`Protocol`], [`Transport`] |
 //! | `transport.get_extra_info('peername')` | [`Transport::peer_addr`] |
@@ -112,6 +112,6 @@ pub use reactor::{Handle, Id, Next, Reactor, Ready, Remote, SCRATCH, Source, Sto
 pub use stdio::{Chunk, Descriptor, Direction, Framing, Input, Output};
 pub use streams::{Inbox, Loop, Reader, Winner, Writer, open_connection, race, start_server};
 pub use transport::{
-    Address, Connect, Connection, Flow, Listener, Plain, Protocol, Reason, Serve, Socket, Totals, Transport,
-    create_connection, create_server,
+    Address, Connect, Connection, Flow, Listener, ListeningSocket, Plain, Protocol, Reason, Serve, Socket,
+    Totals, Transport, create_connection, create_server, create_server_on,
 };

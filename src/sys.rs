@@ -128,8 +128,13 @@ pub struct Listening {
     pub backlog: i32,
 }
 
-/// A non-blocking TCP socket that listens. `TCP_NODELAY` and `SO_OOBINLINE` are set on it, because
-/// accepted sockets inherit them, and so cost no call each.
+/// What is set on a listening TCP socket because accepted ones inherit it, and so cost no call each.
+fn set_inheritable_options(socket: &OwnedFd) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    set_urgent_inline(socket)
+}
+
+/// A non-blocking TCP socket that listens.
 pub fn listen_tcp(address: SocketAddr, how: Listening) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
@@ -138,8 +143,7 @@ pub fn listen_tcp(address: SocketAddr, how: Listening) -> io::Result<OwnedFd> {
     // SAFETY: just made, and nobody else's.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
-    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
-    set_option(&socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)?;
+    set_inheritable_options(&socket)?;
     if how.reuse_port {
         set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
@@ -149,6 +153,47 @@ pub fn listen_tcp(address: SocketAddr, how: Listening) -> io::Result<OwnedFd> {
     bind(&socket, address)?;
     listen(&socket, how.backlog)?;
     Ok(socket)
+}
+
+/// Takes over a listening stream socket that whoever started the program has opened for it; the caller
+/// has their word for that. It is made non-blocking, and has the options of [`listen_tcp`] set where it is
+/// one of TCP. Returns its address family, too.
+pub fn take_listening(fd: RawFd) -> io::Result<(OwnedFd, c_int)> {
+    let is_socket = |error: io::Error| match error.raw_os_error() {
+        Some(libc::ENOTSOCK) => {
+            io::Error::new(io::ErrorKind::InvalidInput, "it is no listening stream socket")
+        }
+        _ => error,
+    };
+    let listens = get_option(fd, libc::SO_ACCEPTCONN).map_err(is_socket)? != 0;
+    if !listens || get_option(fd, libc::SO_TYPE)? != libc::SOCK_STREAM {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no listening stream socket"));
+    }
+    // SAFETY: it is open, and of a kind of which this process has made none yet; so it is ours by gift.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: no pointers.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: no pointers.
+    let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
+    // SAFETY: no pointers.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    let family = get_option(fd, libc::SO_DOMAIN)?;
+    if family != libc::AF_UNIX {
+        set_inheritable_options(&socket)?;
+    }
+    Ok((socket, family))
+}
+
+/// Reads an integer option of the socket itself: `getsockopt(2)`.
+fn get_option(fd: RawFd, name: c_int) -> io::Result<c_int> {
+    let mut value: c_int = 0;
+    #[allow(clippy::cast_possible_truncation)] // an int
+    let mut size = mem::size_of::<c_int>() as socklen_t;
+    // SAFETY: `value` has room for the `size` bytes that the kernel writes at most.
+    let result =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut size) };
+    check(result)?;
+    Ok(value)
 }
 
 fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
@@ -214,6 +259,33 @@ pub fn send_now(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let start = bytes.as_ptr().cast::<c_void>();
     // SAFETY: `bytes.len()` readable bytes.
     count(unsafe { libc::send(socket.as_fd().as_raw_fd(), start, bytes.len(), flags) })
+}
+
+// ---- descriptors of any kind
+
+/// `read(2)` that does not block, whatever the flags of the description are: `RWF_NOWAIT`,
+/// `preadv2(2)`. `EOPNOTSUPP` where the kind of descriptor does not know it: pipes do, terminals do not.
+pub fn read_now(descriptor: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let fd = descriptor.as_fd().as_raw_fd();
+    // SAFETY: one part, of as many writable bytes as it says. At -1 it reads from where the offset stands.
+    count(unsafe { libc::preadv2(fd, &raw const part, 1, -1, libc::RWF_NOWAIT) })
+}
+
+/// `write(2)` that does not block, see [`read_now`].
+pub fn write_now(descriptor: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let fd = descriptor.as_fd().as_raw_fd();
+    // SAFETY: one part, of as many readable bytes as it says; they are only read.
+    count(unsafe { libc::pwritev2(fd, &raw const part, 1, -1, libc::RWF_NOWAIT) })
+}
+
+/// Whether it is the terminal that `/dev/tty` stands for: that of our session, see `tty(4)`.
+pub fn is_controlling_terminal(descriptor: &impl AsFd) -> bool {
+    // SAFETY: no pointers.
+    let of_terminal = unsafe { libc::tcgetsid(descriptor.as_fd().as_raw_fd()) };
+    // SAFETY: no pointers.
+    of_terminal != -1 && of_terminal == unsafe { libc::getsid(0) }
 }
 
 /// Asks `poll(2)` whether one read or write of the descriptor would not block now.

@@ -26,6 +26,13 @@ pub enum AddressArgument {
     Unix(PathBuf),
 }
 
+/// The address that both programs use unless told otherwise: `127.0.0.1:7777`.
+impl Default for AddressArgument {
+    fn default() -> Self {
+        AddressArgument::Host("127.0.0.1".into(), 7777)
+    }
+}
+
 impl AddressArgument {
     /// Reads an address.
     ///

@@ -42,10 +42,11 @@ impl Verbosity {
     }
 }
 
-/// Has `log` write to stderr, behind the name of the program. `RUST_LOG`, where it is set, decides what.
+/// Opens both streams, and has `log` write to stderr, behind the name of the program. `RUST_LOG`, where it is set, decides what.
 pub fn init_logging(program: &'static str, verbosity: Verbosity) {
-    // Now, because to open it takes a descriptor, and what will have to be said may be that there is none.
+    // Now, because to open one takes a descriptor, and what will have to be said may be that there is none.
     open(&STDERR, &io::stderr());
+    open(&STDOUT, &io::stdout());
     let mut builder = env_logger::Builder::new();
     builder.filter_level(verbosity.level());
     if std::env::var_os("RUST_LOG").is_some() {

@@ -7,6 +7,7 @@ mod arguments;
 mod diagnostics;
 mod values;
 
+use std::io;
 use std::process::ExitCode;
 
 pub use addresses::AddressArgument;
@@ -14,8 +15,7 @@ pub use arguments::{UsageError, address, number, unexpected, value};
 pub use diagnostics::{Verbosity, complain, init_logging, print, say};
 pub use values::{duration, nonzero_duration, nonzero_size};
 
-/// The address that both programs use unless told otherwise.
-pub const DEFAULT_ADDRESS: &str = "127.0.0.1:7777";
+use crate::Plain;
 
 /// What a program is told to do.
 pub enum Command<O> {
@@ -57,11 +57,24 @@ pub fn killed_by(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 
+/// Adds to an error what could not be done: `cannot WHAT: REASON`.
+///
+/// ```
+/// use echo_reactor::cli::cannot;
+/// let refused = std::io::Error::from_raw_os_error(13);
+/// assert_eq!(cannot("open the door")(refused).to_string(), "cannot open the door: Permission denied");
+/// ```
+pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("cannot {what}: {}", Plain(&error)))
+}
+
 /// The address given as the first argument, or the default: all that the examples are told.
 ///
 /// # Errors
 /// Names the argument, if it is no address.
-pub fn address_argument() -> std::io::Result<AddressArgument> {
-    let text = std::env::args_os().nth(1).unwrap_or_else(|| DEFAULT_ADDRESS.into());
-    address(&text).map_err(|error| std::io::Error::other(error.0))
+pub fn address_argument() -> io::Result<AddressArgument> {
+    match std::env::args_os().nth(1) {
+        Some(text) => address(&text).map_err(|error| io::Error::other(error.0)),
+        None => Ok(AddressArgument::default()),
+    }
 }

@@ -2,16 +2,17 @@
 //!
 //! | what it is | how it is read and written |
 //! | --- | --- |
-//! | pipe, FIFO, terminal | opened anew through `/proc/self/fd`: a description of our own, non-blocking |
-//! | the same, where that fails | `poll(2)`, then one call that is small enough not to block |
-//! | socket | `MSG_DONTWAIT` |
+//! | pipe, FIFO, terminal | opened anew, through `/proc/self/fd` or as `/dev/tty`: a description of our own, non-blocking |
+//! | pipe that cannot be opened anew | a flag in each call: `RWF_NOWAIT` |
+//! | terminal that cannot be opened anew | `poll(2)`, then one call that is small enough not to block |
+//! | socket | a flag in each call: `MSG_DONTWAIT` |
 //! | regular file, `/dev/null` and the like | as it is: epoll refuses it, because it never blocks |
 //!
 //! A closed descriptor needs no row: before `main`, Rust's runtime opens `/dev/null` in the place of
 //! each of 0, 1 and 2 that is closed.
 //!
-//! Invariant: see `mod.rs`. The one gap: a terminal that cannot be opened anew (of another user, after
-//! `su`) and that another process reads at the same time may block us between the poll and the read.
+//! Invariant: see `mod.rs`. The one gap: a terminal that is another user's and not the one that we were
+//! started from, and that another process reads at the same time, may block us between poll and read.
 //!
 //! Read next: `input.rs`.
 
@@ -42,7 +43,7 @@ pub enum Direction {
 pub enum Descriptor {
     /// A description of our own.
     Private(File),
-    /// Shared, and asked with `poll(2)` each time.
+    /// Shared, and asked each time whether it would block.
     Polled(File),
     /// Shared, with a flag in each call.
     Socket(OwnedFd),
@@ -89,10 +90,7 @@ impl Descriptor {
             Descriptor::Private(file) | Descriptor::Unpollable(file) => (&*file).read(buffer),
             Descriptor::Socket(socket) => sys::receive_now(socket, buffer),
             Descriptor::Polled(file) => {
-                if !sys::is_ready_now(file, libc::POLLIN)? {
-                    return Err(ErrorKind::WouldBlock.into());
-                }
-                (&*file).read(buffer)
+                or_poll(sys::read_now(file, buffer), file, libc::POLLIN, || (&*file).read(buffer))
             }
         }
     }
@@ -105,12 +103,9 @@ impl Descriptor {
         match self {
             Descriptor::Private(file) | Descriptor::Unpollable(file) => (&*file).write(bytes),
             Descriptor::Socket(socket) => sys::send_now(socket, bytes),
-            Descriptor::Polled(file) => {
-                if !sys::is_ready_now(file, libc::POLLOUT)? {
-                    return Err(ErrorKind::WouldBlock.into());
-                }
+            Descriptor::Polled(file) => or_poll(sys::write_now(file, bytes), file, libc::POLLOUT, || {
                 (&*file).write(&bytes[..bytes.len().min(SMALL)])
-            }
+            }),
         }
     }
 }
@@ -124,6 +119,20 @@ impl AsFd for Descriptor {
             Descriptor::Socket(socket) => socket.as_fd(),
         }
     }
+}
+
+/// Where the kernel does not know how not to wait on this kind of descriptor: asks first.
+fn or_poll(
+    tried: io::Result<usize>,
+    file: &File,
+    events: libc::c_short,
+    blocking: impl FnOnce() -> io::Result<usize>,
+) -> io::Result<usize> {
+    match tried {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+        known => return known,
+    }
+    if sys::is_ready_now(file, events)? { blocking() } else { Err(ErrorKind::WouldBlock.into()) }
 }
 
 /// Whether it is of a kind that can block. Of a device only epoll can tell: it refuses those that
@@ -147,10 +156,14 @@ fn is_terminal_master(metadata: &Metadata) -> bool {
     metadata.rdev() == libc::makedev(5, 2)
 }
 
+/// It may be refused: a terminal is its user's, and after `su` we are another. Then `/dev/tty` is another
+/// name for it, if it is the one that we were started from.
 fn open_anew(file: &File, direction: Direction) -> io::Result<File> {
-    OpenOptions::new()
-        .read(direction == Direction::Read)
+    let mut how = OpenOptions::new();
+    how.read(direction == Direction::Read)
         .write(direction == Direction::Write)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    how.open(format!("/proc/self/fd/{}", file.as_raw_fd())).or_else(|refused| {
+        if sys::is_controlling_terminal(file) { how.open("/dev/tty") } else { Err(refused) }
+    })
 }

@@ -10,12 +10,15 @@
 //! Read next: `connection.rs`.
 
 use std::io::{self, ErrorKind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::vec;
 
 use super::channel::INTEREST;
 use super::{Address, Connection, Protocol, Reason, Socket};
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Timer};
+
+/// How long until the next try while the queue of a Unix server is full.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
 
 /// How to connect.
 #[derive(Clone, Debug)]
@@ -52,10 +55,13 @@ pub fn create_connection<P: Protocol>(
     Handle::new(connector.id())
 }
 
-struct Attempt {
-    address: Address,
-    socket: Socket,
-    timer: Timer,
+/// One address, while it is tried.
+enum Attempt {
+    /// An event tells when it is decided.
+    Connecting { address: Address, socket: Socket, timer: Timer },
+    /// The queue of a Unix server is full: `connect(2)` says so at once, and no event tells when it is
+    /// not. So a timer has it tried again.
+    Crowded { address: Address, deadline: Instant },
 }
 
 struct Connector<P> {
@@ -69,39 +75,41 @@ struct Connector<P> {
 
 impl<P: Protocol> Source for Connector<P> {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
-        if let Some(attempt) = self.attempt.take() {
-            let outcome = if ready.is(Ready::DUE) { Err(timed_out()) } else { attempt.outcome() };
-            match outcome {
-                Ok(false) => {
-                    self.attempt = Some(attempt);
-                    return Next::Wait;
-                }
-                Ok(true) => {
-                    reactor.cancel(attempt.timer);
-                    return self.become_connection(attempt.socket, id, ready, reactor);
-                }
-                Err(error) => {
-                    reactor.cancel(attempt.timer);
-                    self.failures.push((attempt.address, error));
+        let due = ready.is(Ready::DUE);
+        let is_under_way = match self.attempt.take() {
+            Some(Attempt::Connecting { address, socket, timer }) => {
+                match if due { Err(timed_out()) } else { is_connected(&socket) } {
+                    Ok(false) => {
+                        self.attempt = Some(Attempt::Connecting { address, socket, timer });
+                        true
+                    }
+                    Ok(true) => {
+                        reactor.cancel(timer);
+                        return self.become_connection(socket, id, ready, reactor);
+                    }
+                    Err(error) => {
+                        reactor.cancel(timer);
+                        self.failures.push((address, error));
+                        false
+                    }
                 }
             }
-        }
-        self.try_next(id, reactor)
+            Some(Attempt::Crowded { address, deadline }) if due => self.begin(address, deadline, id, reactor),
+            Some(crowded) => {
+                self.attempt = Some(crowded);
+                true
+            }
+            None => false,
+        };
+        if is_under_way { Next::Wait } else { self.try_next(id, reactor) }
     }
 }
 
 impl<P: Protocol> Connector<P> {
     fn try_next(&mut self, id: Id, reactor: &mut Reactor) -> Next {
-        for address in self.addresses.by_ref() {
-            let begun = Socket::connect(&address)
-                .and_then(|socket| reactor.attach(id, &socket, INTEREST).map(|()| socket));
-            match begun {
-                Ok(socket) => {
-                    let timer = reactor.wake_at(reactor.after(self.timeout), id);
-                    self.attempt = Some(Attempt { address, socket, timer });
-                    return Next::Wait; // for the event that a socket brings when it is decided
-                }
-                Err(error) => self.failures.push((address, error)),
+        while let Some(address) = self.addresses.next() {
+            if self.begin(address, reactor.after(self.timeout), id, reactor) {
+                return Next::Wait;
             }
         }
         if let Some(mut protocol) = self.protocol.take() {
@@ -109,6 +117,28 @@ impl<P: Protocol> Connector<P> {
             protocol.connection_lost(reactor, Reason::Unreachable(failures));
         }
         Next::Done
+    }
+
+    /// Begins an attempt. `false`: it has failed already.
+    fn begin(&mut self, address: Address, deadline: Instant, id: Id, reactor: &mut Reactor) -> bool {
+        let begun = Socket::connect(&address)
+            .and_then(|socket| reactor.attach(id, &socket, INTEREST).map(|()| socket));
+        self.attempt = match begun {
+            Ok(socket) => {
+                let timer = reactor.wake_at(deadline, id);
+                Some(Attempt::Connecting { address, socket, timer })
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock && reactor.now() < deadline => {
+                reactor.wake_at(deadline.min(reactor.after(TRY_AGAIN)), id);
+                Some(Attempt::Crowded { address, deadline })
+            }
+            Err(error) => {
+                let is_late = error.kind() == ErrorKind::WouldBlock;
+                self.failures.push((address, if is_late { timed_out() } else { error }));
+                None
+            }
+        };
+        self.attempt.is_some()
     }
 
     fn become_connection(&mut self, socket: Socket, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
@@ -120,27 +150,25 @@ impl<P: Protocol> Connector<P> {
     }
 }
 
-impl Attempt {
-    /// `true`: connected; `false`: not decided yet.
-    fn outcome(&self) -> io::Result<bool> {
-        if let Some(error) = self.socket.take_error()? {
-            return Err(error);
-        }
-        match self.socket.peer_addr() {
-            Ok(peer) if self.is_self(&peer) => {
-                Err(io::Error::new(ErrorKind::ConnectionRefused, "connected to itself: nobody listens"))
-            }
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
-            Err(error) => Err(error),
-        }
+/// `true`: connected; `false`: not decided yet.
+fn is_connected(socket: &Socket) -> io::Result<bool> {
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
     }
+    match socket.peer_addr() {
+        Ok(peer) if is_own(socket, &peer) => {
+            Err(io::Error::new(ErrorKind::ConnectionRefused, "connected to itself: nobody listens"))
+        }
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(error),
+    }
+}
 
-    /// A connect to a free port of this machine can meet itself: the kernel may choose that very port
-    /// for our own end, and TCP lets two ends open at once (RFC 9293, 3.5).
-    fn is_self(&self, peer: &Address) -> bool {
-        matches!(peer, Address::Tcp(_)) && self.socket.local_addr().is_ok_and(|local| local == *peer)
-    }
+/// A connect to a free port of this machine can meet itself: the kernel may choose that very port for our
+/// own end, and TCP lets two ends open at once (RFC 9293, 3.5).
+fn is_own(socket: &Socket, peer: &Address) -> bool {
+    matches!(peer, Address::Tcp(_)) && socket.local_addr().is_ok_and(|local| local == *peer)
 }
 
 fn timed_out() -> io::Error {
@@ -161,10 +189,7 @@ mod tests {
         let own = SocketAddr::try_from(getsockname(&end).unwrap()).unwrap();
         connect(&end, &own).unwrap();
         let socket = Socket::Tcp(mio::net::TcpStream::from_std(TcpStream::from(end)));
-        let mut reactor = Reactor::new().unwrap();
-        let timer = reactor.call_later(Duration::ZERO, |_| ());
-        let attempt = Attempt { address: own.into(), socket, timer };
-        assert_eq!(attempt.socket.peer_addr().unwrap(), own.into(), "it did connect");
-        assert_eq!(attempt.outcome().unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(socket.peer_addr().unwrap(), own.into(), "it did connect");
+        assert_eq!(is_connected(&socket).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     }
 }

@@ -11,15 +11,13 @@
 //! Read next: `connector.rs`, the other way in.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::Interest;
 
-use super::accepting::{Accepting, Failure};
+use super::listening_socket::{Failure, ListeningSocket};
 use super::{Address, Connection, Plain, Protocol, Socket};
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Timer};
-use crate::sys::Listening;
 
 /// The most connections accepted in one turn.
 const RATION: usize = 64;
@@ -61,8 +59,7 @@ pub struct Totals {
 }
 
 /// Listens on all of `addresses`, or, if one fails, on none (asyncio: `create_server`). Each
-/// connection gets a protocol from `factory`. The IPv6 wildcard `[::]` takes IPv4 connections too,
-/// unless `0.0.0.0` is among the others.
+/// connection gets a protocol from `factory`.
 ///
 /// ```
 /// # use echo_reactor::{Address, Listener, Protocol, Reactor, Serve, Transport, create_server};
@@ -80,21 +77,27 @@ pub struct Totals {
 /// ```
 ///
 /// # Errors
-/// Names the address and the reason: `cannot listen on 127.0.0.1:80: Permission denied`.
+/// As for [`ListeningSocket::bind_all`], and for [`Reactor::add`].
 pub fn create_server<P: Protocol>(
     reactor: &mut Reactor,
     addresses: &[Address],
     how: &Serve,
+    factory: impl FnMut() -> P + 'static,
+) -> io::Result<Handle<Listener>> {
+    create_server_on(reactor, ListeningSocket::bind_all(addresses, how)?, how, factory)
+}
+
+/// The same on sockets that listen already (asyncio: `create_server` with `sock`), such as
+/// [`ListeningSocket::inherited`].
+///
+/// # Errors
+/// As for [`Reactor::add`].
+pub fn create_server_on<P: Protocol>(
+    reactor: &mut Reactor,
+    sockets: Vec<ListeningSocket>,
+    how: &Serve,
     mut factory: impl FnMut() -> P + 'static,
 ) -> io::Result<Handle<Listener>> {
-    let v6_only = addresses
-        .iter()
-        .any(|address| matches!(address, Address::Tcp(SocketAddr::V4(v4)) if v4.ip().is_unspecified()));
-    let how_tcp = Listening { reuse_port: how.reuse_port, v6_only, backlog: how.backlog.into() };
-    let mut sockets = Vec::new();
-    for address in addresses {
-        sockets.push(Accepting::listen(address, how_tcp).map_err(|error| cannot_listen(address, &error))?);
-    }
     let listener = reactor.insert(Listener {
         sockets: Vec::new(),
         serve: Box::new(move |reactor, socket, listener| {
@@ -106,20 +109,16 @@ pub fn create_server<P: Protocol>(
         totals: Totals::default(),
         on_closed: None,
     });
-    for (socket, address) in sockets.iter().zip(addresses) {
+    for socket in &sockets {
         if let Err(error) = reactor.attach(listener.id(), socket, Interest::READABLE) {
             reactor.remove(listener.id());
-            return Err(cannot_listen(address, &error));
+            return Err(error);
         }
     }
     if let Some(source) = reactor.get_mut(listener) {
         source.sockets = sockets;
     }
     Ok(listener)
-}
-
-fn cannot_listen(address: &Address, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot listen on {address}: {}", Plain(error)))
 }
 
 /// Whether there are descriptors for newcomers.
@@ -134,7 +133,7 @@ type Callback = Box<dyn FnOnce(&mut Reactor)>;
 
 /// The source that accepts. Made by [`create_server`].
 pub struct Listener {
-    sockets: Vec<Accepting>,
+    sockets: Vec<ListeningSocket>,
     serve: Service,
     limit: usize,
     /// Somebody may be waiting in the kernel's queue.
@@ -156,7 +155,10 @@ impl Listener {
     pub fn close(reactor: &mut Reactor, listener: Handle<Listener>) {
         reactor.with(listener, |listener, reactor| {
             listener.sockets.clear();
-            listener.supply_is_back(reactor);
+            listener.pending = false;
+            if let Supply::Short { retry } = std::mem::replace(&mut listener.supply, Supply::Enough) {
+                reactor.cancel(retry);
+            }
             listener.check_closed(reactor);
         });
     }
@@ -218,13 +220,8 @@ impl Listener {
                 return Next::Again;
             }
             ration -= 1;
-            let error = match socket.accept() {
-                Ok(socket) => {
-                    self.serve(socket, Handle::new(id), reactor);
-                    continue;
-                }
-                Err(error) => error,
-            };
+            let accepted = socket.accept();
+            let Err(error) = accepted.and_then(|socket| self.serve(socket, id, reactor)) else { continue };
             match Failure::of(&error) {
                 Failure::Drained => index += 1,
                 Failure::GoOn => {
@@ -242,21 +239,20 @@ impl Listener {
             }
         }
         self.pending = false;
-        self.supply_is_back(reactor);
         Next::Wait
     }
 
-    fn serve(&mut self, socket: Socket, own: Handle<Listener>, reactor: &mut Reactor) {
+    fn serve(&mut self, socket: Socket, id: Id, reactor: &mut Reactor) -> io::Result<()> {
         self.totals.open += 1;
         self.totals.accepted += 1;
-        if let Err(error) = (self.serve)(reactor, socket, own) {
-            log::warn!("cannot serve a connection: {}", Plain(&error));
+        (self.serve)(reactor, socket, Handle::new(id)).inspect_err(|_| {
             self.totals.open -= 1;
             self.totals.refused += 1;
-        }
+        })
     }
 
-    /// One warning for the whole shortage, which ends only when the kernel's queue is empty.
+    /// One warning for the whole shortage. It is over when the kernel's queue is found empty at a retry,
+    /// and no sooner: at the limit, peers that come and go would end it and begin it with each of them.
     fn back_off(&mut self, error: &io::Error, id: Id, reactor: &mut Reactor) {
         if matches!(self.supply, Supply::Enough) {
             log::warn!(
@@ -268,11 +264,15 @@ impl Listener {
         }
     }
 
-    fn supply_is_back(&mut self, reactor: &mut Reactor) {
-        if let Supply::Short { retry } = self.supply {
-            reactor.cancel(retry);
-            self.supply = Supply::Enough;
-            log::info!("accepting connections again");
+    /// After a retry: another one, unless nobody is waiting for a descriptor any more.
+    fn retry_again(&mut self, id: Id, reactor: &mut Reactor) {
+        if let Supply::Short { retry } = &mut self.supply {
+            if self.pending && self.totals.open < self.limit {
+                *retry = reactor.wake_at(reactor.after(RETRY), id);
+            } else {
+                self.supply = Supply::Enough;
+                log::info!("accepting connections again");
+            }
         }
     }
 }
@@ -280,11 +280,10 @@ impl Listener {
 impl Source for Listener {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
         self.pending |= ready.is(Ready::READABLE);
-        if ready.is(Ready::DUE)
-            && let Supply::Short { retry } = &mut self.supply
-        {
-            *retry = reactor.wake_at(reactor.after(RETRY), id);
+        let next = if self.pending { self.accept(id, reactor) } else { Next::Wait };
+        if ready.is(Ready::DUE) {
+            self.retry_again(id, reactor);
         }
-        if self.pending { self.accept(id, reactor) } else { Next::Wait }
+        next
     }
 }

@@ -20,14 +20,15 @@
 //! Read next: `channel.rs` (the two half-machines), `connection.rs` (who calls whom),
 //! `listener.rs` and `connector.rs` (where connections come from).
 
-mod accepting;
 mod address;
 mod buffer;
 mod channel;
 mod connection;
 mod connector;
 mod deadline;
+mod inherited;
 mod listener;
+mod listening_socket;
 mod socket;
 mod unix_path;
 
@@ -38,7 +39,8 @@ use std::time::Duration;
 pub use address::Address;
 pub use connection::Connection;
 pub use connector::{Connect, create_connection};
-pub use listener::{Listener, Serve, Totals, create_server};
+pub use listener::{Listener, Serve, Totals, create_server, create_server_on};
+pub use listening_socket::ListeningSocket;
 pub use socket::Socket;
 
 pub(crate) use buffer::Buffer;

@@ -14,13 +14,14 @@ use std::path::{Path, PathBuf};
 use mio::net::{UnixListener, UnixStream};
 
 /// The file of a listening socket: removed when this is dropped.
+#[derive(Debug)]
 pub(super) struct UnixPath {
     path: PathBuf,
     file: FileId,
 }
 
 /// What tells one file from another of the same name.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId {
     device: u64,
     inode: u64,

@@ -15,7 +15,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use echo_reactor::cli::{self, complain, init_logging, print};
+use echo_reactor::cli::{self, cannot, complain, init_logging, print};
 use echo_reactor::{Framing, Input, Mailbox, Output, Plain, Reactor};
 
 use client::{Client, Plan};
@@ -69,27 +69,19 @@ fn main() -> ExitCode {
 fn run(options: Options, ending: &Ending) -> io::Result<()> {
     // Before the signals are caught: it may take long, and Ctrl-C has to end that, too.
     let addresses = options.address.to_connect()?;
-    let mut reactor = Reactor::new()?;
+    let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
     let interactive = io::stdin().is_terminal() && io::stdout().is_terminal();
-    for signal in [libc::SIGINT, libc::SIGTERM] {
-        let ending = ending.clone();
-        reactor.on_signal(signal, move |reactor| {
-            if interactive {
-                print("\n");
-            }
-            ending.set(cli::killed_by(signal), None);
-            reactor.stop();
-        })?;
-    }
+    catch_signals(&mut reactor, ending, interactive).map_err(cannot("catch signals"))?;
     let stdout = {
         let ending = ending.clone();
         Output::open(&mut reactor, &io::stdout(), move |reactor, error| {
             stdout_failed(&ending, &error);
             reactor.stop();
-        })?
+        })
+        .map_err(cannot("open standard output"))?
     };
     let stdin = Mailbox::new(&mut reactor, MAILBOX);
-    Input::open(&mut reactor, &io::stdin(), Framing::Bytes, stdin)?;
+    Input::open(&mut reactor, &io::stdin(), Framing::Bytes, stdin).map_err(cannot("open standard input"))?;
 
     let moved = Rc::new(Cell::new(Moved::default()));
     let (progress, check, began) = (options.progress, options.check, reactor.now());
@@ -106,6 +98,20 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
     }
     if check && ending.is_success() {
         complain(NAME, format_args!("{} bytes came back as they were sent", moved.get().received));
+    }
+    Ok(())
+}
+
+fn catch_signals(reactor: &mut Reactor, ending: &Ending, interactive: bool) -> io::Result<()> {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let ending = ending.clone();
+        reactor.on_signal(signal, move |reactor| {
+            if interactive {
+                print("\n");
+            }
+            ending.set(cli::killed_by(signal), None);
+            reactor.stop();
+        })?;
     }
     Ok(())
 }

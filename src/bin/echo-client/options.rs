@@ -2,15 +2,13 @@
 //!
 //! Read next: `main.rs`.
 
-use std::ffi::OsStr;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
 use echo_reactor::Connect;
 use echo_reactor::cli::{
-    AddressArgument, Command, DEFAULT_ADDRESS, UsageError, Verbosity, address, nonzero_duration, unexpected,
-    value,
+    AddressArgument, Command, UsageError, Verbosity, address, nonzero_duration, unexpected, value,
 };
 
 const HELP: &str = "\
@@ -80,9 +78,6 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             other => return Err(unexpected(other)),
         }
     }
-    let address = match given {
-        Some(address) => address,
-        None => address(OsStr::new(DEFAULT_ADDRESS))?,
-    };
+    let address = given.unwrap_or_default();
     Ok(Command::Run(Options { address, connect, timeout, reconnect, check, progress, verbosity }))
 }

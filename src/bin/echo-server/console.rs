@@ -51,11 +51,7 @@ impl Console {
             ("help", "") => HELP.into(),
             ("stats", "") => statistics(reactor, self.listener) + "\n",
             ("list", "") => list(reactor),
-            ("say", text) => {
-                let told =
-                    each(reactor, |_, transport| transport.write(format!("{text}\n").as_bytes())).len();
-                format!("said to {told} connections\n")
-            }
+            ("say", text) => say(reactor, text),
             ("close", id) => close(reactor, id),
             ("quit", "") => {
                 self.shutdown.begin(reactor, libc::SIGTERM);
@@ -109,6 +105,23 @@ fn list(reactor: &mut Reactor) -> String {
         let _ = writeln!(all, "{id} {line}");
     }
     all + "end of list\n"
+}
+
+/// Who is behind with reading as it is hears nothing: what is owed to a peer is bounded.
+fn say(reactor: &mut Reactor, text: &str) -> String {
+    let line = format!("{text}\n");
+    let heard = each(reactor, |_, transport| {
+        let listens = transport.flow() == Flow::Open;
+        if listens {
+            transport.write(line.as_bytes());
+        }
+        listens
+    });
+    let told = heard.iter().filter(|&&listens| listens).count();
+    match heard.len() - told {
+        0 => format!("said to {told} connections\n"),
+        behind => format!("said to {told} connections, {behind} do not listen\n"),
+    }
 }
 
 fn close(reactor: &mut Reactor, id: &str) -> String {

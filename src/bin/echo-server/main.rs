@@ -12,8 +12,8 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use echo_reactor::cli::{self, complain, init_logging, print};
-use echo_reactor::{Address, Listener, Reactor, create_server};
+use echo_reactor::cli::{self, AddressArgument, cannot, complain, init_logging, print};
+use echo_reactor::{Address, Handle, Listener, ListeningSocket, Reactor, create_server_on};
 
 use console::Console;
 use echo::Echo;
@@ -25,8 +25,10 @@ const NAME: &str = "echo-server";
 
 fn main() -> ExitCode {
     cli::main(NAME, options::parse, |options| {
+        // Before anything of ours is opened.
+        let inherited = ListeningSocket::inherited();
         init_logging(NAME, options.verbosity);
-        serve(&options).unwrap_or_else(|error| {
+        inherited.and_then(|sockets| serve(&options, sockets)).unwrap_or_else(|error| {
             complain(NAME, error);
             cli::FAILURE
         })
@@ -36,21 +38,18 @@ fn main() -> ExitCode {
 /// A timeout is what has idleness noted, which `list` shows.
 const NEVER: Duration = Duration::MAX;
 
-fn serve(options: &Options) -> io::Result<u8> {
-    let mut reactor = Reactor::new()?;
-    let addresses = listening_addresses(options)?;
+fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<u8> {
+    let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
+    let addresses = listening_addresses(options, sockets.is_empty())?;
+    sockets.extend(ListeningSocket::bind_all(&addresses, &options.serve)?);
     let idle_timeout = options.idle_timeout.or(options.console.then_some(NEVER));
     let echo = Echo { idle_timeout, high_water: options.buffer, since: None };
-    let listener = create_server(&mut reactor, &addresses, &options.serve, move || echo)?;
+    let listener = create_server_on(&mut reactor, sockets, &options.serve, move || echo)?;
 
     let shutdown = Shutdown::new(listener, options.grace);
-    for signal in [libc::SIGINT, libc::SIGTERM] {
-        let shutdown = shutdown.clone();
-        reactor.on_signal(signal, move |reactor| shutdown.begin(reactor, signal))?;
-    }
-    reactor.on_signal(libc::SIGUSR1, move |reactor| complain(NAME, statistics(reactor, listener)))?;
+    catch_signals(&mut reactor, listener, &shutdown).map_err(cannot("catch signals"))?;
     if options.console {
-        Console::open(&mut reactor, listener, shutdown.clone())?;
+        Console::open(&mut reactor, listener, shutdown.clone()).map_err(cannot("open the console"))?;
     }
 
     for address in Listener::addresses(&mut reactor, listener) {
@@ -68,7 +67,19 @@ fn serve(options: &Options) -> io::Result<u8> {
     Ok(cli::DONE)
 }
 
-fn listening_addresses(options: &Options) -> io::Result<Vec<Address>> {
+fn catch_signals(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: &Shutdown) -> io::Result<()> {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let shutdown = shutdown.clone();
+        reactor.on_signal(signal, move |reactor| shutdown.begin(reactor, signal))?;
+    }
+    reactor.on_signal(libc::SIGUSR1, move |reactor| complain(NAME, statistics(reactor, listener)))
+}
+
+/// Where to listen: as told, each address once. The default is for a server that would not listen at all.
+fn listening_addresses(options: &Options, or_default: bool) -> io::Result<Vec<Address>> {
+    if options.addresses.is_empty() && or_default {
+        return AddressArgument::default().to_listen();
+    }
     let mut addresses = Vec::new();
     for argument in &options.addresses {
         for address in argument.to_listen()? {

@@ -2,15 +2,14 @@
 //!
 //! Read next: `main.rs`.
 
-use std::ffi::OsStr;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
 use echo_reactor::Serve;
 use echo_reactor::cli::{
-    AddressArgument, Command, DEFAULT_ADDRESS, UsageError, Verbosity, address, duration, nonzero_duration,
-    nonzero_size, number, unexpected, value,
+    AddressArgument, Command, UsageError, Verbosity, address, duration, nonzero_duration, nonzero_size,
+    number, unexpected, value,
 };
 
 const HELP: &str = "\
@@ -19,7 +18,8 @@ Sends back, on each connection, the bytes it receives.
 Usage: echo-server [OPTIONS] [ADDR]...
 
 An ADDR is HOST:PORT, [IPV6]:PORT, :PORT (every interface) or unix:PATH.
-Without one it is 127.0.0.1:7777. With port 0 the kernel chooses the port.
+Without one it is 127.0.0.1:7777, or the sockets that systemd hands over
+(LISTEN_FDS). With port 0 the kernel chooses the port.
 
 Options:
   -c, --max-connections N      at N open connections, stop accepting; later
@@ -88,9 +88,6 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Value(text) => options.addresses.push(address(&text)?),
             other => return Err(unexpected(other)),
         }
-    }
-    if options.addresses.is_empty() {
-        options.addresses.push(address(OsStr::new(DEFAULT_ADDRESS))?);
     }
     Ok(Command::Run(options))
 }
