@@ -246,6 +246,15 @@ pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     set_option_raw(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger)
 }
 
+/// Bytes that were sent and that the peer's kernel, or on a Unix socket the peer, has yet to take:
+/// `SIOCOUTQ`, `tcp(7)` and `unix(7)`.
+pub fn bytes_under_way(socket: &impl AsFd) -> io::Result<usize> {
+    let mut bytes: c_int = 0;
+    // SAFETY: the kernel writes an int.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
 /// `recv(2)` that does not block, whatever the flags of the description are.
 pub fn receive_now(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     let (start, length) = (buffer.as_mut_ptr().cast::<c_void>(), buffer.len());

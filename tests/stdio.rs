@@ -11,7 +11,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
-use common::{Scratch, Terminal, assert_same_bytes, is_nonblocking, noise, turn_until, turn_until_quiet};
+use common::{
+    Scratch, Terminal, assert_same_bytes, feed, fifo, is_nonblocking, noise, pipe, turn_until,
+    turn_until_quiet,
+};
 use echo_reactor::{
     Chunk, Descriptor, Direction, Flow, Framing, Handle, Id, Input, Mailbox, Next, Output, Reactor, Ready,
     Refused, Source, Taken,
@@ -82,37 +85,15 @@ impl Reading {
     }
 }
 
-/// Feeds bytes in the background.
-fn feed(to: impl Into<OwnedFd>, bytes: Vec<u8>) -> std::thread::JoinHandle<()> {
-    let mut to = File::from(to.into());
-    std::thread::spawn(move || to.write_all(&bytes).unwrap())
-}
-
-fn pipe() -> (OwnedFd, OwnedFd) {
-    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap()
-}
-
-fn fifo(scratch: &Scratch) -> (OwnedFd, OwnedFd) {
-    let path = scratch.path("fifo");
-    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    let both = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    let reader = File::open(&path).unwrap();
-    let writer = OpenOptions::new().write(true).open(&path).unwrap();
-    drop(both);
-    (reader.into(), writer.into())
-}
-
 #[test]
 fn every_kind_of_input_is_read_to_its_end_and_its_flags_stay() {
     let scratch = Scratch::new();
     let bytes = noise(3 << 20, 7);
     let (pipe, to_pipe) = pipe();
-    let (fifo, to_fifo) = fifo(&scratch);
+    let (fifo, to_fifo) = fifo(&scratch, "fifo");
     let (socket, to_socket) = UnixStream::pair().unwrap();
     let file = File::open(scratch.file("file", &bytes)).unwrap();
-    let feeders =
-        [feed(to_pipe, bytes.clone()), feed(to_fifo, bytes.clone()), feed(to_socket, bytes.clone())];
+    let feeders = [feed(to_pipe, &bytes), feed(to_fifo, &bytes), feed(to_socket, &bytes)];
     for (kind, descriptor) in
         [("pipe", pipe), ("fifo", fifo), ("socket", socket.into()), ("file", OwnedFd::from(file))]
     {
@@ -141,7 +122,7 @@ fn an_input_that_is_non_blocking_already_works_and_stays_so() {
     rustix::fs::fcntl_setfl(&reader, rustix::fs::OFlags::NONBLOCK).unwrap();
     let mut reading = Reading::of(&reader, Framing::Bytes);
     turn_until_quiet(&mut reading.reactor);
-    feed(writer, b"late".to_vec()).join().unwrap();
+    feed(writer, b"late").join().unwrap();
     assert_eq!(reading.until_the_end(), b"late");
     assert!(is_nonblocking(&reader));
 }
@@ -275,7 +256,7 @@ fn every_kind_of_output_gets_all_bytes_and_its_flags_stay() {
     let scratch = Scratch::new();
     let bytes = noise(1 << 20, 9);
     let (from_pipe, pipe) = pipe();
-    let (from_fifo, fifo) = fifo(&scratch);
+    let (from_fifo, fifo) = fifo(&scratch, "fifo");
     let (socket, from_socket) = UnixStream::pair().unwrap();
     for (kind, descriptor, source) in [
         ("pipe", pipe, File::from(from_pipe)),
@@ -374,6 +355,39 @@ fn a_descriptor_that_cannot_be_opened_anew_is_polled_and_does_not_block() {
     rustix::io::write(&line, b"hi\n").unwrap();
     let count = descriptor.read(&mut buffer).unwrap();
     assert_eq!(&buffer[..count], b"hi\r\n");
+}
+
+#[test]
+fn a_pipe_that_cannot_be_opened_anew_does_not_block_whoever_else_reads_it() {
+    let (reader, writer) = pipe();
+    let descriptors: Vec<_> =
+        (0..2).map(|_| Descriptor::Polled(File::from(reader.try_clone().unwrap()))).collect();
+    let (done, end) = std::sync::mpsc::channel();
+    for descriptor in descriptors {
+        let done = done.clone();
+        std::thread::spawn(move || {
+            let mut got = 0;
+            loop {
+                match descriptor.read(&mut [0]) {
+                    Ok(0) => break,
+                    Ok(count) => got += count,
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+                }
+            }
+            done.send(got).unwrap();
+        });
+    }
+    // One byte at a time, and the next one only when it was taken: who has asked in between, finds none.
+    let mut writer = File::from(writer);
+    for _ in 0..5000 {
+        writer.write_all(b"x").unwrap();
+        common::eventually("it is read", || rustix::io::ioctl_fionread(&reader).unwrap() == 0);
+    }
+    // A reader that waits in a read would not see this, as the end of file is still open ...
+    std::thread::sleep(common::A_WHILE);
+    drop(writer);
+    let total: usize = (0..2).map(|_| end.recv_timeout(common::PATIENCE).unwrap()).sum();
+    assert_eq!(total, 5000);
 }
 
 // ---- the mailbox between the two

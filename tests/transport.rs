@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use common::{DeadPort, assert_same_bytes, debug, noise, turn_until, turn_until_quiet};
+use common::{assert_same_bytes, debug, noise, turn_until, turn_until_quiet};
 use echo_reactor::{
     Address, Connect, Connection, Flow, Handle, Listener, Protocol, Reactor, Reason, Serve, Transport,
     create_connection, create_server,
@@ -412,72 +412,6 @@ fn a_source_that_has_had_its_ration_goes_on_after_the_others_had_theirs() {
     turn_until(&mut reactor, "both were read", |_| order.borrow().len() >= 4);
     let order = order.borrow();
     assert!(order[0] != order[1] && order[2] != order[3], "{order:?}");
-}
-
-#[test]
-fn a_failed_connect_is_connection_lost_without_connection_made() {
-    let mut reactor = Reactor::new().unwrap();
-    let dead = DeadPort::new();
-    let missing = Address::Unix("/nonexistent/socket".into());
-    let record = Record::default();
-    let noting = Noting { record: record.clone(), act: |_: &'static str, _: &mut Transport| () };
-    let how = Connect::default();
-    let handle = create_connection(&mut reactor, vec![dead.1.into(), missing], &how, noting);
-    turn_until_lost(&mut reactor, &record);
-    assert_eq!(record.borrow().calls, ["lost"]);
-    let reason = record.borrow().reason.clone().unwrap();
-    assert!(reason.contains(&dead.1.to_string()) && reason.contains("refused"), "{reason}");
-    assert!(reason.contains("/nonexistent/socket"), "{reason}");
-    assert!(!reactor.contains(handle.id()));
-    assert_eq!(reactor.timers(), 0);
-}
-
-#[test]
-fn every_address_is_tried_in_turn_until_one_answers() {
-    let mut reactor = Reactor::new().unwrap();
-    let dead = DeadPort::new();
-    let (address, server) = common::serve_once(|mut stream| {
-        let mut got = [0; 2];
-        stream.read_exact(&mut got).unwrap();
-        got
-    });
-    let record = Record::default();
-    let act = |what: &'static str, transport: &mut Transport| {
-        if what == "made" {
-            transport.write(b"hi");
-        }
-    };
-    let live = address.parse::<std::net::SocketAddr>().unwrap();
-    let addresses = vec![dead.1.into(), live.into()];
-    let noting = Noting { record: record.clone(), act };
-    let handle = create_connection(&mut reactor, addresses, &Connect::default(), noting);
-    turn_until(&mut reactor, "the connection is made", |_| record.borrow().calls == ["made"]);
-    let peer = Connection::enter(&mut reactor, handle, |_, transport| transport.peer_addr().unwrap());
-    assert_eq!(peer, Some(live.into()), "the handle from the start is good");
-    turn_until(&mut reactor, "the server got it", |_| server.is_finished());
-    assert_eq!(&server.join().unwrap(), b"hi");
-}
-
-#[test]
-fn a_connect_that_is_not_answered_ends_at_its_timeout() {
-    // A listener with a full queue drops the next SYN.
-    let queue = mio::net::TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    rustix::net::listen(&queue, 0).unwrap();
-    let address = queue.local_addr().unwrap();
-    let _waiting: Vec<_> = (0..3).map(|_| mio::net::TcpStream::connect(address).unwrap()).collect();
-    let mut reactor = Reactor::new().unwrap();
-    turn_until_quiet(&mut reactor);
-    let start = Instant::now();
-    reactor.set_now(start);
-    let record = Record::default();
-    let noting = Noting { record: record.clone(), act: |_: &'static str, _: &mut Transport| () };
-    let how = Connect { timeout: Duration::from_secs(5) };
-    create_connection(&mut reactor, vec![address.into()], &how, noting);
-    turn_until_quiet(&mut reactor);
-    assert!(record.borrow().reason.is_none());
-    reactor.set_now(start + Duration::from_secs(5));
-    turn_until_lost(&mut reactor, &record);
-    assert!(record.borrow().reason.as_deref().unwrap().contains("TimedOut"));
 }
 
 #[test]

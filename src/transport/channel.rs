@@ -282,6 +282,13 @@ impl Channel {
         }
     }
 
+    /// The timer came.
+    pub fn check_deadline(&mut self, id: Id, reactor: &mut Reactor) {
+        if let Some(reason) = self.deadline.check(&self.socket, id, reactor) {
+            self.end(reason);
+        }
+    }
+
     pub fn end(&mut self, reason: Reason) {
         if self.ended.is_none() {
             self.ended = Some(reason);

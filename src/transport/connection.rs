@@ -147,10 +147,8 @@ impl<P: Protocol> Connection<P> {
 impl<P: Protocol> Source for Connection<P> {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
         self.channel.note(ready);
-        if ready.is(Ready::DUE)
-            && let Some(reason) = self.channel.deadline.check(id, reactor)
-        {
-            self.channel.end(reason);
+        if ready.is(Ready::DUE) {
+            self.channel.check_deadline(id, reactor);
         }
         if ready.is(Ready::WOKEN) && self.channel.delivers() {
             self.call(id, reactor, P::woken);

@@ -1,0 +1,369 @@
+//! `echo-client` on every kind of stdin and stdout: every byte, and no flag changed.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use common::{
+    Process, Scratch, Server, Terminal, assert_echoed, assert_one_line, assert_same_bytes, client_command,
+    client_reading, collect, eventually, feed, fifo, is_nonblocking, noise, outcome, pipe, run,
+};
+use rustix::process::Signal;
+
+/// What may be on stdin: several lines in one write, no newline at the end, nothing at all, a very long line,
+/// and bytes that are no text.
+fn inputs() -> [Vec<u8>; 5] {
+    let long_line = [vec![b'x'; 300_000], b"\n".to_vec()].concat();
+    [b"one\ntwo\nthree\n".to_vec(), b"no newline".to_vec(), Vec::new(), long_line, noise(1 << 20, 20)]
+}
+
+#[test]
+fn stdin_may_be_of_every_kind() {
+    let server = Server::start(&[]);
+    let scratch = Scratch::new();
+    for (index, bytes) in inputs().iter().enumerate() {
+        let (reader, writer) = pipe();
+        feed(writer, bytes);
+        assert_echoed(&outcome(client_reading(server.address(), reader)), bytes);
+
+        let (socket, other) = UnixStream::pair().unwrap();
+        feed(other, bytes);
+        assert_echoed(&outcome(client_reading(server.address(), OwnedFd::from(socket))), bytes);
+
+        let file = scratch.file(&format!("file{index}"), bytes);
+        assert_echoed(&outcome(client_reading(server.address(), File::open(file).unwrap())), bytes);
+
+        let (reader, writer) = fifo(&scratch, &format!("fifo{index}"));
+        feed(writer, bytes);
+        assert_echoed(&outcome(client_reading(server.address(), reader)), bytes);
+    }
+    assert_echoed(&outcome(client_reading(server.address(), Stdio::null())), b"");
+}
+
+#[test]
+fn stdin_may_be_a_terminal_in_any_mode() {
+    let server = Server::start(&[]);
+    // Line by line, ended with ^D; after half a line it takes two.
+    for (typed, sent) in
+        [("one\ntwo\nthree\n\x04", "one\ntwo\nthree\n"), ("half a line\x04\x04", "half a line"), ("\x04", "")]
+    {
+        let mut terminal = Terminal::new();
+        let process = client_reading(server.address(), terminal.stdio());
+        terminal.type_in(typed);
+        assert_echoed(&outcome(process), sent.as_bytes());
+    }
+    // Raw, a long line is longer than what a terminal holds at once (4096 bytes), and ^D is a byte like others.
+    let mut terminal = Terminal::new();
+    terminal.set_raw();
+    let line = [vec![b'y'; 50_000], b"\x04\n".to_vec()].concat();
+    let mut process = client_reading(server.address(), terminal.stdio());
+    let mut stdout = process.child.stdout.take().unwrap();
+    terminal.type_in(std::str::from_utf8(&line).unwrap());
+    let mut echo = vec![0; line.len()];
+    stdout.read_exact(&mut echo).unwrap();
+    assert_same_bytes(&echo, &line);
+}
+
+#[test]
+fn a_file_is_read_from_where_its_offset_stands() {
+    let server = Server::start(&[]);
+    let scratch = Scratch::new();
+    let mut file = File::open(scratch.file("file", b"skipped, the rest")).unwrap();
+    file.read_exact(&mut [0; 9]).unwrap();
+    assert_echoed(&outcome(client_reading(server.address(), file)), b"the rest");
+}
+
+#[test]
+fn a_closed_stdin_is_empty_and_a_closed_stdout_takes_everything() {
+    let server = Server::start(&[]);
+    let bin = env!("CARGO_BIN_EXE_echo-client");
+    for script in [
+        format!("exec {bin} {} <&-", server.address()),
+        format!("echo hello | {bin} {} >&-", server.address()),
+        format!("exec {bin} {} <&- >&- 2>&-", server.address()),
+    ] {
+        let outcome = run(std::process::Command::new("sh").args(["-c", &script]), b"");
+        assert_echoed(&outcome, b"");
+    }
+}
+
+#[test]
+fn stdout_may_be_of_every_kind() {
+    let server = Server::start(&[]);
+    let scratch = Scratch::new();
+    let bytes = noise(1 << 20, 22);
+    let input = scratch.file("input", &bytes);
+    let stdout_to = |stdout: Stdio| {
+        let mut command = client_command();
+        command.arg(server.address()).stdin(File::open(&input).unwrap()).stdout(stdout);
+        Process::spawn(&mut command)
+    };
+    let path = scratch.file("output", b"before ");
+    let mut process = stdout_to(OpenOptions::new().append(true).open(&path).unwrap().into());
+    assert_eq!(process.wait_code(), 0);
+    assert_same_bytes(&fs::read(&path).unwrap(), &[b"before ", bytes.as_slice()].concat());
+
+    let (socket, other) = UnixStream::pair().unwrap();
+    let echo = collect(other);
+    assert_eq!(stdout_to(OwnedFd::from(socket).into()).wait_code(), 0);
+    assert_same_bytes(&echo.recv_timeout(common::PATIENCE).unwrap(), &bytes);
+
+    assert_eq!(stdout_to(Stdio::null()).wait_code(), 0);
+}
+
+#[test]
+fn stdin_and_stdout_may_be_one_and_the_same_socket() {
+    let server = Server::start(&[]);
+    let (socket, mut other) = UnixStream::pair().unwrap();
+    let socket = OwnedFd::from(socket);
+    let mut command = client_command();
+    let mut process =
+        Process::spawn(command.arg(server.address()).stdin(socket.try_clone().unwrap()).stdout(socket));
+    drop(command); // holds the socket
+    let bytes = noise(1 << 20, 23);
+    let echo = collect(other.try_clone().unwrap());
+    other.write_all(&bytes).unwrap();
+    other.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(process.wait_code(), 0);
+    assert_same_bytes(&echo.recv_timeout(common::PATIENCE).unwrap(), &bytes);
+}
+
+#[test]
+fn the_flags_of_shared_descriptors_are_never_changed_not_even_when_it_is_killed() {
+    let server = Server::start(&[]);
+    let terminal = common::Terminal::new();
+    let (pipe_in, mut keep_in) = (pipe(), Vec::new());
+    let (out_reader, out_writer) = pipe();
+    let (socket, other) = UnixStream::pair().unwrap();
+    let socket = OwnedFd::from(socket);
+    keep_in.push(pipe_in.1);
+    let cases: [(&str, &OwnedFd, &OwnedFd, &OwnedFd); 3] = [
+        ("terminal", &terminal.line, &terminal.line, &terminal.line),
+        ("pipe", &pipe_in.0, &out_writer, &out_writer),
+        ("socket", &socket, &socket, &socket),
+    ];
+    for (kind, stdin, stdout, stderr) in cases {
+        for non_blocking in [false, true] {
+            let flags = if non_blocking { rustix::fs::OFlags::NONBLOCK } else { rustix::fs::OFlags::empty() };
+            for descriptor in [stdin, stdout, stderr] {
+                rustix::fs::fcntl_setfl(descriptor, flags).unwrap();
+            }
+            let mut process = Process::spawn(
+                client_command()
+                    .args(["-v", server.address()])
+                    .stdin(stdin.try_clone().unwrap())
+                    .stdout(stdout.try_clone().unwrap())
+                    .stderr(stderr.try_clone().unwrap()),
+            );
+            eventually("it is connected", || server.open_connections() == 1);
+            let all_as_before = || {
+                [stdin, stdout, stderr].iter().all(|descriptor| is_nonblocking(descriptor) == non_blocking)
+            };
+            assert!(all_as_before(), "{kind}: while it runs");
+            process.signal(Signal::KILL);
+            process.wait();
+            assert!(all_as_before(), "{kind}: after SIGKILL");
+            eventually("it is gone", || server.open_connections() == 0);
+        }
+    }
+    drop((out_reader, other));
+}
+
+/// Everything that a stdout can be stalled, or be left by its reader, on: its kind, the client's end, and ours.
+fn outputs(scratch: &Scratch) -> [(&'static str, OwnedFd, File); 3] {
+    let (from_pipe, pipe) = pipe();
+    let (from_fifo, fifo) = fifo(scratch, "out");
+    let (socket, from_socket) = UnixStream::pair().unwrap();
+    [
+        ("pipe", pipe, from_pipe.into()),
+        ("FIFO", fifo, from_fifo.into()),
+        ("socket", socket.into(), OwnedFd::from(from_socket).into()),
+    ]
+}
+
+fn client_between(address: &str, stdin: impl Into<Stdio>, stdout: impl Into<Stdio>) -> Process {
+    Process::spawn(client_command().arg(address).stdin(stdin).stdout(stdout).stderr(Stdio::piped()))
+}
+
+#[test]
+fn a_stdout_that_stalls_gets_every_byte_when_it_goes_on() {
+    let server = Server::start(&[]);
+    let scratch = Scratch::new();
+    let bytes = noise(8 << 20, 25);
+    for (kind, stdout, reader) in outputs(&scratch) {
+        let (stdin, writer) = pipe();
+        feed(writer, &bytes);
+        let mut process = client_between(server.address(), stdin, stdout);
+        process.comes_to_rest();
+        let echo = collect(reader);
+        assert_eq!(process.wait_code(), 0, "{kind}");
+        assert_same_bytes(&echo.recv_timeout(common::PATIENCE).unwrap(), &bytes);
+    }
+}
+
+#[test]
+fn a_stopped_terminal_stalls_stdout_and_gets_every_byte_when_it_goes_on() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    terminal.type_in("\x13"); // ^S
+    let (stdin, writer) = pipe();
+    let text: String = (0..20_000).map(|number| format!("{number}\n")).collect();
+    feed(writer, text.as_bytes());
+    let mut process = client_between(server.address(), stdin, terminal.stdio());
+    process.comes_to_rest();
+    assert_eq!(terminal.unseen(), "");
+    terminal.type_in("\x11"); // ^Q
+    terminal.see("0\r\n1\r\n");
+    terminal.see("19999\r\n");
+    assert_eq!(process.wait_code(), 0);
+}
+
+#[test]
+fn a_stdout_that_its_reader_leaves_ends_it_silently_as_sigpipe_would() {
+    let server = Server::start(&[]);
+    let scratch = Scratch::new();
+    for (kind, stdout, mut reader) in outputs(&scratch) {
+        // While bytes flow.
+        let flowing =
+            client_between(server.address(), File::open("/dev/zero").unwrap(), stdout.try_clone().unwrap());
+        drop(stdout);
+        reader.read_exact(&mut [0; 1000]).unwrap();
+        drop(reader);
+        assert_left(flowing, kind);
+    }
+    for (kind, stdout, reader) in outputs(&scratch) {
+        // While nothing moves.
+        let (stdin, _open) = pipe();
+        let silent = client_between(server.address(), stdin, stdout);
+        eventually("it is connected", || server.open_connections() == 1);
+        drop(reader);
+        assert_left(silent, kind);
+        eventually("it is gone", || server.open_connections() == 0);
+    }
+}
+
+#[track_caller]
+fn assert_left(mut process: Process, kind: &str) {
+    let stderr = collect(process.child.stderr.take().unwrap());
+    assert_eq!(process.wait_code(), 141, "{kind}");
+    assert!(stderr.recv_timeout(common::PATIENCE).unwrap().is_empty(), "{kind}");
+}
+
+#[test]
+fn a_stdout_that_is_full_is_a_failure_with_its_reason() {
+    let server = Server::start(&[]);
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (stdin, writer) = pipe();
+    feed(writer, b"hello");
+    let mut process = client_between(server.address(), stdin, full);
+    let stderr = collect(process.child.stderr.take().unwrap());
+    assert_eq!(process.wait_code(), 1);
+    let stderr = String::from_utf8(stderr.recv_timeout(common::PATIENCE).unwrap()).unwrap();
+    assert_one_line(&stderr, &["echo-client: cannot write standard output: No space left on device"]);
+}
+
+#[test]
+fn a_file_that_may_not_grow_any_more_is_a_failure_with_its_reason() {
+    let server = Server::start(&[]);
+    let scratch = Scratch::new();
+    // A file's limit (RLIMIT_FSIZE) comes with a signal that would kill; ignored, it is an error.
+    let script =
+        format!("trap '' XFSZ; ulimit -f 8; exec {} {}", env!("CARGO_BIN_EXE_echo-client"), server.address());
+    let file = File::create(scratch.path("file")).unwrap();
+    let (stdin, writer) = pipe();
+    feed(writer, &noise(100_000, 26));
+    let process = Process::spawn(
+        Command::new("sh").args(["-c", &script]).stdin(stdin).stdout(file).stderr(Stdio::piped()),
+    );
+    let mut process = process;
+    let stderr = collect(process.child.stderr.take().unwrap());
+    assert_eq!(process.wait_code(), 1);
+    let stderr = String::from_utf8(stderr.recv_timeout(common::PATIENCE).unwrap()).unwrap();
+    assert_one_line(&stderr, &["cannot write standard output: File too large"]);
+    assert!(fs::metadata(scratch.path("file")).unwrap().len() > 0, "what did fit is there");
+}
+
+#[test]
+fn an_input_that_cannot_be_read_is_a_failure_with_its_reason() {
+    let server = Server::start(&[]);
+    let outcome = outcome(client_reading(server.address(), File::open("/").unwrap()));
+    assert_eq!(outcome.code, 1);
+    assert_one_line(&outcome.stderr, &["echo-client: cannot read standard input: Is a directory"]);
+}
+
+// ---- who else reads it
+
+#[test]
+fn a_second_reader_of_the_same_terminal_or_pipe_never_makes_it_block() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let process = client_reading(server.address(), terminal.stdio());
+    eventually("it is connected", || server.open_connections() == 1);
+    let mut thief = Process::spawn(Command::new("cat").stdin(terminal.stdio()).stdout(Stdio::null()));
+    // Each line goes to one of the two, and wakes both. A client that was made to wait in a read would not
+    // end at once.
+    for number in 0..200 {
+        terminal.type_in(&format!("{number}\n"));
+    }
+    let began = Instant::now();
+    process.signal(Signal::TERM);
+    let outcome = outcome(process);
+    assert_eq!(outcome.code, 143);
+    assert!(began.elapsed() < common::PATIENCE / 2);
+    thief.signal(Signal::KILL);
+    thief.wait();
+
+    let (reader, writer) = pipe();
+    let process = client_reading(server.address(), reader.try_clone().unwrap());
+    let mut thief = Process::spawn(Command::new("cat").stdin(reader).stdout(Stdio::piped()));
+    let stolen = collect(thief.child.stdout.take().unwrap());
+    let mut writer = File::from(writer);
+    for _ in 0..2000 {
+        writer.write_all(b"x").unwrap();
+    }
+    drop(writer);
+    let outcome = common::outcome(process);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    thief.wait();
+    let stolen = stolen.recv_timeout(common::PATIENCE).unwrap();
+    assert_eq!(outcome.stdout.len() + stolen.len(), 2000, "each byte went to one of the two");
+}
+
+#[test]
+fn a_terminal_that_belongs_to_another_user_is_opened_by_its_other_name() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    // As after `su`: the terminal is ours to use, and not ours to open. Root may open everything, unless the
+    // power to do so is taken from it.
+    rustix::fs::fchmod(&terminal.line, rustix::fs::Mode::empty()).unwrap();
+    let drop_power = if rustix::process::geteuid().is_root() {
+        "setpriv --bounding-set=-dac_override,-dac_read_search"
+    } else {
+        ""
+    };
+    let script =
+        format!("exec setsid --ctty {drop_power} {} {}", env!("CARGO_BIN_EXE_echo-client"), server.address());
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).stdin(terminal.stdio()).stdout(terminal.stdio()).stderr(terminal.stdio());
+    let mut process = Process::spawn(&mut command);
+    terminal.see("> ");
+    let pid = process.pid().as_raw_nonzero();
+    let names = (3..20).filter_map(|fd| fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok());
+    let terminals: Vec<_> =
+        names.filter(|name| name.starts_with("/dev/tty") || name.starts_with("/dev/pts")).collect();
+    assert!(terminals.len() >= 3, "{terminals:?}");
+    assert!(terminals.iter().all(|name| name.as_os_str() == "/dev/tty"), "{terminals:?}");
+    terminal.type_in("hello\n");
+    terminal.see("< hello\r\n");
+    assert!(!is_nonblocking(&terminal.line));
+    terminal.type_in("\x04");
+    assert_eq!(process.wait_code(), 0);
+}

@@ -1,0 +1,280 @@
+//! The real programs as children of a test.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Once;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{A_WHILE, PATIENCE, assert_same_bytes, collect, connect, eventually};
+
+pub fn server_command() -> Command {
+    clean(Command::new(env!("CARGO_BIN_EXE_echo-server")))
+}
+
+pub fn client_command() -> Command {
+    clean(Command::new(env!("CARGO_BIN_EXE_echo-client")))
+}
+
+fn clean(mut command: Command) -> Command {
+    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// A child that does not outlive its test.
+pub struct Process {
+    pub child: Child,
+}
+
+impl Process {
+    pub fn spawn(command: &mut Command) -> Self {
+        Process { child: command.spawn().unwrap() }
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Its exit status; it has to come within the patience.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the process ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    #[track_caller]
+    pub fn wait_code(&mut self) -> i32 {
+        self.wait().code().expect("ended by a signal")
+    }
+
+    /// CPU time used so far, and times that it went to sleep of its own accord.
+    pub fn activity(&self) -> (u64, u64) {
+        let fields = self.stat();
+        let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        (ticks, self.status_field("voluntary_ctxt_switches"))
+    }
+
+    /// Waits until it sleeps, for the last thing that it did to be over.
+    #[track_caller]
+    pub fn falls_asleep(&self) {
+        eventually("it sleeps", || self.stat()[0] == "S");
+    }
+
+    /// Waits until it does nothing at all for a while. What only waits for something to do, and does not try
+    /// again and again, comes to rest.
+    #[track_caller]
+    pub fn comes_to_rest(&self) {
+        eventually("it does nothing", || {
+            let before = self.activity();
+            thread::sleep(A_WHILE); // the thing under test: nothing happens
+            self.activity() == before
+        });
+    }
+
+    /// The fields of `/proc/PID/stat` behind the name, see `proc(5)`: state, ...
+    fn stat(&self) -> Vec<String> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid().as_raw_nonzero())).unwrap();
+        stat.rsplit(')').next().unwrap().split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Resident memory in KiB: now, and at its peak.
+    pub fn resident(&self) -> u64 {
+        self.status_field("VmRSS")
+    }
+
+    pub fn peak_resident(&self) -> u64 {
+        self.status_field("VmHWM")
+    }
+
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid().as_raw_nonzero())).unwrap().count()
+    }
+
+    /// The lowest descriptor that is free. (The test's own parent may have handed some down.)
+    pub fn next_descriptor(&self) -> u64 {
+        let pid = self.pid().as_raw_nonzero();
+        (0..).find(|fd| fs::symlink_metadata(format!("/proc/{pid}/fd/{fd}")).is_err()).unwrap()
+    }
+
+    fn status_field(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The lines of a stream, as they come.
+pub struct Lines(Receiver<String>);
+
+impl Lines {
+    pub fn of(stream: impl Read + Send + 'static) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Lines(receiver)
+    }
+
+    #[track_caller]
+    pub fn next(&self) -> String {
+        self.0.recv_timeout(PATIENCE).expect("no line came")
+    }
+
+    /// The next line that contains `text`.
+    #[track_caller]
+    pub fn next_with(&self, text: &str) -> String {
+        loop {
+            let line = self.next();
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// All lines to the end of the stream.
+    pub fn rest(&self) -> Vec<String> {
+        std::iter::from_fn(|| self.0.recv_timeout(PATIENCE).ok()).collect()
+    }
+
+    /// The lines that have come so far.
+    pub fn so_far(&self) -> Vec<String> {
+        self.0.try_iter().collect()
+    }
+}
+
+/// Raises the soft limit on descriptors, which is 1024 in many places, for the test and its children.
+fn allow_many_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    });
+}
+
+/// A running `echo-server`.
+pub struct Server {
+    pub process: Process,
+    pub out: Lines,
+    pub err: Lines,
+    /// As it says it: `127.0.0.1:4711`, `unix:/tmp/x`.
+    pub addresses: Vec<String>,
+}
+
+impl Server {
+    /// On a TCP port of this machine.
+    pub fn start(arguments: &[&str]) -> Self {
+        Self::on(&["127.0.0.1:0"], arguments)
+    }
+
+    #[track_caller]
+    pub fn on(addresses: &[&str], arguments: &[&str]) -> Self {
+        Self::run(server_command().args(arguments).args(addresses), addresses.len())
+    }
+
+    #[track_caller]
+    pub fn run(command: &mut Command, addresses: usize) -> Self {
+        allow_many_descriptors();
+        let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+        let out = Lines::of(process.child.stdout.take().unwrap());
+        let err = Lines::of(process.child.stderr.take().unwrap());
+        let addresses = (0..addresses)
+            .map(|_| out.next().strip_prefix("listening on ").expect("it listens").to_owned())
+            .collect();
+        Server { process, out, err, addresses }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.addresses[0]
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address().rsplit(':').next().unwrap().parse().unwrap()
+    }
+
+    #[track_caller]
+    pub fn connect(&self) -> TcpStream {
+        connect(self.address())
+    }
+
+    /// The line of statistics, as its numbers: open, accepted, refused, in, out, buffered, turns.
+    #[track_caller]
+    pub fn statistics(&self) -> Vec<u64> {
+        self.process.signal(Signal::USR1);
+        let line = self.err.next_with("connections:");
+        line.split(|c: char| !c.is_ascii_digit())
+            .filter(|n| !n.is_empty())
+            .map(|n| n.parse().unwrap())
+            .collect()
+    }
+
+    #[track_caller]
+    pub fn open_connections(&self) -> u64 {
+        self.statistics()[0]
+    }
+}
+
+/// What a client run gave.
+pub struct Outcome {
+    pub code: i32,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+/// Runs a command to its end, with these bytes on a pipe as stdin.
+#[track_caller]
+pub fn run(command: &mut Command, input: &[u8]) -> Outcome {
+    command.stdin(Stdio::piped());
+    let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let mut stdin = process.child.stdin.take().unwrap();
+    let input = input.to_vec();
+    thread::spawn(move || stdin.write_all(&input));
+    outcome(process)
+}
+
+/// Waits for a process whose stdout and stderr are pipes.
+#[track_caller]
+pub fn outcome(mut process: Process) -> Outcome {
+    let stdout: ChildStdout = process.child.stdout.take().unwrap();
+    let stderr: ChildStderr = process.child.stderr.take().unwrap();
+    let (stdout, stderr) = (collect(stdout), collect(stderr));
+    let code = process.wait_code();
+    let stdout = stdout.recv_timeout(PATIENCE).unwrap();
+    let stderr = String::from_utf8(stderr.recv_timeout(PATIENCE).unwrap()).unwrap();
+    Outcome { code, stdout, stderr }
+}
+
+/// A client with both outputs on pipes, and this as stdin.
+pub fn client_reading(address: &str, stdin: impl Into<Stdio>) -> Process {
+    Process::spawn(client_command().arg(address).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()))
+}
+
+/// All came back, and there was nothing to complain about.
+#[track_caller]
+pub fn assert_echoed(outcome: &Outcome, bytes: &[u8]) {
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    assert_same_bytes(&outcome.stdout, bytes);
+}

@@ -1,0 +1,131 @@
+//! Connecting: every address in turn, a timeout each, and a failure that is told once.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::cell::RefCell;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use common::{DeadPort, Scratch, debug, turn_until, turn_until_quiet};
+use echo_reactor::{Address, Connect, Connection, Protocol, Reactor, Reason, Transport, create_connection};
+
+/// What a connection was told, and why it ended.
+#[derive(Default)]
+struct Seen {
+    calls: Vec<&'static str>,
+    reason: Option<String>,
+}
+
+/// Says hi when it is connected.
+struct Greeting(Rc<RefCell<Seen>>);
+
+impl Protocol for Greeting {
+    fn connection_made(&mut self, transport: &mut Transport) {
+        self.0.borrow_mut().calls.push("made");
+        transport.write(b"hi");
+    }
+    fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
+    fn connection_lost(&mut self, _: &mut Reactor, reason: Reason) {
+        let mut seen = self.0.borrow_mut();
+        seen.calls.push("lost");
+        seen.reason = Some(debug(reason));
+    }
+}
+
+fn turn_until_lost(reactor: &mut Reactor, seen: &RefCell<Seen>) {
+    turn_until(reactor, "connection_lost", |_| seen.borrow().reason.is_some());
+}
+
+#[test]
+fn a_failed_connect_is_connection_lost_without_connection_made() {
+    let mut reactor = Reactor::new().unwrap();
+    let dead = DeadPort::new();
+    let missing = Address::Unix("/nonexistent/socket".into());
+    let record = Rc::new(RefCell::new(Seen::default()));
+    let how = Connect::default();
+    let handle =
+        create_connection(&mut reactor, vec![dead.1.into(), missing], &how, Greeting(record.clone()));
+    turn_until_lost(&mut reactor, &record);
+    assert_eq!(record.borrow().calls, ["lost"]);
+    let reason = record.borrow().reason.clone().unwrap();
+    assert!(reason.contains(&dead.1.to_string()) && reason.contains("refused"), "{reason}");
+    assert!(reason.contains("/nonexistent/socket"), "{reason}");
+    assert!(!reactor.contains(handle.id()));
+    assert_eq!(reactor.timers(), 0);
+}
+
+#[test]
+fn every_address_is_tried_in_turn_until_one_answers() {
+    let mut reactor = Reactor::new().unwrap();
+    let dead = DeadPort::new();
+    let (address, server) = common::serve_once(|mut stream| {
+        let mut got = [0; 2];
+        stream.read_exact(&mut got).unwrap();
+        got
+    });
+    let record = Rc::new(RefCell::new(Seen::default()));
+    let live = address.parse::<std::net::SocketAddr>().unwrap();
+    let addresses = vec![dead.1.into(), live.into()];
+    let handle = create_connection(&mut reactor, addresses, &Connect::default(), Greeting(record.clone()));
+    turn_until(&mut reactor, "the connection is made", |_| record.borrow().calls == ["made"]);
+    let peer = Connection::enter(&mut reactor, handle, |_, transport| transport.peer_addr().unwrap());
+    assert_eq!(peer, Some(live.into()), "the handle from the start is good");
+    turn_until(&mut reactor, "the server got it", |_| server.is_finished());
+    assert_eq!(&server.join().unwrap(), b"hi");
+}
+
+#[test]
+fn a_connect_that_is_not_answered_ends_at_its_timeout() {
+    // A listener with a full queue drops the next SYN.
+    let queue = mio::net::TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    rustix::net::listen(&queue, 0).unwrap();
+    let address = queue.local_addr().unwrap();
+    let _waiting: Vec<_> = (0..3).map(|_| mio::net::TcpStream::connect(address).unwrap()).collect();
+    let mut reactor = Reactor::new().unwrap();
+    turn_until_quiet(&mut reactor);
+    let start = Instant::now();
+    reactor.set_now(start);
+    let record = Rc::new(RefCell::new(Seen::default()));
+    let how = Connect { timeout: Duration::from_secs(5) };
+    create_connection(&mut reactor, vec![address.into()], &how, Greeting(record.clone()));
+    turn_until_quiet(&mut reactor);
+    assert!(record.borrow().reason.is_none());
+    reactor.set_now(start + Duration::from_secs(5));
+    turn_until_lost(&mut reactor, &record);
+    assert!(record.borrow().reason.as_deref().unwrap().contains("TimedOut"));
+}
+
+#[test]
+fn a_unix_server_whose_queue_is_full_is_waited_for_until_the_timeout() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let _first = UnixStream::connect(&path).unwrap(); // and the queue is full
+    let mut reactor = Reactor::new().unwrap();
+    let record = Rc::new(RefCell::new(Seen::default()));
+    let how = Connect { timeout: common::PATIENCE };
+    create_connection(&mut reactor, vec![Address::Unix(path.clone())], &how, Greeting(record.clone()));
+    turn_until_quiet(&mut reactor);
+    assert!(record.borrow().calls.is_empty(), "{:?}", record.borrow().reason);
+    let (_accepted, _) = listener.accept().unwrap();
+    turn_until(&mut reactor, "its turn has come", |_| record.borrow().calls == ["made"]);
+    let (mut accepted, _) = listener.accept().unwrap();
+    let mut got = [0; 2];
+    accepted.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"hi");
+
+    let _second = UnixStream::connect(&path).unwrap(); // full again, and for good
+    let record = Rc::new(RefCell::new(Seen::default()));
+    let how = Connect { timeout: Duration::from_millis(100) };
+    create_connection(&mut reactor, vec![Address::Unix(path)], &how, Greeting(record.clone()));
+    let began = Instant::now();
+    turn_until_lost(&mut reactor, &record);
+    assert!(began.elapsed() >= Duration::from_millis(100));
+    assert!(record.borrow().reason.as_deref().unwrap().contains("TimedOut"));
+    drop(accepted.write_all(b"the end"));
+}

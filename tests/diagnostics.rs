@@ -1,0 +1,72 @@
+//! Saying something never ends a program, and never blocks it.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use common::{Lines, Process, Scratch, Terminal, connect, eventually, ping, server_command};
+use rustix::process::Signal;
+
+#[test]
+fn a_stdout_or_stderr_that_is_closed_full_or_gone_does_not_stop_it() {
+    let bin = env!("CARGO_BIN_EXE_echo-server");
+    let scratch = Scratch::new();
+    for (index, redirection) in
+        ["1>&- 2>&-", "1>/dev/full 2>/dev/full", "1>&2 2>&-", "</dev/null 0<&- 1>&- 2>&-"].iter().enumerate()
+    {
+        let path = scratch.path(&index.to_string());
+        let script = format!("exec {bin} -vvv unix:{} {redirection}", path.display());
+        let mut process = Process::spawn(Command::new("sh").args(["-c", &script]));
+        eventually("it listens", || UnixStream::connect(&path).is_ok());
+        let mut stream = UnixStream::connect(&path).unwrap();
+        ping(&mut stream, b"no log line in here");
+        drop(stream);
+        process.signal(Signal::TERM);
+        assert_eq!(process.wait_code(), 0, "{redirection}");
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_never_blocks_it() {
+    let mut command = server_command();
+    command.args(["-vvv", "127.0.0.1:0"]).stdout(Stdio::piped());
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    // The pipe is full from the start, and blocking.
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
+    while rustix::io::write(&writer, &[b'\n'; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::empty()).unwrap();
+    command.stderr(writer);
+    let mut process = Process::spawn(&mut command);
+    let out = Lines::of(process.child.stdout.take().unwrap());
+    let line = out.next();
+    let address = line.strip_prefix("listening on ").unwrap();
+    for _ in 0..100 {
+        ping(&mut connect(address), b"x");
+    }
+    drop(reader); // and then its reader is gone
+    for _ in 0..100 {
+        ping(&mut connect(address), b"x");
+    }
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait_code(), 0);
+}
+
+#[test]
+fn a_log_on_a_stopped_terminal_never_blocks_it() {
+    let mut terminal = Terminal::new();
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let mut command = server_command();
+    command.args(["-vvv", &format!("unix:{}", path.display())]);
+    let mut process = Process::spawn(command.stdout(terminal.stdio()).stderr(terminal.stdio()));
+    terminal.see("listening on unix:");
+    terminal.type_in("\x13"); // ^S
+    for _ in 0..500 {
+        ping(&mut UnixStream::connect(&path).unwrap(), b"x");
+    }
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait_code(), 0);
+}

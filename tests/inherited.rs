@@ -1,0 +1,91 @@
+//! Listening sockets that whoever starts `echo-server` has opened for it (`LISTEN_FDS`).
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
+
+use common::{Scratch, Server, assert_one_line, connect, outcome, ping};
+use rustix::process::Signal;
+
+/// A server that gets `handed`, which the shell moves to descriptor 3, as socket activation would.
+fn command(handed: OwnedFd, variables: &str, arguments: &str) -> Command {
+    let program = env!("CARGO_BIN_EXE_echo-server");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("{variables} exec {program} {arguments} 3<&0 0</dev/null")])
+        .env_remove("RUST_LOG")
+        .stdin(handed)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+const MEANT_FOR_IT: &str = "LISTEN_PID=$$ LISTEN_FDS=1";
+
+#[test]
+fn a_socket_that_is_handed_over_takes_the_place_of_the_default_address() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = Server::run(&mut command(listener.into(), MEANT_FOR_IT, ""), 1);
+    assert_eq!(server.addresses, [address]);
+    ping(&mut server.connect(), b"hello");
+}
+
+#[test]
+fn addresses_are_listened_on_as_well() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = Server::run(&mut command(listener.into(), MEANT_FOR_IT, "127.0.0.1:0 [::1]:0"), 3);
+    for address in &server.addresses {
+        ping(&mut connect(address), b"hello");
+    }
+}
+
+#[test]
+fn who_comes_between_two_servers_waits_and_is_served_by_the_next() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    for _ in 0..3 {
+        let mut early = UnixStream::connect(&path).unwrap();
+        early.set_read_timeout(Some(common::PATIENCE)).unwrap();
+        let handed = listener.try_clone().unwrap();
+        let mut server = Server::run(&mut command(handed.into(), MEANT_FOR_IT, ""), 1);
+        ping(&mut early, b"hello");
+        drop(early);
+        server.process.signal(Signal::TERM);
+        assert_eq!(server.process.wait_code(), 0);
+        assert!(path.exists(), "the file belongs to whoever made it");
+    }
+}
+
+#[test]
+fn sockets_that_are_meant_for_another_process_are_left_alone() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut command = command(listener.into(), "LISTEN_PID=1 LISTEN_FDS=1", "127.0.0.1:0");
+    assert_ne!(Server::run(&mut command, 1).addresses, [address]);
+}
+
+#[test]
+fn what_cannot_be_taken_over_is_named() {
+    let (pipe, _writer) = common::pipe();
+    let connected = OwnedFd::from(UnixStream::pair().unwrap().0);
+    let listening = || OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
+    for (handed, variables, reason) in [
+        (pipe, MEANT_FOR_IT, "cannot take over descriptor 3 (LISTEN_FDS): it is no listening stream socket"),
+        (connected, MEANT_FOR_IT, "descriptor 3 (LISTEN_FDS): it is no listening stream socket"),
+        (listening(), "LISTEN_PID=$$ LISTEN_FDS=2", "descriptor 4 (LISTEN_FDS): Bad file descriptor"),
+        (listening(), "LISTEN_PID=$$ LISTEN_FDS=many", "LISTEN_FDS is no number: 'many'"),
+        (listening(), "LISTEN_PID=$$", "LISTEN_FDS is no number: ''"),
+    ] {
+        let outcome = outcome(common::Process::spawn(&mut command(handed, variables, "127.0.0.1:0")));
+        assert_eq!(outcome.code, 1);
+        assert_one_line(&outcome.stderr, &["echo-server: ", reason]);
+        assert!(outcome.stdout.is_empty());
+    }
+}

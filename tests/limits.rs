@@ -1,0 +1,233 @@
+//! When something of `echo-server`'s is at its limit: connections, descriptors, time. Those who are served
+//! go on, those who wait are served later, and nothing is spent on waiting.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{
+    A_WHILE, Process, Scratch, Server, assert_one_line, eventually, outcome, ping, pipe, send_until_stalled,
+};
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
+
+#[test]
+fn ten_thousand_idle_connections_cost_little_memory_no_cpu_and_no_wakeup() {
+    let server = Server::start(&[]);
+    // The test and the server need a descriptor each; where the machine allows less, as many as it does.
+    let allowed = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let count = 10_000.min(allowed - 100);
+    ping(&mut server.connect(), b"the first one pays for the buffers");
+    let before = server.process.resident();
+    let mut streams: Vec<_> = (0..count).map(|_| server.connect()).collect();
+    streams.iter_mut().for_each(|stream| ping(stream, b"x"));
+    let grown = (server.process.resident() - before) * 1024;
+    assert!(grown / count < 600, "{} bytes each", grown / count);
+    server.process.falls_asleep();
+    let before = server.process.activity();
+    thread::sleep(5 * A_WHILE); // this is the thing under test: nothing happens
+    assert_eq!(server.process.activity(), before);
+    assert_eq!(server.open_connections(), count);
+}
+
+#[test]
+fn after_five_thousand_connections_descriptors_and_memory_are_back() {
+    let server = Server::start(&[]);
+    let round = || {
+        let mut streams: Vec<_> = (0..500).map(|_| server.connect()).collect();
+        streams.iter_mut().for_each(|stream| ping(stream, b"hello"));
+    };
+    round();
+    eventually("the first are gone", || server.open_connections() == 0);
+    let (descriptors, memory) = (server.process.descriptors(), server.process.resident());
+    (0..9).for_each(|_| round());
+    eventually("all are gone", || server.open_connections() == 0);
+    assert_eq!(server.process.descriptors(), descriptors);
+    let grown = server.process.resident().saturating_sub(memory);
+    assert!(grown < 512, "{grown} KiB more than after the first 500");
+    assert_eq!(server.statistics()[..3], [0, 5000, 0]);
+}
+
+#[test]
+fn the_idle_timeout_ends_the_silent_and_the_stalled_and_not_the_busy() {
+    let server = Server::start(&["--idle-timeout", "1"]);
+    let mut silent = server.connect();
+    let mut stalled = server.connect();
+    send_until_stalled(&mut stalled, b"x");
+    let mut one_sided = server.connect();
+    let began = Instant::now();
+    // Bytes that move one way only are bytes that move.
+    let mut reader = one_sided.try_clone().unwrap();
+    let drain = thread::spawn(move || reader.read_to_end(&mut Vec::new()));
+    while began.elapsed() < Duration::from_millis(2500) {
+        one_sided.write_all(b"x").unwrap();
+        thread::sleep(Duration::from_millis(50)); // the thing under test: a slow but steady peer
+    }
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0);
+    eventually("the stalled one is gone", || server.open_connections() == 1);
+    one_sided.shutdown(Shutdown::Write).unwrap();
+    drain.join().unwrap().unwrap();
+}
+
+#[test]
+fn at_the_limit_later_peers_wait_and_are_served_when_one_goes() {
+    let server = Server::start(&["-c2"]);
+    let mut first = server.connect();
+    let mut second = server.connect();
+    ping(&mut first, b"1");
+    ping(&mut second, b"2");
+    let mut third = server.connect();
+    third.write_all(b"3").unwrap();
+    third.set_read_timeout(Some(A_WHILE)).unwrap();
+    assert!(third.read(&mut [0]).is_err(), "it has to wait");
+    drop(first);
+    third.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    third.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn when_descriptors_run_out_the_open_go_on_and_the_waiting_are_served_later() {
+    let server = Server::start(&[]);
+    let mut witness = server.connect();
+    ping(&mut witness, b"x");
+    let limit = server.process.next_descriptor() + 3;
+    let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+    prlimit(Some(server.process.pid()), Resource::Nofile, limit).unwrap();
+    let mut peers: Vec<_> = (0..10).map(|_| server.connect()).collect();
+    server.err.next_with("cannot accept more connections: Too many open files");
+    ping(&mut witness, b"still here");
+    let before = server.process.activity().0;
+    thread::sleep(A_WHILE); // the thing under test: it does not spin
+    assert!(server.process.activity().0 - before <= 2);
+    // Each one that closes makes room for one that waits, at once.
+    while !peers.is_empty() {
+        let mut served = peers.remove(0);
+        let began = Instant::now();
+        ping(&mut served, b"at last");
+        assert!(began.elapsed() < Duration::from_millis(900), "it waited for the timer");
+    }
+    let lines = server.err.so_far();
+    assert!(!lines.iter().any(|line| line.contains("cannot accept")), "more than one warning: {lines:?}");
+}
+
+#[test]
+fn when_descriptors_are_freed_elsewhere_accepting_resumes_within_a_second_or_so() {
+    let server = Server::start(&[]);
+    let pid = server.process.pid();
+    let limit = |count: u64| {
+        let limit = Rlimit { current: Some(count), maximum: Some(1000) };
+        prlimit(Some(pid), Resource::Nofile, limit).unwrap();
+    };
+    limit(server.process.next_descriptor());
+    let mut peer = server.connect();
+    server.err.next_with("cannot accept more connections");
+    limit(100); // no connection of its own has closed
+    let began = Instant::now();
+    ping(&mut peer, b"at last");
+    assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn peers_that_come_and_go_at_the_limit_are_one_warning_and_not_one_each() {
+    let server = Server::start(&[]);
+    let mut witness = server.connect();
+    ping(&mut witness, b"x");
+    let limit = server.process.next_descriptor() + 1;
+    prlimit(
+        Some(server.process.pid()),
+        Resource::Nofile,
+        Rlimit { current: Some(limit), maximum: Some(limit) },
+    )
+    .unwrap();
+    // With room for one, each newcomer but the first is too many until the one before has gone.
+    let began = Instant::now();
+    let mut last = server.connect();
+    ping(&mut last, b"x");
+    for _ in 0..200 {
+        let next = server.connect();
+        ping(&mut witness, b"still here");
+        last = next;
+        ping(&mut last, b"at last");
+    }
+    let allowed = 2 + began.elapsed().as_secs() as usize;
+    server.process.signal(Signal::USR1);
+    let mut warnings = 0;
+    loop {
+        let line = server.err.next();
+        warnings += usize::from(line.contains("cannot accept"));
+        if line.contains("connections:") {
+            break;
+        }
+    }
+    assert!(warnings >= 1 && warnings <= allowed, "{warnings} warnings");
+}
+
+#[test]
+fn with_too_few_descriptors_to_start_each_program_says_so_in_one_line() {
+    let held = common::DeadPort::new();
+    for program in [env!("CARGO_BIN_EXE_echo-server"), env!("CARGO_BIN_EXE_echo-client")] {
+        let mut failed = 0;
+        for limit in 4..16 {
+            // The server's address is in use and nobody listens where the client connects, so both end.
+            let script = format!("ulimit -n {limit}; exec {program} {}", held.1);
+            let (stdin, _) = pipe();
+            let mut command = Command::new("sh");
+            command.args(["-c", &script]).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let outcome = outcome(Process::spawn(&mut command));
+            if outcome.code == 127 {
+                continue; // not even its libraries could be opened
+            }
+            assert_eq!(outcome.code, 1, "{program} with {limit} descriptors");
+            assert_one_line(&outcome.stderr, &[": cannot "]);
+            failed += usize::from(outcome.stderr.contains("Too many open files"));
+        }
+        assert!(failed > 0, "{program} never ran out of descriptors");
+    }
+}
+
+#[test]
+fn no_socket_ends_up_where_stdin_stdout_or_stderr_were_closed() {
+    let server = Server::start(&[]);
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    for script in [
+        format!("exec {} -vvv unix:{} <&- >&- 2>&-", env!("CARGO_BIN_EXE_echo-server"), path.display()),
+        format!("exec {} -vvv {} >&- 2>&-", env!("CARGO_BIN_EXE_echo-client"), server.address()),
+    ] {
+        let (stdin, _open) = pipe();
+        let process = Process::spawn(Command::new("sh").args(["-c", &script]).stdin(stdin));
+        let is_busy = || path.exists() || server.open_connections() == 1;
+        eventually("it has a socket", is_busy);
+        for fd in 0..3 {
+            let name = fs::read_link(format!("/proc/{}/fd/{fd}", process.pid().as_raw_nonzero())).unwrap();
+            assert!(!name.to_string_lossy().contains("socket:"), "{fd} is {name:?}");
+            assert!(!name.to_string_lossy().contains("anon_inode:"), "{fd} is {name:?}");
+        }
+        drop(process);
+        let _ = fs::remove_file(&path);
+    }
+}
+
+#[test]
+fn a_peer_that_only_reads_and_slowly_is_not_idle_until_it_stops() {
+    let server = Server::start(&["--idle-timeout", "1"]);
+    let mut stream = server.connect();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
+    send_until_stalled(&mut stream, b"x");
+    let before = server.statistics();
+    // So little at a time that the kernel has room for no more of the server's: what moves is what it has.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(3500) {
+        assert!(stream.read(&mut [0; 1 << 16]).unwrap() > 0);
+        thread::sleep(Duration::from_millis(100)); // the thing under test: a slow but steady peer
+    }
+    assert_eq!(server.statistics()[..6], before[..6], "nothing has moved that the server could see");
+    eventually("it has stopped and is gone", || server.open_connections() == 0);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}

@@ -1,0 +1,37 @@
+//! More than one process: one per core, on the same port.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::net::TcpStream;
+
+use common::{DeadPort, Server, connect, eventually, ping};
+use rustix::net::{RecvFlags, recv};
+use rustix::process::Signal;
+
+#[test]
+fn two_servers_share_a_port_and_one_that_ends_leaves_it_to_the_other() {
+    let held = DeadPort::new();
+    let address = held.1.to_string();
+    let start = || Server::on(&[&address], &["--reuse-port"]);
+    let (mut one, two) = (start(), start());
+    let mut streams: Vec<_> = (0..200).map(|_| connect(&address)).collect();
+    streams.iter_mut().for_each(|stream| ping(stream, b"hello"));
+    let (of_one, of_two) = (one.open_connections(), two.open_connections());
+    assert_eq!(of_one + of_two, 200);
+    assert!(of_one > 20 && of_two > 20, "{of_one} and {of_two}: the kernel shares them out");
+
+    // Those of the one that ends are ended in order, those of the other do not notice.
+    one.process.signal(Signal::TERM);
+    eventually("it stopped listening", || {
+        let before = two.statistics()[1];
+        (0..20).for_each(|_| ping(&mut connect(&address), b"new"));
+        two.statistics()[1] == before + 20
+    });
+    let has_ended = |stream: &&TcpStream| matches!(recv(stream, &mut [0], RecvFlags::DONTWAIT), Ok((_, 0)));
+    eventually("its own are ended", || streams.iter().filter(has_ended).count() as u64 == of_one);
+    drop(streams);
+    assert_eq!(one.process.wait_code(), 0);
+    ping(&mut connect(&address), b"still here");
+}

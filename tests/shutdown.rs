@@ -1,0 +1,154 @@
+//! How `echo-server` ends: in order, in time, or at once.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{
+    Process, Scratch, Server, assert_one_line, assert_same_bytes, client_command, collect, eventually, noise,
+    ping, send_until_stalled,
+};
+use rustix::net::{SendFlags, send};
+use rustix::process::Signal;
+
+#[test]
+fn at_sigterm_a_slow_peer_gets_every_byte_and_an_orderly_end() {
+    let mut server = Server::start(&["--grace", "20", "--buffer", "1M"]);
+    let mut stream = server.connect();
+    let sent = send_until_stalled(&mut stream, b"x");
+    let statistics = server.statistics();
+    let (received, sent_back) = (statistics[3], statistics[4]);
+    assert!(received > sent_back, "it owes something");
+    server.process.signal(Signal::TERM);
+    eventually("it stopped listening", || TcpStream::connect(server.address()).is_err());
+    // Slowly, and sending the while: what comes now is discarded, and causes no reset.
+    let mut echo = Vec::new();
+    let mut chunk = vec![0; 1 << 16];
+    loop {
+        match stream.read(&mut chunk).unwrap() {
+            0 => break,
+            count => echo.extend_from_slice(&chunk[..count]),
+        }
+        let _ = send(&stream, b"more", SendFlags::DONTWAIT);
+    }
+    assert_eq!(echo.len() as u64, received, "of {sent} bytes sent");
+    assert!(echo.iter().all(|&byte| byte == b'x'));
+    drop(stream);
+    assert_eq!(server.process.wait_code(), 0);
+}
+
+#[test]
+fn a_stalled_peer_holds_shutdown_up_for_the_grace_time_and_no_longer() {
+    let mut server = Server::start(&["--grace", "0.5"]);
+    let mut stalled = server.connect();
+    send_until_stalled(&mut stalled, b"x");
+    let began = Instant::now();
+    server.process.signal(Signal::INT);
+    assert_eq!(server.process.wait_code(), 0);
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(450) && took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn without_connections_or_without_grace_it_ends_at_once() {
+    let mut server = Server::start(&["-g", "60"]);
+    let began = Instant::now();
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.wait_code(), 0);
+    let mut server = Server::start(&["-g0"]);
+    let mut stalled = server.connect();
+    send_until_stalled(&mut stalled, b"x");
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.wait_code(), 0);
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_removes_the_socket_file() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let mut server = Server::on(&[&format!("unix:{}", path.display())], &["--grace", "60"]);
+    let stream = UnixStream::connect(&path).unwrap();
+    (&stream).write_all(b"x").unwrap();
+    (&stream).read_exact(&mut [0]).unwrap();
+    server.process.signal(Signal::TERM);
+    eventually("it stopped listening", || UnixStream::connect(&path).is_err());
+    server.process.signal(Signal::INT);
+    assert_eq!(server.process.wait_code(), 128 + 2);
+    assert!(!path.exists());
+}
+
+#[test]
+fn many_slow_peers_all_get_what_they_are_owed() {
+    let mut server = Server::start(&["--grace", "20", "--buffer", "1M"]);
+    let mut streams: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    let sent: Vec<_> = streams.iter_mut().map(|stream| send_until_stalled(stream, b"x")).collect();
+    let received = server.statistics()[3];
+    server.process.signal(Signal::TERM);
+    let echoes: Vec<_> = streams.iter().map(|stream| collect(stream.try_clone().unwrap())).collect();
+    let echoed: Vec<_> =
+        echoes.iter().map(|echo| echo.recv_timeout(common::PATIENCE).unwrap().len()).collect();
+    assert_eq!(echoed.iter().sum::<usize>() as u64, received, "of {sent:?}");
+    drop(streams);
+    assert_eq!(server.process.wait_code(), 0);
+}
+
+#[test]
+fn a_peer_that_floods_on_holds_shutdown_up_for_the_grace_time_and_no_longer() {
+    let mut server = Server::start(&["--grace", "0.5"]);
+    let mut flooder = server.connect();
+    ping(&mut flooder, b"x");
+    let echo = collect(flooder.try_clone().unwrap());
+    let flood = thread::spawn(move || while flooder.write_all(&[7; 1 << 16]).is_ok() {});
+    let began = Instant::now();
+    server.process.signal(Signal::TERM);
+    echo.recv_timeout(common::PATIENCE).unwrap(); // its end
+    assert_eq!(server.process.wait_code(), 0);
+    assert!(began.elapsed() >= Duration::from_millis(450) && began.elapsed() < Duration::from_secs(5));
+    flood.join().unwrap();
+}
+
+#[test]
+fn a_client_in_mid_transfer_gets_a_clean_answer() {
+    let mut server = Server::start(&["--grace", "20"]);
+    let mut client = Process::spawn(
+        client_command()
+            .arg(server.address())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    );
+    let bytes = noise(64 << 20, 15);
+    let mut stdin = client.child.stdin.take().unwrap();
+    let sent = bytes.clone();
+    thread::spawn(move || stdin.write_all(&sent));
+    let mut stdout = client.child.stdout.take().unwrap();
+    let stderr = collect(client.child.stderr.take().unwrap());
+    let mut echo = vec![0; 1 << 20];
+    stdout.read_exact(&mut echo).unwrap();
+    server.process.signal(Signal::TERM);
+    stdout.read_to_end(&mut echo).unwrap();
+    assert_eq!(client.wait_code(), 1);
+    assert_same_bytes(&echo, &bytes[..echo.len()]);
+    let stderr = String::from_utf8(stderr.recv_timeout(common::PATIENCE).unwrap()).unwrap();
+    assert_one_line(&stderr, &["closed the connection before the end of the input", "did not come back"]);
+    assert_eq!(server.process.wait_code(), 0);
+}
+
+#[test]
+fn the_first_signal_removes_the_socket_file() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let mut server = Server::on(&[&format!("unix:{}", path.display())], &[]);
+    assert!(path.exists());
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.wait_code(), 0);
+    assert!(!path.exists());
+}
