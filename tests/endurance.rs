@@ -150,7 +150,7 @@ impl Protocol for Visitor {
         match self.manner {
             Manner::Stalls => self.wake_later(transport, 20),
             Manner::Dies => self.wake_later(transport, 100),
-            Manner::Abandons => self.wake_later(transport, 4000),
+            Manner::Abandons => self.wake_later(transport, 12_000),
             _ => {}
         }
         self.send(transport);
@@ -219,7 +219,7 @@ impl Protocol for Visitor {
 fn after_minutes_of_everything_that_peers_do_nothing_is_left_behind() {
     let seconds = std::env::var("ENDURANCE").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     let end = Instant::now() + Duration::from_secs(seconds);
-    let server = Server::start(&["--idle-timeout", "3"]);
+    let server = Server::start(&["--idle-timeout", "8"]);
     let process = &server.process;
     let mut reactor = Reactor::new().unwrap();
     let world = Rc::new(World {
@@ -258,6 +258,7 @@ fn after_minutes_of_everything_that_peers_do_nothing_is_left_behind() {
             world.bytes.get() >> 20,
             buffered >> 10,
         );
-        assert!(resident < first + 2048, "{resident} KiB at rest, {first} KiB after the first round");
+        // The allocator keeps some of what was freed, once more and once less; a leak grows with each visitor.
+        assert!(resident < first + (16 << 10), "{resident} KiB at rest, {first} KiB after the first round");
     }
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Once;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -143,6 +143,16 @@ impl Lines {
         self.0.recv_timeout(PATIENCE).expect("no line came")
     }
 
+    /// The next line, or `None` at the end of the stream.
+    #[track_caller]
+    pub fn next_or_end(&self) -> Option<String> {
+        match self.0.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("no line came"),
+        }
+    }
+
     /// The next line that contains `text`.
     #[track_caller]
     pub fn next_with(&self, text: &str) -> String {
@@ -224,7 +234,7 @@ impl Server {
     #[track_caller]
     pub fn statistics(&self) -> Vec<u64> {
         self.process.signal(Signal::USR1);
-        let line = self.err.next_with("connections:");
+        let line = self.err.next_with(" accepted, ");
         line.split(|c: char| !c.is_ascii_digit())
             .filter(|n| !n.is_empty())
             .map(|n| n.parse().unwrap())
