@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 
-use common::{Scratch, Server, assert_one_line, connect, outcome, ping};
+use common::{Scratch, Server, assert_one_line, connect, connect_unix, outcome, ping};
 use rustix::process::Signal;
 
 /// A server that gets `handed`, which the shell moves to descriptor 3, as socket activation would.
@@ -51,8 +51,7 @@ fn who_comes_between_two_servers_waits_and_is_served_by_the_next() {
     let path = scratch.path("socket");
     let listener = UnixListener::bind(&path).unwrap();
     for _ in 0..3 {
-        let mut early = UnixStream::connect(&path).unwrap();
-        early.set_read_timeout(Some(common::PATIENCE)).unwrap();
+        let mut early = connect_unix(&path);
         let handed = listener.try_clone().unwrap();
         let mut server = Server::run(&mut command(handed.into(), MEANT_FOR_IT, ""), 1);
         ping(&mut early, b"hello");

@@ -6,12 +6,12 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    Scratch, Server, assert_same_bytes, collect, eventually, noise, ping, reset_on_close, send_until_stalled,
+    Scratch, Server, assert_same_bytes, collect, connect_unix, eventually, noise, ping, reset_on_close,
+    send_until_stalled,
 };
 use rustix::net::{SendFlags, send};
 
@@ -191,7 +191,7 @@ fn a_peer_that_will_not_read_any_more_harms_nobody_and_goes_with_its_end() {
     let mut tcp = server.connect();
     tcp.shutdown(Shutdown::Read).unwrap();
     tcp.set_nonblocking(true).unwrap();
-    let mut unix = UnixStream::connect(&path).unwrap();
+    let mut unix = connect_unix(&path);
     unix.shutdown(Shutdown::Read).unwrap();
     unix.set_nonblocking(true).unwrap();
     for _ in 0..100 {

@@ -5,10 +5,9 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::thread;
 
-use common::{DeadPort, Scratch, Server, assert_same_bytes, connect, eventually, noise, ping};
+use common::{DeadPort, Scratch, Server, assert_same_bytes, connect, connect_unix, eventually, noise, ping};
 use rustix::process::Signal;
 
 #[test]
@@ -29,7 +28,7 @@ fn what_is_sent_comes_back_in_order_over_tcp_and_unix_sockets() {
         let stream = connect(address);
         echo(stream.try_clone().unwrap(), stream);
     }
-    let stream = UnixStream::connect(scratch.path("socket")).unwrap();
+    let stream = connect_unix(&scratch.path("socket"));
     echo(stream.try_clone().unwrap(), stream);
 }
 

@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    Process, Scratch, Server, assert_one_line, assert_same_bytes, client_command, collect, eventually, noise,
-    ping, send_until_stalled,
+    Process, Scratch, Server, assert_one_line, assert_same_bytes, client_command, collect, connect_unix,
+    eventually, noise, ping, send_until_stalled,
 };
 use rustix::net::{SendFlags, send};
 use rustix::process::Signal;
@@ -23,6 +23,7 @@ fn at_sigterm_a_slow_peer_gets_every_byte_and_an_orderly_end() {
     let mut server = Server::start(&["--grace", "20", "--buffer", "1M"]);
     let mut stream = server.connect();
     let sent = send_until_stalled(&mut stream, b"x");
+    server.process.comes_to_rest();
     let statistics = server.statistics();
     let (received, sent_back) = (statistics[3], statistics[4]);
     assert!(received > sent_back, "it owes something");
@@ -75,7 +76,7 @@ fn a_second_signal_ends_it_at_once_and_removes_the_socket_file() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     let mut server = Server::on(&[&format!("unix:{}", path.display())], &["--grace", "60"]);
-    let stream = UnixStream::connect(&path).unwrap();
+    let stream = connect_unix(&path);
     (&stream).write_all(b"x").unwrap();
     (&stream).read_exact(&mut [0]).unwrap();
     server.process.signal(Signal::TERM);
@@ -90,6 +91,7 @@ fn many_slow_peers_all_get_what_they_are_owed() {
     let mut server = Server::start(&["--grace", "20", "--buffer", "1M"]);
     let mut streams: Vec<_> = (0..8).map(|_| server.connect()).collect();
     let sent: Vec<_> = streams.iter_mut().map(|stream| send_until_stalled(stream, b"x")).collect();
+    server.process.comes_to_rest();
     let received = server.statistics()[3];
     server.process.signal(Signal::TERM);
     let echoes: Vec<_> = streams.iter().map(|stream| collect(stream.try_clone().unwrap())).collect();
