@@ -57,6 +57,20 @@ fn every_command_is_answered() {
 }
 
 #[test]
+fn who_does_not_read_is_told_nothing_more() {
+    let (server, mut operator) = start();
+    let mut stalled = server.connect();
+    common::send_until_stalled(&mut stalled, b"x");
+    ping(&mut server.connect(), b"x");
+    let buffered = server.statistics()[5];
+    for _ in 0..100 {
+        operator.write_all(b"say more and more\n").unwrap();
+        assert!(server.out.next().ends_with("1 do not listen"));
+    }
+    assert_eq!(server.statistics()[5], buffered);
+}
+
+#[test]
 fn quit_is_sigterm() {
     let (mut server, mut operator) = start();
     let mut stream = server.connect();

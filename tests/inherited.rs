@@ -34,6 +34,7 @@ fn a_socket_that_is_handed_over_takes_the_place_of_the_default_address() {
     let server = Server::run(&mut command(listener.into(), MEANT_FOR_IT, ""), 1);
     assert_eq!(server.addresses, [address]);
     ping(&mut server.connect(), b"hello");
+    assert!(server.out.so_far().is_empty(), "it listens there alone");
 }
 
 #[test]

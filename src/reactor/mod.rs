@@ -108,7 +108,8 @@ pub struct Reactor {
     timers: Timers,
     queue: VecDeque<Job>,
     clock: Clock,
-    scratch: Vec<u8>,
+    /// `None` while it is lent.
+    scratch: Option<Box<[u8]>>,
     remote: Option<Remote>,
     signals: Option<Signals>,
     turns: u64,
@@ -128,7 +129,7 @@ impl Reactor {
             timers: Timers::default(),
             queue: VecDeque::new(),
             clock: Clock::System(Cell::new(None)),
-            scratch: vec![0; SCRATCH],
+            scratch: Some(new_scratch()),
             remote: None,
             signals: None,
             turns: 0,
@@ -283,12 +284,13 @@ impl Reactor {
     /// one runs at a time; so an idle connection owns none. A call within the call gets a buffer
     /// of its own.
     pub fn with_scratch<R>(&mut self, f: impl FnOnce(&mut Reactor, &mut [u8]) -> R) -> R {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        if scratch.is_empty() {
-            scratch = vec![0; SCRATCH];
-        }
+        let mut scratch = self.scratch.take().unwrap_or_else(new_scratch);
         let result = f(self, &mut scratch);
-        self.scratch = scratch;
+        self.scratch = Some(scratch);
         result
     }
+}
+
+fn new_scratch() -> Box<[u8]> {
+    vec![0; SCRATCH].into_boxed_slice()
 }

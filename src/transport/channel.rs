@@ -58,6 +58,8 @@ enum Outbound {
 /// What one read brought.
 pub(super) enum Received {
     Bytes(usize),
+    /// Bytes after `close`: nobody is to hear of them.
+    Discarded(usize),
     /// The end of file, if it is news: not after `close`, nor if it is only what a broken connection
     /// leaves behind.
     End,
@@ -75,7 +77,7 @@ pub(crate) struct Channel {
     low: usize,
     /// What the protocol was told last: `true` after `pause_writing`.
     writing_paused: bool,
-    /// Set when the connection is over. Nothing changes after that.
+    /// Set when the connection is over. Both halves are at their end then, and nothing changes any more.
     ended: Option<Reason>,
     pub deadline: Deadline,
     bytes_in: u64,
@@ -109,9 +111,7 @@ impl Channel {
 
     /// Whether a read is wanted and may bring something.
     pub fn may_read(&self) -> bool {
-        self.ready.is(Ready::READABLE)
-            && matches!(self.inbound, Inbound::Open | Inbound::Discarding)
-            && self.ended.is_none()
+        self.ready.is(Ready::READABLE) && matches!(self.inbound, Inbound::Open | Inbound::Discarding)
     }
 
     /// One read: one system call.
@@ -128,7 +128,11 @@ impl Channel {
                 }
                 self.bytes_in += count as u64;
                 self.deadline.put_off(reactor);
-                Received::Bytes(count)
+                if self.inbound == Inbound::Open {
+                    Received::Bytes(count)
+                } else {
+                    Received::Discarded(count)
+                }
             }
             Err(error) => {
                 match error.kind() {
@@ -143,7 +147,7 @@ impl Channel {
 
     /// Whether the protocol is to hear of what is received.
     pub fn delivers(&self) -> bool {
-        !self.is_closing() && self.ended.is_none()
+        !self.is_closing()
     }
 
     pub fn pause_reading(&mut self) {
@@ -161,7 +165,7 @@ impl Channel {
     // ---- outbound
 
     pub fn write(&mut self, bytes: &[u8], reactor: &Reactor) -> Flow {
-        if self.flow() == Flow::Closed {
+        if !matches!(self.outbound, Outbound::Open) {
             return Flow::Closed;
         }
         let sent = if self.owed.is_empty() { self.send(bytes, reactor) } else { 0 };
@@ -172,7 +176,7 @@ impl Channel {
     }
 
     pub fn flow(&self) -> Flow {
-        if !matches!(self.outbound, Outbound::Open) || self.ended.is_some() {
+        if !matches!(self.outbound, Outbound::Open) {
             Flow::Closed
         } else if self.owed.len() > self.high {
             Flow::Full
@@ -226,6 +230,11 @@ impl Channel {
     pub fn set_marks(&mut self, high: usize, low: usize) {
         self.high = high;
         self.low = low.min(high);
+    }
+
+    /// Whether nothing follows from what a callback did: the ordinary case, decided at a glance.
+    pub fn is_settled(&self) -> bool {
+        self.owed.is_empty() && !self.writing_paused && matches!(self.outbound, Outbound::Open)
     }
 
     /// A notice that is due: `Some(true)` for `pause_writing`, `Some(false)` for `resume_writing`.
@@ -289,10 +298,17 @@ impl Channel {
         }
     }
 
+    /// It is over, in both directions.
     pub fn end(&mut self, reason: Reason) {
         if self.ended.is_none() {
             self.ended = Some(reason);
+            self.inbound = Inbound::Ended;
+            self.outbound = Outbound::Shut;
         }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
     }
 
     /// The reason, if the connection is over: told once. What has to be done before the socket is

@@ -76,7 +76,7 @@ impl<P: Protocol> Connection<P> {
         let id = handle.id();
         reactor.with(handle, |connection, reactor| {
             let result = connection.call(id, reactor, f);
-            match connection.conclude(reactor) {
+            match connection.conclude(connection.channel.may_read(), reactor) {
                 Next::Wait => {}
                 Next::Again => reactor.call_again(id),
                 Next::Done => reactor.remove(id),
@@ -93,6 +93,13 @@ impl<P: Protocol> Connection<P> {
     }
 
     fn settle(&mut self, id: Id, reactor: &mut Reactor) {
+        if !self.channel.is_settled() {
+            self.tell_and_advance(id, reactor);
+        }
+    }
+
+    #[cold]
+    fn tell_and_advance(&mut self, id: Id, reactor: &mut Reactor) {
         while let Some(pause) = self.channel.take_notice() {
             let transport = &mut Transport { id, channel: &mut self.channel, reactor };
             if pause {
@@ -104,42 +111,64 @@ impl<P: Protocol> Connection<P> {
         self.channel.advance(id, reactor);
     }
 
-    /// Reads a ration.
-    fn read(&mut self, id: Id, reactor: &mut Reactor) {
+    /// A timer came, or somebody else's call.
+    #[cold]
+    fn called(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) {
+        if ready.is(Ready::DUE) {
+            self.channel.check_deadline(id, reactor);
+        }
+        if ready.is(Ready::WOKEN) && self.channel.delivers() {
+            self.call(id, reactor, P::woken);
+        }
+    }
+
+    /// Reads a ration. Whether there may be more.
+    fn read(&mut self, id: Id, reactor: &mut Reactor) -> bool {
         if !self.channel.may_read() {
-            return;
+            return false;
         }
         reactor.with_scratch(|reactor, scratch| {
             let mut ration = SCRATCH;
-            while ration > 0 && self.channel.may_read() {
+            loop {
                 match self.channel.receive(scratch, reactor) {
                     Received::Bytes(count) => {
                         ration = ration.saturating_sub(count);
-                        if self.channel.delivers() {
-                            self.call(id, reactor, |protocol, transport| {
-                                protocol.data_received(transport, &scratch[..count]);
-                            });
-                        }
+                        self.call(id, reactor, |protocol, transport| {
+                            protocol.data_received(transport, &scratch[..count]);
+                        });
                     }
+                    Received::Discarded(count) => ration = ration.saturating_sub(count),
                     Received::End => self.call(id, reactor, P::eof_received),
                     Received::Nothing => self.settle(id, reactor),
                 }
+                let more = self.channel.may_read();
+                if !more || ration == 0 {
+                    return more;
+                }
             }
-        });
+        })
     }
 
-    /// What is to be next; the last callback, if this was the end.
-    fn conclude(&mut self, reactor: &mut Reactor) -> Next {
+    /// What is to be next.
+    fn conclude(&mut self, may_read: bool, reactor: &mut Reactor) -> Next {
+        if self.channel.has_ended() {
+            self.end(reactor);
+            Next::Done
+        } else if may_read {
+            Next::Again
+        } else {
+            Next::Wait
+        }
+    }
+
+    /// The last callback.
+    #[cold]
+    fn end(&mut self, reactor: &mut Reactor) {
         if let Some(reason) = self.channel.take_end(reactor) {
             self.protocol.connection_lost(reactor, reason);
             if let Some(listener) = self.listener.take() {
                 Listener::released(reactor, listener, self.channel.bytes_in(), self.channel.bytes_out());
             }
-            Next::Done
-        } else if self.channel.may_read() {
-            Next::Again
-        } else {
-            Next::Wait
         }
     }
 }
@@ -147,18 +176,15 @@ impl<P: Protocol> Connection<P> {
 impl<P: Protocol> Source for Connection<P> {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
         self.channel.note(ready);
-        if ready.is(Ready::DUE) {
-            self.channel.check_deadline(id, reactor);
-        }
-        if ready.is(Ready::WOKEN) && self.channel.delivers() {
-            self.call(id, reactor, P::woken);
+        if ready.is(Ready::DUE | Ready::WOKEN) {
+            self.called(id, ready, reactor);
         }
         if self.channel.buffered() > 0 {
             self.channel.flush(reactor);
             self.settle(id, reactor);
         }
-        self.read(id, reactor);
-        self.conclude(reactor)
+        let may_read = self.read(id, reactor);
+        self.conclude(may_read, reactor)
     }
 }
 

@@ -135,3 +135,23 @@ impl Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_can_cause_ends_no_listener() {
+        let of = |number| Failure::of(&io::Error::from_raw_os_error(number));
+        for number in
+            [libc::ECONNABORTED, libc::EINTR, libc::EPROTO, libc::EPERM, libc::ENETDOWN, libc::ETIMEDOUT]
+        {
+            assert!(matches!(of(number), Failure::GoOn), "{number}");
+        }
+        for number in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::ENOSPC] {
+            assert!(matches!(of(number), Failure::BackOff), "{number}");
+        }
+        assert!(matches!(of(libc::EAGAIN), Failure::Drained));
+        assert!(matches!(of(libc::EBADF), Failure::Fatal));
+    }
+}

@@ -72,14 +72,14 @@ impl Process {
         eventually("it sleeps", || self.stat()[0] == "S");
     }
 
-    /// Waits until it does nothing at all for a while. What only waits for something to do, and does not try
-    /// again and again, comes to rest.
+    /// Waits until it does nothing at all for a while, and not for want of a processor. What only waits for
+    /// something to do, and does not try again and again, comes to rest.
     #[track_caller]
     pub fn comes_to_rest(&self) {
         eventually("it does nothing", || {
             let before = self.activity();
             thread::sleep(A_WHILE); // the thing under test: nothing happens
-            self.activity() == before
+            self.stat()[0] == "S" && self.activity() == before
         });
     }
 
