@@ -13,11 +13,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use common::{Server, assert_same_bytes, eventually, noise, turn_until};
+use common::{Server, assert_same_bytes, eventually, noise};
 use echo_reactor::{Address, Connect, Flow, Protocol, Reactor, Reason, Transport, create_connection};
 
 /// Visitors at a time.
 const CROWD: usize = 400;
+
+/// How long the last of them may take to leave: longer than anyone stalls.
+const LEAVING: Duration = Duration::from_secs(60);
 
 /// From one rest to the next.
 const ROUND: Duration = Duration::from_secs(20);
@@ -67,7 +70,7 @@ struct World {
     server: Address,
     source: Vec<u8>,
     chance: RefCell<Chance>,
-    present: Cell<usize>,
+    present: RefCell<BTreeMap<Manner, u64>>,
     is_open: Cell<bool>,
     bytes: Cell<u64>,
     ended: RefCell<BTreeMap<Manner, u64>>,
@@ -88,7 +91,7 @@ impl World {
         };
         let start = self.chance(self.source.len() as u64);
         let visitor = Visitor { world: self.clone(), manner, total, start, sent: 0, received: 0 };
-        self.present.set(self.present.get() + 1);
+        *self.present.borrow_mut().entry(manner).or_default() += 1;
         create_connection(reactor, vec![self.server.clone()], &Connect::default(), visitor);
     }
 }
@@ -200,7 +203,7 @@ impl Protocol for Visitor {
             }
         }
         let world = &self.world;
-        world.present.set(world.present.get() - 1);
+        *world.present.borrow_mut().entry(self.manner).or_default() -= 1;
         *world.ended.borrow_mut().entry(self.manner).or_default() += 1;
         if world.is_open.get() {
             let world = world.clone();
@@ -226,7 +229,7 @@ fn after_minutes_of_everything_that_peers_do_nothing_is_left_behind() {
         server: Address::Tcp(server.address().parse().unwrap()),
         source: noise(1 << 20, 71),
         chance: RefCell::new(Chance(0x5eed)),
-        present: Cell::new(0),
+        present: RefCell::default(),
         is_open: Cell::new(false),
         bytes: Cell::new(0),
         ended: RefCell::default(),
@@ -239,9 +242,12 @@ fn after_minutes_of_everything_that_peers_do_nothing_is_left_behind() {
         reactor.run_until(ROUND.min(end.saturating_duration_since(Instant::now())), |_| false).unwrap();
         let (busiest, buffered) = (process.resident(), server.statistics()[5]);
         world.is_open.set(false);
-        turn_until(&mut reactor, "all visitors have left", |reactor| {
-            world.present.get() == 0 && reactor.sources() == 0
-        });
+        let have_left = reactor
+            .run_until(LEAVING, |reactor| {
+                world.present.borrow().values().sum::<u64>() == 0 && reactor.sources() == 0
+            })
+            .unwrap();
+        assert!(have_left, "still there: {:?}", world.present.borrow());
         reactor.run_until(Duration::from_millis(100), |_| false).unwrap(); // those who were about to come
         assert_eq!((reactor.sources(), reactor.timers()), (0, 0));
 
