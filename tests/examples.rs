@@ -298,3 +298,58 @@ fn the_chat_server_tells_all_others_and_drops_a_slow_reader() {
     let heard = collect(slow).recv_timeout(common::PATIENCE).unwrap();
     assert!(heard.len() < bytes.len(), "it was dropped, not waited for");
 }
+
+// ---- measuring
+
+fn load(address: &str, arguments: &[&str]) -> Outcome {
+    outcome(Process::spawn(
+        program("load")
+            .args(arguments)
+            .args(["--duration", "0.2", "--warm-up", "0", address])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    ))
+}
+
+#[test]
+fn load_counts_messages_in_every_mode_and_watches_the_server() {
+    let server = serve("echo-server");
+    let pid = server.process.child.id().to_string();
+    for mode in ["ping-pong", "stream", "churn"] {
+        let outcome =
+            load(server.address(), &["--mode", mode, "-n8", "--idle", "5", "--pid", &pid, "--json"]);
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{mode}");
+        let text = String::from_utf8(outcome.stdout).unwrap();
+        let number = |key: &str| -> f64 {
+            let (_, rest) = text.split_once(&format!("\"{key}\": ")).unwrap_or_else(|| panic!("{text}"));
+            rest.split([',', '}']).next().unwrap().parse().unwrap()
+        };
+        assert!(number("messages") > 10.0, "{text}");
+        assert!(number("p50_us") > 0.0 && number("p50_us") <= number("max_us"), "{text}");
+        assert!(number("server_cpu_us_per_message") > 0.0 && number("server_rss") > 0.0, "{text}");
+    }
+    let outcome = load(server.address(), &["-n2"]);
+    let text = String::from_utf8(outcome.stdout).unwrap();
+    assert!(text.contains("ping-pong on 2 connections, 64 bytes a message") && text.contains("█"), "{text}");
+}
+
+#[test]
+fn load_names_the_offset_of_a_wrong_byte_and_a_server_that_goes_away() {
+    let (address, server) = serve_once(|mut stream| {
+        let mut bytes = [0; 64];
+        stream.read_exact(&mut bytes).unwrap();
+        bytes[10] ^= 1;
+        stream.write_all(&bytes).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let outcome = load(&address, &["-n1"]);
+    server.join().unwrap();
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("load: an echo is wrong at offset 10"), "{}", outcome.stderr);
+
+    let (address, server) = serve_once(|mut stream| stream.read_exact(&mut [0; 64]).unwrap());
+    let outcome = load(&address, &["-n1"]);
+    server.join().unwrap();
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stderr.contains("load: lost a connection"), "{}", outcome.stderr);
+}

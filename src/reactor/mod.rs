@@ -14,11 +14,12 @@
 //! Invariant: steps 4 and 5 do what was there when they began. What a callback adds waits for the
 //! next turn, so no source can keep the loop from looking at the others.
 //!
-//! Read next: `sources.rs` and `slots.rs` (where sources live), `watch.rs` (the smallest source), then
+//! Read next: `polling.rs` (steps 1 and 2), `sources.rs` and `slots.rs` (where sources live), `watch.rs` (the smallest source), then
 //! `../transport/connection.rs` (the one that matters).
 
 mod clock;
 mod later;
+mod polling;
 mod ready;
 mod remote;
 mod signals;
@@ -108,6 +109,8 @@ pub struct Reactor {
     timers: Timers,
     queue: VecDeque<Job>,
     clock: Clock,
+    /// How long to poll before sleeping.
+    spin: Duration,
     /// `None` while it is lent.
     scratch: Option<Box<[u8]>>,
     remote: Option<Remote>,
@@ -129,6 +132,7 @@ impl Reactor {
             timers: Timers::default(),
             queue: VecDeque::new(),
             clock: Clock::System(Cell::new(None)),
+            spin: Duration::ZERO,
             scratch: Some(new_scratch()),
             remote: None,
             signals: None,
@@ -198,37 +202,6 @@ impl Reactor {
         }
         self.events = Some(events);
         polled
-    }
-
-    fn poll_events(&mut self, events: &mut Events, at_most: Option<Duration>) -> io::Result<()> {
-        self.clock.forget();
-        let timeout = match (self.time_to_sleep(), at_most) {
-            (Some(own), Some(given)) => Some(own.min(given)),
-            (own, given) => own.or(given),
-        };
-        let polled = self.poll.poll(events, timeout);
-        self.clock.forget();
-        match polled {
-            // A signal came: the turn is empty, and the next one finds what the handler wrote.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                events.clear();
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    /// `None`: for ever. mio rounds it up to whole milliseconds, so that no timer is early.
-    fn time_to_sleep(&self) -> Option<Duration> {
-        if !self.queue.is_empty() || self.stopping {
-            return Some(Duration::ZERO);
-        }
-        let deadline = self.timers.next()?;
-        match self.clock {
-            Clock::System(_) => Some(deadline.saturating_duration_since(self.now())),
-            // Time that stands still brings no deadline nearer.
-            Clock::Set(now) => (deadline <= now).then_some(Duration::ZERO),
-        }
     }
 
     fn dispatch_event(&mut self, event: &mio::event::Event) {

@@ -70,6 +70,7 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
     // Before the signals are caught: it may take long, and Ctrl-C has to end that, too.
     let addresses = options.address.to_connect()?;
     let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
+    reactor.set_spin(options.spin);
     let interactive = io::stdin().is_terminal() && io::stdout().is_terminal();
     catch_signals(&mut reactor, ending, interactive).map_err(cannot("catch signals"))?;
     let stdout = {

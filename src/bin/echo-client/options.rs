@@ -8,7 +8,7 @@ use lexopt::{Arg, Parser};
 
 use echo_reactor::Connect;
 use echo_reactor::cli::{
-    AddressArgument, Command, UsageError, Verbosity, address, nonzero_duration, unexpected, value,
+    AddressArgument, Command, UsageError, Verbosity, address, duration, nonzero_duration, unexpected, value,
 };
 
 const HELP: &str = "\
@@ -31,6 +31,8 @@ Options:
       --check                     compare what comes back with what was sent
                                   instead of writing it
       --progress                  show on stderr what has moved, and how fast
+      --spin DURATION             poll for this long before sleeping: CPU for
+                                  latency [0]
   -v, --verbose                   say more (-vv, -vvv: still more)
   -q, --quiet                     say errors alone
   -h, --help                      show this
@@ -48,6 +50,7 @@ pub struct Options {
     pub reconnect: bool,
     pub check: bool,
     pub progress: bool,
+    pub spin: Duration,
     pub verbosity: Verbosity,
 }
 
@@ -55,6 +58,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
     let mut given = None;
     let mut connect = Connect::default();
     let mut timeout = None;
+    let mut spin = Duration::ZERO;
     let (mut reconnect, mut check, mut progress) = (false, false, false);
     let mut verbosity = Verbosity::default();
     while let Some(argument) = parser.next()? {
@@ -68,6 +72,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Short('r') | Arg::Long("reconnect") => reconnect = true,
             Arg::Long("check") => check = true,
             Arg::Long("progress") => progress = true,
+            Arg::Long("spin") => spin = value(&mut parser, "--spin", duration)?,
             Arg::Short('v') | Arg::Long("verbose") => verbosity.louder(),
             Arg::Short('q') | Arg::Long("quiet") => verbosity.quiet(),
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Print(HELP.into())),
@@ -79,5 +84,5 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
         }
     }
     let address = given.unwrap_or_default();
-    Ok(Command::Run(Options { address, connect, timeout, reconnect, check, progress, verbosity }))
+    Ok(Command::Run(Options { address, connect, timeout, reconnect, check, progress, spin, verbosity }))
 }

@@ -35,6 +35,8 @@ Options:
                                may take to finish [5]
       --console                read commands from standard input: help, stats,
                                list, say TEXT, close ID, quit
+      --spin DURATION          poll for this long before sleeping: CPU for
+                               latency [0]
   -v, --verbose                say more (-vv, -vvv: still more)
   -q, --quiet                  say errors alone
   -h, --help                   show this
@@ -51,6 +53,7 @@ pub struct Options {
     pub buffer: usize,
     pub grace: Duration,
     pub console: bool,
+    pub spin: Duration,
     pub verbosity: Verbosity,
 }
 
@@ -62,6 +65,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
         buffer: 64 * 1024,
         grace: Duration::from_secs(5),
         console: false,
+        spin: Duration::ZERO,
         verbosity: Verbosity::default(),
     };
     while let Some(argument) = parser.next()? {
@@ -79,6 +83,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Long("reuse-port") => options.serve.reuse_port = true,
             Arg::Short('g') | Arg::Long("grace") => options.grace = value(&mut parser, "--grace", duration)?,
             Arg::Long("console") => options.console = true,
+            Arg::Long("spin") => options.spin = value(&mut parser, "--spin", duration)?,
             Arg::Short('v') | Arg::Long("verbose") => options.verbosity.louder(),
             Arg::Short('q') | Arg::Long("quiet") => options.verbosity.quiet(),
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Print(HELP.into())),

@@ -1,0 +1,125 @@
+//! Puts load on an echo server, checks every byte that comes back, and tells how long it took.
+//!
+//! Look at `talker.rs`: a client is a protocol like any other, and what all of them count is a source without a
+//! descriptor, which each finds through its handle.
+// Figures are shown with three digits, and it runs where the library does, on 64 bits.
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+
+mod histogram;
+mod options;
+mod pattern;
+mod report;
+mod talker;
+mod tally;
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use echo_reactor::cli::{self, cannot, complain, init_logging, say};
+use echo_reactor::{Handle, Reactor};
+
+use options::Options;
+use pattern::Pattern;
+use report::{Report, Usage};
+use talker::Plan;
+use tally::Tally;
+
+const NAME: &str = "load";
+
+fn main() -> ExitCode {
+    cli::main(NAME, options::parse, |options| {
+        init_logging(NAME, cli::Verbosity::default());
+        match run(options) {
+            Ok(report) => {
+                cli::print(report);
+                cli::DONE
+            }
+            Err(error) => {
+                complain(NAME, error);
+                cli::FAILURE
+            }
+        }
+    })
+}
+
+fn run(options: Options) -> io::Result<Report> {
+    allow_many_descriptors();
+    let addresses = options.address.to_connect()?;
+    let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
+    reactor.set_spin(options.spin);
+    let tally = reactor.insert(Tally::new(options.connections, options.idle));
+    let plan = Rc::new(Plan {
+        addresses,
+        mode: options.mode,
+        size: options.size,
+        pattern: Pattern::new(options.size),
+        tally,
+    });
+    talker::connect_all(&mut reactor, &plan);
+    run_until(&mut reactor, tally, Tally::is_complete)?;
+    run_for(&mut reactor, tally, options.warm_up)?;
+
+    let before = options.pid.map(Usage::of).transpose()?;
+    let began = start_again(&mut reactor, tally);
+    show_progress(&mut reactor, tally, began, options.duration);
+    run_for(&mut reactor, tally, options.duration)?;
+    let took = began.elapsed();
+    let after = options.pid.map(Usage::of).transpose()?;
+    say(if io::stderr().is_terminal() { "\r\x1b[K" } else { "" });
+
+    let measured = reactor.get_mut(tally).map(std::mem::take).unwrap_or_default();
+    Ok(Report { options, measured, took, usage: before.zip(after) })
+}
+
+/// Runs for so long, or until something went wrong.
+fn run_for(reactor: &mut Reactor, tally: Handle<Tally>, duration: Duration) -> io::Result<()> {
+    let timer = reactor.call_later(duration, Reactor::stop);
+    reactor.run()?;
+    reactor.cancel(timer);
+    failure(reactor, tally)
+}
+
+fn run_until(reactor: &mut Reactor, tally: Handle<Tally>, done: impl Fn(&Tally) -> bool) -> io::Result<()> {
+    while !reactor.get_mut(tally).is_none_or(|tally| done(tally)) {
+        reactor.turn(None)?;
+        failure(reactor, tally)?;
+    }
+    Ok(())
+}
+
+fn failure(reactor: &mut Reactor, tally: Handle<Tally>) -> io::Result<()> {
+    match reactor.get_mut(tally).and_then(|tally| tally.failure.take()) {
+        Some(text) => Err(io::Error::other(text)),
+        None => Ok(()),
+    }
+}
+
+fn start_again(reactor: &mut Reactor, tally: Handle<Tally>) -> Instant {
+    if let Some(tally) = reactor.get_mut(tally) {
+        tally.start_again();
+    }
+    Instant::now()
+}
+
+/// A line on stderr: drawn over ten times a second on a terminal, and one each second elsewhere.
+fn show_progress(reactor: &mut Reactor, tally: Handle<Tally>, began: Instant, duration: Duration) {
+    let on_terminal = io::stderr().is_terminal();
+    let period = Duration::from_millis(if on_terminal { 100 } else { 1000 });
+    reactor.call_later(period, move |reactor| {
+        let messages = reactor.get_mut(tally).map_or(0, |tally| tally.messages());
+        let line = report::progress(began.elapsed(), duration, messages);
+        let (before, after) = if on_terminal { ("\r\x1b[K", "") } else { ("", "\n") };
+        say(format_args!("{before}{line}{after}"));
+        show_progress(reactor, tally, began, duration);
+    });
+}
+
+/// Raises the soft limit to the hard one: each connection takes a descriptor.
+fn allow_many_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // Where it fails, fewer connections can be made, and the first that cannot says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}

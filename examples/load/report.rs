@@ -1,0 +1,180 @@
+//! What was measured: for a person, with a picture of the latencies, or for a program.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use crate::options::Options;
+use crate::tally::Tally;
+
+const MIB: f64 = 1_048_576.0;
+
+/// What a process has used.
+#[derive(Clone, Copy)]
+pub struct Usage {
+    processor: Duration,
+    /// Bytes of resident memory.
+    memory: u64,
+}
+
+impl Usage {
+    /// Of all threads of a process: `proc(5)`.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        let describe =
+            |error: io::Error| io::Error::new(error.kind(), format!("cannot watch process {pid}: {error}"));
+        let mut nanoseconds = 0;
+        for task in fs::read_dir(format!("/proc/{pid}/task")).map_err(describe)? {
+            // A thread may have ended since.
+            let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+            nanoseconds += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
+        }
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).map_err(describe)?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = resident.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        Ok(Usage { processor: Duration::from_nanos(nanoseconds), memory: kibibytes.unwrap_or(0) * 1024 })
+    }
+}
+
+pub struct Report {
+    pub options: Options,
+    pub measured: Tally,
+    pub took: Duration,
+    /// Of the server, before and after.
+    pub usage: Option<(Usage, Usage)>,
+}
+
+/// The latencies that are told.
+const QUANTILES: [(&str, u64); 4] = [("p50", 500), ("p90", 900), ("p99", 990), ("p99.9", 999)];
+
+/// Of the picture of the latencies, at most.
+const ROWS: usize = 20;
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.options.json { self.write_json(f) } else { self.write_text(f) }
+    }
+}
+
+impl Report {
+    fn rate(&self) -> f64 {
+        self.measured.messages() as f64 / self.took.as_secs_f64()
+    }
+
+    fn mebibytes(&self) -> f64 {
+        self.measured.bytes as f64 / self.took.as_secs_f64() / MIB
+    }
+
+    /// Of the server: CPU time per message, and the part of a core that it used.
+    fn processor(&self) -> Option<(Duration, f64)> {
+        let (before, after) = self.usage?;
+        let used = after.processor.saturating_sub(before.processor);
+        let each = used.as_secs_f64() / self.measured.messages().max(1) as f64;
+        Some((Duration::from_secs_f64(each), used.as_secs_f64() / self.took.as_secs_f64()))
+    }
+
+    fn write_text(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Options { mode, connections, size, idle, .. } = &self.options;
+        write!(f, "{} on {connections} connections, {size} bytes a message", mode.name())?;
+        if *idle > 0 {
+            write!(f, ", {idle} idle beside them")?;
+        }
+        let (messages, seconds) = (self.measured.messages(), self.took.as_secs_f64());
+        writeln!(
+            f,
+            "\n{messages} messages in {seconds:.2} s: {:.0}/s, {:.1} MiB/s each way",
+            self.rate(),
+            self.mebibytes()
+        )?;
+        if let (Some((each, core)), Some((_, after))) = (self.processor(), self.usage) {
+            let memory = after.memory as f64 / MIB;
+            writeln!(
+                f,
+                "server: {} CPU a message, {:.0}% of a core, {memory:.1} MiB",
+                Short(each),
+                core * 100.0
+            )?;
+        }
+        let latencies = &self.measured.latencies;
+        write!(f, "latency:")?;
+        for (name, part) in QUANTILES {
+            write!(f, " {name} {},", Short(latencies.quantile(part)))?;
+        }
+        writeln!(f, " max {}", Short(latencies.longest()))?;
+        let rows = latencies.rows(ROWS);
+        let highest = rows.iter().map(|&(_, count)| count).max().unwrap_or(0).max(1);
+        for (start, count) in rows {
+            writeln!(f, "{:>9} ┤{:<40} {}", Short(start).to_string(), bar(count, highest, 40), count)?;
+        }
+        Ok(())
+    }
+
+    fn write_json(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Options { mode, connections, size, idle, .. } = &self.options;
+        write!(
+            f,
+            r#"{{"mode": "{}", "connections": {connections}, "size": {size}, "idle": {idle}"#,
+            mode.name()
+        )?;
+        write!(
+            f,
+            r#", "seconds": {:.6}, "messages": {}"#,
+            self.took.as_secs_f64(),
+            self.measured.messages()
+        )?;
+        write!(
+            f,
+            r#", "messages_per_second": {:.1}, "mebibytes_per_second": {:.3}"#,
+            self.rate(),
+            self.mebibytes()
+        )?;
+        for (name, part) in QUANTILES {
+            write!(f, r#", "{name}_us": {:.3}"#, microseconds(self.measured.latencies.quantile(part)))?;
+        }
+        write!(f, r#", "max_us": {:.3}"#, microseconds(self.measured.latencies.longest()))?;
+        if let (Some((each, core)), Some((before, after))) = (self.processor(), self.usage) {
+            write!(
+                f,
+                r#", "server_cpu_us_per_message": {:.4}, "server_cores": {core:.4}"#,
+                microseconds(each)
+            )?;
+            write!(f, r#", "server_rss_before": {}, "server_rss": {}"#, before.memory, after.memory)?;
+        }
+        writeln!(f, "}}")
+    }
+}
+
+/// What is shown while it runs.
+pub fn progress(elapsed: Duration, of: Duration, messages: u64) -> String {
+    let rate = messages as f64 / elapsed.as_secs_f64();
+    format!("{:.1} of {:.1} s, {messages} messages, {rate:.0}/s", elapsed.as_secs_f64(), of.as_secs_f64())
+}
+
+fn microseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+/// A duration with three digits and a unit.
+struct Short(Duration);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (number, unit) = match self.0.as_secs_f64() {
+            seconds if seconds < 1e-3 => (seconds * 1e6, "µs"),
+            seconds if seconds < 1.0 => (seconds * 1e3, "ms"),
+            seconds => (seconds, "s"),
+        };
+        let digits = usize::from(number < 100.0) + usize::from(number < 10.0);
+        write!(f, "{number:.digits$} {unit}")
+    }
+}
+
+/// A bar of up to `width` characters, in eighths of one; whatever is not nothing shows.
+fn bar(count: u64, highest: u64, width: u64) -> String {
+    let eighths = (count * width * 8).div_ceil(highest) as usize;
+    let mut bar = "█".repeat(eighths / 8);
+    if let Some(part) = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"].get(eighths % 8) {
+        bar += part;
+    }
+    bar
+}

@@ -1,0 +1,23 @@
+"""The same server on Python's asyncio, with reader and writer: what `stream_server.rs` is compared with."""
+
+import asyncio
+
+
+async def echo(reader, writer):
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+
+
+async def main():
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, backlog=4096)
+    print("listening on 127.0.0.1:%d" % server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+asyncio.run(main())

@@ -1,0 +1,11 @@
+'use strict';
+// The same server on Node, as one would write it.
+const net = require('node:net');
+
+const server = net.createServer({ noDelay: true }, (socket) => {
+  socket.on('error', () => socket.destroy());
+  socket.pipe(socket);
+});
+server.listen({ host: '127.0.0.1', port: 0, backlog: 4096 }, () => {
+  console.log(`listening on 127.0.0.1:${server.address().port}`);
+});

@@ -1,0 +1,48 @@
+//! `--spin`: before it sleeps, the loop polls for a while without sleeping. Nothing else changes.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Server, assert_echoed, client_command, eventually, ping, run};
+use echo_reactor::Reactor;
+
+#[test]
+fn a_server_that_spins_uses_a_core_for_so_long_and_then_sleeps() {
+    let server = Server::start(&["--spin", "300ms"]);
+    let mut stream = server.connect();
+    server.process.comes_to_rest();
+    let (before, _) = server.process.activity();
+    ping(&mut stream, b"hello");
+    eventually("it has used the processor", || server.process.activity().0 >= before + 15);
+    server.process.comes_to_rest();
+    let used = server.process.activity().0 - before;
+    assert!(used <= 60, "{used} hundredths of a second for one message");
+}
+
+#[test]
+fn what_is_sent_to_and_by_programs_that_spin_comes_back() {
+    let server = Server::start(&["--spin", "10ms"]);
+    let bytes = common::noise(4 << 20, 81);
+    let outcome = run(client_command().args(["--spin", "10ms", server.address()]), &bytes);
+    assert_echoed(&outcome, &bytes);
+}
+
+#[test]
+fn timers_and_calls_from_other_threads_are_heard_while_it_spins() {
+    let mut reactor = Reactor::new().unwrap();
+    reactor.set_spin(Duration::from_secs(3600));
+    let began = Instant::now();
+    reactor.call_later(Duration::from_millis(20), Reactor::stop);
+    reactor.run().unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(20) && began.elapsed() < Duration::from_secs(10));
+    let remote = reactor.remote().unwrap();
+    let caller = std::thread::spawn(move || remote.call(Reactor::stop).unwrap());
+    reactor.run().unwrap();
+    caller.join().unwrap();
+    let turns = reactor.turns();
+    assert!(!reactor.run_until(Duration::from_millis(20), |_| false).unwrap());
+    assert!(reactor.turns() <= turns + 2, "polls without an event are no turns");
+}
