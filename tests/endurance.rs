@@ -19,11 +19,15 @@ use echo_reactor::{Address, Connect, Flow, Protocol, Reactor, Reason, Transport,
 /// Visitors at a time.
 const CROWD: usize = 400;
 
-/// How long the last of them may take to leave: longer than anyone stalls.
-const LEAVING: Duration = Duration::from_secs(60);
-
 /// From one rest to the next.
-const ROUND: Duration = Duration::from_secs(20);
+const ROUND: Duration = Duration::from_secs(60);
+
+/// When a visitor gives up. So many bytes at once are more than the kernel has room for: it drops packets, and
+/// sends them again after a time that it doubles each time. Whoever is meant to get through has to be waited for.
+const IDLE: Duration = Duration::from_secs(40);
+
+/// How long the last of them may take to leave: to wake up after a stall, and then to give up.
+const LEAVING: Duration = Duration::from_secs(120);
 
 /// A small generator of numbers (xorshift), the same at each run.
 struct Chance(u64);
@@ -144,6 +148,7 @@ impl Visitor {
 
 impl Protocol for Visitor {
     fn connection_made(&mut self, transport: &mut Transport) {
+        transport.set_idle_timeout(Some(IDLE));
         match self.manner {
             Manner::Leaves if self.world.chance(2) == 0 => return transport.abort(),
             Manner::Leaves => return transport.close(),
@@ -153,7 +158,7 @@ impl Protocol for Visitor {
         match self.manner {
             Manner::Stalls => self.wake_later(transport, 20),
             Manner::Dies => self.wake_later(transport, 100),
-            Manner::Abandons => self.wake_later(transport, 12_000),
+            Manner::Abandons => self.wake_later(transport, 30_000),
             _ => {}
         }
         self.send(transport);
@@ -222,7 +227,7 @@ impl Protocol for Visitor {
 fn after_minutes_of_everything_that_peers_do_nothing_is_left_behind() {
     let seconds = std::env::var("ENDURANCE").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     let end = Instant::now() + Duration::from_secs(seconds);
-    let server = Server::start(&["--idle-timeout", "8"]);
+    let server = Server::start(&["--idle-timeout", "20"]);
     let process = &server.process;
     let mut reactor = Reactor::new().unwrap();
     let world = Rc::new(World {
