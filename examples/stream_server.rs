@@ -1,25 +1,24 @@
 //! The streams style, on the server's side: a reader and a writer (asyncio: `start_server`).
 //!
 //! Look at where the state of the conversation is: in the place that the code has come to, as in any
-//! program. The compiler makes the state machine of it. The word `exit` on a line of its own ends the
-//! conversation. The original looped for ever when a client half-closed, and froze for everybody; here
-//! the end of file is the `None` of `read_line`.
+//! program. The compiler makes the state machine of it. The message `exit` ends the conversation. The
+//! original looped for ever when a client half-closed, and froze for everybody: a read of no bytes is the
+//! end of file, and has to be looked at.
 
 use std::io;
 
 use echo_reactor::cli::address_argument;
 use echo_reactor::{Listener, Reactor, Reader, Serve, Writer, start_server};
 
-const LONGEST_LINE: usize = 1 << 20;
-
 async fn echo(mut reader: Reader, mut writer: Writer) -> io::Result<()> {
-    while let Some(line) = reader.read_line(LONGEST_LINE).await? {
-        if line.trim_ascii() == b"exit" {
-            break;
+    let mut buffer = [0; 4096];
+    loop {
+        match reader.read(&mut buffer).await? {
+            0 => return Ok(()),
+            count if buffer[..count].trim_ascii() == b"exit" => return Ok(()),
+            count => writer.write_all(&buffer[..count]).await?,
         }
-        writer.write_all(&line).await?;
     }
-    Ok(())
 }
 
 fn main() -> io::Result<()> {

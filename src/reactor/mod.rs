@@ -240,6 +240,8 @@ impl Reactor {
     }
 
     /// Runs one source: takes it out, calls it, puts it back. Whatever is stale ends here.
+    #[allow(clippy::inline_always, reason = "into the loop over events, which does little else")]
+    #[inline(always)]
     fn dispatch(&mut self, id: Id, ready: Ready) {
         let Some(mut source) = self.slots.take_out(id) else { return };
         let next = source.ready(id, ready, self);

@@ -218,9 +218,7 @@ impl Slots {
 
     /// Whether a source lives there: resting, or running.
     pub fn contains(&self, id: Id) -> bool {
-        self.all.get(id.slot as usize).is_some_and(|slot| {
-            slot.generation == id.generation && !matches!(slot.state, State::Vacant { .. })
-        })
+        self.all.get(id.slot as usize).is_some_and(|slot| slot.generation == id.generation)
     }
 
     /// The addresses of all resting sources of one type.
@@ -237,10 +235,9 @@ impl Slots {
         self.occupied
     }
 
-    /// The slot that `id` names, if it still names one.
+    /// The slot that `id` names, if it still names one. A vacant one is named by nobody: its generation is
+    /// that of its next tenant.
     fn of_mut(&mut self, id: Id) -> Option<&mut Slot> {
-        self.all
-            .get_mut(id.slot as usize)
-            .filter(|slot| slot.generation == id.generation && !matches!(slot.state, State::Vacant { .. }))
+        self.all.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)
     }
 }

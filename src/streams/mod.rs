@@ -16,11 +16,12 @@
 //! Invariant: what a future writes in one go leaves in one system call, after the poll; and no more
 //! than a bounded amount waits on either side of it.
 //!
-//! Read next: `pipe.rs` (what the two share), `reader.rs`, `writer.rs`, `running_loop.rs`.
+//! Read next: `pipe.rs` (what the two share), `waker.rs`, `reader.rs`, `writer.rs`, `running_loop.rs`.
 
 mod pipe;
 mod reader;
 mod running_loop;
+mod waker;
 mod writer;
 
 use std::future::Future;
@@ -37,7 +38,8 @@ use crate::transport::{
     Address, Connect, Connection, Listener, Plain, Protocol, Reason, Serve, Transport, create_connection,
     create_server,
 };
-use pipe::{Ending, SharedPipe};
+use pipe::SharedPipe;
+use waker::ConnectionWaker;
 
 /// Polls in a row of a future whose output the socket takes at once. Then the others have their turn.
 const RATION: usize = 16;
@@ -96,9 +98,9 @@ where
     F: Future<Output = io::Result<()>> + 'static,
 {
     let task = Task::new(reactor.remote()?, handler);
-    let pipe = task.pipe.clone();
+    let waker = task.waker.clone();
     let handle = create_connection(reactor, addresses, how, task);
-    pipe.place_at(handle.id());
+    waker.point_at(handle.id());
     Ok(handle)
 }
 
@@ -107,13 +109,15 @@ pub struct Task<F> {
     /// `None` once it has returned.
     future: Option<Pin<Box<F>>>,
     pipe: SharedPipe,
+    waker: ConnectionWaker,
 }
 
 impl<F: Future<Output = io::Result<()>> + 'static> Task<F> {
     fn new(remote: Remote, handler: impl FnOnce(Reader, Writer) -> F) -> Self {
-        let pipe = SharedPipe::new(remote);
+        let waker = ConnectionWaker::new(remote);
+        let pipe = SharedPipe::new(waker.waker().clone());
         let future = handler(Reader::new(pipe.clone()), Writer::new(pipe.clone()));
-        Task { future: Some(Box::pin(future)), pipe }
+        Task { future: Some(Box::pin(future)), pipe, waker }
     }
 
     /// Polls the future for as long as that gets it on, and sends what it wrote.
@@ -122,32 +126,21 @@ impl<F: Future<Output = io::Result<()>> + 'static> Task<F> {
         for _ in 0..RATION {
             let done = self.poll();
             let answered = self.pipe.answer_requests(transport.reactor(), id);
-            self.flush(transport);
+            let has_room = self.pipe.borrow().flush(transport);
             if done {
-                transport.close();
-                return;
+                return transport.close();
             }
-            if !answered && !self.pipe.can_go_on_writing() {
-                return self.pace_reading(transport);
+            if !answered && !has_room {
+                return;
             }
         }
         transport.reactor().wake(id);
-        self.pace_reading(transport);
-    }
-
-    fn pace_reading(&self, transport: &mut Transport) {
-        if self.pipe.wants_more() {
-            transport.resume_reading();
-        } else {
-            transport.pause_reading();
-        }
     }
 
     /// `true`: it has returned.
     fn poll(&mut self) -> bool {
         let Some(future) = &mut self.future else { return true };
-        let Some(waker) = self.pipe.waker() else { return false };
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+        match future.as_mut().poll(&mut Context::from_waker(self.waker.waker())) {
             Poll::Pending => false,
             Poll::Ready(result) => {
                 if let Err(error) = result {
@@ -158,26 +151,12 @@ impl<F: Future<Output = io::Result<()>> + 'static> Task<F> {
             }
         }
     }
-
-    fn flush(&mut self, transport: &mut Transport) {
-        let mut outgoing = self.pipe.take_outgoing();
-        if !outgoing.is_empty() {
-            transport.write(&outgoing);
-            outgoing.clear();
-        }
-        self.pipe.flushed(outgoing, transport.flow());
-        match self.pipe.ending() {
-            Ending::Open => {}
-            Ending::Eof => transport.write_eof(),
-            Ending::Closed => transport.close(),
-        }
-    }
 }
 
 impl<F: Future<Output = io::Result<()>> + 'static> Protocol for Task<F> {
     fn connection_made(&mut self, transport: &mut Transport) {
-        self.pipe.place_at(transport.id());
-        self.pipe.connected(transport.peer_addr().ok());
+        self.waker.point_at(transport.id());
+        self.pipe.borrow().peer = transport.peer_addr().ok();
         self.run(transport);
     }
 
@@ -205,7 +184,7 @@ impl<F: Future<Output = io::Result<()>> + 'static> Protocol for Task<F> {
     /// is dropped.
     fn connection_lost(&mut self, reactor: &mut Reactor, reason: Reason) {
         self.pipe.lose(&reason);
-        let Some(id) = self.pipe.place() else { return };
+        let Some(id) = self.waker.id() else { return };
         for _ in 0..RATION {
             let done = self.poll();
             if !self.pipe.answer_requests(reactor, id) || done {

@@ -9,11 +9,10 @@
 use std::cell::{RefCell, RefMut};
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Waker};
 
-use crate::reactor::{Id, Reactor, Remote};
-use crate::transport::{Address, Buffer, Flow, Reason};
+use crate::reactor::{Id, Reactor};
+use crate::transport::{Address, Buffer, Flow, Reason, Transport};
 
 /// Bytes that wait for the reader, or for the writer's poll to end, before their source is held up.
 pub(super) const HIGH_WATER: usize = 64 * 1024;
@@ -42,10 +41,9 @@ pub(super) enum Supply {
 }
 
 pub(super) struct Pipe {
-    remote: Remote,
-    /// The connection, and what wakes it.
-    place: Option<(Id, Waker)>,
-    peer: Option<Address>,
+    /// What wakes the connection.
+    own: Waker,
+    pub peer: Option<Address>,
     pub incoming: Buffer,
     pub supply: Supply,
     /// How many bytes the reader waits for.
@@ -64,8 +62,9 @@ pub(super) struct Pipe {
 impl Pipe {
     /// Notes who waits. The connection polls its own future in any case.
     pub fn wait(&mut self, context: &Context<'_>) {
-        let own = self.place.as_ref().is_some_and(|(_, own)| own.will_wake(context.waker()));
-        if !own && !self.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+        if !self.own.will_wake(context.waker())
+            && !self.waiting.iter().any(|waker| waker.will_wake(context.waker()))
+        {
             self.waiting.push(context.waker().clone());
         }
     }
@@ -87,8 +86,27 @@ impl Pipe {
         }
     }
 
-    pub fn peer(&self) -> Option<&Address> {
-        self.peer.as_ref()
+    /// After a poll: sends what was written, does what was asked for, and holds the peer up if the reader
+    /// has enough. `true`: a writer that waits has room now.
+    pub fn flush(&mut self, transport: &mut Transport) -> bool {
+        if !self.outgoing.is_empty() {
+            self.full = transport.write(&self.outgoing) == Flow::Full;
+            self.outgoing.clear();
+            if self.outgoing.capacity() > SMALL {
+                self.outgoing = Vec::new();
+            }
+        }
+        match self.ending {
+            Ending::Open => {}
+            Ending::Eof => transport.write_eof(),
+            Ending::Closed => transport.close(),
+        }
+        if self.incoming.len() < HIGH_WATER.max(self.wanted) {
+            transport.resume_reading();
+        } else {
+            transport.pause_reading();
+        }
+        self.writer_waits && self.has_room()
     }
 }
 
@@ -97,10 +115,9 @@ impl Pipe {
 pub(super) struct SharedPipe(Rc<RefCell<Pipe>>);
 
 impl SharedPipe {
-    pub fn new(remote: Remote) -> Self {
+    pub fn new(own: Waker) -> Self {
         SharedPipe(Rc::new(RefCell::new(Pipe {
-            remote,
-            place: None,
+            own,
             peer: None,
             incoming: Buffer::default(),
             supply: Supply::Open,
@@ -119,26 +136,6 @@ impl SharedPipe {
     }
 
     // ---- for the connection
-
-    pub fn place_at(&self, id: Id) {
-        let mut pipe = self.borrow();
-        if pipe.place.is_none() {
-            let wake = WakeConnection { remote: pipe.remote.clone(), id };
-            pipe.place = Some((id, Waker::from(Arc::new(wake))));
-        }
-    }
-
-    pub fn place(&self) -> Option<Id> {
-        self.borrow().place.as_ref().map(|(id, _)| *id)
-    }
-
-    pub fn waker(&self) -> Option<Waker> {
-        self.borrow().place.as_ref().map(|(_, waker)| waker.clone())
-    }
-
-    pub fn connected(&self, peer: Option<Address>) {
-        self.borrow().peer = peer;
-    }
 
     pub fn receive(&self, data: &[u8]) {
         self.borrow().incoming.push(data);
@@ -186,53 +183,11 @@ impl SharedPipe {
         answered
     }
 
-    pub fn take_outgoing(&self) -> Vec<u8> {
-        std::mem::take(&mut self.borrow().outgoing)
-    }
-
-    /// What was taken is sent, or owed; the empty buffer is given back for the next time, if it is
-    /// small.
-    pub fn flushed(&self, buffer: Vec<u8>, flow: Flow) {
-        let mut pipe = self.borrow();
-        if buffer.capacity() <= SMALL {
-            pipe.outgoing = buffer;
-        }
-        pipe.full = flow == Flow::Full;
-    }
-
-    pub fn ending(&self) -> Ending {
-        self.borrow().ending
-    }
-
-    pub fn can_go_on_writing(&self) -> bool {
-        let pipe = self.borrow();
-        pipe.writer_waits && pipe.has_room()
-    }
-
-    /// Whether the reader needs more than there is, or could soon.
-    pub fn wants_more(&self) -> bool {
-        let pipe = self.borrow();
-        pipe.incoming.len() < HIGH_WATER.max(pipe.wanted)
-    }
-
     fn wake_waiting(&self) {
         if self.borrow().waiting.is_empty() {
             return;
         }
         let waiting = std::mem::take(&mut self.borrow().waiting);
         waiting.into_iter().for_each(Waker::wake);
-    }
-}
-
-/// Wakes the connection that a future belongs to.
-struct WakeConnection {
-    remote: Remote,
-    id: Id,
-}
-
-impl Wake for WakeConnection {
-    fn wake(self: Arc<Self>) {
-        // Without a reactor nobody is waiting.
-        let _ = self.remote.wake(self.id);
     }
 }

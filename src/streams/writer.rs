@@ -60,6 +60,6 @@ impl Writer {
     /// The address of the peer, if there is one.
     #[must_use]
     pub fn peer_addr(&self) -> Option<Address> {
-        self.pipe.borrow().peer().cloned()
+        self.pipe.borrow().peer.clone()
     }
 }

@@ -135,13 +135,18 @@ impl Channel {
                 }
             }
             Err(error) => {
-                match error.kind() {
-                    ErrorKind::Interrupted => {}
-                    ErrorKind::WouldBlock => self.ready.clear(Ready::READABLE | Ready::PRIORITY),
-                    _ => self.end(Reason::Failed(error)),
-                }
+                self.receive_failed(error);
                 Received::Nothing
             }
+        }
+    }
+
+    #[cold]
+    fn receive_failed(&mut self, error: io::Error) {
+        match error.kind() {
+            ErrorKind::Interrupted => {}
+            ErrorKind::WouldBlock => self.ready.clear(Ready::READABLE | Ready::PRIORITY),
+            _ => self.end(Reason::Failed(error)),
         }
     }
 
@@ -195,30 +200,40 @@ impl Channel {
         }
     }
 
-    /// One write, if the socket may take something: one system call. What a broken socket does not
-    /// take is lost in any case, so it counts as sent.
+    /// One write, if the socket may take something: one system call.
+    #[allow(clippy::inline_always, reason = "into `write`, where it is most often all there is to do")]
+    #[inline(always)]
     fn send(&mut self, bytes: &[u8], reactor: &Reactor) -> usize {
-        while self.ready.is(Ready::WRITABLE) && !bytes.is_empty() {
-            match self.socket.write(bytes) {
-                Ok(count) => {
-                    if count < bytes.len() {
-                        self.ready.clear(Ready::WRITABLE);
-                    }
-                    self.bytes_out += count as u64;
-                    self.deadline.put_off(reactor);
-                    return count;
+        if !self.ready.is(Ready::WRITABLE) || bytes.is_empty() {
+            return 0;
+        }
+        match self.socket.write(bytes) {
+            Ok(count) => {
+                if count < bytes.len() {
+                    self.ready.clear(Ready::WRITABLE);
                 }
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted => {}
-                    ErrorKind::WouldBlock => self.ready.clear(Ready::WRITABLE),
-                    _ => {
-                        self.outbound = Outbound::Broken(error);
-                        return bytes.len();
-                    }
-                },
+                self.bytes_out += count as u64;
+                self.deadline.put_off(reactor);
+                count
+            }
+            Err(error) => self.send_failed(error, bytes, reactor),
+        }
+    }
+
+    /// What a broken socket does not take is lost in any case, so it counts as sent.
+    #[cold]
+    fn send_failed(&mut self, error: io::Error, bytes: &[u8], reactor: &Reactor) -> usize {
+        match error.kind() {
+            ErrorKind::Interrupted => self.send(bytes, reactor),
+            ErrorKind::WouldBlock => {
+                self.ready.clear(Ready::WRITABLE);
+                0
+            }
+            _ => {
+                self.outbound = Outbound::Broken(error);
+                bytes.len()
             }
         }
-        0
     }
 
     pub fn write_eof(&mut self) {
