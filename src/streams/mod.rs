@@ -38,7 +38,7 @@ use crate::transport::{
     Address, Connect, Connection, Listener, Plain, Protocol, Reason, Serve, Transport, create_connection,
     create_server,
 };
-use pipe::SharedPipe;
+use pipe::{Next, SharedPipe};
 use waker::ConnectionWaker;
 
 /// Polls in a row of a future whose output the socket takes at once. Then the others have their turn.
@@ -125,13 +125,14 @@ impl<F: Future<Output = io::Result<()>> + 'static> Task<F> {
         let id = transport.id();
         for _ in 0..RATION {
             let done = self.poll();
-            let answered = self.pipe.answer_requests(transport.reactor(), id);
-            let has_room = self.pipe.borrow().flush(transport);
+            let next = self.pipe.borrow().flush(transport);
             if done {
                 return transport.close();
             }
-            if !answered && !has_room {
-                return;
+            match next {
+                Next::Poll => {}
+                Next::Answer if self.pipe.answer_requests(transport.reactor(), id) => {}
+                Next::Answer | Next::Wait => return,
             }
         }
         transport.reactor().wake(id);

@@ -40,6 +40,16 @@ pub(super) enum Supply {
     Broken(ErrorKind, String),
 }
 
+/// What a future wants after a poll.
+pub(super) enum Next {
+    /// Something to come.
+    Wait,
+    /// To be polled again: there is room for what it wants to write.
+    Poll,
+    /// An answer to what it asks.
+    Answer,
+}
+
 pub(super) struct Pipe {
     /// What wakes the connection.
     own: Waker,
@@ -87,8 +97,8 @@ impl Pipe {
     }
 
     /// After a poll: sends what was written, does what was asked for, and holds the peer up if the reader
-    /// has enough. `true`: a writer that waits has room now.
-    pub fn flush(&mut self, transport: &mut Transport) -> bool {
+    /// has enough.
+    pub fn flush(&mut self, transport: &mut Transport) -> Next {
         if !self.outgoing.is_empty() {
             self.full = transport.write(&self.outgoing) == Flow::Full;
             self.outgoing.clear();
@@ -106,7 +116,13 @@ impl Pipe {
         } else {
             transport.pause_reading();
         }
-        self.writer_waits && self.has_room()
+        if !self.requests.is_empty() {
+            Next::Answer
+        } else if self.writer_waits && self.has_room() {
+            Next::Poll
+        } else {
+            Next::Wait
+        }
     }
 }
 
@@ -138,8 +154,12 @@ impl SharedPipe {
     // ---- for the connection
 
     pub fn receive(&self, data: &[u8]) {
-        self.borrow().incoming.push(data);
-        self.wake_waiting();
+        let mut pipe = self.borrow();
+        pipe.incoming.push(data);
+        if !pipe.waiting.is_empty() {
+            drop(pipe);
+            self.wake_waiting();
+        }
     }
 
     pub fn receive_eof(&self) {
@@ -169,9 +189,6 @@ impl SharedPipe {
 
     /// Asks the reactor what the future wants to know. `true`: something was answered.
     pub fn answer_requests(&self, reactor: &mut Reactor, id: Id) -> bool {
-        if self.borrow().requests.is_empty() {
-            return false;
-        }
         let requests = std::mem::take(&mut self.borrow().requests);
         let mut answered = false;
         for request in requests {
@@ -183,10 +200,8 @@ impl SharedPipe {
         answered
     }
 
+    #[cold]
     fn wake_waiting(&self) {
-        if self.borrow().waiting.is_empty() {
-            return;
-        }
         let waiting = std::mem::take(&mut self.borrow().waiting);
         waiting.into_iter().for_each(Waker::wake);
     }

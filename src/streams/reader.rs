@@ -7,7 +7,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use super::Loop;
 use super::pipe::{Pipe, SMALL, SharedPipe, Supply};
@@ -36,17 +36,19 @@ impl Reader {
     ///
     /// # Errors
     /// What broke the connection, after all that came before.
-    pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub fn read(&mut self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
         let most = buffer.len();
-        let look = |bytes: &[u8]| match bytes.len() {
+        let look = move |bytes: &[u8]| match bytes.len() {
             0 if most > 0 => Look::Wants(1),
             length => Look::Found(length.min(most)),
         };
-        let take = |bytes: &[u8]| {
-            buffer[..bytes.len()].copy_from_slice(bytes);
-            bytes.len()
-        };
-        Ok(self.take(look, take, |_| Some(0)).await?.unwrap_or(0))
+        poll_fn(move |context| {
+            let take = |bytes: &[u8]| {
+                buffer[..bytes.len()].copy_from_slice(bytes);
+                bytes.len()
+            };
+            self.poll_take(context, look, |_| Some(0), take).map_ok(Option::unwrap_or_default)
+        })
     }
 
     /// Reads a line of at most `limit` bytes with its newline; the last one may have none. `None` is
@@ -54,8 +56,10 @@ impl Reader {
     ///
     /// # Errors
     /// `InvalidData` for a line that is longer; and as for [`read`](Self::read).
-    pub async fn read_line(&mut self, limit: usize) -> io::Result<Option<Vec<u8>>> {
-        self.take(until(b'\n', limit), <[u8]>::to_vec, |rest| (rest <= limit).then_some(rest)).await
+    pub fn read_line(&mut self, limit: usize) -> impl Future<Output = io::Result<Option<Vec<u8>>>> {
+        let mut look = until(b'\n', limit);
+        let at_end = move |rest| (rest <= limit).then_some(rest);
+        poll_fn(move |context| self.poll_take(context, &mut look, at_end, <[u8]>::to_vec))
     }
 
     /// Reads up to and with `delimiter`, at most `limit` bytes in all. `None` is the end of file.
@@ -63,22 +67,27 @@ impl Reader {
     /// # Errors
     /// `InvalidData` where the delimiter is further away; `UnexpectedEof` where it never came, though
     /// something did; and as for [`read`](Self::read).
-    pub async fn read_until(&mut self, delimiter: u8, limit: usize) -> io::Result<Option<Vec<u8>>> {
-        self.take(until(delimiter, limit), <[u8]>::to_vec, |_| None).await
+    pub fn read_until(
+        &mut self,
+        delimiter: u8,
+        limit: usize,
+    ) -> impl Future<Output = io::Result<Option<Vec<u8>>>> {
+        let mut look = until(delimiter, limit);
+        poll_fn(move |context| self.poll_take(context, &mut look, |_| None, <[u8]>::to_vec))
     }
 
     /// Reads exactly `count` bytes.
     ///
     /// # Errors
     /// `UnexpectedEof` where there are not so many; and as for [`read`](Self::read).
-    pub async fn read_exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
-        let look = |bytes: &[u8]| {
+    pub fn read_exactly(&mut self, count: usize) -> impl Future<Output = io::Result<Vec<u8>>> {
+        let look = move |bytes: &[u8]| {
             if bytes.len() >= count { Look::Found(count) } else { Look::Wants(count) }
         };
-        match self.take(look, <[u8]>::to_vec, |_| None).await? {
-            Some(bytes) => Ok(bytes),
-            None => Err(ErrorKind::UnexpectedEof.into()),
-        }
+        poll_fn(move |context| {
+            let taken = self.poll_take(context, look, |_| None, <[u8]>::to_vec);
+            taken.map(|taken| taken?.ok_or_else(|| ErrorKind::UnexpectedEof.into()))
+        })
     }
 
     /// The reactor that this runs on (asyncio: `get_running_loop`).
@@ -89,35 +98,32 @@ impl Reader {
 
     /// The one wait of all reads: until `look` finds its answer in what has come, or nothing more
     /// comes. Then `at_end` says how much of the rest is an answer.
-    async fn take<T>(
-        &mut self,
+    fn poll_take<T>(
+        &self,
+        context: &Context<'_>,
         mut look: impl FnMut(&[u8]) -> Look,
-        take: impl FnOnce(&[u8]) -> T,
         at_end: impl Fn(usize) -> Option<usize>,
-    ) -> io::Result<Option<T>> {
-        let mut take = Some(take);
-        poll_fn(|context| {
-            let mut pipe = self.pipe.borrow();
-            let count = match look(pipe.incoming.as_slice()) {
-                Look::Found(count) => count,
-                Look::Never(error) => return Poll::Ready(Err(error)),
-                Look::Wants(count) => match end_of(&pipe, &at_end) {
-                    None => {
-                        pipe.wanted = count;
-                        pipe.wait(context);
-                        return Poll::Pending;
-                    }
-                    Some(Ok(0)) => return Poll::Ready(Ok(None)),
-                    Some(Ok(count)) => count,
-                    Some(Err(error)) => return Poll::Ready(Err(error)),
-                },
-            };
-            pipe.wanted = 1;
-            let taken = take.take().map(|take| take(&pipe.incoming.as_slice()[..count]));
-            pipe.incoming.consume_and_keep(count, SMALL);
-            Poll::Ready(Ok(taken))
-        })
-        .await
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<io::Result<Option<T>>> {
+        let mut pipe = self.pipe.borrow();
+        let count = match look(pipe.incoming.as_slice()) {
+            Look::Found(count) => count,
+            Look::Never(error) => return Poll::Ready(Err(error)),
+            Look::Wants(count) => match end_of(&pipe, &at_end) {
+                None => {
+                    pipe.wanted = count;
+                    pipe.wait(context);
+                    return Poll::Pending;
+                }
+                Some(Ok(0)) => return Poll::Ready(Ok(None)),
+                Some(Ok(count)) => count,
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+            },
+        };
+        pipe.wanted = 1;
+        let taken = take(&pipe.incoming.as_slice()[..count]);
+        pipe.incoming.consume_and_keep(count, SMALL);
+        Poll::Ready(Ok(Some(taken)))
     }
 }
 

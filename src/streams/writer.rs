@@ -27,8 +27,8 @@ impl Writer {
     /// # Errors
     /// `BrokenPipe` after [`write_eof`](Self::write_eof) or [`close`](Self::close); what broke the
     /// connection, if it is broken.
-    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        poll_fn(|context| {
+    pub fn write_all(&mut self, bytes: &[u8]) -> impl Future<Output = io::Result<()>> {
+        poll_fn(move |context| {
             let mut pipe = self.pipe.borrow();
             if let Some(error) = pipe.refusal() {
                 return Poll::Ready(Err(error));
@@ -41,7 +41,6 @@ impl Writer {
             pipe.outgoing.extend_from_slice(bytes);
             Poll::Ready(Ok(()))
         })
-        .await
     }
 
     /// Ends our side after what is written; reading goes on.
