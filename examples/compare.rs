@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::env;
 use std::error::Error;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -78,7 +79,7 @@ fn main() -> Result<()> {
             for turn in 0..contenders.len() {
                 let number = (turn + round) % contenders.len(); // another one goes first in each round
                 let contender = &contenders[number];
-                eprint!("\r\x1b[Kround {} of {}, {name}: {}", round + 1, options.rounds, contender.name);
+                progress(&format!("round {} of {}, {name}: {}", round + 1, options.rounds, contender.name));
                 let figures = measure(contender, arguments, &options.seconds, &programs, &cores)?;
                 let entry = all.entry((number, cell)).or_default();
                 for (key, value) in figures {
@@ -89,9 +90,16 @@ fn main() -> Result<()> {
     }
     let calls: Vec<Option<f64>> =
         contenders.iter().map(|contender| system_calls(contender, &programs, &cores)).collect();
-    eprintln!("\r\x1b[K");
+    progress("");
     print_table(&contenders, &all, &calls, &cores);
     Ok(())
+}
+
+/// One line that is drawn over, for a person.
+fn progress(line: &str) {
+    if io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{line}");
+    }
 }
 
 fn options() -> Result<Option<Options>> {
@@ -185,6 +193,9 @@ fn start(command: &[String], cores: &Cores) -> Result<Server> {
     let address =
         line.trim().strip_prefix("listening on ").ok_or_else(|| format!("{} said {line:?}", command[0]))?;
     server.address = address.into();
+    // A first connection that comes and goes. It matters: asyncio reads at half the speed until it has seen one
+    // end of file.
+    drop(TcpStream::connect(&server.address)?);
     Ok(server)
 }
 
