@@ -39,7 +39,7 @@ fn at_sigterm_a_slow_peer_gets_every_byte_and_an_orderly_end() {
         }
         let _ = send(&stream, b"more", SendFlags::DONTWAIT);
     }
-    assert_eq!(echo.len() as u64, received, "of {sent} bytes sent");
+    assert!(echo.len() as u64 >= received, "{} of {received}, of {sent} bytes sent", echo.len());
     assert!(echo.iter().all(|&byte| byte == b'x'));
     drop(stream);
     assert_eq!(server.process.wait_code(), 0);
@@ -97,7 +97,11 @@ fn many_slow_peers_all_get_what_they_are_owed() {
     let echoes: Vec<_> = streams.iter().map(|stream| collect(stream.try_clone().unwrap())).collect();
     let echoed: Vec<_> =
         echoes.iter().map(|echo| echo.recv_timeout(common::PATIENCE).unwrap().len()).collect();
-    assert_eq!(echoed.iter().sum::<usize>() as u64, received, "of {sent:?}");
+    // What the kernel had yet to deliver may have come since.
+    assert!(
+        echoed.iter().sum::<usize>() as u64 >= received,
+        "{received} received, {echoed:?} echoed of {sent:?}"
+    );
     drop(streams);
     assert_eq!(server.process.wait_code(), 0);
 }
