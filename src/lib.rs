@@ -105,12 +105,17 @@ pub mod reactor;
 pub mod stdio;
 pub mod streams;
 mod sys;
+pub mod timeline;
 pub mod transport;
 
 pub use mailbox::{Mailbox, Refused, Room, Taken};
-pub use reactor::{Handle, Id, Next, Reactor, Ready, Remote, SCRATCH, Source, Stopped, Timer};
+pub use reactor::{
+    Activity, Call, Handle, Id, Next, Observer, Reactor, Ready, Remote, Run, SCRATCH, Sleep, Source, Stopped,
+    Timer, Turn,
+};
 pub use stdio::{Chunk, Descriptor, Direction, Framing, Input, Output};
 pub use streams::{Inbox, Loop, Reader, Winner, Writer, open_connection, race, start_server};
+pub use timeline::Timeline;
 pub use transport::{
     Address, Connect, Connection, Flow, Listener, ListeningSocket, Plain, Protocol, Reason, Serve, Socket,
     Totals, Transport, create_connection, create_server, create_server_on,

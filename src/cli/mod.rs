@@ -6,6 +6,7 @@ mod addresses;
 mod arguments;
 mod diagnostics;
 mod values;
+mod watching;
 
 use std::io;
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ pub use addresses::AddressArgument;
 pub use arguments::{UsageError, address, number, unexpected, value};
 pub use diagnostics::{Verbosity, complain, init_logging, print, say};
 pub use values::{duration, nonzero_duration, nonzero_size};
+pub use watching::watch;
 
 use crate::Plain;
 

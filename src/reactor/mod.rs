@@ -19,6 +19,7 @@
 
 mod clock;
 mod later;
+mod observe;
 mod polling;
 mod ready;
 mod remote;
@@ -36,6 +37,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
+pub use observe::{Activity, Call, Observer, Run, Sleep, Turn};
 pub use ready::Ready;
 pub use remote::{Remote, Stopped};
 pub use slots::{Handle, Id};
@@ -64,6 +66,16 @@ pub trait Source: Any {
     /// Events are edge-triggered. The source goes on until a system call answers `WouldBlock` (then
     /// [`Next::Wait`]), or until it has done its ration (then [`Next::Again`]).
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next;
+
+    /// What it is, for whoever watches the loop: the name of its type, unless it has a better one.
+    fn kind(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
+    /// What it has done so far, for whoever watches the loop.
+    fn activity(&self) -> Option<Activity> {
+        None
+    }
 }
 
 /// What a source wants after it was called.
@@ -115,6 +127,7 @@ pub struct Reactor {
     scratch: Option<Box<[u8]>>,
     remote: Option<Remote>,
     signals: Option<Signals>,
+    observers: Vec<Box<dyn Observer>>,
     turns: u64,
     stopping: bool,
 }
@@ -136,6 +149,7 @@ impl Reactor {
             scratch: Some(new_scratch()),
             remote: None,
             signals: None,
+            observers: Vec::new(),
             turns: 0,
             stopping: false,
         })
@@ -194,11 +208,16 @@ impl Reactor {
         let polled = self.poll_events(&mut events, at_most);
         if polled.is_ok() {
             self.turns += 1;
+            let began = self.is_observed().then(Instant::now);
             for event in &events {
                 self.dispatch_event(event);
             }
             self.run_timers();
             self.run_queue();
+            if let Some(began) = began {
+                let turn = Turn { number: self.turns, began, ended: Instant::now() };
+                self.tell(|observer| observer.turned(&turn));
+            }
         }
         self.events = Some(events);
         polled
@@ -219,7 +238,7 @@ impl Reactor {
         let (now, mark) = (self.now(), self.timers.mark());
         while let Some(job) = self.timers.take_due(now, mark) {
             match job {
-                Job::Call(call) => call(self),
+                Job::Call(call) => self.call(true, call),
                 Job::Wake(id) => self.dispatch(id, Ready::DUE),
             }
         }
@@ -228,7 +247,7 @@ impl Reactor {
     fn run_queue(&mut self) {
         for _ in 0..self.queue.len() {
             match self.queue.pop_front() {
-                Some(Job::Call(call)) => call(self),
+                Some(Job::Call(call)) => self.call(false, call),
                 Some(Job::Wake(id)) => {
                     if let Some(ready) = self.slots.unqueue(id) {
                         self.dispatch(id, ready);
@@ -239,12 +258,20 @@ impl Reactor {
         }
     }
 
+    fn call(&mut self, by_timer: bool, f: Box<dyn FnOnce(&mut Reactor)>) {
+        if self.is_observed() { self.call_observed(by_timer, f) } else { f(self) }
+    }
+
     /// Runs one source: takes it out, calls it, puts it back. Whatever is stale ends here.
     #[allow(clippy::inline_always, reason = "into the loop over events, which does little else")]
     #[inline(always)]
     fn dispatch(&mut self, id: Id, ready: Ready) {
         let Some(mut source) = self.slots.take_out(id) else { return };
-        let next = source.ready(id, ready, self);
+        let next = if self.is_observed() {
+            self.run_observed(source.as_mut(), id, ready)
+        } else {
+            source.ready(id, ready, self)
+        };
         if self.slots.put_back(id, source).is_err() {
             return; // It was removed, or replaced, while it ran.
         }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use mio::Events;
 
-use super::Reactor;
 use super::clock::Clock;
+use super::{Reactor, Sleep};
 
 impl Reactor {
     /// Has the loop, before each sleep, poll without sleeping for this long. Off ([`Duration::ZERO`]) unless
@@ -31,20 +31,27 @@ impl Reactor {
             (Some(own), Some(given)) => Some(own.min(given)),
             (own, given) => own.or(given),
         };
+        let began = self.is_observed().then(Instant::now);
         let polled = if self.spin.is_zero() || timeout.is_some_and(|timeout| timeout.is_zero()) {
             self.poll.poll(events, timeout)
         } else {
             self.spin_then_sleep(events, timeout)
         };
         self.clock.forget();
-        match polled {
+        let polled = match polled {
             // A signal came: the turn is empty, and the next one finds what the handler wrote.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 events.clear();
                 Ok(())
             }
             other => other,
+        };
+        if let Some(began) = began {
+            let events = events.iter().count();
+            let sleep = Sleep { began, ended: Instant::now(), limit: timeout, events };
+            self.tell(|observer| observer.slept(&sleep));
         }
+        polled
     }
 
     fn spin_then_sleep(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {

@@ -87,20 +87,37 @@ impl BitOrAssign for Ready {
     }
 }
 
+const NAMES: [(Ready, &str); 7] = [
+    (Ready::READABLE, "readable"),
+    (Ready::WRITABLE, "writable"),
+    (Ready::READ_CLOSED, "read-closed"),
+    (Ready::WRITE_CLOSED, "write-closed"),
+    (Ready::PRIORITY, "priority"),
+    (Ready::WOKEN, "woken"),
+    (Ready::DUE, "due"),
+];
+
+impl Ready {
+    /// Appends what `Debug` shows.
+    pub(crate) fn append_names(self, to: &mut Vec<u8>) {
+        let before = to.len();
+        for (bit, name) in NAMES {
+            if self.is(bit) {
+                to.extend_from_slice(if to.len() > before { b"+" } else { b"" });
+                to.extend_from_slice(name.as_bytes());
+            }
+        }
+        if to.len() == before {
+            to.extend_from_slice(b"again");
+        }
+    }
+}
+
 /// Shown as `readable+writable`.
 impl fmt::Debug for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [(Ready, &str); 7] = [
-            (Ready::READABLE, "readable"),
-            (Ready::WRITABLE, "writable"),
-            (Ready::READ_CLOSED, "read-closed"),
-            (Ready::WRITE_CLOSED, "write-closed"),
-            (Ready::PRIORITY, "priority"),
-            (Ready::WOKEN, "woken"),
-            (Ready::DUE, "due"),
-        ];
-        let names: Vec<&str> = NAMES.iter().filter(|(bit, _)| self.is(*bit)).map(|&(_, name)| name).collect();
-        f.write_str(if names.is_empty() { "again" } else { "" })?;
-        f.write_str(&names.join("+"))
+        let mut names = Vec::new();
+        self.append_names(&mut names);
+        f.pad(&String::from_utf8_lossy(&names))
     }
 }

@@ -31,6 +31,16 @@ pub struct Id {
 const _: () = assert!(usize::BITS >= 64, "an Id needs a 64-bit token");
 
 impl Id {
+    /// Which slot. It may have had other tenants before.
+    pub(crate) fn slot(self) -> usize {
+        self.slot as usize
+    }
+
+    /// How many tenants the slot had before.
+    pub(crate) fn generation(self) -> u32 {
+        self.generation
+    }
+
     #[allow(clippy::cast_possible_truncation)] // checked above: a usize has 64 bits
     pub(super) fn token(self) -> Token {
         Token((u64::from(self.generation) << 32 | u64::from(self.slot)) as usize)

@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Instant;
 
 use mio::Interest;
 use mio::unix::SourceFd;
@@ -67,6 +68,10 @@ impl Reactor {
     }
 
     fn settle_in<T: Source>(&mut self, id: Id, source: T) -> Handle<T> {
+        if self.is_observed() {
+            let (kind, activity, now) = (source.kind(), source.activity(), Instant::now());
+            self.tell(|observer| observer.added(id, kind, activity, now));
+        }
         // An error would mean that the slot is no longer ours; then the handle is simply stale.
         drop(self.slots.put_back(id, Box::new(source)));
         Handle::new(id)
@@ -80,6 +85,10 @@ impl Reactor {
             && let Err(error) = self.poll.registry().deregister(&mut SourceFd(&fd))
         {
             log::debug!("source {id}: cannot deregister its descriptor: {error}");
+        }
+        if self.is_observed() && self.slots.contains(id) {
+            let now = Instant::now();
+            self.tell(|observer| observer.removed(id, now));
         }
         drop(self.slots.vacate(id));
     }

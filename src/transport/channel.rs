@@ -26,7 +26,7 @@ use mio::Interest;
 
 use super::deadline::Deadline;
 use super::{Buffer, Flow, Reason, Socket};
-use crate::reactor::{Id, Reactor, Ready};
+use crate::reactor::{Activity, Id, Reactor, Ready};
 use crate::sys;
 
 const HIGH_WATER: usize = 64 * 1024;
@@ -351,6 +351,15 @@ impl Channel {
 
     pub fn buffered(&self) -> usize {
         self.owed.len()
+    }
+
+    pub fn activity(&self) -> Activity {
+        Activity {
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            buffered: self.owed.len(),
+            held_up: self.writing_paused,
+        }
     }
 
     pub fn bytes_in(&self) -> u64 {

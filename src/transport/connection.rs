@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::channel::{Channel, INTEREST, Received};
 use super::{Listener, Protocol, Socket, Transport};
-use crate::reactor::{Handle, Id, Next, Reactor, Ready, SCRATCH, Source};
+use crate::reactor::{Activity, Handle, Id, Next, Reactor, Ready, SCRATCH, Source};
 
 /// A connected socket with its protocol. One is made by [`create_server`](super::create_server), by
 /// [`create_connection`](super::create_connection), or from a connected socket by
@@ -185,6 +185,10 @@ impl<P: Protocol> Source for Connection<P> {
         }
         let may_read = self.read(id, reactor);
         self.conclude(may_read, reactor)
+    }
+
+    fn activity(&self) -> Option<Activity> {
+        Some(self.channel.activity())
     }
 }
 

@@ -71,6 +71,7 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
     let addresses = options.address.to_connect()?;
     let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
     reactor.set_spin(options.spin);
+    cli::watch(&mut reactor, options.timeline.as_ref())?;
     let interactive = io::stdin().is_terminal() && io::stdout().is_terminal();
     catch_signals(&mut reactor, ending, interactive).map_err(cannot("catch signals"))?;
     let stdout = {

@@ -2,6 +2,7 @@
 //!
 //! Read next: `main.rs`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser};
@@ -33,6 +34,8 @@ Options:
       --progress                  show on stderr what has moved, and how fast
       --spin DURATION             poll for this long before sleeping: CPU for
                                   latency [0]
+      --timeline FILE             write what the loop does as Chrome trace
+                                  events, for Perfetto
   -v, --verbose                   say more (-vv, -vvv: still more)
   -q, --quiet                     say errors alone
   -h, --help                      show this
@@ -51,6 +54,7 @@ pub struct Options {
     pub check: bool,
     pub progress: bool,
     pub spin: Duration,
+    pub timeline: Option<PathBuf>,
     pub verbosity: Verbosity,
 }
 
@@ -59,6 +63,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
     let mut connect = Connect::default();
     let mut timeout = None;
     let mut spin = Duration::ZERO;
+    let mut timeline = None;
     let (mut reconnect, mut check, mut progress) = (false, false, false);
     let mut verbosity = Verbosity::default();
     while let Some(argument) = parser.next()? {
@@ -72,6 +77,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Short('r') | Arg::Long("reconnect") => reconnect = true,
             Arg::Long("check") => check = true,
             Arg::Long("progress") => progress = true,
+            Arg::Long("timeline") => timeline = Some(parser.value()?.into()),
             Arg::Long("spin") => spin = value(&mut parser, "--spin", duration)?,
             Arg::Short('v') | Arg::Long("verbose") => verbosity.louder(),
             Arg::Short('q') | Arg::Long("quiet") => verbosity.quiet(),
@@ -84,5 +90,15 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
         }
     }
     let address = given.unwrap_or_default();
-    Ok(Command::Run(Options { address, connect, timeout, reconnect, check, progress, spin, verbosity }))
+    Ok(Command::Run(Options {
+        address,
+        connect,
+        timeout,
+        reconnect,
+        check,
+        progress,
+        spin,
+        timeline,
+        verbosity,
+    }))
 }

@@ -41,6 +41,7 @@ const NEVER: Duration = Duration::MAX;
 fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<u8> {
     let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
     reactor.set_spin(options.spin);
+    cli::watch(&mut reactor, options.timeline.as_ref())?;
     let addresses = listening_addresses(options, sockets.is_empty())?;
     sockets.extend(ListeningSocket::bind_all(&addresses, &options.serve)?);
     let idle_timeout = options.idle_timeout.or(options.console.then_some(NEVER));

@@ -2,6 +2,7 @@
 //!
 //! Read next: `main.rs`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser};
@@ -37,6 +38,8 @@ Options:
                                list, say TEXT, close ID, quit
       --spin DURATION          poll for this long before sleeping: CPU for
                                latency [0]
+      --timeline FILE          write what the loop does as Chrome trace events,
+                               for Perfetto
   -v, --verbose                say more (-vv, -vvv: still more)
   -q, --quiet                  say errors alone
   -h, --help                   show this
@@ -54,6 +57,7 @@ pub struct Options {
     pub grace: Duration,
     pub console: bool,
     pub spin: Duration,
+    pub timeline: Option<PathBuf>,
     pub verbosity: Verbosity,
 }
 
@@ -66,6 +70,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
         grace: Duration::from_secs(5),
         console: false,
         spin: Duration::ZERO,
+        timeline: None,
         verbosity: Verbosity::default(),
     };
     while let Some(argument) = parser.next()? {
@@ -83,6 +88,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Long("reuse-port") => options.serve.reuse_port = true,
             Arg::Short('g') | Arg::Long("grace") => options.grace = value(&mut parser, "--grace", duration)?,
             Arg::Long("console") => options.console = true,
+            Arg::Long("timeline") => options.timeline = Some(parser.value()?.into()),
             Arg::Long("spin") => options.spin = value(&mut parser, "--spin", duration)?,
             Arg::Short('v') | Arg::Long("verbose") => options.verbosity.louder(),
             Arg::Short('q') | Arg::Long("quiet") => options.verbosity.quiet(),

@@ -1,0 +1,125 @@
+//! A loop that one can watch: an observer is told what happened, in the order in which it happened, and a
+//! callback that holds the loop is named.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::rc::Rc;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Echo, Server, ping, turn_until};
+use echo_reactor::{
+    Activity, Call, Connection, Id, Next, Observer, Reactor, Ready, Run, Sleep, Source, Turn,
+};
+use log::{LevelFilter, Log, Metadata, Record};
+
+#[derive(Default)]
+struct Noting(Rc<RefCell<Vec<String>>>);
+
+impl Observer for Noting {
+    fn slept(&mut self, sleep: &Sleep) {
+        assert!(sleep.began <= sleep.ended);
+        self.0.borrow_mut().push(format!("slept: {} events", sleep.events));
+    }
+    fn ran(&mut self, run: &Run) {
+        assert!(run.began <= run.ended);
+        let bytes = run.activity.map(|(before, after)| after.bytes_in - before.bytes_in);
+        self.0.borrow_mut().push(format!("ran: {:?} {:?} {bytes:?}", run.ready, run.next));
+    }
+    fn called(&mut self, call: &Call) {
+        self.0
+            .borrow_mut()
+            .push(format!("called by {}", if call.by_timer { "a timer" } else { "the queue" }));
+    }
+    fn added(&mut self, _: Id, kind: &'static str, _: Option<Activity>, _: Instant) {
+        assert!(kind.contains("Connection"), "{kind}");
+        self.0.borrow_mut().push("added".into());
+    }
+    fn removed(&mut self, _: Id, _: Instant) {
+        self.0.borrow_mut().push("removed".into());
+    }
+    fn turned(&mut self, turn: &Turn) {
+        assert!(turn.began <= turn.ended);
+        self.0.borrow_mut().push(format!("turn {}", turn.number));
+    }
+}
+
+#[test]
+fn an_observer_is_told_what_the_loop_does_in_its_order() {
+    let mut reactor = Reactor::new().unwrap();
+    let notes = Rc::new(RefCell::new(Vec::new()));
+    reactor.observe(Noting(notes.clone()));
+    reactor.call_soon(|_| ());
+    reactor.call_later(Duration::ZERO, |_| ());
+    reactor.turn(None).unwrap();
+    assert_eq!(notes.take(), ["slept: 0 events", "called by a timer", "called by the queue", "turn 1"]);
+
+    let (ours, peer) = mio::net::UnixStream::pair().unwrap();
+    Connection::adopt(&mut reactor, ours, Echo).unwrap();
+    reactor.turn(None).unwrap();
+    assert_eq!(notes.take(), ["added", "slept: 1 events", "ran: writable Wait Some(0)", "turn 2"]);
+    (&peer).write_all(b"hello").unwrap();
+    reactor.turn(None).unwrap();
+    assert_eq!(notes.take(), ["slept: 1 events", "ran: readable+writable Wait Some(5)", "turn 3"]);
+    drop(peer);
+    turn_until(&mut reactor, "it is gone", |reactor| reactor.sources() == 0);
+    assert!(notes.take().contains(&"removed".into()));
+}
+
+/// Keeps what is logged.
+struct Keeping(Mutex<Vec<String>>);
+
+static LOG: Keeping = Keeping(Mutex::new(Vec::new()));
+
+impl Log for Keeping {
+    fn enabled(&self, _: &Metadata) -> bool {
+        true
+    }
+    fn log(&self, record: &Record) {
+        self.0.lock().unwrap().push(format!("{}: {}", record.level(), record.args()));
+    }
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_callback_that_holds_the_loop_is_a_warning_that_names_it() {
+    struct Sluggish;
+    impl Source for Sluggish {
+        fn ready(&mut self, _: Id, _: Ready, reactor: &mut Reactor) -> Next {
+            thread::sleep(Duration::from_millis(110)); // the thing under test
+            reactor.stop();
+            Next::Done
+        }
+    }
+    log::set_logger(&LOG).unwrap();
+    log::set_max_level(LevelFilter::Debug);
+    let mut reactor = Reactor::new().unwrap();
+    echo_reactor::cli::watch(&mut reactor, None).unwrap();
+    let sluggish = reactor.insert(Sluggish);
+    reactor.wake(sluggish.id());
+    reactor.call_soon(|_| thread::sleep(Duration::from_millis(110)));
+    reactor.run().unwrap();
+    let lines = LOG.0.lock().unwrap();
+    let warned = |text: &str| lines.iter().any(|line| line.starts_with("WARN") && line.contains(text));
+    assert!(warned(&format!("source {} (Sluggish) held the loop for 1", sluggish.id())), "{lines:?}");
+    assert!(warned("a queued callback held the loop for 1"), "{lines:?}");
+}
+
+#[test]
+fn at_vvv_each_turn_is_told_in_columns() {
+    let server = Server::start(&["-vvv"]);
+    let mut stream = server.connect();
+    ping(&mut stream, &[7; 1234]);
+    let line = server.err.next_with("1234 in");
+    let columns: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(columns[3], "Connection<Echo>", "{line}");
+    assert_eq!(columns[4], "readable+writable");
+    assert_eq!(columns[5..11], ["1234", "in", "1234", "out", "0", "buffered"]);
+    assert_eq!(columns[13], "Wait");
+    assert!(server.err.next().contains("turn"));
+}
