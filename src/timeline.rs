@@ -130,7 +130,7 @@ impl Timeline {
 
     /// Begins an event: what they all have.
     fn begin(&mut self, phase: u8, track: u64, name: &str) {
-        self.pending.extend_from_slice(if self.pending.is_empty() || self.end > 0 { b",\n" } else { b"" });
+        self.pending.extend_from_slice(if self.end > 0 { b",\n" } else { b"" }); // the first one has none before it
         self.pending.extend_from_slice(b"{\"ph\":\"");
         self.pending.push(phase);
         self.pending.extend_from_slice(b"\",\"pid\":1,\"tid\":");
@@ -158,7 +158,9 @@ impl Timeline {
 
     /// Something that took a while, on the loop's track. What follows goes into its arguments.
     fn span(&mut self, name: &str, began: Instant, ended: Instant) {
-        self.begin(b'X', LOOP, name);
+        self.pending.extend_from_slice(b",\n{\"ph\":\"X\",\"pid\":1,\"tid\":1,\"name\":\"");
+        self.pending.extend_from_slice(name.as_bytes());
+        self.pending.push(b'"');
         self.at(began);
         self.time(",\"dur\":", ended.saturating_duration_since(began));
     }
@@ -233,14 +235,16 @@ impl Timeline {
         self.end();
     }
 
-    /// `Connection<Echo>` for `echo_reactor::transport::Connection<echo_server::Echo>`.
-    fn short(&mut self, kind: &'static str) -> String {
-        if let Some((_, name)) = self.names.iter().find(|(known, _)| std::ptr::eq(*known, kind)) {
-            return name.clone();
-        }
-        let name = short_name(kind);
-        self.names.push((kind, name.clone()));
-        name
+    /// Begins a span that is named for a type, see [`short_name`].
+    fn span_of(&mut self, kind: &'static str, began: Instant, ended: Instant) {
+        let mut names = std::mem::take(&mut self.names);
+        let known = names.iter().position(|(known, _)| std::ptr::eq(*known, kind));
+        let index = known.unwrap_or_else(|| {
+            names.push((kind, short_name(kind)));
+            names.len() - 1
+        });
+        self.span(&names[index].1, began, ended);
+        self.names = names;
     }
 }
 
@@ -258,8 +262,7 @@ impl Observer for Timeline {
         if self.state == State::Stopped {
             return;
         }
-        let name = self.short(run.kind);
-        self.span(&name, run.began, run.ended);
+        self.span_of(run.kind, run.began, run.ended);
         self.pending.extend_from_slice(b",\"args\":{\"id\":\"");
         decimal(&mut self.pending, run.id.slot() as u64);
         self.pending.push(b'.');
@@ -270,7 +273,9 @@ impl Observer for Timeline {
         if let Some((before, after)) = run.activity {
             self.argument(",\"in\":", after.bytes_in - before.bytes_in);
             self.argument(",\"out\":", after.bytes_out - before.bytes_out);
-            self.argument(",\"buffered\":", after.buffered as u64);
+            if after.buffered > 0 {
+                self.argument(",\"buffered\":", after.buffered as u64);
+            }
         }
         self.end();
         self.end();
