@@ -44,7 +44,7 @@
 //! | `reactor/slots.rs` | where sources live: a slab with generations |
 //! | `reactor/watch.rs` | the smallest source: a closure |
 //! | [`transport`] | what a protocol is, and what it may rely on |
-//! | `transport/channel.rs` | the two half-machines of a connection |
+//! | `transport/channel/` | the two half-machines of a connection |
 //! | `transport/connection.rs` | who calls whom |
 //! | `transport/listener.rs`, `connector.rs` | where connections come from |
 //! | [`streams`] | `async fn` on top of it |
@@ -100,6 +100,7 @@ compile_error!("echo-reactor is written for, and tested on, Linux");
 
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod guide;
 pub mod mailbox;
 pub mod reactor;
 pub mod stdio;

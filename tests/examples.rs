@@ -298,6 +298,35 @@ fn the_chat_server_tells_all_others_and_drops_a_slow_reader() {
     assert!(heard.len() < bytes.len(), "it was dropped, not waited for");
 }
 
+// ---- key-value servers
+
+#[test]
+fn both_key_value_servers_answer_lines_in_pieces_and_refuse_what_is_too_long() {
+    for name in ["kv_protocol", "kv_streams"] {
+        let server = serve(name);
+        let mut stream = server.connect();
+        stream.write_all(b"set a first value\nget a\nget b\nde").unwrap();
+        stream.write_all(b"l a\nget a\ndance\n").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).unwrap();
+        let expected = "ok\nfirst value\nnone\nok\nnone\nerror: set KEY VALUE, get KEY, del KEY\n";
+        assert_eq!(answers, expected, "{name}");
+
+        let mut other = server.connect();
+        other.write_all(b"set k v\n").unwrap();
+        other.read_exact(&mut [0; 3]).unwrap();
+        let mut endless = server.connect();
+        endless.write_all(b"get k\n").unwrap();
+        endless.write_all(&[b'x'; 5000]).unwrap();
+        let mut answers = String::new();
+        endless.read_to_string(&mut answers).unwrap();
+        assert_eq!(answers, "v\nerror: the line is too long\n", "{name}");
+        let source = std::fs::read_to_string(format!("examples/{name}.rs")).unwrap();
+        assert!(source.lines().count() < 80, "{name} has {} lines", source.lines().count());
+    }
+}
+
 // ---- measuring
 
 fn load(address: &str, arguments: &[&str]) -> Outcome {

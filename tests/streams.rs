@@ -334,6 +334,45 @@ fn a_sleep_is_as_long_as_the_clock_says() {
 }
 
 #[test]
+fn a_sleep_that_is_given_up_leaves_no_timer_behind() {
+    let notes = Notes::default();
+    let noted = notes.clone();
+    let (mut reactor, mut peer) = serve(move |mut reader: Reader, _writer| {
+        let noted = noted.clone();
+        async move {
+            let clock = reader.running_loop();
+            while let Winner::First(Ok(Some(_))) =
+                race(reader.read_line(100), clock.sleep(Duration::from_secs(60))).await
+            {
+                noted.borrow_mut().push("line".into());
+            }
+            Ok(())
+        }
+    });
+    for count in 1..=100 {
+        peer.write_all(b"another line\n").unwrap();
+        turn_until(&mut reactor, "it was read", |_| notes.borrow().len() == count);
+        assert!(reactor.timers() <= 1, "{} timers after {count} lines", reactor.timers());
+    }
+    peer.shutdown(Shutdown::Write).unwrap();
+    turn_until(&mut reactor, "it has ended", |reactor| reactor.sources() == 1);
+    assert_eq!(reactor.timers(), 0);
+}
+
+#[test]
+fn a_handler_that_is_dropped_while_it_sleeps_leaves_no_timer_behind() {
+    let (mut reactor, peer) = serve(|reader: Reader, _writer| async move {
+        reader.running_loop().sleep(Duration::from_secs(60)).await;
+        Ok(())
+    });
+    turn_until(&mut reactor, "it sleeps", |reactor| reactor.timers() == 1);
+    common::reset_on_close(&peer);
+    drop(peer);
+    turn_until(&mut reactor, "it is gone", |reactor| reactor.sources() == 1);
+    assert_eq!(reactor.timers(), 0);
+}
+
+#[test]
 fn open_connection_talks_and_a_dead_address_is_an_error_of_the_first_call() {
     let notes = Notes::default();
     let mut reactor = Reactor::new().unwrap();

@@ -38,7 +38,7 @@ use crate::transport::{
     Address, Connect, Connection, Listener, Plain, Protocol, Reason, Serve, Transport, create_connection,
     create_server,
 };
-use pipe::{Next, SharedPipe};
+use pipe::SharedPipe;
 use waker::ConnectionWaker;
 
 /// Polls in a row of a future whose output the socket takes at once. Then the others have their turn.
@@ -125,14 +125,13 @@ impl<F: Future<Output = io::Result<()>> + 'static> Task<F> {
         let id = transport.id();
         for _ in 0..RATION {
             let done = self.poll();
-            let next = self.pipe.borrow().flush(transport);
+            let outcome = self.pipe.borrow().flush(transport);
+            let answered = outcome.asks && self.pipe.answer_requests(transport.reactor(), id);
             if done {
                 return transport.close();
             }
-            match next {
-                Next::Poll => {}
-                Next::Answer if self.pipe.answer_requests(transport.reactor(), id) => {}
-                Next::Answer | Next::Wait => return,
+            if !answered && !outcome.has_room {
+                return;
             }
         }
         transport.reactor().wake(id);
@@ -195,5 +194,6 @@ impl<F: Future<Output = io::Result<()>> + 'static> Protocol for Task<F> {
         if self.future.take().is_some() {
             log::debug!("a handler was still waiting when its connection ended: {reason}");
         }
+        self.pipe.answer_requests(reactor, id); // what it had to take back
     }
 }

@@ -40,14 +40,12 @@ pub(super) enum Supply {
     Broken(ErrorKind, String),
 }
 
-/// What a future wants after a poll.
-pub(super) enum Next {
-    /// Something to come.
-    Wait,
-    /// To be polled again: there is room for what it wants to write.
-    Poll,
-    /// An answer to what it asks.
-    Answer,
+/// What a future gets on with after a poll.
+pub(super) struct Outcome {
+    /// It has questions, or something to be done.
+    pub asks: bool,
+    /// It waits to write, and there is room.
+    pub has_room: bool,
 }
 
 pub(super) struct Pipe {
@@ -98,7 +96,7 @@ impl Pipe {
 
     /// After a poll: sends what was written, does what was asked for, and holds the peer up if the reader
     /// has enough.
-    pub fn flush(&mut self, transport: &mut Transport) -> Next {
+    pub fn flush(&mut self, transport: &mut Transport) -> Outcome {
         if !self.outgoing.is_empty() {
             self.full = transport.write(&self.outgoing) == Flow::Full;
             self.outgoing.clear();
@@ -116,13 +114,7 @@ impl Pipe {
         } else {
             transport.pause_reading();
         }
-        if !self.requests.is_empty() {
-            Next::Answer
-        } else if self.writer_waits && self.has_room() {
-            Next::Poll
-        } else {
-            Next::Wait
-        }
+        Outcome { asks: !self.requests.is_empty(), has_room: self.writer_waits && self.has_room() }
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::pipe::SharedPipe;
 use crate::mailbox::{Mailbox, Taken};
-use crate::reactor::{Handle, Id, Reactor};
+use crate::reactor::{Handle, Id, Reactor, Timer};
 
 /// The reactor of a future (asyncio: what `get_running_loop` returns).
 #[derive(Clone)]
@@ -50,13 +50,14 @@ impl Loop {
         Inbox { pipe: self.pipe.clone(), mailbox, answer: Rc::new(Cell::new(Answer::None)) }
     }
 
-    /// Waits for `delay` (asyncio: `sleep`).
+    /// Waits for `delay` (asyncio: `sleep`). One that is given up leaves no timer behind.
     pub async fn sleep(&self, delay: Duration) {
-        let mut until = None;
+        let set = SetTimer { pipe: self.pipe.clone(), timer: Rc::default() };
+        let (timer, mut until) = (set.timer.clone(), None);
         self.ask(move |reactor, id| {
             let when = *until.get_or_insert_with(|| {
                 let when = reactor.after(delay);
-                reactor.call_at(when, move |reactor| reactor.wake(id));
+                timer.set(Some(reactor.call_at(when, move |reactor| reactor.wake(id))));
                 when
             });
             if reactor.now() >= when { Poll::Ready(()) } else { Poll::Pending }
@@ -97,6 +98,23 @@ impl Loop {
             Poll::Pending
         })
         .await
+    }
+}
+
+/// A timer that is taken back when nobody waits for it any more.
+struct SetTimer {
+    pipe: SharedPipe,
+    timer: Rc<Cell<Option<Timer>>>,
+}
+
+impl Drop for SetTimer {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            self.pipe.borrow().request(Box::new(move |reactor, _| {
+                reactor.cancel(timer);
+                false
+            }));
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 //! while there is something. A peer that stalls is given up a quarter late at the most, or, if it had been
 //! quiet before, once as late again; one that reads never is.
 //!
-//! Read next: `channel.rs`.
+//! Read next: `channel/mod.rs`.
 
 use std::time::{Duration, Instant};
 

@@ -17,7 +17,7 @@
 //! hears `woken`, `pause_writing` and `resume_writing`.) A [`Transport`] is lent for the time of
 //! one call: it cannot be stored, so it cannot dangle.
 //!
-//! Read next: `channel.rs` (the two half-machines), `connection.rs` (who calls whom),
+//! Read next: `channel/` (the two half-machines), `connection.rs` (who calls whom),
 //! `listener.rs` and `connector.rs` (where connections come from).
 
 mod address;

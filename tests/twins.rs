@@ -1,0 +1,303 @@
+//! Broken twins: for each trap a short wrong version that falls into it, beside one that does not. The guide
+//! (`src/guide/`) points to them.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use common::{A_WHILE, Terminal, is_nonblocking, noise, pipe, turn_until, turn_until_quiet};
+use echo_reactor::{
+    Chunk, Connection, Framing, Handle, Id, Input, Mailbox, Next, Protocol, Reactor, Ready, SCRATCH, Source,
+    Taken, Transport,
+};
+use mio::net::UnixStream;
+use mio::{Events, Interest, Poll, Token};
+
+/// What a source read, and whether it saw the end.
+type Seen = Rc<RefCell<(Vec<u8>, bool)>>;
+
+/// A source that reads a stream in some way.
+struct Reading<F> {
+    stream: UnixStream,
+    seen: Seen,
+    read: F,
+}
+
+impl<F: FnMut(&mut UnixStream, &Seen, Ready) -> Next + 'static> Source for Reading<F> {
+    fn ready(&mut self, _: Id, ready: Ready, _: &mut Reactor) -> Next {
+        (self.read)(&mut self.stream, &self.seen, ready)
+    }
+}
+
+impl<F> AsFd for Reading<F> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+/// A reactor with such a source, and its peer.
+fn reading<F: FnMut(&mut UnixStream, &Seen, Ready) -> Next + 'static>(
+    read: F,
+) -> (Reactor, Seen, UnixStream) {
+    let mut reactor = Reactor::new().unwrap();
+    let (stream, peer) = UnixStream::pair().unwrap();
+    let seen = Seen::default();
+    reactor.add(Reading { stream, seen: seen.clone(), read }, Interest::READABLE).unwrap();
+    reactor.turn(Some(Duration::ZERO)).unwrap();
+    (reactor, seen, peer)
+}
+
+/// One read of at most `size` bytes.
+fn read_once(stream: &mut UnixStream, seen: &Seen, size: usize) -> std::io::Result<usize> {
+    let mut buffer = vec![0; size];
+    let count = stream.read(&mut buffer)?;
+    let (bytes, ended) = &mut *seen.borrow_mut();
+    bytes.extend_from_slice(&buffer[..count]);
+    *ended |= count == 0;
+    Ok(count)
+}
+
+// ---- readiness that is not used up
+
+#[test]
+fn who_does_not_read_on_is_never_called_again() {
+    let wrong = |stream: &mut UnixStream, seen: &Seen, _: Ready| {
+        let _ = read_once(stream, seen, 4);
+        Next::Wait
+    };
+    let right = |stream: &mut UnixStream, seen: &Seen, _: Ready| match read_once(stream, seen, 4) {
+        Ok(0) => Next::Done,
+        Ok(_) => Next::Again,
+        Err(_) => Next::Wait,
+    };
+    let after_a_message = |(mut reactor, seen, mut peer): (Reactor, Seen, UnixStream)| {
+        peer.write_all(b"twelve bytes").unwrap();
+        turn_until_quiet(&mut reactor);
+        String::from_utf8(seen.take().0).unwrap()
+    };
+    assert_eq!(after_a_message(reading(wrong)), "twel", "the rest is there, and nobody tells");
+    assert_eq!(after_a_message(reading(right)), "twelve bytes");
+}
+
+#[test]
+fn who_stops_at_a_short_read_misses_the_end() {
+    let wrong = |stream: &mut UnixStream, seen: &Seen, _: Ready| match read_once(stream, seen, 4096) {
+        Ok(0) => Next::Done,
+        Ok(4096) => Next::Again,
+        Ok(_) | Err(_) => Next::Wait, // short: there is no more
+    };
+    let right = |stream: &mut UnixStream, seen: &Seen, ready: Ready| match read_once(stream, seen, 4096) {
+        Ok(0) => Next::Done,
+        Ok(4096) => Next::Again,
+        Ok(_) if ready.is(Ready::READ_CLOSED) => Next::Again, // ... unless the end has come with it
+        Ok(_) | Err(_) => Next::Wait,
+    };
+    // Whoever says Again is called with nothing new, so what was said before has to be remembered.
+    let right = {
+        let mut remembered = Ready::NONE;
+        move |stream: &mut UnixStream, seen: &Seen, ready: Ready| {
+            remembered |= ready;
+            right(stream, seen, remembered)
+        }
+    };
+    let after_data_and_end = |(mut reactor, seen, mut peer): (Reactor, Seen, UnixStream)| {
+        peer.write_all(b"bye").unwrap();
+        drop(peer); // in the same event
+        turn_until_quiet(&mut reactor);
+        seen.take()
+    };
+    assert_eq!(after_data_and_end(reading(wrong)), (b"bye".to_vec(), false), "the end is never seen");
+    assert_eq!(after_data_and_end(reading(right)), (b"bye".to_vec(), true));
+}
+
+#[test]
+fn an_end_of_file_that_is_asked_for_again_keeps_the_loop_busy() {
+    let wrong = |stream: &mut UnixStream, seen: &Seen, _: Ready| match read_once(stream, seen, 64) {
+        Ok(_) => Next::Again, // 0 is a success, too
+        Err(_) => Next::Wait,
+    };
+    let right = |stream: &mut UnixStream, seen: &Seen, _: Ready| match read_once(stream, seen, 64) {
+        Ok(0) => Next::Done,
+        Ok(_) => Next::Again,
+        Err(_) => Next::Wait,
+    };
+    let turns_after_the_end = |(mut reactor, _, peer): (Reactor, Seen, UnixStream)| {
+        drop(peer);
+        let before = reactor.turns();
+        reactor.run_until(A_WHILE, |_| false).unwrap();
+        reactor.turns() - before
+    };
+    assert!(turns_after_the_end(reading(wrong)) > 1000, "a whole core for nothing");
+    assert!(turns_after_the_end(reading(right)) < 5);
+}
+
+// ---- buffers without a bound
+
+struct Echo {
+    heeds_the_marks: bool,
+}
+
+impl Protocol for Echo {
+    fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
+        transport.write(data);
+    }
+    fn pause_writing(&mut self, transport: &mut Transport) {
+        if self.heeds_the_marks {
+            transport.pause_reading();
+        }
+    }
+    fn resume_writing(&mut self, transport: &mut Transport) {
+        transport.resume_reading();
+    }
+}
+
+#[test]
+fn an_echo_without_marks_takes_what_memory_there_is() {
+    let owed_to_a_peer_that_never_reads = |heeds_the_marks| {
+        let mut reactor = Reactor::new().unwrap();
+        let (ours, mut peer) = UnixStream::pair().unwrap();
+        let handle = Connection::adopt(&mut reactor, ours, Echo { heeds_the_marks }).unwrap();
+        let bytes = noise(1 << 16, 1);
+        for _ in 0..500 {
+            let _ = peer.write(&bytes);
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+        }
+        Connection::enter(&mut reactor, handle, |_, transport| transport.buffered()).unwrap()
+    };
+    assert!(owed_to_a_peer_that_never_reads(false) > 10 << 20);
+    assert!(owed_to_a_peer_that_never_reads(true) <= (64 << 10) + SCRATCH);
+}
+
+// ---- tokens
+
+/// A loop as one writes it first: the token is an index, and a free one is used again.
+#[test]
+fn a_token_without_a_generation_reaches_the_next_tenant() {
+    let mut poll = Poll::new().unwrap();
+    let mut peers: HashMap<Token, UnixStream> = HashMap::new();
+    let mut others = Vec::new();
+    for index in 0..2 {
+        let (mut ours, mut other) = UnixStream::pair().unwrap();
+        poll.registry().register(&mut ours, Token(index), Interest::READABLE).unwrap();
+        peers.insert(Token(index), ours);
+        other.write_all(b"for the first tenant").unwrap();
+        others.push(other);
+    }
+    let mut events = Events::with_capacity(8);
+    poll.poll(&mut events, None).unwrap();
+    let batch: Vec<Token> = events.iter().map(|event| event.token()).collect();
+    assert_eq!(batch.len(), 2);
+    // The first event of the batch ends the connection of the second, and a newcomer gets its number.
+    peers.remove(&batch[1]);
+    let (mut newcomer, _other) = UnixStream::pair().unwrap();
+    poll.registry().register(&mut newcomer, batch[1], Interest::READABLE).unwrap();
+    peers.insert(batch[1], newcomer);
+    // The second event: it says readable, and the one that it finds has nothing to read.
+    let found = peers.get_mut(&batch[1]).expect("the wrong one");
+    assert_eq!(found.read(&mut [0; 64]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    // With a blocking socket the loop would stand still here. For the right one see `tests/reactor.rs`:
+    // an_event_for_a_source_removed_in_the_same_batch_reaches_nobody_not_even_the_next_tenant.
+}
+
+// ---- stdin
+
+struct Lines {
+    mailbox: Handle<Mailbox<Chunk>>,
+    seen: Seen,
+}
+
+impl Source for Lines {
+    fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
+        while let Taken::Item(Ok(line)) = self.mailbox.take(reactor, id) {
+            self.seen.borrow_mut().0.extend_from_slice(&line);
+        }
+        Next::Wait
+    }
+}
+
+#[test]
+fn a_buffered_reader_holds_lines_that_no_readiness_tells_of() {
+    // A line for each event, from a reader that reads ahead.
+    struct Wrong {
+        reader: BufReader<File>,
+        seen: Seen,
+    }
+    impl Source for Wrong {
+        fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
+            let mut line = Vec::new();
+            if self.reader.read_until(b'\n', &mut line).is_ok() {
+                self.seen.borrow_mut().0.extend_from_slice(&line);
+            }
+            Next::Wait
+        }
+    }
+    impl AsFd for Wrong {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.reader.get_ref().as_fd()
+        }
+    }
+    const THREE: &[u8] = b"one\ntwo\nthree\n";
+
+    let mut reactor = Reactor::new().unwrap();
+    let (stdin, keyboard) = pipe();
+    let seen = Seen::default();
+    let reader = BufReader::new(File::from(stdin));
+    reactor.add(Wrong { reader, seen: seen.clone() }, Interest::READABLE).unwrap();
+    let mut keyboard = File::from(keyboard);
+    keyboard.write_all(THREE).unwrap();
+    turn_until_quiet(&mut reactor);
+    assert_eq!(seen.borrow().0, b"one\n", "two are in the buffer, and the descriptor is empty");
+
+    let (stdin, keyboard) = pipe();
+    let mailbox = Mailbox::new(&mut reactor, 1);
+    Input::open(&mut reactor, &stdin, Framing::Lines, mailbox).unwrap();
+    let seen = Seen::default();
+    let lines = reactor.insert(Lines { mailbox, seen: seen.clone() });
+    reactor.wake(lines.id());
+    File::from(keyboard).write_all(THREE).unwrap();
+    turn_until(&mut reactor, "all three", |_| seen.borrow().0 == THREE);
+}
+
+#[test]
+fn a_blocking_read_in_a_callback_holds_everybody_up() {
+    // What `input()` does in a callback, on a thread of its own, so that the test can see it wait.
+    let (stdin, keyboard) = pipe();
+    let (done, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut reactor = Reactor::new().unwrap();
+        reactor.call_soon(move |_| drop(File::from(stdin).read(&mut [0; 64])));
+        reactor.call_later(Duration::ZERO, |reactor| reactor.stop());
+        reactor.run().unwrap();
+        done.send(()).unwrap();
+    });
+    assert!(end.recv_timeout(A_WHILE).is_err(), "the timer is due, and waits for the keyboard");
+    File::from(keyboard).write_all(b"at last\n").unwrap();
+    end.recv_timeout(common::PATIENCE).unwrap();
+    // For a client that shows nothing before its input ends see `examples/blocking_client.rs`.
+}
+
+#[test]
+fn non_blocking_mode_outlives_the_one_who_set_it() {
+    use rustix::fs::{OFlags, fcntl_setfl};
+    let terminal = Terminal::new();
+    {
+        let own = terminal.line.try_clone().unwrap(); // a descriptor of our own, of the shell's description
+        fcntl_setfl(&own, OFlags::NONBLOCK).unwrap();
+    }
+    assert!(is_nonblocking(&terminal.line), "we are gone, and the shell's terminal is not what it was");
+
+    let terminal = Terminal::new();
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, 1);
+    Input::open(&mut reactor, &terminal.line, Framing::Lines, mailbox).unwrap();
+    turn_until_quiet(&mut reactor);
+    assert!(!is_nonblocking(&terminal.line));
+}
