@@ -327,6 +327,27 @@ fn both_key_value_servers_answer_lines_in_pieces_and_refuse_what_is_too_long() {
     }
 }
 
+// ---- watching
+
+#[test]
+fn a_timeline_can_be_drawn() {
+    let scratch = common::Scratch::new();
+    let path = scratch.path("timeline.json");
+    let mut command = program("echo-server");
+    let mut server = Server::run(command.arg("--timeline").arg(&path).arg("127.0.0.1:0"), 1);
+    ping(&mut server.connect(), b"hello");
+    server.process.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.process.wait_code(), 0);
+    let drawn = outcome(Process::spawn(
+        program("timeline_svg").arg(&path).stdout(Stdio::piped()).stderr(Stdio::piped()),
+    ));
+    let picture = String::from_utf8(drawn.stdout).unwrap();
+    assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n"), "{picture}");
+    for part in [">the loop<", ">connection ", "class=\"turn\"", "class=\"life\"", "class=\"call\""] {
+        assert!(picture.contains(part), "{part} is not in {picture}");
+    }
+}
+
 // ---- measuring
 
 fn load(address: &str, arguments: &[&str]) -> Outcome {
