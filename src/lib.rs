@@ -15,6 +15,10 @@
 //!
 //! Data flows one way: kernel → turn → source → protocol → transport → kernel.
 //!
+//! **To learn how an event loop works**, take the course: [`guide`], thirteen short chapters. **To use this one**,
+//! read on; [`Protocol`] and [`create_server`] are most of what a server needs. **To see it work**, have it
+//! watched: [`Reactor::observe`], [`Timeline`].
+//!
 //! # An echo server
 //!
 //! ```no_run
@@ -50,6 +54,7 @@
 //! | [`streams`] | `async fn` on top of it |
 //! | `mailbox.rs` | a bounded queue between sources |
 //! | [`stdio`] | stdin and stdout, of every kind |
+//! | `reactor/observe.rs`, [`timeline`] | watching the loop |
 //! | `sys.rs` | all `unsafe` there is |
 //!
 //! # Six rules
@@ -89,6 +94,7 @@
 //! | `get_running_loop`, `sleep` | [`Reader::running_loop`], [`Loop::sleep`] |
 //! | `asyncio.Queue` | [`Mailbox`], [`Inbox`] |
 //! | `loop.connect_read_pipe`, `connect_write_pipe` | [`Input`], [`Output`] |
+//! | `loop.slow_callback_duration`, the debug mode | [`Reactor::observe`] |
 
 // The README's program is compiled as a test.
 #[cfg(doctest)]

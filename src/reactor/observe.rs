@@ -3,7 +3,7 @@
 //! Invariant: to watch changes nothing, and while nobody watches it costs a look at an empty list. So an
 //! observer is lent facts and no reactor, and the clock is read for it alone.
 //!
-//! Read next: `../timeline.rs`, which writes it all down.
+//! Read next: `../timeline/mod.rs`, which writes it all down.
 
 use std::time::{Duration, Instant};
 
