@@ -352,6 +352,34 @@ fn idle_means_that_no_byte_has_moved_either_way() {
 }
 
 #[test]
+fn bytes_that_only_the_kernel_moves_are_bytes_that_move() {
+    let mut reactor = Reactor::new().unwrap();
+    let start = Instant::now();
+    reactor.set_now(start);
+    let (handle, record, mut peer) = connection(&mut reactor, |what, transport| {
+        if what == "made" {
+            transport.set_idle_timeout(Some(Duration::from_secs(8)));
+        }
+    });
+    for _ in 0..2 {
+        Connection::enter(&mut reactor, handle, |_, transport| transport.write(&[7; 100]));
+    }
+    let at = |reactor: &mut Reactor, seconds| {
+        reactor.set_now(start + Duration::from_secs(seconds));
+        turn_until_quiet(reactor);
+        record.borrow().reason.is_none()
+    };
+    assert!(at(&mut reactor, 8), "there is something under way, of which nothing was known");
+    peer.read_exact(&mut [0; 100]).unwrap(); // nothing of ours moves, and yet it is less
+    assert!(at(&mut reactor, 10), "it is looked at four times in the time allowed");
+    for second in 11..18 {
+        assert!(at(&mut reactor, second), "something moved eight seconds ago, at the most: {second}");
+    }
+    assert!(!at(&mut reactor, 18));
+    assert_eq!(record.borrow().reason.as_deref(), Some("Idle"));
+}
+
+#[test]
 fn a_connection_that_ends_leaves_no_timer_behind() {
     let mut reactor = Reactor::new().unwrap();
     let (_, record, peer) = connection(&mut reactor, |what, transport| {
