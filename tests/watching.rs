@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use common::{Echo, Server, ping, turn_until};
 use echo_reactor::{
-    Activity, Call, Connection, Id, Next, Observer, Reactor, Ready, Run, Sleep, Source, Turn,
+    Activity, Call, Connection, Id, Next, Observer, Protocol, Reactor, Ready, Run, Sleep, Source, Transport,
+    Turn,
 };
 use log::{LevelFilter, Log, Metadata, Record};
 
@@ -69,6 +70,27 @@ fn an_observer_is_told_what_the_loop_does_in_its_order() {
     drop(peer);
     turn_until(&mut reactor, "it is gone", |reactor| reactor.sources() == 0);
     assert!(notes.take().contains(&"removed".into()));
+}
+
+#[test]
+fn a_source_that_removes_itself_is_told_of_as_removed_and_not_as_alive() {
+    struct Leaving;
+    impl Protocol for Leaving {
+        fn data_received(&mut self, transport: &mut Transport, _: &[u8]) {
+            let id = transport.id();
+            transport.reactor().remove(id);
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let notes = Rc::new(RefCell::new(Vec::new()));
+    reactor.observe(Noting(notes.clone()));
+    let (ours, peer) = mio::net::UnixStream::pair().unwrap();
+    Connection::adopt(&mut reactor, ours, Leaving).unwrap();
+    (&peer).write_all(b"goodbye").unwrap();
+    turn_until(&mut reactor, "it is gone", |reactor| reactor.sources() == 0);
+    let notes = notes.take();
+    let removed = notes.iter().position(|note| note == "removed").unwrap();
+    assert!(notes[removed + 1].ends_with("None"), "{notes:?}");
 }
 
 /// Keeps what is logged.

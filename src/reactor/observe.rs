@@ -134,7 +134,8 @@ impl Reactor {
     pub(super) fn run_observed(&mut self, source: &mut dyn Source, id: Id, ready: Ready) -> Next {
         let (began, before) = (Instant::now(), source.activity());
         let next = source.ready(id, ready, self);
-        let activity = before.zip(source.activity());
+        // One that was removed while it ran has no life to tell of any more: its end was told.
+        let activity = before.zip(source.activity()).filter(|_| self.slots.contains(id));
         let run = Run { id, kind: source.kind(), ready, next, began, ended: Instant::now(), activity };
         self.tell(|observer| observer.ran(&run));
         next
