@@ -11,15 +11,15 @@ use echo_reactor::Reactor;
 
 #[test]
 fn a_server_that_spins_uses_a_core_for_so_long_and_then_sleeps() {
-    let server = Server::start(&["--spin", "300ms"]);
+    let server = Server::start(&["--spin", "1"]);
     let mut stream = server.connect();
     server.process.comes_to_rest();
     let (before, _) = server.process.activity();
     ping(&mut stream, b"hello");
-    eventually("it has used the processor", || server.process.activity().0 >= before + 15);
+    eventually("it has used the processor", || server.process.activity().0 >= before + 10);
     server.process.comes_to_rest();
     let used = server.process.activity().0 - before;
-    assert!(used <= 60, "{used} hundredths of a second for one message");
+    assert!(used <= 150, "{used} hundredths of a second for one message");
 }
 
 #[test]
