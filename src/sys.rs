@@ -159,17 +159,14 @@ pub fn listen_tcp(address: SocketAddr, how: Listening) -> io::Result<OwnedFd> {
 /// has their word for that. It is made non-blocking, and has the options of [`listen_tcp`] set where it is
 /// one of TCP. Returns its address family, too.
 pub fn take_listening(fd: RawFd) -> io::Result<(OwnedFd, c_int)> {
-    let is_socket = |error: io::Error| match error.raw_os_error() {
-        Some(libc::ENOTSOCK) => {
-            io::Error::new(io::ErrorKind::InvalidInput, "it is no listening stream socket")
-        }
-        _ => error,
-    };
-    let listens = get_option(fd, libc::SO_ACCEPTCONN).map_err(is_socket)? != 0;
-    if !listens || get_option(fd, libc::SO_TYPE)? != libc::SOCK_STREAM {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no listening stream socket"));
+    let no_listener = || io::Error::new(io::ErrorKind::InvalidInput, "it is no listening stream socket");
+    let listens = get_option(fd, libc::SO_ACCEPTCONN)
+        .map_err(|error| if error.raw_os_error() == Some(libc::ENOTSOCK) { no_listener() } else { error })?;
+    if listens == 0 || get_option(fd, libc::SO_TYPE)? != libc::SOCK_STREAM {
+        return Err(no_listener());
     }
-    // SAFETY: it is open, and of a kind of which this process has made none yet; so it is ours by gift.
+    // SAFETY: it is open, and a listening socket, of which this process has made none yet: the caller calls
+    // before it does. So it is ours by gift.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: no pointers.
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;

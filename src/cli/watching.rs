@@ -15,8 +15,8 @@ use crate::{Call, Observer, Reactor, Run, Sleep, Timeline, Turn};
 /// A callback that holds the loop for longer is worth a warning.
 const SLOW: Duration = Duration::from_millis(100);
 
-/// Has the loop watched as the user asked for: told in the log with `-vvv`, written to a file with
-/// `--timeline`. Without either nobody watches.
+/// Has the loop watched as the user asked for: callbacks that hold it are named with `-vv`, each turn is told
+/// with `-vvv`, and all is written to a file with `--timeline`. Without any of these nobody watches.
 ///
 /// # Errors
 /// Names the file that cannot be created.
