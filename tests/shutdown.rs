@@ -134,7 +134,10 @@ fn a_client_in_mid_transfer_gets_a_clean_answer() {
     let bytes = noise(64 << 20, 15);
     let mut stdin = client.child.stdin.take().unwrap();
     let sent = bytes.clone();
-    thread::spawn(move || stdin.write_all(&sent));
+    let _open = thread::spawn(move || {
+        let _ = stdin.write_all(&sent);
+        stdin // stays open, should the kernel have room for all of it
+    });
     let mut stdout = client.child.stdout.take().unwrap();
     let stderr = collect(client.child.stderr.take().unwrap());
     let mut echo = vec![0; 1 << 20];
