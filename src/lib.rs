@@ -1,13 +1,13 @@
 //! A single-threaded event loop that one can read in an afternoon, and three ways to write on it.
 //!
 //! ```text
-//!    your program     callbacks: Protocol         closures: Reactor::watch
-//!                     streams: async fn                   │
-//!                           │                             │
-//!    transport/       Connection ◀─ Listener              │            stdio/  Input, Output
-//!                     (Channel)  ◀─ Connector             │                       │
-//!                           │                             │                       │
-//!    reactor/         ──────┴───────── Source, Id, Ready ─┴───────────────────────┘
+//!    your program     callbacks: Protocol     async fn        closures: Reactor::watch
+//!                           │                    │                   │
+//!    transport/,      Connection ◀─ Listener ─▶ Task                 │     stdio/  Input, Output
+//!    streams/               │    ◀─ Connector ─▶ │                   │                │
+//!                           └────── Channel ─────┤                   │                │
+//!                                                │                   │                │
+//!    reactor/         ───────────────────────────┴─ Source, Id, Ready ┴───────────────┘
 //!                      turn: poll ▸ events ▸ timers ▸ queue
 //!                           │
 //!    mio              one epoll instance
@@ -51,7 +51,7 @@
 //! | `transport/channel/` | the two half-machines of a connection |
 //! | `transport/connection.rs` | who calls whom |
 //! | `transport/listener.rs`, `connector.rs` | where connections come from |
-//! | [`streams`] | `async fn` on top of it |
+//! | [`streams`] | `async fn` in the place of a protocol |
 //! | `mailbox.rs` | a bounded queue between sources |
 //! | [`stdio`] | stdin and stdout, of every kind |
 //! | `reactor/observe.rs`, [`timeline`] | watching the loop |

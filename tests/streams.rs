@@ -4,17 +4,22 @@
 
 mod common;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use common::{DeadPort, assert_same_bytes, connect, noise, turn_until, turn_until_quiet};
 use echo_reactor::{
-    Connect, Listener, Mailbox, Reactor, Reader, Serve, Winner, Writer, open_connection, race, start_server,
+    Address, Connect, Listener, Mailbox, Reactor, Reader, SCRATCH, Serve, Winner, Writer, open_connection,
+    race, start_server,
 };
 
 type Notes = Rc<RefCell<Vec<String>>>;
@@ -49,6 +54,16 @@ fn after<F: Future<Output = String> + 'static>(
     peer.shutdown(Shutdown::Write).unwrap();
     turn_until(&mut reactor, "the handler returned", |_| !notes.borrow().is_empty());
     notes.take().remove(0)
+}
+
+/// Turns with nothing to do end because their time is up, and not before.
+#[track_caller]
+fn assert_sleeps(reactor: &mut Reactor) {
+    let began = Instant::now();
+    for _ in 0..10 {
+        reactor.turn(Some(Duration::from_millis(10))).unwrap();
+    }
+    assert!(began.elapsed() > Duration::from_millis(50), "ten turns took {:?}", began.elapsed());
 }
 
 fn show(result: io::Result<Option<Vec<u8>>>) -> String {
@@ -193,6 +208,246 @@ fn a_future_that_never_waits_for_its_peer_does_not_hold_the_loop() {
 }
 
 #[test]
+fn a_future_that_reads_gets_its_ration_of_each_turn_and_no_more() {
+    const ALL: usize = 8 << 20;
+    const PIECE: usize = 64; // small, so that the peer writes faster than the future reads
+    let read = Rc::new(Cell::new(0));
+    let total = read.clone();
+    let (mut reactor, mut peer) = serve(move |mut reader: Reader, _writer| {
+        let total = total.clone();
+        async move {
+            loop {
+                match reader.read(&mut [0; PIECE]).await? {
+                    0 => return Ok(()),
+                    count => total.set(total.get() + count),
+                }
+            }
+        }
+    });
+    let flood = std::thread::spawn(move || peer.write_all(&[0; ALL]));
+    let (mut before, mut most) = (0, 0);
+    turn_until(&mut reactor, "all is read", |_| {
+        most = most.max(read.get() - before);
+        before = read.get();
+        before == ALL
+    });
+    flood.join().unwrap().unwrap();
+    // One for an event, and one for the place in the queue that it had already.
+    assert!(most < 2 * (SCRATCH + PIECE), "{most} bytes in one turn");
+}
+
+#[test]
+fn a_read_of_nothing_is_nothing_and_not_the_end() {
+    let read = |mut reader: Reader| async move {
+        let nothing = reader.read(&mut []).await.unwrap();
+        format!("{nothing}, then {}", show(reader.read_exactly(3).await.map(Some)))
+    };
+    assert_eq!(after(b"abc", read), "0, then \"abc\"");
+}
+
+#[test]
+fn the_end_is_told_to_whoever_waits_for_it_next() {
+    let read = |mut reader: Reader| async move {
+        let count = reader.read(&mut [0; 10]).await.unwrap();
+        format!("{count} bytes, then {}", show(reader.read_line(10).await))
+    };
+    assert_eq!(after(b"abc", read), "3 bytes, then end");
+}
+
+#[test]
+fn what_is_written_in_one_go_leaves_in_one_piece() {
+    let (mut reactor, mut peer) = serve(|mut reader: Reader, mut writer: Writer| async move {
+        while reader.read(&mut [0; 1]).await? > 0 {
+            for piece in 0..10 {
+                writer.write_all(&[piece]).await?;
+            }
+        }
+        Ok(())
+    });
+    // The peer waits in its read, so it would see a first piece that leaves alone, sooner or later.
+    let reader = std::thread::spawn(move || {
+        for _ in 0..200 {
+            peer.write_all(b"x").unwrap();
+            assert_eq!(peer.read(&mut [0; 100]).unwrap(), 10);
+        }
+    });
+    turn_until(&mut reactor, "all pieces came", |_| reader.is_finished());
+    reader.join().unwrap();
+}
+
+#[test]
+fn what_cannot_be_sent_any_more_is_an_error_of_the_next_write() {
+    let notes = Notes::default();
+    let noted = notes.clone();
+    let (mut reactor, peer) = serve(move |_reader, mut writer: Writer| {
+        let noted = noted.clone();
+        async move {
+            for _ in 0..1_000_000 {
+                if let Err(error) = writer.write_all(&[0; 1000]).await {
+                    noted.borrow_mut().push(format!("{:?}", error.kind()));
+                    return Ok(());
+                }
+            }
+            noted.borrow_mut().push("no error".into());
+            Ok(())
+        }
+    });
+    turn_until_quiet(&mut reactor);
+    common::reset_on_close(&peer);
+    drop(peer);
+    turn_until(&mut reactor, "the error came", |_| !notes.borrow().is_empty());
+    let error = notes.borrow()[0].clone();
+    assert!(["ConnectionReset", "BrokenPipe"].contains(&error.as_str()), "{error}");
+}
+
+#[test]
+fn a_peer_that_reads_no_more_may_still_be_read() {
+    let scratch = common::Scratch::new();
+    let path = scratch.path("socket");
+    let notes = Notes::default();
+    let noted = notes.clone();
+    let mut reactor = Reactor::new().unwrap();
+    let handler = move |mut reader: Reader, mut writer: Writer| {
+        let noted = noted.clone();
+        async move {
+            reader.read_exactly(1).await?;
+            writer.write_all(b"never read").await?;
+            let heard = show(reader.read_line(100).await);
+            let error = writer.write_all(b"nor this").await.unwrap_err();
+            noted.borrow_mut().push(format!("{heard}, {:?}", error.kind()));
+            Ok(())
+        }
+    };
+    start_server(&mut reactor, &[Address::Unix(path.clone())], &Serve::default(), handler).unwrap();
+    let mut peer = UnixStream::connect(&path).unwrap();
+    peer.shutdown(Shutdown::Read).unwrap();
+    peer.write_all(b"x").unwrap();
+    turn_until_quiet(&mut reactor);
+    peer.write_all(b"last words\n").unwrap();
+    turn_until(&mut reactor, "it was told", |_| !notes.borrow().is_empty());
+    assert_eq!(notes.borrow()[0], "\"last words\\n\", BrokenPipe");
+}
+
+#[test]
+fn a_handler_that_does_not_look_is_told_of_the_end_by_its_next_call() {
+    let notes = Notes::default();
+    let noted = notes.clone();
+    let (mut reactor, peer) = serve(move |mut reader: Reader, mut writer: Writer| {
+        let noted = noted.clone();
+        async move {
+            assert_eq!(reader.read(&mut [0; 1]).await?, 0);
+            noted.borrow_mut().push("end of file".into());
+            while writer.write_all(b"still there?").await.is_ok() {
+                reader.running_loop().woken().await;
+            }
+            noted.borrow_mut().push("lost".into());
+            Ok(())
+        }
+    });
+    peer.shutdown(Shutdown::Write).unwrap();
+    turn_until(&mut reactor, "it has read", |_| notes.borrow().len() == 1);
+    drop(peer); // with bytes unread, so it is a reset
+    turn_until(&mut reactor, "it was told", |_| notes.borrow().len() == 2);
+    turn_until(&mut reactor, "it is gone", |reactor| reactor.sources() == 1);
+}
+
+#[test]
+fn a_peer_that_stays_after_its_handler_has_returned_is_given_half_a_minute() {
+    let (mut reactor, _peer) = serve(|_reader, _writer| async { Ok(()) });
+    turn_until(&mut reactor, "it lingers", |reactor| reactor.timers() == 1);
+    let now = reactor.now();
+    reactor.set_now(now + Duration::from_secs(29));
+    turn_until_quiet(&mut reactor);
+    assert_eq!(reactor.sources(), 2);
+    reactor.set_now(now + Duration::from_secs(31));
+    turn_until(&mut reactor, "it is gone", |reactor| reactor.sources() == 1);
+}
+
+#[test]
+fn a_write_that_was_given_up_does_not_keep_the_loop_awake() {
+    let notes = Notes::default();
+    let noted = notes.clone();
+    let (mut reactor, mut peer) = serve(move |reader: Reader, mut writer: Writer| {
+        let noted = noted.clone();
+        async move {
+            let clock = reader.running_loop();
+            let some = [0; 65536];
+            while let Winner::First(written) =
+                race(writer.write_all(&some), clock.sleep(Duration::from_millis(50))).await
+            {
+                written?;
+            }
+            noted.borrow_mut().push("given up".into());
+            clock.sleep(Duration::from_secs(3600)).await;
+            Ok(())
+        }
+    });
+    turn_until(&mut reactor, "it gave up", |_| !notes.borrow().is_empty());
+    peer.set_nonblocking(true).unwrap();
+    let mut quiet = 0;
+    turn_until(&mut reactor, "the peer has all", |_| {
+        let mut drained = false;
+        while peer.read(&mut [0; 65536]).is_ok() {
+            drained = true;
+        }
+        quiet = if drained { 0 } else { quiet + 1 };
+        quiet == 20
+    });
+    assert_sleeps(&mut reactor);
+}
+
+#[test]
+fn bytes_come_in_order_in_whatever_way_they_are_read() {
+    let bytes = noise(1 << 20, 43);
+    let got = Rc::new(RefCell::new(Vec::new()));
+    let gotten = got.clone();
+    let mut reactor = Reactor::new().unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0)).into();
+    let handler = move |mut reader: Reader, mut writer: Writer| {
+        let got = gotten.clone();
+        async move {
+            let mut buffer = [0; 3000];
+            for way in (0..).map(|count: usize| count * 7919 % 11) {
+                let taken = match way {
+                    0 => reader.read_exactly(1234).await.unwrap_or_default(),
+                    1 => reader.read_until(b'x', 1 << 16).await.ok().flatten().unwrap_or_default(),
+                    2 => reader.read_line(1 << 16).await?.unwrap_or_default(),
+                    _ => {
+                        let count = reader.read(&mut buffer[..way * 250]).await?;
+                        if count == 0 {
+                            break;
+                        }
+                        buffer[..count].to_vec()
+                    }
+                };
+                got.borrow_mut().extend_from_slice(&taken);
+                writer.write_all(&taken).await?;
+            }
+            Ok(())
+        }
+    };
+    let listener = start_server(&mut reactor, &[any], &Serve::default(), handler).unwrap();
+    let mut peer = connect(&Listener::addresses(&mut reactor, listener)[0].to_string());
+    let (mut sink, sent) = (peer.try_clone().unwrap(), bytes.clone());
+    let writer = std::thread::spawn(move || {
+        for piece in sent.chunks(777) {
+            peer.write_all(piece)?;
+        }
+        peer.shutdown(Shutdown::Write)
+    });
+    let echo = std::thread::spawn(move || {
+        let mut echo = Vec::new();
+        sink.read_to_end(&mut echo).map(|_| echo)
+    });
+    turn_until(&mut reactor, "it has ended", |reactor| reactor.sources() == 1 && echo.is_finished());
+    writer.join().unwrap().unwrap();
+    assert_same_bytes(&got.borrow(), &bytes);
+    assert_same_bytes(&echo.join().unwrap().unwrap(), &bytes);
+    let totals = Listener::totals(&mut reactor, listener);
+    assert_eq!((totals.open, totals.bytes_in, totals.bytes_out), (0, 1 << 20, 1 << 20));
+}
+
+#[test]
 fn our_side_can_be_ended_and_the_peer_still_read() {
     let notes = Notes::default();
     let noted = notes.clone();
@@ -247,17 +502,17 @@ fn a_waker_works_from_another_thread() {
     let (mut reactor, _peer) = serve(move |_reader, _writer| {
         let noted = noted.clone();
         async move {
-            let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let done = Arc::new(AtomicBool::new(false));
             let mut started = false;
             poll_fn(|context| {
                 if !std::mem::replace(&mut started, true) {
                     let (done, waker) = (done.clone(), context.waker().clone());
                     std::thread::spawn(move || {
-                        done.store(true, std::sync::atomic::Ordering::Release);
+                        done.store(true, Ordering::Release);
                         waker.wake();
                     });
                 }
-                if done.load(std::sync::atomic::Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+                if done.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
             })
             .await;
             noted.borrow_mut().push("woken".into());
@@ -265,6 +520,65 @@ fn a_waker_works_from_another_thread() {
         }
     });
     turn_until(&mut reactor, "the thread woke it", |_| !notes.borrow().is_empty());
+}
+
+#[test]
+fn a_part_of_a_future_with_a_waker_of_its_own_is_woken_for_what_it_waits_for() {
+    /// Says when the part may be polled, as a `join` or a `select` over many does.
+    struct Part {
+        may_be_polled: AtomicBool,
+        whole: Waker,
+    }
+    impl Wake for Part {
+        fn wake(self: Arc<Self>) {
+            self.may_be_polled.store(true, Ordering::Release);
+            self.whole.wake_by_ref();
+        }
+    }
+    async fn apart<F: Future>(part: F) -> F::Output {
+        let mut part = pin!(part);
+        let mut own: Option<Arc<Part>> = None;
+        poll_fn(move |context| {
+            let own = own.get_or_insert_with(|| {
+                Arc::new(Part { may_be_polled: AtomicBool::new(true), whole: context.waker().clone() })
+            });
+            if !own.may_be_polled.swap(false, Ordering::AcqRel) {
+                return Poll::Pending;
+            }
+            part.as_mut().poll(&mut Context::from_waker(&Waker::from(own.clone())))
+        })
+        .await
+    }
+
+    let notes = Notes::default();
+    let noted = notes.clone();
+    let (mut reactor, mut peer) = serve(move |mut reader: Reader, mut writer: Writer| {
+        let noted = noted.clone();
+        async move {
+            let mut buffer = [0; 10];
+            let count = apart(reader.read(&mut buffer)).await?;
+            noted.borrow_mut().push(format!("{count} bytes"));
+            let line = show(apart(reader.read_line(10)).await);
+            noted.borrow_mut().push(line);
+            apart(reader.running_loop().sleep(Duration::from_millis(1))).await;
+            noted.borrow_mut().push("slept".into());
+            for _ in 0..100 {
+                apart(writer.write_all(&[0; 65536])).await?;
+            }
+            noted.borrow_mut().push("written".into());
+            Ok(())
+        }
+    });
+    for (message, answer) in [("12345", "5 bytes"), ("67\n", "\"67\\n\"")] {
+        turn_until_quiet(&mut reactor);
+        assert_sleeps(&mut reactor);
+        peer.write_all(message.as_bytes()).unwrap();
+        turn_until(&mut reactor, answer, |_| notes.borrow().iter().any(|note| note == answer));
+    }
+    let reader = std::thread::spawn(move || peer.read_to_end(&mut Vec::new()).unwrap());
+    turn_until(&mut reactor, "all is written", |_| reader.is_finished());
+    assert_eq!(reader.join().unwrap(), 100 * 65536);
+    assert_eq!(notes.borrow()[2..], ["slept", "written"]);
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl Reactor {
         self.enqueue(id, Ready::NONE);
     }
 
-    fn enqueue(&mut self, id: Id, ready: Ready) {
+    pub(super) fn enqueue(&mut self, id: Id, ready: Ready) {
         if self.slots.queue(id, ready) {
             self.queue.push_back(Job::Wake(id));
         }

@@ -65,11 +65,14 @@ impl Ready {
         };
         note(event.is_readable(), Ready::READABLE);
         note(event.is_writable(), Ready::WRITABLE);
-        // A pipe at its end reports a hang-up and nothing else.
-        note(event.is_read_closed(), Ready::READ_CLOSED | Ready::READABLE);
-        note(event.is_write_closed(), Ready::WRITE_CLOSED | Ready::WRITABLE);
-        note(event.is_error(), Ready::READABLE | Ready::WRITABLE);
         note(event.is_priority(), Ready::PRIORITY);
+        // One of these two is true of whatever has ended, in one direction or both.
+        if event.is_read_closed() || event.is_error() {
+            // A pipe at its end reports a hang-up and nothing else.
+            note(event.is_read_closed(), Ready::READ_CLOSED | Ready::READABLE);
+            note(event.is_write_closed(), Ready::WRITE_CLOSED | Ready::WRITABLE);
+            note(event.is_error(), Ready::READABLE | Ready::WRITABLE);
+        }
         ready
     }
 }

@@ -13,14 +13,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mio::{Token, Waker};
 
-use super::{Id, Reactor};
+use super::{Id, Reactor, Ready};
 
 /// No `Id` packs to this: it would take 2^32 slots.
 pub(super) const TOKEN: Token = Token(usize::MAX);
 
 enum Job {
     Call(Box<dyn FnOnce(&mut Reactor) + Send>),
-    Wake(Id),
+    Enqueue(Id, Ready),
 }
 
 struct Shared {
@@ -77,7 +77,15 @@ impl Remote {
     /// # Errors
     /// As for [`call`](Self::call).
     pub fn wake(&self, id: Id) -> Result<(), Stopped> {
-        self.push(Job::Wake(id))
+        self.push(Job::Enqueue(id, Ready::WOKEN))
+    }
+
+    /// [`Reactor::call_again`] from any thread.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub fn call_again(&self, id: Id) -> Result<(), Stopped> {
+        self.push(Job::Enqueue(id, Ready::NONE))
     }
 
     fn push(&self, job: Job) -> Result<(), Stopped> {
@@ -113,7 +121,7 @@ impl Reactor {
         for job in jobs.unwrap_or_default() {
             match job {
                 Job::Call(call) => call(self),
-                Job::Wake(id) => self.wake(id),
+                Job::Enqueue(id, ready) => self.enqueue(id, ready),
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The reading half of a stream.
 //!
 //! Invariant: a call that fails takes nothing: the bytes are still there for the next one. And every
-//! call says how much it may hold, so a peer cannot make it hold more.
+//! call says how much it may hold, so a peer cannot make it hold more. `read` asks the kernel, unless
+//! something was read ahead; the others take from what was.
 //!
 //! Read next: `writer.rs`.
 
@@ -10,7 +11,7 @@ use std::io::{self, ErrorKind};
 use std::task::{Context, Poll};
 
 use super::Loop;
-use super::pipe::{Pipe, SMALL, SharedPipe, Supply};
+use super::pipe::{Demand, SharedPipe};
 
 /// What came from the peer (asyncio: `StreamReader`).
 pub struct Reader {
@@ -34,20 +35,27 @@ impl Reader {
 
     /// Reads what there is, as far as `buffer` goes; waits if there is nothing. 0 is the end of file.
     ///
+    /// The kernel fills the buffer itself, so for bulk a large one pays.
+    ///
     /// # Errors
     /// What broke the connection, after all that came before.
     pub fn read(&mut self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
-        let most = buffer.len();
-        let look = move |bytes: &[u8]| match bytes.len() {
-            0 if most > 0 => Look::Wants(1),
-            length => Look::Found(length.min(most)),
-        };
         poll_fn(move |context| {
-            let take = |bytes: &[u8]| {
-                buffer[..bytes.len()].copy_from_slice(bytes);
-                bytes.len()
-            };
-            self.poll_take(context, look, |_| Some(0), take).map_ok(Option::unwrap_or_default)
+            let mut pipe = self.pipe.borrow();
+            if !pipe.ahead.is_empty() || buffer.is_empty() {
+                let count = pipe.ahead.len().min(buffer.len());
+                pipe.take(count, |bytes| buffer[..count].copy_from_slice(bytes));
+                return Poll::Ready(Ok(count));
+            }
+            if let Some(count) = pipe.receive(buffer) {
+                return Poll::Ready(Ok(count));
+            }
+            if let Some(end) = pipe.end_of_input() {
+                return Poll::Ready(end.map(|()| 0));
+            }
+            pipe.demand = Demand::Buffer;
+            pipe.wait(context);
+            Poll::Pending
         })
     }
 
@@ -106,35 +114,24 @@ impl Reader {
         take: impl FnOnce(&[u8]) -> T,
     ) -> Poll<io::Result<Option<T>>> {
         let mut pipe = self.pipe.borrow();
-        let count = match look(pipe.incoming.as_slice()) {
+        let count = match look(pipe.ahead.as_slice()) {
             Look::Found(count) => count,
             Look::Never(error) => return Poll::Ready(Err(error)),
-            Look::Wants(count) => match end_of(&pipe, &at_end) {
-                None => {
-                    pipe.wanted = count;
+            Look::Wants(count) => match (pipe.end_of_input(), pipe.ahead.len()) {
+                (None, _) => {
+                    pipe.demand = Demand::Bytes(count);
                     pipe.wait(context);
                     return Poll::Pending;
                 }
-                Some(Ok(0)) => return Poll::Ready(Ok(None)),
-                Some(Ok(count)) => count,
-                Some(Err(error)) => return Poll::Ready(Err(error)),
+                (Some(Err(error)), _) => return Poll::Ready(Err(error)),
+                (Some(Ok(())), 0) => return Poll::Ready(Ok(None)),
+                (Some(Ok(())), rest) => match at_end(rest) {
+                    Some(count) => count,
+                    None => return Poll::Ready(Err(ErrorKind::UnexpectedEof.into())),
+                },
             },
         };
-        pipe.wanted = 1;
-        let taken = take(&pipe.incoming.as_slice()[..count]);
-        pipe.incoming.consume_and_keep(count, SMALL);
-        Poll::Ready(Ok(Some(taken)))
-    }
-}
-
-/// What the end means for what is left: `None` while it is open.
-fn end_of(pipe: &Pipe, at_end: impl Fn(usize) -> Option<usize>) -> Option<io::Result<usize>> {
-    let rest = pipe.incoming.len();
-    match &pipe.supply {
-        Supply::Open => None,
-        Supply::Broken(kind, text) => Some(Err(io::Error::new(*kind, text.clone()))),
-        Supply::Ended if rest == 0 => Some(Ok(0)),
-        Supply::Ended => Some(at_end(rest).ok_or_else(|| ErrorKind::UnexpectedEof.into())),
+        Poll::Ready(Ok(Some(pipe.take(count, take))))
     }
 }
 

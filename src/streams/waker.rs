@@ -1,6 +1,9 @@
-//! What wakes the connection that a future belongs to, from any thread.
+//! What wakes a task, from any thread.
 //!
-//! Invariant: it is made before the connection has a place in the reactor, and pointed at it once.
+//! To the task that is nothing new, or it would wake the parts of its future, which wake the task, for
+//! ever.
+//!
+//! Invariant: it is made before the task has a place in the reactor, and pointed at it once.
 //!
 //! Read next: `../reactor/remote.rs`, how the call gets to the reactor's thread.
 
@@ -10,7 +13,7 @@ use std::task::{Wake, Waker};
 use crate::reactor::{Id, Remote};
 
 #[derive(Clone)]
-pub(super) struct ConnectionWaker {
+pub(super) struct TaskWaker {
     target: Arc<Target>,
     waker: Waker,
 }
@@ -20,20 +23,16 @@ struct Target {
     id: OnceLock<Id>,
 }
 
-impl ConnectionWaker {
+impl TaskWaker {
     pub fn new(remote: Remote) -> Self {
         let target = Arc::new(Target { remote, id: OnceLock::new() });
         let waker = Waker::from(target.clone());
-        ConnectionWaker { target, waker }
+        TaskWaker { target, waker }
     }
 
-    /// The connection has its place. It never gets another one.
+    /// The task has its place. It never gets another one.
     pub fn point_at(&self, id: Id) {
         self.target.id.get_or_init(|| id);
-    }
-
-    pub fn id(&self) -> Option<Id> {
-        self.target.id.get().copied()
     }
 
     pub fn waker(&self) -> &Waker {
@@ -45,7 +44,7 @@ impl Wake for Target {
     fn wake(self: Arc<Self>) {
         if let Some(&id) = self.id.get() {
             // Without a reactor nobody is waiting.
-            let _ = self.remote.wake(id);
+            let _ = self.remote.call_again(id);
         }
     }
 }

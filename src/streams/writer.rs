@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
 
-use super::pipe::{Ending, SharedPipe};
+use super::pipe::SharedPipe;
 use crate::transport::Address;
 
 /// What goes to the peer (asyncio: `StreamWriter`).
@@ -30,30 +30,28 @@ impl Writer {
     pub fn write_all(&mut self, bytes: &[u8]) -> impl Future<Output = io::Result<()>> {
         poll_fn(move |context| {
             let mut pipe = self.pipe.borrow();
+            if pipe.write(bytes) {
+                return Poll::Ready(Ok(()));
+            }
             if let Some(error) = pipe.refusal() {
                 return Poll::Ready(Err(error));
             }
-            pipe.writer_waits = !pipe.has_room();
-            if pipe.writer_waits {
-                pipe.wait(context);
-                return Poll::Pending;
-            }
-            pipe.outgoing.extend_from_slice(bytes);
-            Poll::Ready(Ok(()))
+            pipe.writer_waits = true;
+            pipe.wait(context);
+            Poll::Pending
         })
     }
 
     /// Ends our side after what is written; reading goes on.
     pub fn write_eof(&mut self) {
-        let mut pipe = self.pipe.borrow();
-        if pipe.ending == Ending::Open {
-            pipe.ending = Ending::Eof;
+        if let Some(channel) = self.pipe.borrow().channel() {
+            channel.write_eof();
         }
     }
 
     /// Ends the connection after what is written, as returning from the handler does.
     pub fn close(&mut self) {
-        self.pipe.borrow().ending = Ending::Closed;
+        self.pipe.close();
     }
 
     /// The address of the peer, if there is one.

@@ -48,7 +48,8 @@ impl Buffer {
 
     /// The same for a buffer that is filled again soon: empty, it keeps at most `most` bytes of memory.
     pub fn consume_and_keep(&mut self, count: usize, most: usize) {
-        self.start += count.min(self.len());
+        debug_assert!(count <= self.len());
+        self.start += count;
         if self.is_empty() {
             self.start = 0;
             if self.bytes.capacity() > most {

@@ -45,9 +45,9 @@ impl<P: Protocol> Connection<P> {
         socket: Socket,
         protocol: P,
         listener: Handle<Listener>,
-    ) -> io::Result<Handle<Self>> {
+    ) -> io::Result<()> {
         let connection = Connection::new(socket, Ready::NONE, protocol);
-        Self::start(reactor, Connection { listener: Some(listener), ..connection })
+        Self::start(reactor, Connection { listener: Some(listener), ..connection }).map(drop)
     }
 
     fn start(reactor: &mut Reactor, connection: Self) -> io::Result<Handle<Self>> {
@@ -130,14 +130,16 @@ impl<P: Protocol> Connection<P> {
         reactor.with_scratch(|reactor, scratch| {
             let mut ration = SCRATCH;
             loop {
-                match self.channel.receive(scratch, reactor) {
-                    Received::Bytes(count) => {
-                        ration = ration.saturating_sub(count);
-                        self.call(id, reactor, |protocol, transport| {
-                            protocol.data_received(transport, &scratch[..count]);
-                        });
-                    }
-                    Received::Discarded(count) => ration = ration.saturating_sub(count),
+                let received = self.channel.receive(scratch);
+                if let Received::Bytes(count) | Received::Discarded(count) = received {
+                    ration = ration.saturating_sub(count);
+                    self.channel.deadline.put_off(reactor);
+                }
+                match received {
+                    Received::Bytes(count) => self.call(id, reactor, |protocol, transport| {
+                        protocol.data_received(transport, &scratch[..count]);
+                    }),
+                    Received::Discarded(_) => {}
                     Received::End => self.call(id, reactor, P::eof_received),
                     Received::Nothing => self.settle(id, reactor),
                 }
@@ -180,7 +182,7 @@ impl<P: Protocol> Source for Connection<P> {
             self.called(id, ready, reactor);
         }
         if self.channel.buffered() > 0 {
-            self.channel.flush(reactor);
+            self.channel.flush(0, reactor);
             self.settle(id, reactor);
         }
         let may_read = self.read(id, reactor);

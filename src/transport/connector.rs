@@ -1,7 +1,7 @@
 //! Connecting: every address in turn, a timeout each, until one answers.
 //!
 //! Invariant: the connector lives in the slot that its connection will have. When an attempt succeeds
-//! it puts the connection in its own place, so the handle that the caller got at the start becomes
+//! it has the connection put in its own place, so the handle that the caller got at the start becomes
 //! good, and events for the socket find their way without being registered anew.
 //!
 //! How an attempt ends is found out in one place: `SO_ERROR` is taken (which clears it: it can be asked
@@ -42,18 +42,36 @@ pub fn create_connection<P: Protocol>(
     reactor: &mut Reactor,
     addresses: Vec<Address>,
     how: &Connect,
-    protocol: P,
+    mut protocol: P,
 ) -> Handle<Connection<P>> {
+    connect(reactor, addresses, how, move |reactor, id, connected| match connected {
+        Ok((socket, ready)) => {
+            let connection = reactor.replace(id, Connection::new(socket, ready, protocol));
+            Connection::enter(reactor, connection, P::connection_made);
+        }
+        Err(reason) => protocol.connection_lost(reactor, reason),
+    })
+}
+
+/// Has `then` put a source in the place of the connector, or hear why there is nothing to make one of.
+pub(crate) fn connect<T: Source>(
+    reactor: &mut Reactor,
+    addresses: Vec<Address>,
+    how: &Connect,
+    then: impl FnOnce(&mut Reactor, Id, Result<(Socket, Ready), Reason>) + 'static,
+) -> Handle<T> {
     let connector = reactor.insert(Connector {
         addresses: addresses.into_iter(),
         timeout: how.timeout,
         attempt: None,
         failures: Vec::new(),
-        protocol: Some(protocol),
+        then: Some(Box::new(then)),
     });
     reactor.wake(connector.id());
     Handle::new(connector.id())
 }
+
+type Then = Box<dyn FnOnce(&mut Reactor, Id, Result<(Socket, Ready), Reason>)>;
 
 /// One address, while it is tried.
 enum Attempt {
@@ -64,16 +82,16 @@ enum Attempt {
     Crowded { address: Address, deadline: Instant },
 }
 
-struct Connector<P> {
+struct Connector {
     addresses: vec::IntoIter<Address>,
     timeout: Duration,
     attempt: Option<Attempt>,
     failures: Vec<(Address, io::Error)>,
-    /// Leaves for the connection.
-    protocol: Option<P>,
+    /// Called once.
+    then: Option<Then>,
 }
 
-impl<P: Protocol> Source for Connector<P> {
+impl Source for Connector {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
         let due = ready.is(Ready::DUE);
         let is_under_way = match self.attempt.take() {
@@ -85,7 +103,7 @@ impl<P: Protocol> Source for Connector<P> {
                     }
                     Ok(true) => {
                         reactor.cancel(timer);
-                        return self.become_connection(socket, id, ready, reactor);
+                        return self.end(id, reactor, Ok((socket, ready)));
                     }
                     Err(error) => {
                         reactor.cancel(timer);
@@ -105,18 +123,15 @@ impl<P: Protocol> Source for Connector<P> {
     }
 }
 
-impl<P: Protocol> Connector<P> {
+impl Connector {
     fn try_next(&mut self, id: Id, reactor: &mut Reactor) -> Next {
         while let Some(address) = self.addresses.next() {
             if self.begin(address, reactor.after(self.timeout), id, reactor) {
                 return Next::Wait;
             }
         }
-        if let Some(mut protocol) = self.protocol.take() {
-            let failures = std::mem::take(&mut self.failures);
-            protocol.connection_lost(reactor, Reason::Unreachable(failures));
-        }
-        Next::Done
+        let failures = std::mem::take(&mut self.failures);
+        self.end(id, reactor, Err(Reason::Unreachable(failures)))
     }
 
     /// Begins an attempt. `false`: it has failed already.
@@ -141,10 +156,9 @@ impl<P: Protocol> Connector<P> {
         self.attempt.is_some()
     }
 
-    fn become_connection(&mut self, socket: Socket, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
-        if let Some(protocol) = self.protocol.take() {
-            let connection = reactor.replace(id, Connection::new(socket, ready, protocol));
-            Connection::enter(reactor, connection, P::connection_made);
+    fn end(&mut self, id: Id, reactor: &mut Reactor, connected: Result<(Socket, Ready), Reason>) -> Next {
+        if let Some(then) = self.then.take() {
+            then(reactor, id, connected);
         }
         Next::Done
     }

@@ -98,11 +98,22 @@ pub fn create_server_on<P: Protocol>(
     how: &Serve,
     mut factory: impl FnMut() -> P + 'static,
 ) -> io::Result<Handle<Listener>> {
+    listen(reactor, sockets, how, move |reactor, socket, listener| {
+        Connection::accepted(reactor, socket, factory(), listener)
+    })
+}
+
+/// Has `serve` make a source of each socket that is accepted. The source tells of its end with
+/// [`Listener::released`].
+pub(crate) fn listen(
+    reactor: &mut Reactor,
+    sockets: Vec<ListeningSocket>,
+    how: &Serve,
+    serve: impl FnMut(&mut Reactor, Socket, Handle<Listener>) -> io::Result<()> + 'static,
+) -> io::Result<Handle<Listener>> {
     let listener = reactor.insert(Listener {
         sockets: Vec::new(),
-        serve: Box::new(move |reactor, socket, listener| {
-            Connection::accepted(reactor, socket, factory(), listener).map(drop)
-        }),
+        serve: Box::new(serve),
         limit: how.max_connections.unwrap_or(usize::MAX),
         pending: false,
         supply: Supply::Enough,
@@ -192,7 +203,7 @@ impl Listener {
     }
 
     /// A connection has ended.
-    pub(super) fn released(reactor: &mut Reactor, listener: Handle<Listener>, bytes_in: u64, bytes_out: u64) {
+    pub(crate) fn released(reactor: &mut Reactor, listener: Handle<Listener>, bytes_in: u64, bytes_out: u64) {
         let counted = reactor.with(listener, |source, reactor| {
             source.totals.open -= 1;
             source.totals.bytes_in += bytes_in;

@@ -33,7 +33,7 @@ mod socket;
 mod unix_path;
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 pub use address::Address;
@@ -44,7 +44,9 @@ pub use listening_socket::ListeningSocket;
 pub use socket::Socket;
 
 pub(crate) use buffer::Buffer;
-use channel::Channel;
+pub(crate) use channel::{Channel, INTEREST, Received};
+pub(crate) use connector::connect;
+pub(crate) use listener::listen;
 
 use crate::reactor::{Id, Reactor};
 
@@ -113,6 +115,19 @@ pub enum Reason {
     Unreachable(Vec<(Address, io::Error)>),
     /// Something broke it, a reset most often.
     Failed(io::Error),
+}
+
+impl Reason {
+    /// What a read or a write makes of it; `None` for an end in order.
+    pub(crate) fn error(&self) -> Option<io::Error> {
+        let kind = match self {
+            Reason::Closed => return None,
+            Reason::Failed(error) => error.kind(),
+            Reason::Unreachable(_) => ErrorKind::NotConnected,
+            Reason::Aborted | Reason::Idle | Reason::Lingered => ErrorKind::ConnectionAborted,
+        };
+        Some(io::Error::new(kind, self.to_string()))
+    }
 }
 
 impl fmt::Display for Reason {

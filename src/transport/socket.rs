@@ -4,7 +4,7 @@
 //!
 //! Read next: `connection.rs`.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -55,10 +55,17 @@ impl Socket {
         }
     }
 
+    /// One write, and another only if a signal came before the first took a byte.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => (&*stream).write(bytes),
-            Socket::Unix(stream) => (&*stream).write(bytes),
+        loop {
+            let written = match self {
+                Socket::Tcp(stream) => (&*stream).write(bytes),
+                Socket::Unix(stream) => (&*stream).write(bytes),
+            };
+            match written {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                written => return written,
+            }
         }
     }
 
@@ -80,7 +87,7 @@ impl Socket {
     }
 
     /// The other end. An error while the socket is not connected (yet, or any more).
-    pub(super) fn peer_addr(&self) -> io::Result<Address> {
+    pub(crate) fn peer_addr(&self) -> io::Result<Address> {
         match self {
             Socket::Tcp(stream) => stream.peer_addr().map(Address::from),
             Socket::Unix(stream) => stream.peer_addr().map(|address| Address::of_unix(&address)),

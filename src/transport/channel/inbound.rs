@@ -7,7 +7,7 @@
 use std::io::{self, ErrorKind};
 
 use super::{Channel, Outbound};
-use crate::reactor::{Reactor, Ready};
+use crate::reactor::Ready;
 use crate::transport::Reason;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) enum Inbound {
 }
 
 /// What one read brought.
-pub(in crate::transport) enum Received {
+pub(crate) enum Received {
     Bytes(usize),
     /// Bytes after `close`: nobody is to hear of them.
     Discarded(usize),
@@ -37,25 +37,27 @@ impl Channel {
         self.ready.is(Ready::READABLE) && matches!(self.inbound, Inbound::Open | Inbound::Discarding)
     }
 
+    /// Whether a read may bring something that is not to be thrown away.
+    pub fn may_deliver(&self) -> bool {
+        self.ready.is(Ready::READABLE) && self.inbound == Inbound::Open
+    }
+
     /// One read: one system call.
-    pub fn receive(&mut self, scratch: &mut [u8], reactor: &Reactor) -> Received {
-        match self.socket.read(scratch) {
+    #[inline]
+    pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
+        let is_open = self.inbound == Inbound::Open;
+        match self.socket.read(buffer) {
             Ok(0) => {
-                let news = self.inbound == Inbound::Open && !matches!(self.outbound, Outbound::Broken(_));
+                let news = is_open && !matches!(self.outbound, Outbound::Broken(_));
                 self.inbound = Inbound::Ended;
                 if news { Received::End } else { Received::Nothing }
             }
             Ok(count) => {
-                if count < scratch.len() && !self.ready.is(Ready::READ_CLOSED | Ready::PRIORITY) {
+                if count < buffer.len() && !self.ready.is(Ready::READ_CLOSED | Ready::PRIORITY) {
                     self.ready.clear(Ready::READABLE);
                 }
                 self.bytes_in += count as u64;
-                self.deadline.put_off(reactor);
-                if self.inbound == Inbound::Open {
-                    Received::Bytes(count)
-                } else {
-                    Received::Discarded(count)
-                }
+                if is_open { Received::Bytes(count) } else { Received::Discarded(count) }
             }
             Err(error) => {
                 self.receive_failed(error);
@@ -71,6 +73,11 @@ impl Channel {
             ErrorKind::WouldBlock => self.ready.clear(Ready::READABLE | Ready::PRIORITY),
             _ => self.end(Reason::Failed(error)),
         }
+    }
+
+    /// Whether there will be nothing more to read.
+    pub fn input_has_ended(&self) -> bool {
+        self.inbound == Inbound::Ended
     }
 
     /// Whether the protocol is to hear of what is received.

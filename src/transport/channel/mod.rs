@@ -28,7 +28,7 @@ use std::io::ErrorKind;
 use mio::Interest;
 
 use inbound::Inbound;
-pub(super) use inbound::Received;
+pub(crate) use inbound::Received;
 use outbound::Outbound;
 
 use super::deadline::Deadline;
@@ -40,7 +40,7 @@ const HIGH_WATER: usize = 64 * 1024;
 const LOW_WATER: usize = 16 * 1024;
 
 /// What a connection is registered for: once, for all that will ever be of interest.
-pub(super) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+pub(crate) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 
 pub(crate) struct Channel {
     socket: Socket,
@@ -55,7 +55,7 @@ pub(crate) struct Channel {
     writing_paused: bool,
     /// Set when the connection is over. Both halves are at their end then, and nothing changes any more.
     ended: Option<Reason>,
-    pub deadline: Deadline,
+    pub(in crate::transport) deadline: Deadline,
     bytes_in: u64,
     bytes_out: u64,
 }
@@ -124,6 +124,7 @@ impl Channel {
     }
 
     /// The timer came.
+    #[cold]
     pub fn check_deadline(&mut self, id: Id, reactor: &mut Reactor) {
         if let Some(reason) = self.deadline.check(&self.socket, id, reactor) {
             self.end(reason);
@@ -141,6 +142,11 @@ impl Channel {
 
     pub fn has_ended(&self) -> bool {
         self.ended.is_some()
+    }
+
+    /// The reason, if the connection is over.
+    pub fn reason(&self) -> Option<&Reason> {
+        self.ended.as_ref()
     }
 
     /// The reason, if the connection is over: told once. What has to be done before the socket is

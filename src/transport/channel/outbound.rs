@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 
 use super::Channel;
 use crate::reactor::{Reactor, Ready};
-use crate::transport::Flow;
+use crate::transport::{Flow, Plain, Reason};
 
 pub(super) enum Outbound {
     Open,
@@ -26,7 +26,12 @@ impl Channel {
         if !matches!(self.outbound, Outbound::Open) {
             return Flow::Closed;
         }
-        let sent = if self.owed.is_empty() { self.send(bytes, reactor) } else { 0 };
+        let sent = if self.owed.is_empty() && self.ready.is(Ready::WRITABLE) && !bytes.is_empty() {
+            let written = self.socket.write(bytes);
+            self.sent(written, bytes.len(), reactor)
+        } else {
+            0
+        };
         if sent < bytes.len() {
             self.owed.push(&bytes[sent..]);
         }
@@ -43,49 +48,68 @@ impl Channel {
         }
     }
 
-    /// Sends what is owed, as far as the socket takes it.
-    pub fn flush(&mut self, reactor: &Reactor) {
-        if !self.owed.is_empty() {
-            let owed = std::mem::take(&mut self.owed);
-            let sent = self.send(owed.as_slice(), reactor);
-            self.owed = owed;
-            self.owed.consume(sent);
+    /// Owes `bytes`: they leave with the next [`flush`](Self::flush). `false`: our side is ended, or `most`
+    /// bytes are owed already.
+    pub fn owe(&mut self, bytes: &[u8], most: usize) -> bool {
+        let takes = matches!(self.outbound, Outbound::Open) && self.owed.len() < most;
+        if takes {
+            self.owed.push(bytes);
+        }
+        takes
+    }
+
+    /// Why nothing can be written any more, if so.
+    pub fn refusal(&self) -> Option<io::Error> {
+        match &self.outbound {
+            Outbound::Open => None,
+            Outbound::Broken(error) => Some(io::Error::new(error.kind(), Plain(error).to_string())),
+            Outbound::Draining | Outbound::Shut => {
+                let error = self.ended.as_ref().and_then(Reason::error);
+                Some(error.unwrap_or_else(|| ErrorKind::BrokenPipe.into()))
+            }
         }
     }
 
-    /// One write, if the socket may take something: one system call.
+    /// Sends what is owed, as far as the socket takes it. The empty buffer keeps at most `keep` bytes.
+    #[allow(
+        clippy::inline_always,
+        reason = "after each poll of a future, where it is most often all there is to do"
+    )]
+    #[inline(always)]
+    pub fn flush(&mut self, keep: usize, reactor: &Reactor) {
+        if !self.owed.is_empty() && self.ready.is(Ready::WRITABLE) {
+            let written = self.socket.write(self.owed.as_slice());
+            let sent = self.sent(written, self.owed.len(), reactor);
+            self.owed.consume_and_keep(sent, keep);
+        }
+    }
+
+    /// What a write of `length` bytes came to: how many of them need no other.
     #[allow(clippy::inline_always, reason = "into `write`, where it is most often all there is to do")]
     #[inline(always)]
-    fn send(&mut self, bytes: &[u8], reactor: &Reactor) -> usize {
-        if !self.ready.is(Ready::WRITABLE) || bytes.is_empty() {
-            return 0;
-        }
-        match self.socket.write(bytes) {
+    fn sent(&mut self, written: io::Result<usize>, length: usize, reactor: &Reactor) -> usize {
+        match written {
             Ok(count) => {
-                if count < bytes.len() {
+                if count < length {
                     self.ready.clear(Ready::WRITABLE);
                 }
                 self.bytes_out += count as u64;
                 self.deadline.put_off(reactor);
                 count
             }
-            Err(error) => self.send_failed(error, bytes, reactor),
+            Err(error) => self.send_failed(error, length),
         }
     }
 
     /// What a broken socket does not take is lost in any case, so it counts as sent.
     #[cold]
-    fn send_failed(&mut self, error: io::Error, bytes: &[u8], reactor: &Reactor) -> usize {
-        match error.kind() {
-            ErrorKind::Interrupted => self.send(bytes, reactor),
-            ErrorKind::WouldBlock => {
-                self.ready.clear(Ready::WRITABLE);
-                0
-            }
-            _ => {
-                self.outbound = Outbound::Broken(error);
-                bytes.len()
-            }
+    fn send_failed(&mut self, error: io::Error, length: usize) -> usize {
+        if error.kind() == ErrorKind::WouldBlock {
+            self.ready.clear(Ready::WRITABLE);
+            0
+        } else {
+            self.outbound = Outbound::Broken(error);
+            length
         }
     }
 

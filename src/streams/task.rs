@@ -1,0 +1,128 @@
+//! A future as a source: polled when its connection is ready.
+//!
+//! Invariant: the future is polled until it waits for something that is not there yet; and it is gone no
+//! later than its connection.
+//!
+//! Read next: `pipe.rs`, what it shares with its future, and `exchange.rs`, what happens between two polls.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::exchange::News;
+use super::pipe::{Line, SharedPipe};
+use super::waker::TaskWaker;
+use super::{Reader, Writer};
+use crate::reactor::{Activity, Handle, Id, Next, Reactor, Ready, Remote, Source};
+use crate::transport::{Channel, Listener, Plain, Socket};
+
+/// Polls in a row of a future that always gets on. Then the others have their turn.
+const RATION: usize = 16;
+
+/// A connection with a future for its state machine. Made by [`start_server`](super::start_server) and
+/// [`open_connection`](super::open_connection).
+pub struct Task<F> {
+    /// `None` once it has returned.
+    future: Option<Pin<Box<F>>>,
+    pipe: SharedPipe,
+    waker: TaskWaker,
+    /// Who accepted it, and has to hear of its end.
+    listener: Option<Handle<Listener>>,
+}
+
+impl<F: Future<Output = io::Result<()>> + 'static> Task<F> {
+    fn new(line: Line, remote: Remote, handler: impl FnOnce(Reader, Writer) -> F) -> Self {
+        let waker = TaskWaker::new(remote);
+        let pipe = SharedPipe::new(line, waker.waker().clone());
+        let future = handler(Reader::new(pipe.clone()), Writer::new(pipe.clone()));
+        Task { future: Some(Box::pin(future)), pipe, waker, listener: None }
+    }
+
+    pub(super) fn accepted(
+        reactor: &mut Reactor,
+        socket: Socket,
+        listener: Handle<Listener>,
+        remote: Remote,
+        handler: impl FnOnce(Reader, Writer) -> F,
+    ) -> io::Result<()> {
+        let line = Line::Up(Channel::new(socket, Ready::NONE));
+        let task = Task { listener: Some(listener), ..Task::new(line, remote, handler) };
+        let (pipe, waker) = (task.pipe.clone(), task.waker.clone());
+        let id = reactor.insert(task).id();
+        waker.point_at(id);
+        pipe.attach(id, reactor).inspect_err(|_| reactor.remove(id))?;
+        reactor.wake(id);
+        Ok(())
+    }
+
+    /// `line` is what came of an attempt to connect, and `id` the place that was kept for it.
+    pub(super) fn connected(
+        reactor: &mut Reactor,
+        id: Id,
+        line: Line,
+        remote: Remote,
+        handler: impl FnOnce(Reader, Writer) -> F,
+    ) {
+        let task = Task::new(line, remote, handler);
+        task.waker.point_at(id);
+        reactor.replace(id, task);
+        reactor.wake(id);
+    }
+
+    fn poll(&mut self) {
+        if let Some(future) = &mut self.future
+            && let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(self.waker.waker()))
+        {
+            self.returned(result);
+        }
+    }
+
+    #[cold]
+    fn returned(&mut self, result: io::Result<()>) {
+        if let Err(error) = result {
+            log::warn!("a handler failed: {}", Plain(&error));
+        }
+        self.future = None;
+        self.pipe.close();
+    }
+
+    /// The connection is gone.
+    #[cold]
+    fn end(&mut self, id: Id, reactor: &mut Reactor) {
+        if self.future.take().is_some()
+            && let Some(reason) = self.pipe.borrow().loss()
+        {
+            log::debug!("a handler was still waiting when its connection ended: {reason}");
+        }
+        self.pipe.answer_requests(id, reactor); // what the future had to take back
+        if let Some(listener) = self.listener.take() {
+            let Activity { bytes_in, bytes_out, .. } = self.pipe.borrow().activity();
+            Listener::released(reactor, listener, bytes_in, bytes_out);
+        }
+    }
+}
+
+impl<F: Future<Output = io::Result<()>> + 'static> Source for Task<F> {
+    fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
+        self.pipe.begin(id, ready, reactor);
+        for _ in 0..RATION {
+            self.poll();
+            match self.pipe.conclude(id, reactor) {
+                News::Some => {}
+                News::None => return Next::Wait,
+                News::NotYet => return Next::Again,
+                News::Never => break,
+            }
+        }
+        if self.pipe.borrow().loss().is_none() {
+            return Next::Again;
+        }
+        self.end(id, reactor);
+        Next::Done
+    }
+
+    fn activity(&self) -> Option<Activity> {
+        Some(self.pipe.borrow().activity())
+    }
+}
