@@ -448,6 +448,48 @@ fn bytes_come_in_order_in_whatever_way_they_are_read() {
 }
 
 #[test]
+fn a_writer_that_was_given_away_still_sends_and_closes() {
+    let bytes = noise(1 << 20, 44);
+    let to_send = bytes.clone();
+    let given = Rc::new(RefCell::new(None));
+    let mut reactor = Reactor::new().unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0)).into();
+    let handler = move |mut reader: Reader, writer: Writer| {
+        let (given, bytes) = (given.clone(), to_send.clone());
+        async move {
+            let other: Option<Writer> = given.take();
+            if let Some(mut other) = other {
+                other.write_all(&bytes[..1000]).await?;
+                reader.read_exactly(1).await?; // its peer has got them
+                for piece in bytes[1000..].chunks(30_000) {
+                    other.write_all(piece).await?;
+                }
+                other.write_eof();
+            } else {
+                *given.borrow_mut() = Some(writer);
+            }
+            while reader.read(&mut [0; 10]).await? > 0 {}
+            Ok(())
+        }
+    };
+    let listener = start_server(&mut reactor, &[any], &Serve::default(), handler).unwrap();
+    let address = Listener::addresses(&mut reactor, listener)[0].to_string();
+    let mut first = connect(&address);
+    turn_until(&mut reactor, "the first has given its writer away", |reactor| reactor.sources() == 2);
+    turn_until_quiet(&mut reactor);
+    let mut second = connect(&address);
+    let thread = std::thread::spawn(move || {
+        let mut got = vec![0; 1000];
+        first.read_exact(&mut got).unwrap();
+        second.write_all(b"x").unwrap();
+        first.read_to_end(&mut got).unwrap();
+        got
+    });
+    turn_until(&mut reactor, "all came", |_| thread.is_finished());
+    assert_same_bytes(&thread.join().unwrap(), &bytes);
+}
+
+#[test]
 fn our_side_can_be_ended_and_the_peer_still_read() {
     let notes = Notes::default();
     let noted = notes.clone();

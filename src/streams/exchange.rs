@@ -34,10 +34,11 @@ impl SharedPipe {
         self.borrow().channel().map_or(Ok(()), |channel| reactor.attach(id, channel.socket(), INTEREST))
     }
 
-    /// A turn begins, and with it a new ration.
+    /// A turn begins, and with it a new ration. The future is polled next.
     pub fn begin(&self, id: Id, ready: Ready, reactor: &mut Reactor) {
         let mut pipe = self.borrow();
         pipe.received = 0;
+        pipe.polled = true;
         let Line::Up(channel) = &mut pipe.line else { return };
         channel.note(ready);
         if ready.is(Ready::DUE) {
@@ -61,7 +62,8 @@ impl SharedPipe {
     fn conclude_slowly(&self, id: Id, reactor: &mut Reactor) -> News {
         let mut news = self.borrow().exchange(id, reactor);
         news |= self.answer_requests(id, reactor);
-        let pipe = self.borrow();
+        let mut pipe = self.borrow();
+        pipe.polled = news;
         let news = match &pipe.line {
             _ if news => News::Some,
             Line::Down { .. } => News::Never,
@@ -88,6 +90,7 @@ impl Pipe {
     fn send(&mut self, reactor: &Reactor) -> bool {
         let Line::Up(channel) = &mut self.line else { return false };
         channel.flush(SMALL, reactor);
+        self.polled = false;
         channel.is_settled() && !channel.may_read() && !self.writer_waits && self.requests.is_empty()
     }
 

@@ -47,6 +47,8 @@ pub(super) enum Demand {
 pub(super) struct Pipe {
     /// What wakes the task.
     own: Waker,
+    /// Its future is being polled: it looks here afterwards.
+    pub polled: bool,
     pub line: Line,
     pub peer: Option<Address>,
     /// Bytes that came before the reader asked for them.
@@ -105,7 +107,24 @@ impl Pipe {
 
     /// Owes `bytes` to the peer: they leave when the future waits. `false`: not now, or not at all.
     pub fn write(&mut self, bytes: &[u8]) -> bool {
+        if !self.polled {
+            self.wake_task();
+        }
         self.channel().is_some_and(|channel| channel.owe(bytes, HIGH_WATER))
+    }
+
+    /// Ends our side, or the connection, after what is owed.
+    pub fn end(&mut self, how: fn(&mut Channel)) {
+        if !self.polled {
+            self.wake_task();
+        }
+        self.channel().map(how);
+    }
+
+    /// Somebody else has the writer: the task, which would look for itself after a poll, has to be told.
+    #[cold]
+    fn wake_task(&self) {
+        self.own.wake_by_ref();
     }
 
     /// Why nothing can be written any more, if so.
@@ -142,6 +161,7 @@ impl SharedPipe {
         };
         SharedPipe(Rc::new(RefCell::new(Pipe {
             own,
+            polled: false,
             line,
             peer,
             ahead: Buffer::default(),
@@ -155,12 +175,5 @@ impl SharedPipe {
 
     pub fn borrow(&self) -> RefMut<'_, Pipe> {
         self.0.borrow_mut()
-    }
-
-    /// Ends the connection after what is owed.
-    pub fn close(&self) {
-        if let Some(channel) = self.borrow().channel() {
-            channel.close();
-        }
     }
 }

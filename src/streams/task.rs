@@ -84,7 +84,7 @@ impl<F: Future<Output = io::Result<()>> + 'static> Task<F> {
             log::warn!("a handler failed: {}", Plain(&error));
         }
         self.future = None;
-        self.pipe.close();
+        self.pipe.borrow().end(Channel::close);
     }
 
     /// The connection is gone.

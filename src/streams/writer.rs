@@ -9,7 +9,7 @@ use std::io;
 use std::task::Poll;
 
 use super::pipe::SharedPipe;
-use crate::transport::Address;
+use crate::transport::{Address, Channel};
 
 /// What goes to the peer (asyncio: `StreamWriter`).
 pub struct Writer {
@@ -44,14 +44,12 @@ impl Writer {
 
     /// Ends our side after what is written; reading goes on.
     pub fn write_eof(&mut self) {
-        if let Some(channel) = self.pipe.borrow().channel() {
-            channel.write_eof();
-        }
+        self.pipe.borrow().end(Channel::write_eof);
     }
 
     /// Ends the connection after what is written, as returning from the handler does.
     pub fn close(&mut self) {
-        self.pipe.close();
+        self.pipe.borrow().end(Channel::close);
     }
 
     /// The address of the peer, if there is one.
