@@ -1,16 +1,16 @@
 //! A single-threaded event loop that one can read in an afternoon, and three ways to write on it.
 //!
 //! ```text
-//!    your program     callbacks: Protocol     async fn        closures: Reactor::watch
-//!                           │                    │                   │
-//!    transport/,      Connection ◀─ Listener ─▶ Task                 │     stdio/  Input, Output
-//!    streams/               │    ◀─ Connector ─▶ │                   │                │
-//!                           └────── Channel ─────┤                   │                │
-//!                                                │                   │                │
-//!    reactor/         ───────────────────────────┴─ Source, Id, Ready ┴───────────────┘
-//!                      turn: poll ▸ events ▸ timers ▸ queue
-//!                           │
-//!    mio              one epoll instance
+//!    your program     callbacks: Protocol       async fn        closures: Reactor::watch
+//!                             │                     │                    │
+//!    transport/,         Connection               Task                   │     stdio/  Input, Output
+//!    streams/                └────── Channel ───────┘                    │                │
+//!                         Listener, Connector: where they come from      │                │
+//!                                       │                                │                │
+//!    reactor/         ──────────────────┴──── Source, Id, Ready ─────────┴────────────────┘
+//!                                 turn: poll ▸ events ▸ timers ▸ queue
+//!                                       │
+//!    mio                       one epoll instance
 //! ```
 //!
 //! Data flows one way: kernel → turn → source → protocol → transport → kernel.

@@ -10,8 +10,8 @@ use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::task::{Context, Poll};
 
-use super::Loop;
 use super::pipe::{Demand, SharedPipe};
+use super::running_loop::Loop;
 
 /// What came from the peer (asyncio: `StreamReader`).
 pub struct Reader {

@@ -12,8 +12,9 @@ use std::task::{Context, Poll};
 
 use super::exchange::News;
 use super::pipe::{Line, SharedPipe};
+use super::reader::Reader;
 use super::waker::TaskWaker;
-use super::{Reader, Writer};
+use super::writer::Writer;
 use crate::reactor::{Activity, Handle, Id, Next, Reactor, Ready, Remote, Source};
 use crate::transport::{Channel, Listener, Plain, Socket};
 

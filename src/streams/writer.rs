@@ -11,7 +11,8 @@ use std::task::Poll;
 use super::pipe::SharedPipe;
 use crate::transport::{Address, Channel};
 
-/// What goes to the peer (asyncio: `StreamWriter`).
+/// What goes to the peer (asyncio: `StreamWriter`). It may be given to another task: what that one writes is
+/// sent all the same.
 pub struct Writer {
     pipe: SharedPipe,
 }

@@ -211,16 +211,17 @@ fn track(id: Id) -> u64 {
     LOOP + 1 + id.slot() as u64
 }
 
-/// The name of a type without the paths in it: `Connection<Echo>`.
+/// The name of a type without the paths in it: `Connection<Echo>`. A future goes by the name of its function.
 ///
 /// ```
-/// let name = "echo_reactor::transport::Connection<echo_server::Echo>";
-/// assert_eq!(echo_reactor::timeline::short_name(name), "Connection<Echo>");
+/// use echo_reactor::timeline::short_name;
+/// assert_eq!(short_name("echo_reactor::transport::Connection<echo_server::Echo>"), "Connection<Echo>");
+/// assert_eq!(short_name("echo_reactor::streams::Task<stream_server::echo::{{closure}}>"), "Task<echo>");
 /// ```
 #[must_use]
 pub fn short_name(kind: &str) -> String {
     let mut name = String::new();
-    for part in kind.split_inclusive(['<', '>', ',', ' ', '(', ')', '&']) {
+    for part in kind.replace("::{{closure}}", "").split_inclusive(['<', '>', ',', ' ', '(', ')', '&']) {
         name.push_str(part.rsplit("::").next().unwrap_or(part));
     }
     name.replace(['"', '\\'], "'")
