@@ -304,11 +304,19 @@ fn abort_drops_what_is_owed_and_resets() {
 #[test]
 fn a_reset_ends_that_connection_with_its_reason() {
     let mut reactor = Reactor::new().unwrap();
-    let (address, server) = common::serve_once(|stream| common::reset_on_close(&stream));
+    let (address, server) = common::serve_once(|mut stream| {
+        // A reset that comes before we have looked is a connection that never was.
+        stream.read_exact(&mut [0; 1]).unwrap();
+        common::reset_on_close(&stream);
+    });
     let record = Record::default();
     let to = Address::from(address.parse::<std::net::SocketAddr>().unwrap());
-    let noting = Noting { record: record.clone(), act: |_: &'static str, _: &mut Transport| () };
-    create_connection(&mut reactor, vec![to], &Connect::default(), noting);
+    let act = |what: &'static str, transport: &mut Transport| {
+        if what == "made" {
+            transport.write(b"x");
+        }
+    };
+    create_connection(&mut reactor, vec![to], &Connect::default(), Noting { record: record.clone(), act });
     turn_until_lost(&mut reactor, &record);
     server.join().unwrap();
     let reason = record.borrow().reason.clone().unwrap();
