@@ -84,7 +84,7 @@ fn while_nothing_happens_it_uses_no_cpu_and_does_not_wake_up() {
             .stderr(Stdio::null()),
     );
     terminal.see("> ");
-    process.falls_asleep();
+    process.comes_to_rest();
     let before = process.activity();
     thread::sleep(3 * A_WHILE); // the thing under test: nothing happens
     assert_eq!(process.activity(), before);

@@ -30,7 +30,7 @@ fn ten_thousand_idle_connections_cost_little_memory_no_cpu_and_no_wakeup() {
     streams.iter_mut().for_each(|stream| ping(stream, b"x"));
     let grown = (server.process.resident() - before) * 1024;
     assert!(grown / count < 600, "{} bytes each", grown / count);
-    server.process.falls_asleep();
+    server.process.comes_to_rest();
     let before = server.process.activity();
     thread::sleep(5 * A_WHILE); // this is the thing under test: nothing happens
     assert_eq!(server.process.activity(), before);

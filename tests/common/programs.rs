@@ -66,12 +66,6 @@ impl Process {
         (ticks, self.status_field("voluntary_ctxt_switches"))
     }
 
-    /// Waits until it sleeps, for the last thing that it did to be over.
-    #[track_caller]
-    pub fn falls_asleep(&self) {
-        eventually("it sleeps", || self.stat()[0] == "S");
-    }
-
     /// Waits until it does nothing at all for a while, and not for want of a processor. What only waits for
     /// something to do, and does not try again and again, comes to rest.
     #[track_caller]
