@@ -16,16 +16,16 @@ use crate::transport::{INTEREST, Reason, Received};
 /// Who waits to write goes on when no more than this is owed.
 const LOW_WATER: usize = 16 * 1024;
 
-/// What there is for the future after a poll.
-pub(super) enum News {
-    /// It gets on when it is polled.
-    Some,
-    /// It waits, and so do we.
-    None,
-    /// It waits, but the kernel has more: the turn's ration ended first.
-    NotYet,
-    /// It waits for ever: the connection is gone, and it has had the time to find out.
-    Never,
+/// What comes after a poll.
+pub(super) enum Step {
+    /// Another: there is news for the future.
+    Poll,
+    /// Nothing: it waits, and so do we.
+    Wait,
+    /// A turn of the others: the ration ended before the kernel's bytes did.
+    Again,
+    /// The end: the connection is gone, and the future has had the time to find out.
+    End,
 }
 
 impl SharedPipe {
@@ -54,24 +54,24 @@ impl SharedPipe {
     }
 
     /// The future was polled: sends what it wrote, and if there is more to do, does it.
-    pub fn conclude(&self, id: Id, reactor: &mut Reactor) -> News {
-        if self.borrow().send(reactor) { News::None } else { self.conclude_slowly(id, reactor) }
+    pub fn conclude(&self, id: Id, reactor: &mut Reactor) -> Step {
+        if self.borrow().send(reactor) { Step::Wait } else { self.conclude_slowly(id, reactor) }
     }
 
     #[cold]
-    fn conclude_slowly(&self, id: Id, reactor: &mut Reactor) -> News {
+    fn conclude_slowly(&self, id: Id, reactor: &mut Reactor) -> Step {
         let mut news = self.borrow().exchange(id, reactor);
         news |= self.answer_requests(id, reactor);
         let mut pipe = self.borrow();
         pipe.polled = news;
-        let news = match &pipe.line {
-            _ if news => News::Some,
-            Line::Down { .. } => News::Never,
-            Line::Up(channel) if channel.may_read() && pipe.received >= SCRATCH => News::NotYet,
-            Line::Up(_) => return News::None,
+        let step = match &pipe.line {
+            _ if news => Step::Poll,
+            Line::Down { .. } => Step::End,
+            Line::Up(channel) if channel.may_read() && pipe.received >= SCRATCH => Step::Again,
+            Line::Up(_) => return Step::Wait,
         };
         wake_all(pipe);
-        news
+        step
     }
 
     /// Asks the reactor what the future wants to know. `true`: something was answered.
@@ -95,7 +95,7 @@ impl Pipe {
     }
 
     /// Sends what is owed, reads ahead, and takes the steps that follow. `true`: there is news.
-    #[cold]
+    #[cold] // not rare, but out of the way of a small message that is read, answered and sent
     fn exchange(&mut self, id: Id, reactor: &mut Reactor) -> bool {
         let Line::Up(channel) = &mut self.line else { return false };
         channel.flush(SMALL, reactor);

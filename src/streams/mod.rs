@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   kernel ─▶ turn ─▶ Task ── poll ──▶ your async fn
-//!                       │                 │     ▲
-//!                       │           write │     │ read
-//!                       ▼                 ▼     │
-//!   kernel ◀─────── Channel ◀────────── Pipe ───┴───── kernel
+//!                       │                │      ▲
+//!                       │          write │      │ read
+//!                       ▼                ▼      │
+//!   kernel ◀─── after the poll ─── Channel, in a Pipe ◀─── kernel
 //! ```
 //!
 //! A future is a state machine that the compiler wrote. Here it is a source like any other: when its

@@ -10,7 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::exchange::News;
+use super::exchange::Step;
 use super::pipe::{Line, SharedPipe};
 use super::reader::Reader;
 use super::waker::TaskWaker;
@@ -91,9 +91,8 @@ impl<F: Future<Output = io::Result<()>> + 'static> Task<F> {
     /// The connection is gone.
     #[cold]
     fn end(&mut self, id: Id, reactor: &mut Reactor) {
-        if self.future.take().is_some()
-            && let Some(reason) = self.pipe.borrow().loss()
-        {
+        let was_waiting = self.future.take().is_some(); // dropped here, before the pipe is borrowed
+        if was_waiting && let Some(reason) = self.pipe.borrow().loss() {
             log::debug!("a handler was still waiting when its connection ended: {reason}");
         }
         self.pipe.answer_requests(id, reactor); // what the future had to take back
@@ -110,10 +109,10 @@ impl<F: Future<Output = io::Result<()>> + 'static> Source for Task<F> {
         for _ in 0..RATION {
             self.poll();
             match self.pipe.conclude(id, reactor) {
-                News::Some => {}
-                News::None => return Next::Wait,
-                News::NotYet => return Next::Again,
-                News::Never => break,
+                Step::Poll => {}
+                Step::Wait => return Next::Wait,
+                Step::Again => return Next::Again,
+                Step::End => break,
             }
         }
         if self.pipe.borrow().loss().is_none() {

@@ -1,7 +1,7 @@
 //! What wakes a task, from any thread.
 //!
-//! To the task that is nothing new, or it would wake the parts of its future, which wake the task, for
-//! ever.
+//! The task is called again, as after `Next::Again`, and not told that it was woken: then it would wake the
+//! parts of its future that have wakers of their own, and these wake the task, for ever.
 //!
 //! Invariant: it is made before the task has a place in the reactor, and pointed at it once.
 //!
