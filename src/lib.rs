@@ -51,6 +51,7 @@
 //! | `transport/channel/` | the two half-machines of a connection |
 //! | `transport/connection.rs` | who calls whom |
 //! | `transport/listener.rs`, `connector.rs` | where connections come from |
+//! | `reactor/level.rs` | how a listener is told of those who wait |
 //! | [`streams`] | `async fn` in the place of a protocol |
 //! | `mailbox.rs` | a bounded queue between sources |
 //! | [`stdio`] | stdin and stdout, of every kind |
@@ -68,8 +69,8 @@
 //!    earlier in the same batch, or whose slot has a new tenant, reaches nobody.
 //! 3. **Readiness is remembered, not asked for again.** An event sets a bit, `WouldBlock` clears it. A
 //!    connection is registered once, for both directions; to pause and resume costs no system call.
-//! 4. **Rations.** A source reads, accepts and writes a bounded amount in a turn, then says
-//!    [`Next::Again`]. A peer that floods starves nobody.
+//! 4. **Rations.** A source reads, accepts and writes a bounded amount in a turn, and leaves
+//!    the rest to the next ([`Next::Again`]). A peer that floods starves nobody.
 //! 5. **`?` on `WouldBlock` gives the turn back** in [`Reactor::watch`], the closure form of a source.
 //! 6. **One scratch buffer per reactor**, lent to the source that runs. A connection that is idle, or
 //!    whose peer keeps up, owns no buffer at all.

@@ -267,6 +267,23 @@ pub fn send_now(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     count(unsafe { libc::send(socket.as_fd().as_raw_fd(), start, bytes.len(), flags) })
 }
 
+// ---- epoll
+
+/// `epoll_ctl(2)`, for what `mio` does not offer, see `reactor/level.rs`.
+pub fn control_epoll(
+    epoll: &impl AsRawFd,
+    operation: c_int,
+    descriptor: &impl AsFd,
+    events: c_int,
+    token: u64,
+) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: token };
+    let (epoll, fd) = (epoll.as_raw_fd(), descriptor.as_fd().as_raw_fd());
+    // SAFETY: one `epoll_event`, which the kernel only reads.
+    check(unsafe { libc::epoll_ctl(epoll, operation, fd, &raw mut event) })?;
+    Ok(())
+}
+
 // ---- descriptors of any kind
 
 /// `read(2)` that does not block, whatever the flags of the description are: `RWF_NOWAIT`,

@@ -272,18 +272,19 @@ fn the_prompt_server_answers_in_the_order_of_asking_and_forgets_who_left() {
 #[test]
 fn the_chat_server_tells_all_others_and_drops_a_slow_reader() {
     let server = serve("chat_server");
-    let mut guests: Vec<_> = (0..4).map(|_| server.connect()).collect();
-    let slow = server.connect();
-    // Everybody is there when everybody has been heard.
-    for speaker in 0..4 {
-        let text = format!("hello from {speaker}\n");
-        guests[speaker].write_all(text.as_bytes()).unwrap();
-        for listener in (0..4).filter(|&listener| listener != speaker) {
+    let mut guests = vec![server.connect()];
+    for number in 1..5 {
+        let mut newcomer = server.connect();
+        let text = format!("hello from {number}\n");
+        newcomer.write_all(text.as_bytes()).unwrap();
+        for guest in &mut guests {
             let mut heard = vec![0; text.len()];
-            guests[listener].read_exact(&mut heard).unwrap();
+            guest.read_exact(&mut heard).unwrap();
             assert_eq!(heard, text.as_bytes());
         }
+        guests.push(newcomer); // who has been heard has been accepted
     }
+    let slow = guests.remove(4);
     let mut speaker = guests.remove(0);
     let bytes = noise(16 << 20, 33);
     for piece in bytes.chunks(64 << 10) {

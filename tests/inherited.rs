@@ -9,7 +9,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 
-use common::{Scratch, Server, assert_one_line, connect, connect_unix, outcome, ping};
+use common::{Scratch, Server, assert_one_line, connect, connect_unix, outcome, ping, send_until_stalled};
+use rustix::net::{Shutdown, shutdown};
 use rustix::process::Signal;
 
 /// A server that gets `handed`, which the shell moves to descriptor 3, as socket activation would.
@@ -61,6 +62,33 @@ fn who_comes_between_two_servers_waits_and_is_served_by_the_next() {
         assert_eq!(server.process.wait_code(), 0);
         assert!(path.exists(), "the file belongs to whoever made it");
     }
+}
+
+#[test]
+fn who_comes_while_a_server_stops_does_not_keep_it_busy() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let handed = OwnedFd::from(listener.try_clone().unwrap());
+    let mut server = Server::run(&mut command(handed, MEANT_FOR_IT, "-v --grace 60"), 1);
+    let mut owed = server.connect();
+    send_until_stalled(&mut owed, b"x");
+    server.process.signal(Signal::TERM);
+    server.err.next_with("shutting down");
+    let _late = connect(&address); // waits in the kernel's queue for the next server
+    server.process.comes_to_rest();
+    drop(owed);
+    assert_eq!(server.process.wait_code(), 0);
+}
+
+#[test]
+fn a_socket_that_somebody_shuts_down_is_given_up_and_the_others_go_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let handed = OwnedFd::from(listener.try_clone().unwrap());
+    let server = Server::run(&mut command(handed, MEANT_FOR_IT, "127.0.0.1:0"), 2);
+    shutdown(&listener, Shutdown::Read).unwrap();
+    server.err.next_with("cannot accept connections any more: Invalid argument");
+    server.process.comes_to_rest();
+    ping(&mut connect(&server.addresses[1]), b"hello");
 }
 
 #[test]

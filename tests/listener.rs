@@ -131,6 +131,21 @@ fn more_newcomers_than_one_ration_are_all_accepted() {
 }
 
 #[test]
+fn it_takes_one_newcomer_and_twice_as_many_each_time_as_long_as_there_are_more() {
+    let mut reactor = Reactor::new().unwrap();
+    let listener = serve(&mut reactor, &[any()], &Serve::default());
+    let address = address(&mut reactor, listener);
+    let _peers: Vec<_> = (0..20).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    for taken in [1, 3, 7, 15, 20] {
+        reactor.turn(None).unwrap();
+        assert_eq!(open(&mut reactor, listener), taken);
+    }
+    let _peers: Vec<_> = (0..2).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    reactor.turn(None).unwrap();
+    assert_eq!(open(&mut reactor, listener), 21, "the last batch was too large, so it begins with one again");
+}
+
+#[test]
 fn closing_it_leaves_its_connections_alone_and_tells_when_the_last_is_gone() {
     let mut reactor = Reactor::new().unwrap();
     let listener = serve(&mut reactor, &[any()], &Serve::default());

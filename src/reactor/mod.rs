@@ -19,6 +19,7 @@
 
 mod clock;
 mod later;
+mod level;
 mod observe;
 mod polling;
 mod ready;
@@ -31,8 +32,9 @@ mod watch;
 
 use std::any::Any;
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
@@ -118,6 +120,8 @@ pub struct Reactor {
     /// `None` while a turn is under way.
     events: Option<Events>,
     slots: Slots,
+    /// Descriptors that stay in epoll when their source is dropped, unless they are deregistered.
+    lent: BTreeSet<(Id, RawFd)>,
     timers: Timers,
     queue: VecDeque<Job>,
     clock: Clock,
@@ -142,6 +146,7 @@ impl Reactor {
             poll: Poll::new()?,
             events: Some(Events::with_capacity(EVENTS)),
             slots: Slots::default(),
+            lent: BTreeSet::new(),
             timers: Timers::default(),
             queue: VecDeque::new(),
             clock: Clock::System(Cell::new(None)),

@@ -12,7 +12,6 @@
 use std::any::{Any, TypeId};
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::RawFd;
 
 use mio::Token;
 
@@ -123,8 +122,6 @@ struct Slot {
     generation: u32,
     /// What is queued for the source: `None` when it is not in the queue at all.
     queued: Option<Ready>,
-    /// A descriptor that must be deregistered when the source goes, because going does not close it.
-    lent: Option<RawFd>,
 }
 
 /// The slab.
@@ -150,7 +147,7 @@ impl Slots {
         }
         // Descriptors and memory run out long before 2^32 slots do.
         let index = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
-        self.all.push(Slot { state: State::Running, generation: 0, queued: None, lent: None });
+        self.all.push(Slot { state: State::Running, generation: 0, queued: None });
         Id { slot: index, generation: 0 }
     }
 
@@ -185,7 +182,6 @@ impl Slots {
         let state = std::mem::replace(&mut slot.state, State::Vacant { next });
         slot.generation = slot.generation.wrapping_add(1);
         slot.queued = None;
-        slot.lent = None;
         self.vacant = Some(id.slot);
         self.occupied -= 1;
         match state {
@@ -205,18 +201,6 @@ impl Slots {
     /// What was queued for the source; the queue holds it no longer.
     pub fn unqueue(&mut self, id: Id) -> Option<Ready> {
         self.of_mut(id)?.queued.take()
-    }
-
-    /// Notes a descriptor to deregister when the source goes.
-    pub fn lend(&mut self, id: Id, fd: RawFd) {
-        if let Some(slot) = self.of_mut(id) {
-            slot.lent = Some(fd);
-        }
-    }
-
-    /// The descriptor that [`lend`](Self::lend) noted.
-    pub fn lent(&mut self, id: Id) -> Option<RawFd> {
-        self.of_mut(id)?.lent.take()
     }
 
     pub fn get_mut<T: Source>(&mut self, id: Id) -> Option<&mut T> {

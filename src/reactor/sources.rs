@@ -7,7 +7,7 @@
 
 use std::any::Any;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Instant;
 
 use mio::Interest;
@@ -40,7 +40,7 @@ impl Reactor {
     pub fn add_lent<T: Source + AsFd>(&mut self, source: T, interest: Interest) -> io::Result<Handle<T>> {
         let fd = source.as_fd().as_raw_fd();
         let handle = self.add(source, interest)?;
-        self.slots.lend(handle.id(), fd);
+        self.lend(handle.id(), fd);
         Ok(handle)
     }
 
@@ -59,6 +59,20 @@ impl Reactor {
     pub fn attach(&self, id: Id, descriptor: &impl AsFd, interest: Interest) -> io::Result<()> {
         let fd = descriptor.as_fd().as_raw_fd();
         self.poll.registry().register(&mut SourceFd(&fd), id.token(), interest)
+    }
+
+    /// Notes a descriptor to be deregistered when its source goes.
+    pub(super) fn lend(&mut self, id: Id, fd: RawFd) {
+        self.lent.insert((id, fd));
+    }
+
+    /// Deregisters one that [`lend`](Self::lend) noted.
+    pub(super) fn take_back(&mut self, id: Id, fd: RawFd) {
+        if self.lent.remove(&(id, fd))
+            && let Err(error) = self.poll.registry().deregister(&mut SourceFd(&fd))
+        {
+            log::debug!("source {id}: cannot deregister its descriptor: {error}");
+        }
     }
 
     /// Puts another source in the place of the one that is running: same [`Id`], same descriptors.
@@ -81,10 +95,8 @@ impl Reactor {
     /// nothing: a connection is ended with [`Transport::close`](crate::Transport::close) or
     /// [`abort`](crate::Transport::abort) instead. A stale `id` is ignored.
     pub fn remove(&mut self, id: Id) {
-        if let Some(fd) = self.slots.lent(id)
-            && let Err(error) = self.poll.registry().deregister(&mut SourceFd(&fd))
-        {
-            log::debug!("source {id}: cannot deregister its descriptor: {error}");
+        while let Some(&(_, fd)) = self.lent.range((id, RawFd::MIN)..=(id, RawFd::MAX)).next() {
+            self.take_back(id, fd);
         }
         if self.is_observed() && self.slots.contains(id) {
             let now = Instant::now();

@@ -1,26 +1,22 @@
 //! Listening: accepts connections, and gives each a protocol.
 //!
-//! Invariant: nothing that a peer does, and no shortage of the machine, ends it. Under edge trigger an
-//! `accept` that fails must not be forgotten, as there is no second event for a connection that is
-//! queued already. So the listener remembers that it has not seen `WouldBlock` yet, and tries again
+//! Invariant: nothing that a peer does, and no shortage of the machine, ends it. It is told of those who
+//! wait by level (`../reactor/level.rs`), so it may stop after each of them and forgets nobody. Where it
+//! cannot go on it mutes its sockets, or the loop would spin. They are heard again
 //!
-//! - in the next turn, after its ration (one batch of newcomers does not hold the others up);
 //! - when one of its connections closes: at the limit on connections, and when descriptors ran out;
-//! - once a second, too, while descriptors are short: they may be freed elsewhere.
+//! - after a second, too, while descriptors are short: they may be freed elsewhere.
 //!
 //! Read next: `connector.rs`, the other way in.
 
 use std::io;
+use std::mem;
 use std::time::Duration;
 
-use mio::Interest;
-
+use super::batch::Batch;
 use super::listening_socket::{Failure, ListeningSocket};
 use super::{Address, Connection, Plain, Protocol, Socket};
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Timer};
-
-/// The most connections accepted in one turn.
-const RATION: usize = 64;
 
 /// How long until the next try while descriptors are short.
 const RETRY: Duration = Duration::from_secs(1);
@@ -115,13 +111,14 @@ pub(crate) fn listen(
         sockets: Vec::new(),
         serve: Box::new(serve),
         limit: how.max_connections.unwrap_or(usize::MAX),
-        pending: false,
+        batch: Batch::default(),
+        muted: false,
         supply: Supply::Enough,
         totals: Totals::default(),
         on_closed: None,
     });
     for socket in &sockets {
-        if let Err(error) = reactor.attach(listener.id(), socket, Interest::READABLE) {
+        if let Err(error) = reactor.attach_level(listener.id(), socket) {
             reactor.remove(listener.id());
             return Err(error);
         }
@@ -147,8 +144,9 @@ pub struct Listener {
     sockets: Vec<ListeningSocket>,
     serve: Service,
     limit: usize,
-    /// Somebody may be waiting in the kernel's queue.
-    pending: bool,
+    batch: Batch,
+    /// Whether it is told nothing of those who wait.
+    muted: bool,
     supply: Supply,
     totals: Totals,
     on_closed: Option<Callback>,
@@ -164,10 +162,12 @@ impl Listener {
 
     /// Stops listening. Connections that are open go on (asyncio: `Server.close`).
     pub fn close(reactor: &mut Reactor, listener: Handle<Listener>) {
+        let id = listener.id();
         reactor.with(listener, |listener, reactor| {
-            listener.sockets.clear();
-            listener.pending = false;
-            if let Supply::Short { retry } = std::mem::replace(&mut listener.supply, Supply::Enough) {
+            for socket in listener.sockets.drain(..) {
+                reactor.detach_level(id, &socket);
+            }
+            if let Supply::Short { retry } = mem::replace(&mut listener.supply, Supply::Enough) {
                 reactor.cancel(retry);
             }
             listener.check_closed(reactor);
@@ -208,9 +208,7 @@ impl Listener {
             source.totals.open -= 1;
             source.totals.bytes_in += bytes_in;
             source.totals.bytes_out += bytes_out;
-            if source.pending {
-                reactor.wake(listener.id());
-            }
+            source.set_muted(false, listener.id(), reactor);
             source.check_closed(reactor);
         });
         if counted.is_none() && reactor.contains(listener.id()) {
@@ -219,38 +217,50 @@ impl Listener {
         }
     }
 
-    /// Accepts a ration.
-    fn accept(&mut self, id: Id, reactor: &mut Reactor) -> Next {
-        let mut ration = RATION;
-        let mut index = 0;
+    /// Accepts a batch from each socket.
+    fn accept(&mut self, id: Id, reactor: &mut Reactor) {
+        let batch = self.batch.for_turn(reactor.turns());
+        let (mut index, mut left, mut was_too_large) = (0, batch, true);
         while let Some(socket) = self.sockets.get(index) {
             if self.totals.open >= self.limit {
-                return Next::Wait; // until one closes
+                return self.set_muted(true, id, reactor);
             }
-            if ration == 0 {
-                return Next::Again;
+            if left == 0 {
+                (index, left, was_too_large) = (index + 1, batch, false);
+                continue;
             }
-            ration -= 1;
+            left -= 1;
             let accepted = socket.accept();
             let Err(error) = accepted.and_then(|socket| self.serve(socket, id, reactor)) else { continue };
             match Failure::of(&error) {
-                Failure::Drained => index += 1,
+                Failure::Drained => (index, left) = (index + 1, batch),
                 Failure::GoOn => {
                     log::debug!("a connection was lost before it was accepted: {error}");
                     self.totals.refused += 1;
                 }
-                Failure::BackOff => {
-                    self.back_off(&error, id, reactor);
-                    return Next::Wait;
-                }
+                Failure::BackOff => return self.back_off(&error, id, reactor),
                 Failure::Fatal => {
                     log::error!("cannot accept connections any more: {}", Plain(&error));
-                    self.sockets.remove(index);
+                    let socket = self.sockets.remove(index);
+                    reactor.detach_level(id, &socket);
                 }
             }
         }
-        self.pending = false;
-        Next::Wait
+        if was_too_large {
+            self.batch.was_too_large();
+        }
+    }
+
+    fn set_muted(&mut self, muted: bool, id: Id, reactor: &Reactor) {
+        if self.muted == muted {
+            return;
+        }
+        self.muted = muted;
+        for socket in &self.sockets {
+            if let Err(error) = reactor.set_muted(id, socket, muted) {
+                log::error!("cannot change what epoll tells of a listening socket: {}", Plain(&error));
+            }
+        }
     }
 
     fn serve(&mut self, socket: Socket, id: Id, reactor: &mut Reactor) -> io::Result<()> {
@@ -262,39 +272,43 @@ impl Listener {
         })
     }
 
-    /// One warning for the whole shortage. It is over when the kernel's queue is found empty at a retry,
-    /// and no sooner: at the limit, peers that come and go would end it and begin it with each of them.
+    /// One warning for the whole shortage. It is over when nothing has failed for a second, and no sooner:
+    /// at the limit, peers that come and go would end it and begin it with each of them.
     fn back_off(&mut self, error: &io::Error, id: Id, reactor: &mut Reactor) {
-        if matches!(self.supply, Supply::Enough) {
-            log::warn!(
+        self.set_muted(true, id, reactor);
+        let retry = reactor.wake_at(reactor.after(RETRY), id);
+        match mem::replace(&mut self.supply, Supply::Short { retry }) {
+            Supply::Enough => log::warn!(
                 "cannot accept more connections: {}; {} are open, others wait until one closes",
                 Plain(error),
                 self.totals.open,
-            );
-            self.supply = Supply::Short { retry: reactor.wake_at(reactor.after(RETRY), id) };
+            ),
+            Supply::Short { retry } => {
+                reactor.cancel(retry);
+            }
         }
     }
 
-    /// After a retry: another one, unless nobody is waiting for a descriptor any more.
-    fn retry_again(&mut self, id: Id, reactor: &mut Reactor) {
-        if let Supply::Short { retry } = &mut self.supply {
-            if self.pending && self.totals.open < self.limit {
-                *retry = reactor.wake_at(reactor.after(RETRY), id);
-            } else {
-                self.supply = Supply::Enough;
-                log::info!("accepting connections again");
-            }
+    /// A second after the last failure.
+    fn retry(&mut self, id: Id, reactor: &mut Reactor) {
+        if self.muted {
+            self.set_muted(false, id, reactor);
+            self.supply = Supply::Short { retry: reactor.wake_at(reactor.after(RETRY), id) };
+        } else {
+            self.supply = Supply::Enough;
+            log::info!("accepting connections again");
         }
     }
 }
 
 impl Source for Listener {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
-        self.pending |= ready.is(Ready::READABLE);
-        let next = if self.pending { self.accept(id, reactor) } else { Next::Wait };
         if ready.is(Ready::DUE) {
-            self.retry_again(id, reactor);
+            self.retry(id, reactor);
         }
-        next
+        if ready.is(Ready::READABLE) {
+            self.accept(id, reactor);
+        }
+        Next::Wait
     }
 }

@@ -21,6 +21,7 @@
 //! `listener.rs` and `connector.rs` (where connections come from).
 
 mod address;
+mod batch;
 mod buffer;
 mod channel;
 mod connection;
