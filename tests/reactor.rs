@@ -187,6 +187,23 @@ fn who_says_again_is_called_in_the_next_turn_and_not_before() {
 }
 
 #[test]
+fn an_event_for_one_who_said_again_is_no_second_call() {
+    let mut reactor = Reactor::new().unwrap();
+    let (calls, note) = log();
+    let (_, mut other) = scripted(&mut reactor, move |_, _, ready, _| {
+        note.borrow_mut().push(ready);
+        Next::Again
+    });
+    other.write_all(b"x").unwrap();
+    reactor.turn(Some(Duration::ZERO)).unwrap(); // from here on it is in the queue
+    calls.borrow_mut().clear();
+    other.write_all(b"y").unwrap();
+    reactor.turn(Some(Duration::ZERO)).unwrap();
+    let calls = calls.borrow();
+    assert!(calls.len() == 1 && calls[0].is(Ready::READABLE), "{calls:?}");
+}
+
+#[test]
 fn a_call_that_queues_itself_anew_does_not_hold_the_turn() {
     fn forever(reactor: &mut Reactor) {
         reactor.call_soon(forever);

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Invariant: steps 4 and 5 do what was there when they began. What a callback adds waits for the
-//! next turn, so no source can keep the loop from looking at the others.
+//! next turn, so no source can keep the loop from looking at the others. Nor can one have two turns in one:
+//! an event for a source that is in the queue anyway is told there.
 //!
 //! Read next: `polling.rs` (steps 1 and 2), `sources.rs` and `slots.rs` (where sources live), `watch.rs` (the smallest source), then
 //! `../transport/connection.rs` (the one that matters).
@@ -229,10 +230,11 @@ impl Reactor {
     }
 
     fn dispatch_event(&mut self, event: &mio::event::Event) {
-        if event.token() == remote::TOKEN {
-            self.run_remote_jobs();
-        } else {
-            self.dispatch(Id::from_token(event.token()), Ready::of(event));
+        let (id, ready) = (Id::from_token(event.token()), Ready::of(event));
+        match self.slots.take_out_for_event(id, ready) {
+            Some(source) => self.run_source(source, id, ready),
+            None if event.token() == remote::TOKEN => self.run_remote_jobs(),
+            None => {} // it is queued, or gone
         }
     }
 
@@ -267,11 +269,16 @@ impl Reactor {
         if self.is_observed() { self.call_observed(by_timer, f) } else { f(self) }
     }
 
-    /// Runs one source: takes it out, calls it, puts it back. Whatever is stale ends here.
+    fn dispatch(&mut self, id: Id, ready: Ready) {
+        if let Some(source) = self.slots.take_out(id) {
+            self.run_source(source, id, ready);
+        }
+    }
+
+    /// Calls a source that was taken out, and puts it back.
     #[allow(clippy::inline_always, reason = "into the loop over events, which does little else")]
     #[inline(always)]
-    fn dispatch(&mut self, id: Id, ready: Ready) {
-        let Some(mut source) = self.slots.take_out(id) else { return };
+    fn run_source(&mut self, mut source: Box<dyn Source>, id: Id, ready: Ready) {
         let next = if self.is_observed() {
             self.run_observed(source.as_mut(), id, ready)
         } else {

@@ -124,6 +124,18 @@ struct Slot {
     queued: Option<Ready>,
 }
 
+impl Slot {
+    fn take_out(&mut self) -> Option<Box<dyn Source>> {
+        match std::mem::replace(&mut self.state, State::Running) {
+            State::Resting(source) => Some(source),
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+}
+
 /// The slab.
 #[derive(Default)]
 pub(super) struct Slots {
@@ -153,13 +165,19 @@ impl Slots {
 
     /// Takes a resting source out, to run it. `None`: it is gone, or it is running already.
     pub fn take_out(&mut self, id: Id) -> Option<Box<dyn Source>> {
+        self.of_mut(id)?.take_out()
+    }
+
+    /// The same for an event. If the source is in the queue, the event joins what is queued, so that it is
+    /// called once for both.
+    pub fn take_out_for_event(&mut self, id: Id, ready: Ready) -> Option<Box<dyn Source>> {
         let slot = self.of_mut(id)?;
-        match std::mem::replace(&mut slot.state, State::Running) {
-            State::Resting(source) => Some(source),
-            other => {
-                slot.state = other;
+        match &mut slot.queued {
+            Some(queued) => {
+                *queued |= ready;
                 None
             }
+            None => slot.take_out(),
         }
     }
 
