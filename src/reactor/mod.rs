@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Invariant: steps 4 and 5 do what was there when they began. What a callback adds waits for the
-//! next turn, so no source can keep the loop from looking at the others. Nor can one have two turns in one:
-//! an event for a source that is in the queue anyway is told there.
+//! next turn, so no source can keep the loop from looking at the others. An event for a
+//! source that is in the queue anyway is told there, and is no call of its own.
 //!
 //! Read next: `polling.rs` (steps 1 and 2), `sources.rs` and `slots.rs` (where sources live), `watch.rs` (the smallest source), then
 //! `../transport/connection.rs` (the one that matters).
