@@ -55,6 +55,7 @@ impl Reactor {
 mod tests {
     use std::cell::Cell;
     use std::io::Write;
+    use std::net::Shutdown;
     use std::os::unix::net::UnixStream;
     use std::rc::Rc;
     use std::time::Duration;
@@ -79,54 +80,63 @@ mod tests {
         }
     }
 
-    fn watched_reactor() -> (Reactor, Rc<Cell<usize>>) {
-        let (mut reactor, events) = (Reactor::new().unwrap(), Rc::default());
-        reactor.observe(CountEvents(Rc::clone(&events)));
-        (reactor, events)
+    /// A reactor with one socket that is told of by level.
+    struct Scene {
+        reactor: Reactor,
+        events: Rc<Cell<usize>>,
+        id: Id,
+        socket: UnixStream,
+        peer: UnixStream,
     }
 
-    fn in_three_turns(reactor: &mut Reactor, events: &Cell<usize>) -> usize {
-        events.set(0);
-        for _ in 0..3 {
-            reactor.turn(Some(Duration::ZERO)).unwrap();
+    impl Scene {
+        fn new() -> Self {
+            let (mut reactor, events) = (Reactor::new().unwrap(), Rc::default());
+            reactor.observe(CountEvents(Rc::clone(&events)));
+            let (socket, peer) = UnixStream::pair().unwrap();
+            let id = reactor.insert(Idle).id();
+            reactor.attach_level(id, &socket).unwrap();
+            Scene { reactor, events, id, socket, peer }
         }
-        events.get()
+
+        fn mute(&self, muted: bool) {
+            self.reactor.set_muted(self.id, &self.socket, muted).unwrap();
+        }
+
+        fn events_in_three_turns(&mut self) -> usize {
+            self.events.set(0);
+            for _ in 0..3 {
+                self.reactor.turn(Some(Duration::ZERO)).unwrap();
+            }
+            self.events.get()
+        }
     }
 
     #[test]
     fn it_is_told_of_in_every_turn_until_it_is_muted() {
-        let (mut reactor, events) = watched_reactor();
-        let (socket, mut peer) = UnixStream::pair().unwrap();
-        let id = reactor.insert(Idle).id();
-        reactor.attach_level(id, &socket).unwrap();
-        peer.write_all(b"x").unwrap();
-        assert_eq!(in_three_turns(&mut reactor, &events), 3);
-        reactor.set_muted(id, &socket, true).unwrap();
-        assert_eq!(in_three_turns(&mut reactor, &events), 0);
-        reactor.set_muted(id, &socket, false).unwrap();
-        assert_eq!(in_three_turns(&mut reactor, &events), 3);
+        let mut scene = Scene::new();
+        scene.peer.write_all(b"x").unwrap();
+        assert_eq!(scene.events_in_three_turns(), 3);
+        scene.mute(true);
+        assert_eq!(scene.events_in_three_turns(), 0);
+        scene.mute(false);
+        assert_eq!(scene.events_in_three_turns(), 3);
     }
 
     #[test]
     fn a_hang_up_while_it_is_muted_does_not_make_the_loop_spin() {
-        let (mut reactor, events) = watched_reactor();
-        let (socket, peer) = UnixStream::pair().unwrap();
-        let id = reactor.insert(Idle).id();
-        reactor.attach_level(id, &socket).unwrap();
-        reactor.set_muted(id, &socket, true).unwrap();
-        drop(peer);
-        assert!(in_three_turns(&mut reactor, &events) <= 1);
+        let mut scene = Scene::new();
+        scene.mute(true);
+        scene.peer.shutdown(Shutdown::Both).unwrap();
+        assert_eq!(scene.events_in_three_turns(), 1);
     }
 
     #[test]
     fn nothing_is_told_of_a_source_that_is_gone_though_its_descriptor_is_open_elsewhere() {
-        let (mut reactor, events) = watched_reactor();
-        let (socket, mut peer) = UnixStream::pair().unwrap();
-        let id = reactor.insert(Idle).id();
-        reactor.attach_level(id, &socket).unwrap();
-        peer.write_all(b"x").unwrap();
-        assert_eq!(in_three_turns(&mut reactor, &events), 3);
-        reactor.remove(id);
-        assert_eq!(in_three_turns(&mut reactor, &events), 0);
+        let mut scene = Scene::new();
+        scene.peer.write_all(b"x").unwrap();
+        assert_eq!(scene.events_in_three_turns(), 3);
+        scene.reactor.remove(scene.id);
+        assert_eq!(scene.events_in_three_turns(), 0);
     }
 }
