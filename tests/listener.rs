@@ -35,6 +35,17 @@ fn address(reactor: &mut Reactor, listener: Handle<Listener>) -> String {
     Listener::addresses(reactor, listener)[0].to_string()
 }
 
+fn crowd(reactor: &mut Reactor, listener: Handle<Listener>, count: usize) -> Vec<TcpStream> {
+    let address = address(reactor, listener);
+    (0..count).map(|_| TcpStream::connect(&address).unwrap()).collect()
+}
+
+/// A listener, and so many who wait for it.
+fn with_a_crowd(reactor: &mut Reactor, count: usize) -> (Handle<Listener>, Vec<TcpStream>) {
+    let listener = serve(reactor, &[any()], &Serve::default());
+    (listener, crowd(reactor, listener, count))
+}
+
 #[test]
 fn it_listens_on_all_its_addresses() {
     let mut reactor = Reactor::new().unwrap();
@@ -122,9 +133,7 @@ fn at_its_limit_it_leaves_peers_in_the_kernels_queue_until_one_closes() {
 #[test]
 fn more_newcomers_than_one_ration_are_all_accepted() {
     let mut reactor = Reactor::new().unwrap();
-    let listener = serve(&mut reactor, &[any()], &Serve::default());
-    let address = address(&mut reactor, listener);
-    let _peers: Vec<_> = (0..200).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    let (listener, _peers) = with_a_crowd(&mut reactor, 200);
     reactor.turn(None).unwrap();
     assert!(open(&mut reactor, listener) < 200, "one turn is not given to newcomers alone");
     turn_until(&mut reactor, "all are served", |reactor| open(reactor, listener) == 200);
@@ -133,14 +142,12 @@ fn more_newcomers_than_one_ration_are_all_accepted() {
 #[test]
 fn it_takes_one_newcomer_and_twice_as_many_each_time_as_long_as_there_are_more() {
     let mut reactor = Reactor::new().unwrap();
-    let listener = serve(&mut reactor, &[any()], &Serve::default());
-    let address = address(&mut reactor, listener);
-    let _peers: Vec<_> = (0..20).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    let (listener, _peers) = with_a_crowd(&mut reactor, 20);
     for taken in [1, 3, 7, 15, 20] {
         reactor.turn(None).unwrap();
         assert_eq!(open(&mut reactor, listener), taken);
     }
-    let _peers: Vec<_> = (0..2).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    let _more = crowd(&mut reactor, listener, 2);
     reactor.turn(None).unwrap();
     assert_eq!(open(&mut reactor, listener), 21, "the last batch was too large, so it begins with one again");
 }
