@@ -220,7 +220,8 @@ impl Listener {
     /// Accepts a batch from each socket.
     fn accept(&mut self, id: Id, reactor: &mut Reactor) {
         let batch = self.batch.for_turn(reactor.turns());
-        let (mut index, mut left, mut was_too_large) = (0, batch, true);
+        let (mut index, mut left) = (0, batch);
+        let mut was_too_large = true; // unless a socket has as many
         while let Some(socket) = self.sockets.get(index) {
             if self.totals.open >= self.limit {
                 return self.set_muted(true, id, reactor);
@@ -289,9 +290,10 @@ impl Listener {
         }
     }
 
-    /// A second after the last failure.
+    /// A second after the last failure. At the limit it waits for a connection to close, and no longer for a
+    /// descriptor.
     fn retry(&mut self, id: Id, reactor: &mut Reactor) {
-        if self.muted {
+        if self.muted && self.totals.open < self.limit {
             self.set_muted(false, id, reactor);
             self.supply = Supply::Short { retry: reactor.wake_at(reactor.after(RETRY), id) };
         } else {
