@@ -7,7 +7,7 @@
 use std::io::{self, BufRead, Write};
 
 use echo_reactor::cli::address_argument;
-use echo_reactor::{Connect, Protocol, Reactor, Reason, Transport, create_connection};
+use echo_reactor::{ConnectOptions, ConnectionLost, Protocol, Reactor, Transport, create_connection};
 
 struct Blocking;
 
@@ -23,8 +23,8 @@ impl Protocol for Blocking {
         let _ = io::stdout().write_all(data);
     }
 
-    fn connection_lost(&mut self, reactor: &mut Reactor, reason: Reason) {
-        eprintln!("{reason}");
+    fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {
+        eprintln!("{}", lost.reason);
         reactor.stop();
     }
 }
@@ -32,6 +32,6 @@ impl Protocol for Blocking {
 fn main() -> io::Result<()> {
     let addresses = address_argument()?.to_connect()?;
     let mut reactor = Reactor::new()?;
-    create_connection(&mut reactor, addresses, &Connect::default(), Blocking);
+    create_connection(&mut reactor, &addresses, &ConnectOptions::default(), Blocking);
     reactor.run()
 }

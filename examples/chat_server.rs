@@ -6,9 +6,9 @@
 use std::io;
 
 use echo_reactor::cli::address_argument;
-use echo_reactor::{Connection, Flow, Listener, Protocol, Reactor, Serve, Transport, create_server};
+use echo_reactor::{Connection, Flow, ListenOptions, Protocol, Reactor, Transport, create_server};
 
-/// What may be owed to one guest.
+/// How many bytes may be buffered for one guest.
 const LIMIT: usize = 256 * 1024;
 
 struct Guest;
@@ -20,9 +20,9 @@ impl Protocol for Guest {
 
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
         let reactor = transport.reactor();
-        // The one that is speaking is not among them: it is running.
-        for other in reactor.all::<Connection<Guest>>() {
-            Connection::enter(reactor, other, |_, transport| {
+        // The speaker is not among them, because it is running.
+        for other in reactor.handles::<Connection<Guest>>() {
+            let _ = other.enter(reactor, |_, transport| {
                 if transport.write(data) == Flow::Full {
                     transport.abort();
                 }
@@ -34,7 +34,7 @@ impl Protocol for Guest {
 fn main() -> io::Result<()> {
     let addresses = address_argument()?.to_listen()?;
     let mut reactor = Reactor::new()?;
-    let listener = create_server(&mut reactor, &addresses, &Serve::default(), || Guest)?;
-    println!("listening on {}", Listener::addresses(&mut reactor, listener)[0]);
+    let listener = create_server(&mut reactor, &addresses, &ListenOptions::default(), || Guest)?;
+    println!("listening on {}", listener.addresses(&reactor)?[0]);
     reactor.run()
 }

@@ -1,6 +1,6 @@
 //! The same key-value server, on streams: `set KEY VALUE`, `get KEY`, `del KEY`, a line each.
 //!
-//! Look at how little is left: a loop over lines, each with its timeout. A store that is borrowed for a moment,
+//! Look at how little is left: a loop over lines, each with its timeout. A store that is borrowed briefly,
 //! and never across an `await`, may be an `Rc<RefCell>`.
 
 use std::cell::RefCell;
@@ -10,9 +10,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use echo_reactor::cli::address_argument;
-use echo_reactor::{Listener, Reactor, Reader, Serve, Winner, Writer, race, start_server};
+use echo_reactor::{ListenOptions, Reactor, Reader, Winner, Writer, race, start_server};
 
 const LONGEST_LINE: usize = 4096;
+const MAX_KEYS: usize = 1024;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 type Store = Rc<RefCell<HashMap<String, String>>>;
@@ -20,6 +21,7 @@ type Store = Rc<RefCell<HashMap<String, String>>>;
 fn answer(store: &Store, line: &str) -> String {
     let mut store = store.borrow_mut();
     match line.splitn(3, ' ').collect::<Vec<_>>()[..] {
+        ["set", key, _] if store.len() == MAX_KEYS && !store.contains_key(key) => "full\n".into(),
         ["set", key, value] => {
             store.insert(key.into(), value.into());
             "ok\n".into()
@@ -51,7 +53,7 @@ fn main() -> io::Result<()> {
     let mut reactor = Reactor::new()?;
     let store = Store::default();
     let guest = move |reader, writer| serve(reader, writer, store.clone());
-    let listener = start_server(&mut reactor, &addresses, &Serve::default(), guest)?;
-    println!("listening on {}", Listener::addresses(&mut reactor, listener)[0]);
+    let listener = start_server(&mut reactor, &addresses, &ListenOptions::default(), guest)?;
+    println!("listening on {}", listener.addresses(&reactor)?[0]);
     reactor.run()
 }

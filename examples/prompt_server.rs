@@ -1,69 +1,102 @@
-//! The operator's typed line is the answer to the client's message (asked of asyncio often: how to
+//! The operator's typed line is the answer to the client's message (often asked about asyncio: how to
 //! prompt for input in a `create_server` program).
 //!
-//! Look at `Desk`: a source without a descriptor, to which connections and stdin bring their part. Who
-//! asked first is answered first; who leaves while waiting is forgotten, and costs no answer. (An end of
-//! file counts as leaving: TCP does not tell who is gone from who will only listen.)
+//! Look at `Desk`: a source without a descriptor, to which two mailboxes bring questions and answers. Who
+//! asked first is answered first. A visitor that leaves while it waits costs no answer. (An end of file counts
+//! as leaving: TCP does not distinguish a peer that is gone from one that only listens.) A visitor asks one
+//! question at a time, so a peer that floods waits in its own buffer.
 
-use std::collections::VecDeque;
 use std::io;
 
-use echo_reactor::cli::{address_argument, print};
+use echo_reactor::cli::{address_argument, write_stdout};
 use echo_reactor::{
-    Chunk, Connection, Framing, Handle, Id, Input, Listener, Mailbox, Next, Protocol, Reactor, Ready, Serve,
-    Source, Taken, Transport, create_server,
+    Capacity, Chunk, Connection, Framing, Handle, Id, Input, LineBuffer, ListenOptions, Mailbox, Next,
+    Protocol, Reactor, Ready, Source, Transport, TryRecv, create_server,
 };
 
+type Visit = Handle<Connection<Visitor>>;
+
+const LONGEST_QUESTION: usize = 4096;
+
 struct Desk {
+    questions: Handle<Mailbox<Visit>>,
     answers: Handle<Mailbox<Chunk>>,
-    waiting: VecDeque<Handle<Connection<Visitor>>>,
+    /// Whose answer is awaited.
+    visit: Option<Visit>,
 }
 
 impl Source for Desk {
     fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
-        while let Some(&visitor) = self.waiting.front() {
-            if reactor.contains(visitor.id()) {
-                let Taken::Item(Ok(answer)) = self.answers.take(reactor, id) else { break };
-                Connection::enter(reactor, visitor, |_, transport| transport.write(&answer));
+        loop {
+            let Some(visit) = self.visit.take() else {
+                let TryRecv::Item(visit) = self.questions.try_recv(reactor, id) else { return Next::Wait };
+                self.visit = Some(visit);
+                continue;
+            };
+            if reactor.contains(visit.id()) {
+                let TryRecv::Item(Ok(answer)) = self.answers.try_recv(reactor, id) else {
+                    self.visit = Some(visit);
+                    return Next::Wait;
+                };
+                let _ = visit.enter(reactor, |visitor, transport| visitor.answered(transport, &answer));
             }
-            self.waiting.pop_front();
         }
-        Next::Wait
     }
 }
 
 struct Visitor {
-    desk: Handle<Desk>,
-    question: Vec<u8>,
+    questions: Handle<Mailbox<Visit>>,
+    lines: LineBuffer,
+    waits: bool,
+}
+
+impl Visitor {
+    fn ask(&mut self, transport: &mut Transport) {
+        let visit = transport.handle::<Self>();
+        if self.waits || self.questions.capacity(transport.reactor(), visit.id()) != Capacity::Free {
+            return; // it is answered, or woken
+        }
+        match self.lines.next_line() {
+            Ok(Some(question)) => {
+                write_stdout(format_args!("{}? {}", visit.id(), String::from_utf8_lossy(&question)));
+                self.waits = self.questions.try_send(transport.reactor(), visit.id(), visit).is_ok();
+            }
+            Ok(None) => {}
+            Err(_) => transport.abort(),
+        }
+    }
+
+    fn answered(&mut self, transport: &mut Transport, answer: &[u8]) {
+        transport.write(answer);
+        self.waits = false;
+        self.ask(transport);
+    }
 }
 
 impl Protocol for Visitor {
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
-        for piece in data.split_inclusive(|&byte| byte == b'\n') {
-            self.question.extend_from_slice(piece);
-            if self.question.len() > 4096 {
-                return transport.abort();
-            }
-            if self.question.ends_with(b"\n") {
-                print(format_args!("{}? {}", transport.id(), String::from_utf8_lossy(&self.question)));
-                self.question.clear();
-                let own = Handle::new(transport.id());
-                let desk = self.desk;
-                transport.reactor().with(desk, |desk, _| desk.waiting.push_back(own));
-                transport.reactor().wake(desk.id());
-            }
+        self.lines.push(data);
+        if self.lines.len() > 16 * LONGEST_QUESTION {
+            return transport.abort();
         }
+        self.ask(transport);
+    }
+
+    fn woken(&mut self, transport: &mut Transport) {
+        self.ask(transport);
     }
 }
 
 fn main() -> io::Result<()> {
-    let addresses = address_argument()?.to_listen()?;
     let mut reactor = Reactor::new()?;
+    let questions = Mailbox::new(&mut reactor, 1024);
     let answers = Mailbox::new(&mut reactor, 16);
     Input::open(&mut reactor, &io::stdin(), Framing::Lines, answers)?;
-    let desk = reactor.insert(Desk { answers, waiting: VecDeque::new() });
-    let visitor = move || Visitor { desk, question: Vec::new() };
-    let listener = create_server(&mut reactor, &addresses, &Serve::default(), visitor)?;
-    print(format_args!("listening on {}\n", Listener::addresses(&mut reactor, listener)[0]));
+    let desk = reactor.insert(Desk { questions, answers, visit: None });
+    reactor.wake(desk.id());
+    let visitor = move || Visitor { questions, lines: LineBuffer::new(LONGEST_QUESTION), waits: false };
+    let addresses = address_argument()?.to_listen()?;
+    let listener = create_server(&mut reactor, &addresses, &ListenOptions::default(), visitor)?;
+    write_stdout(format_args!("listening on {}\n", listener.addresses(&reactor)?[0]));
     reactor.run()
 }

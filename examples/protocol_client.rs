@@ -8,8 +8,8 @@ use std::io;
 
 use echo_reactor::cli::address_argument;
 use echo_reactor::{
-    Chunk, Connect, Flow, Framing, Handle, Input, Mailbox, Output, Protocol, Reactor, Reason, Taken,
-    Transport, create_connection,
+    Chunk, ConnectOptions, ConnectionLost, Flow, Framing, Handle, Input, Mailbox, Output, Protocol, Reactor,
+    Transport, TryRecv, create_connection,
 };
 
 struct Client {
@@ -25,16 +25,18 @@ impl Protocol for Client {
     fn woken(&mut self, transport: &mut Transport) {
         let id = transport.id();
         while transport.flow() == Flow::Open {
-            match self.lines.take(transport.reactor(), id) {
-                Taken::Item(Ok(line)) => drop(transport.write(&line)),
-                Taken::Item(Err(_)) | Taken::Closed => return transport.write_eof(),
-                Taken::Empty => break,
+            match self.lines.try_recv(transport.reactor(), id) {
+                TryRecv::Item(Ok(line)) => drop(transport.write(&line)),
+                TryRecv::Item(Err(_)) | TryRecv::Closed => return transport.write_eof(),
+                TryRecv::Empty => break,
             }
         }
         if self.stdout.flow(transport.reactor(), id) == Flow::Open {
             transport.resume_reading();
         }
     }
+
+    fn pause_writing(&mut self, _: &mut Transport) {} // and go on reading, or both ends would wait
 
     fn resume_writing(&mut self, transport: &mut Transport) {
         self.woken(transport);
@@ -47,9 +49,9 @@ impl Protocol for Client {
         }
     }
 
-    fn connection_lost(&mut self, reactor: &mut Reactor, reason: Reason) {
-        eprintln!("{reason}");
-        self.stdout.when_written(reactor, Reactor::stop);
+    fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {
+        eprintln!("{}", lost.reason);
+        self.stdout.on_flushed(reactor, Reactor::stop);
     }
 }
 
@@ -59,6 +61,6 @@ fn main() -> io::Result<()> {
     Input::open(&mut reactor, &io::stdin(), Framing::Lines, lines)?;
     let stdout = Output::open(&mut reactor, &io::stdout(), |reactor, _| reactor.stop())?;
     let addresses = address_argument()?.to_connect()?;
-    create_connection(&mut reactor, addresses, &Connect::default(), Client { lines, stdout });
+    create_connection(&mut reactor, &addresses, &ConnectOptions::default(), Client { lines, stdout });
     reactor.run()
 }

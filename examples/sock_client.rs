@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use echo_reactor::cli::address_argument;
 use echo_reactor::{
-    Address, Chunk, Flow, Framing, Handle, Id, Input, Mailbox, Next, Output, Reactor, Ready, Source, Taken,
+    Address, Chunk, Flow, Framing, Handle, Id, Input, Mailbox, Next, Output, Reactor, Ready, Source, TryRecv,
 };
 use mio::Interest;
 use mio::net::TcpStream;
@@ -31,10 +31,10 @@ impl Client {
                 self.owed.drain(..count);
                 continue;
             }
-            match self.lines.take(reactor, id) {
-                Taken::Item(Ok(line)) => self.owed = line,
-                Taken::Empty => break,
-                Taken::Closed | Taken::Item(Err(_)) => {
+            match self.lines.try_recv(reactor, id) {
+                TryRecv::Item(Ok(line)) => self.owed = line,
+                TryRecv::Empty => break,
+                TryRecv::Closed | TryRecv::Item(Err(_)) => {
                     self.sending = false;
                     self.stream.shutdown(Shutdown::Write)?;
                 }
@@ -66,7 +66,7 @@ fn or_wait<T>(result: io::Result<T>, later: T) -> io::Result<T> {
 
 impl Source for Client {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
-        if self.stream.peer_addr().is_err() && !ready.is(Ready::READABLE) {
+        if self.stream.peer_addr().is_err() && !ready.intersects(Ready::READABLE) {
             return Next::Wait; // not connected yet
         }
         let sent = or_wait(self.send(id, reactor), ());
@@ -76,7 +76,7 @@ impl Source for Client {
             Ok(false) => {}
             Err(error) => eprintln!("{error}"),
         }
-        self.stdout.when_written(reactor, Reactor::stop);
+        self.stdout.on_flushed(reactor, Reactor::stop);
         Next::Done
     }
 }

@@ -7,8 +7,8 @@ use std::io;
 
 use echo_reactor::cli::address_argument;
 use echo_reactor::{
-    Chunk, Connect, Flow, Framing, Handle, Input, Loop, Mailbox, Output, Reactor, Reader, Winner, Writer,
-    open_connection, race,
+    Chunk, ConnectOptions, Flow, Framing, Handle, Input, Loop, Mailbox, Output, Reactor, Reader, Winner,
+    Writer, open_connection, race,
 };
 
 async fn talk(
@@ -54,13 +54,13 @@ fn main() -> io::Result<()> {
     let addresses = address_argument()?.to_connect()?;
     open_connection(
         &mut reactor,
-        addresses,
-        &Connect::default(),
+        &addresses,
+        &ConnectOptions::default(),
         move |mut reader, mut writer| async move {
             if let Err(error) = talk(&mut reader, &mut writer, lines, stdout).await {
                 eprintln!("{error}");
             }
-            reader.running_loop().call(move |reactor, _| stdout.when_written(reactor, Reactor::stop)).await;
+            reader.running_loop().call(move |reactor, _| stdout.on_flushed(reactor, Reactor::stop)).await;
             Ok(())
         },
     )?;

@@ -8,7 +8,7 @@
 use std::io;
 
 use echo_reactor::cli::address_argument;
-use echo_reactor::{Listener, Reactor, Reader, Serve, Writer, start_server};
+use echo_reactor::{ListenOptions, Reactor, Reader, Writer, start_server};
 
 async fn echo(mut reader: Reader, mut writer: Writer) -> io::Result<()> {
     let mut buffer = [0; 4096];
@@ -24,7 +24,7 @@ async fn echo(mut reader: Reader, mut writer: Writer) -> io::Result<()> {
 fn main() -> io::Result<()> {
     let addresses = address_argument()?.to_listen()?;
     let mut reactor = Reactor::new()?;
-    let listener = start_server(&mut reactor, &addresses, &Serve::default(), echo)?;
-    println!("listening on {}", Listener::addresses(&mut reactor, listener)[0]);
+    let listener = start_server(&mut reactor, &addresses, &ListenOptions::default(), echo)?;
+    println!("listening on {}", listener.addresses(&reactor)?[0]);
     reactor.run()
 }

@@ -1,35 +1,38 @@
 //! A bounded queue between sources (asyncio: `asyncio.Queue`).
 //!
-//! Invariant: it never holds more than its capacity. Whoever finds it full is woken when there is
-//! room, and whoever finds it empty is woken when there is something: that is how the pause of a slow
-//! network travels back to stdin. Nobody has to be introduced to it: asking is enough.
+//! Invariant: it never holds more than its capacity. A source that finds it full is woken when there is
+//! room, and one that finds it empty is woken when there is an item. This is how backpressure from a
+//! slow network reaches stdin. There is no registration: calling `try_send` or `try_recv` is enough to
+//! be woken.
 //!
 //! ```text
-//!   writer ── put ──▶ ┌───┬───┬───┬───┐ ── take ──▶ reader
-//!     ▲               └───┴───┴───┴───┘                ▲
-//!     └─── woken when there is room      woken when ───┘
-//!                                        something came
+//!   sender ── try_send ──▶ ┌───┬───┬───┬───┐ ── try_recv ──▶ receiver
+//!     ▲                    └───┴───┴───┴───┘                    ▲
+//!     └─── woken when there is room       woken when there is ──┘
+//!                                                an item
 //! ```
 //!
-//! Read next: `stdio/input.rs`, which writes to one.
+//! Read next: `stdio/input.rs`, which sends to one.
 
 use std::collections::VecDeque;
+use std::error::Error;
+use std::fmt;
 
-use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source};
+use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Unavailable};
 
 /// The queue: a source without a descriptor. It is used through its [`Handle`].
 ///
 /// ```
-/// use echo_reactor::{Mailbox, Reactor, Taken};
+/// use echo_reactor::{Mailbox, Reactor, TryRecv};
 /// # fn main() -> std::io::Result<()> {
 /// let mut reactor = Reactor::new()?;
 /// let mailbox = Mailbox::new(&mut reactor, 1);
-/// let nobody = mailbox.id(); // in a program: the id of the source that asks
-/// assert_eq!(mailbox.put(&mut reactor, nobody, "first"), Ok(()));
-/// assert!(mailbox.put(&mut reactor, nobody, "second").is_err()); // full
+/// let waiter = mailbox.id(); // in a program: the id of the source that calls
+/// assert_eq!(mailbox.try_send(&mut reactor, waiter, "first"), Ok(()));
+/// assert!(mailbox.try_send(&mut reactor, waiter, "second").is_err()); // full
 /// mailbox.close(&mut reactor);
-/// assert_eq!(mailbox.take(&mut reactor, nobody), Taken::Item("first"));
-/// assert_eq!(mailbox.take(&mut reactor, nobody), Taken::Closed);
+/// assert_eq!(mailbox.try_recv(&mut reactor, waiter), TryRecv::Item("first"));
+/// assert_eq!(mailbox.try_recv(&mut reactor, waiter), TryRecv::Closed);
 /// # Ok(())
 /// # }
 /// ```
@@ -37,124 +40,175 @@ pub struct Mailbox<T> {
     items: VecDeque<T>,
     capacity: usize,
     closed: bool,
-    /// Those who found it empty, or full: only one of the two kinds can be waiting.
-    waiting: Vec<Id>,
+    /// The sources that found it full, or empty: only one of the two kinds can be waiting.
+    waiting: Waiters,
 }
 
-/// What [`take`](Handle::take) found.
+/// What [`try_recv`](Handle::try_recv) found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken<T> {
+pub enum TryRecv<T> {
     /// The oldest item.
     Item(T),
-    /// Nothing yet: you will be woken.
+    /// Nothing yet: the waiter will be woken.
     Empty,
     /// Nothing any more.
     Closed,
 }
 
-/// Why [`put`](Handle::put) gave the item back.
+/// Why [`try_send`](Handle::try_send) returned the item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused<T> {
-    /// No room: you will be woken.
+pub enum TrySendError<T> {
+    /// There is no room: the waiter will be woken.
     Full(T),
-    /// Closed, or gone: nobody will ever take it.
+    /// It is closed, or gone: nobody will ever receive the item.
     Closed(T),
 }
 
-/// What [`room`](Handle::room) found.
+impl<T> fmt::Display for TrySendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TrySendError::Full(_) => "the mailbox is full",
+            TrySendError::Closed(_) => "the mailbox is closed",
+        })
+    }
+}
+
+impl<T: fmt::Debug> Error for TrySendError<T> {}
+
+/// What [`capacity`](Handle::capacity) found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// The next [`put`](Handle::put) will be taken.
+pub enum Capacity {
+    /// The next [`try_send`](Handle::try_send) will succeed.
     Free,
-    /// No room: you will be woken.
+    /// There is no room: the waiter will be woken.
     Full,
-    /// Closed, or gone.
+    /// It is closed, or gone.
     Closed,
 }
 
 impl<T: 'static> Mailbox<T> {
-    /// An empty mailbox for at most `capacity` items (one at least).
-    #[allow(clippy::new_ret_no_self)] // it lives in the reactor, its handle is what one has
+    /// Creates an empty mailbox for at most `capacity` items, at least one.
+    #[allow(clippy::new_ret_no_self)] // it lives in the reactor
     pub fn new(reactor: &mut Reactor, capacity: usize) -> Handle<Self> {
         reactor.insert(Mailbox {
             items: VecDeque::new(),
             capacity: capacity.max(1),
             closed: false,
-            waiting: Vec::new(),
+            waiting: Waiters::default(),
         })
-    }
-
-    fn wait(&mut self, who: Id) {
-        if !self.waiting.contains(&who) {
-            self.waiting.push(who);
-        }
     }
 }
 
 impl<T: 'static> Handle<Mailbox<T>> {
-    /// Puts an item in. `by` is woken when there is room, if there is none now.
+    /// Sends an item. If there is no room, `waiter` is woken when there is.
     ///
     /// # Errors
-    /// Gives the item back, and says why.
-    pub fn put(self, reactor: &mut Reactor, by: Id, item: T) -> Result<(), Refused<T>> {
-        match self.room(reactor, by) {
-            Room::Full => return Err(Refused::Full(item)),
-            Room::Closed => return Err(Refused::Closed(item)),
-            Room::Free => {}
-        }
-        if let Some(mailbox) = reactor.get_mut(self) {
-            mailbox.items.push_back(item);
+    /// Returns the item, and says why.
+    pub fn try_send(self, reactor: &mut Reactor, waiter: Id, item: T) -> Result<(), TrySendError<T>> {
+        match (self.capacity(reactor, waiter), reactor.get_mut(self)) {
+            (Capacity::Free, Ok(mailbox)) => mailbox.items.push_back(item),
+            (Capacity::Full, _) => return Err(TrySendError::Full(item)),
+            _ => return Err(TrySendError::Closed(item)),
         }
         self.wake_waiting(reactor);
         Ok(())
     }
 
-    /// Whether an item would be taken now. `by` is woken when there is room, if there is none.
-    pub fn room(self, reactor: &mut Reactor, by: Id) -> Room {
+    /// Returns whether an item could be sent now. If there is no room, `waiter` is woken when there is.
+    pub fn capacity(self, reactor: &mut Reactor, waiter: Id) -> Capacity {
         match reactor.get_mut(self) {
-            Some(mailbox) if mailbox.closed => Room::Closed,
-            Some(mailbox) if mailbox.items.len() >= mailbox.capacity => {
-                mailbox.wait(by);
-                Room::Full
+            Ok(mailbox) if mailbox.closed => return Capacity::Closed,
+            Ok(mailbox) if mailbox.items.len() < mailbox.capacity => return Capacity::Free,
+            Ok(_) | Err(Unavailable::Running) => {}
+            Err(_) => return Capacity::Closed,
+        }
+        self.wait(reactor, waiter);
+        Capacity::Full
+    }
+
+    /// Receives the oldest item. If there is none yet, `waiter` is woken when one comes.
+    pub fn try_recv(self, reactor: &mut Reactor, waiter: Id) -> TryRecv<T> {
+        match reactor.get_mut(self).map(|mailbox| (mailbox.items.pop_front(), mailbox.closed)) {
+            Ok((Some(item), _)) => {
+                self.wake_waiting(reactor);
+                TryRecv::Item(item)
             }
-            Some(_) => Room::Free,
-            None => Room::Closed,
+            Ok((None, false)) | Err(Unavailable::Running) => {
+                self.wait(reactor, waiter);
+                TryRecv::Empty
+            }
+            Ok((None, true)) | Err(_) => TryRecv::Closed,
         }
     }
 
-    /// Takes the oldest item. `by` is woken when something comes, if there is nothing now.
-    pub fn take(self, reactor: &mut Reactor, by: Id) -> Taken<T> {
-        let Some(mailbox) = reactor.get_mut(self) else { return Taken::Closed };
-        let Some(item) = mailbox.items.pop_front() else {
-            if mailbox.closed {
-                return Taken::Closed;
-            }
-            mailbox.wait(by);
-            return Taken::Empty;
-        };
-        self.wake_waiting(reactor);
-        Taken::Item(item)
-    }
-
-    /// Says that nothing more will be put in. What is in there can still be taken.
+    /// Closes it: nothing more can be sent. What is in there can still be received.
     pub fn close(self, reactor: &mut Reactor) {
-        if let Some(mailbox) = reactor.get_mut(self) {
-            mailbox.closed = true;
+        match reactor.get_mut(self).map(|mailbox| mailbox.closed = true) {
+            Err(Unavailable::Running) => reactor.call_soon(move |reactor| self.close(reactor)),
+            _ => self.wake_waiting(reactor),
         }
-        self.wake_waiting(reactor);
+    }
+
+    fn wait(self, reactor: &mut Reactor, waiter: Id) {
+        if reactor.with(self, |mailbox, reactor| mailbox.waiting.add(waiter, reactor)).is_err() {
+            reactor.wake(waiter); // somebody has it by `Reactor::with`, so it tries again
+        }
     }
 
     fn wake_waiting(self, reactor: &mut Reactor) {
-        let waiting = reactor.get_mut(self).map(|mailbox| std::mem::take(&mut mailbox.waiting));
-        for id in waiting.unwrap_or_default() {
+        let _ = reactor.with(self, |mailbox, reactor| mailbox.waiting.wake_all(reactor));
+    }
+}
+
+impl<T: 'static> Source for Mailbox<T> {
+    /// A mailbox has nothing to do: the sources that use it are woken, not the mailbox.
+    fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
+        Next::Wait
+    }
+
+    /// To those who wait, a mailbox that is gone is closed.
+    fn removed(&mut self, _: Id, reactor: &mut Reactor) {
+        self.waiting.wake_all(reactor);
+    }
+}
+
+/// Sources that wait for the same thing: first come, first woken, and each once.
+#[derive(Default)]
+pub(crate) struct Waiters(Vec<Id>);
+
+impl Waiters {
+    pub fn add(&mut self, waiter: Id, reactor: &Reactor) {
+        if self.0.contains(&waiter) {
+            return;
+        }
+        if self.0.len() == self.0.capacity() {
+            self.0.retain(|&id| reactor.contains(id)); // those that have left wait no longer
+        }
+        self.0.push(waiter);
+    }
+
+    pub fn wake_all(&mut self, reactor: &mut Reactor) {
+        for id in self.0.drain(..) {
             reactor.wake(id);
         }
     }
 }
 
-impl<T: 'static> Source for Mailbox<T> {
-    /// A mailbox has nothing to do: those who use it are woken, not it.
-    fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
-        Next::Wait
+crate::opaque_debug!(Mailbox<T>, T);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiters_that_have_left_are_forgotten() {
+        let mut reactor = Reactor::new().unwrap();
+        let mut waiters = Waiters::default();
+        for _ in 0..1000 {
+            let waiter = Mailbox::<u8>::new(&mut reactor, 1).id();
+            waiters.add(waiter, &reactor);
+            reactor.remove(waiter);
+        }
+        assert!(waiters.0.len() < 10, "{}", waiters.0.len());
     }
 }

@@ -1,26 +1,30 @@
 //! The system calls that neither `std` nor `mio` wraps, as safe functions.
 //!
-//! Invariant: all `unsafe` of the crate is in this file, each block with the reason why it is sound.
-//! The functions add nothing to what the kernel does; their man pages are their documentation.
+//! Invariant: all `unsafe` of the crate is in this file, each block with the reason why it is sound, and
+//! no soundness rests on what a caller promises. The functions add nothing to what the kernel does;
+//! their man pages are their documentation.
 //!
-//! Read next: whoever calls: `reactor/signals.rs`, `transport/listener.rs`, `stdio/descriptor.rs`.
+//! Read next: the callers, `reactor/signals.rs`, `net/listening_socket.rs` and `stdio/descriptor.rs`.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use libc::{c_int, c_void, socklen_t};
 
-/// The result of a call that answers -1 on failure and leaves the reason in `errno`.
+use crate::net::Socket;
+
+/// The result of a call that returns -1 on failure, with the reason in `errno`.
 fn check(result: c_int) -> io::Result<c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// The result of a call that answers a count of bytes, or -1.
+/// The result of a call that returns a number of bytes, or -1.
 fn count(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
@@ -30,51 +34,44 @@ fn count(result: isize) -> io::Result<usize> {
 /// One above the largest signal number of Linux (`SIGRTMAX` is 64).
 const SIGNALS: usize = 65;
 
-static RAISED: [AtomicBool; SIGNALS] = [const { AtomicBool::new(false) }; SIGNALS];
-static BELL: AtomicI32 = AtomicI32::new(-1);
+static PENDING: [AtomicBool; SIGNALS] = [const { AtomicBool::new(false) }; SIGNALS];
+static WAKEUP_FD: AtomicI32 = AtomicI32::new(-1);
 
-/// Names the descriptor that the handler writes to. It must stay open for ever.
-pub fn ring_on_signal(writing_end: RawFd) {
-    BELL.store(writing_end, Ordering::Release);
+/// Sets the socket that the handler writes to. It is never closed, because it is borrowed forever.
+pub fn set_wakeup_fd(write_end: &'static UnixStream) {
+    WAKEUP_FD.store(write_end.as_raw_fd(), Ordering::Release);
 }
 
-/// Whether the signal was raised since the last call.
-pub fn take_raised(signal: c_int) -> bool {
-    flag(signal).is_some_and(|flag| flag.swap(false, Ordering::AcqRel))
+/// Returns whether the signal was raised since the last call.
+pub fn take_pending(signal: c_int) -> bool {
+    pending_flag(signal).is_some_and(|flag| flag.swap(false, Ordering::AcqRel))
 }
 
-fn flag(signal: c_int) -> Option<&'static AtomicBool> {
-    RAISED.get(usize::try_from(signal).ok()?)
+fn pending_flag(signal: c_int) -> Option<&'static AtomicBool> {
+    PENDING.get(usize::try_from(signal).ok()?)
 }
 
 /// Runs between any two instructions of the program: it does only what `signal-safety(7)` allows.
-extern "C" fn note_signal(signal: c_int) {
-    // SAFETY: the address of the calling thread's own errno, which the code interrupted may be about
-    // to read; so it is put back below.
+extern "C" fn handle_signal(signal: c_int) {
+    // SAFETY: the address of this thread's own errno. The interrupted code may be about to read it, so
+    // it is restored below.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: as above.
     let saved = unsafe { *errno };
-    if let Some(flag) = flag(signal) {
+    if let Some(flag) = pending_flag(signal) {
         flag.store(true, Ordering::Release);
     }
     let byte = 1_u8;
-    // SAFETY: one readable byte. A full pipe refuses it, which is fine: it rings already.
-    unsafe { libc::write(BELL.load(Ordering::Acquire), ptr::from_ref(&byte).cast(), 1) };
+    // SAFETY: one readable byte. A full pipe refuses it, which is fine: it is readable already.
+    unsafe { libc::write(WAKEUP_FD.load(Ordering::Acquire), ptr::from_ref(&byte).cast(), 1) };
     // SAFETY: as above.
     unsafe { *errno = saved };
 }
 
-/// What a signal meant before [`catch`]; restored on drop.
+/// The disposition that a signal had before [`install_handler`]. It is restored on drop.
 pub struct Disposition {
     signal: c_int,
     former: libc::sigaction,
-}
-
-impl Disposition {
-    /// Leaves the signal as it is now.
-    pub fn forget(self) {
-        mem::forget(self);
-    }
 }
 
 impl Drop for Disposition {
@@ -84,15 +81,15 @@ impl Drop for Disposition {
     }
 }
 
-/// Has [`note_signal`] run when the signal is raised: `sigaction(2)`.
-pub fn catch(signal: c_int) -> io::Result<Disposition> {
-    if flag(signal).is_none() {
+/// Makes [`handle_signal`] run when the signal is raised: `sigaction(2)`.
+pub fn install_handler(signal: c_int) -> io::Result<Disposition> {
+    if pending_flag(signal).is_none() {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
-    take_raised(signal);
+    take_pending(signal);
     // SAFETY: all zero is a valid `sigaction`: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
-    action.sa_sigaction = note_signal as extern "C" fn(c_int) as usize;
+    action.sa_sigaction = handle_signal as extern "C" fn(c_int) as usize;
     action.sa_flags = libc::SA_RESTART;
     let mut former = MaybeUninit::uninit();
     // SAFETY: `action` is complete, its handler async-signal-safe; `former` is filled on success.
@@ -117,64 +114,63 @@ fn set_option_raw<T>(socket: &impl AsFd, level: c_int, name: c_int, value: &T) -
     Ok(())
 }
 
-/// How a listening TCP socket is to be: what has to be said before `bind(2)`.
+/// The options of a listening TCP socket that must be set before `bind(2)`.
 #[derive(Clone, Copy, Debug)]
-pub struct Listening {
+pub struct TcpListenOptions {
     /// `SO_REUSEPORT`.
     pub reuse_port: bool,
     /// `IPV6_V6ONLY`.
     pub v6_only: bool,
-    /// The kernel's queue of connections that are not accepted yet.
+    /// The length of the kernel's queue of connections that are not accepted yet.
     pub backlog: i32,
 }
 
-/// What is set on a listening TCP socket because accepted ones inherit it, and so cost no call each.
+/// Sets the options that accepted sockets inherit, so that they need no call each.
 fn set_inheritable_options(socket: &OwnedFd) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
     set_urgent_inline(socket)
 }
 
-/// A non-blocking TCP socket that listens.
-pub fn listen_tcp(address: SocketAddr, how: Listening) -> io::Result<OwnedFd> {
+/// Creates a non-blocking TCP socket that listens.
+pub fn listen_tcp(address: SocketAddr, options: TcpListenOptions) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers.
     let fd = check(unsafe { libc::socket(family, kind, 0) })?;
-    // SAFETY: just made, and nobody else's.
+    // SAFETY: just created, so nothing else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     set_inheritable_options(&socket)?;
-    if how.reuse_port {
+    if options.reuse_port {
         set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
     if address.is_ipv6() {
-        set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, how.v6_only.into())?;
+        set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, options.v6_only.into())?;
     }
     bind(&socket, address)?;
-    listen(&socket, how.backlog)?;
+    listen(&socket, options.backlog)?;
     Ok(socket)
 }
 
-/// Takes over a listening stream socket that whoever started the program has opened for it; the caller
-/// has their word for that. It is made non-blocking, and has the options of [`listen_tcp`] set where it is
-/// one of TCP. Returns its address family, too.
-pub fn take_listening(fd: RawFd) -> io::Result<(OwnedFd, c_int)> {
-    let no_listener = || io::Error::new(io::ErrorKind::InvalidInput, "it is no listening stream socket");
-    let listens = get_option(fd, libc::SO_ACCEPTCONN)
-        .map_err(|error| if error.raw_os_error() == Some(libc::ENOTSOCK) { no_listener() } else { error })?;
-    if listens == 0 || get_option(fd, libc::SO_TYPE)? != libc::SOCK_STREAM {
-        return Err(no_listener());
+/// Duplicates a listening stream socket that the process was started with, whatever else uses the number
+/// `fd`: its owner keeps it. The duplicate is made non-blocking, and has the options of [`listen_tcp`] set
+/// if it is a TCP socket. Its number is `lowest` or above. Also returns its address family.
+pub fn duplicate_listening(fd: RawFd, lowest: RawFd) -> io::Result<(OwnedFd, c_int)> {
+    // SAFETY: no pointers.
+    let duplicate = check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, lowest) })?;
+    // SAFETY: just created, so nothing else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(duplicate) };
+    let not_listening = || io::Error::new(io::ErrorKind::InvalidInput, "not a listening stream socket");
+    let listens = get_option(&socket, libc::SO_ACCEPTCONN).map_err(|error| {
+        if error.raw_os_error() == Some(libc::ENOTSOCK) { not_listening() } else { error }
+    })?;
+    if listens == 0 || get_option(&socket, libc::SO_TYPE)? != libc::SOCK_STREAM {
+        return Err(not_listening());
     }
-    // SAFETY: it is open, and a listening socket, of which this process has made none yet: the caller calls
-    // before it does. So it is ours by gift.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let flags = status_flags(&socket)?;
     // SAFETY: no pointers.
-    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    // SAFETY: no pointers.
-    let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
-    // SAFETY: no pointers.
-    check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
-    let family = get_option(fd, libc::SO_DOMAIN)?;
+    check(unsafe { libc::fcntl(duplicate, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    let family = get_option(&socket, libc::SO_DOMAIN)?;
     if family != libc::AF_UNIX {
         set_inheritable_options(&socket)?;
     }
@@ -182,10 +178,11 @@ pub fn take_listening(fd: RawFd) -> io::Result<(OwnedFd, c_int)> {
 }
 
 /// Reads an integer option of the socket itself: `getsockopt(2)`.
-fn get_option(fd: RawFd, name: c_int) -> io::Result<c_int> {
+fn get_option(socket: &OwnedFd, name: c_int) -> io::Result<c_int> {
     let mut value: c_int = 0;
     #[allow(clippy::cast_possible_truncation)] // an int
     let mut size = mem::size_of::<c_int>() as socklen_t;
+    let fd = socket.as_raw_fd();
     // SAFETY: `value` has room for the `size` bytes that the kernel writes at most.
     let result =
         unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut size) };
@@ -225,41 +222,42 @@ fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// `listen(2)`; on a socket that listens already it sets the backlog.
+/// `listen(2)`. On a socket that listens already, it sets the backlog.
 pub fn listen(socket: &impl AsFd, backlog: i32) -> io::Result<()> {
     // SAFETY: no pointers.
     check(unsafe { libc::listen(socket.as_fd().as_raw_fd(), backlog) })?;
     Ok(())
 }
 
-/// Has urgent data delivered in the stream: `SO_OOBINLINE`, `socket(7)`.
+/// Makes the kernel deliver urgent data in the stream: `SO_OOBINLINE`, `socket(7)`.
 pub fn set_urgent_inline(socket: &impl AsFd) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)
 }
 
-/// Has `close` send a reset and forget what is unsent: `SO_LINGER`, `socket(7)`.
+/// Makes `close` send a reset and drop what is unsent: `SO_LINGER`, `socket(7)`.
 pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     set_option_raw(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger)
 }
 
-/// Bytes that were sent and that the peer's kernel, or on a Unix socket the peer, has yet to take:
+/// Bytes that were sent, and that the peer's kernel (on a Unix socket, the peer) has yet to take:
 /// `SIOCOUTQ`, `tcp(7)` and `unix(7)`.
-pub fn bytes_under_way(socket: &impl AsFd) -> io::Result<usize> {
+pub fn unacknowledged_bytes(socket: &Socket) -> io::Result<usize> {
     let mut bytes: c_int = 0;
-    // SAFETY: the kernel writes an int.
+    // SAFETY: for a socket, the kernel writes an int.
     check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// `recv(2)` that does not block, whatever the flags of the description are.
+/// `recv(2)` that does not block, whatever the flags of the open file description are.
 pub fn receive_now(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     let (start, length) = (buffer.as_mut_ptr().cast::<c_void>(), buffer.len());
     // SAFETY: `length` writable bytes.
     count(unsafe { libc::recv(socket.as_fd().as_raw_fd(), start, length, libc::MSG_DONTWAIT) })
 }
 
-/// `send(2)` that does not block, whatever the flags of the description are, and raises no `SIGPIPE`.
+/// `send(2)` that does not block, whatever the flags of the open file description are, and raises no
+/// `SIGPIPE`.
 pub fn send_now(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let start = bytes.as_ptr().cast::<c_void>();
@@ -267,31 +265,14 @@ pub fn send_now(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     count(unsafe { libc::send(socket.as_fd().as_raw_fd(), start, bytes.len(), flags) })
 }
 
-// ---- epoll
-
-/// `epoll_ctl(2)`, for what `mio` does not offer, see `reactor/level.rs`.
-pub fn control_epoll(
-    epoll: &impl AsRawFd,
-    operation: c_int,
-    descriptor: &impl AsFd,
-    events: c_int,
-    token: u64,
-) -> io::Result<()> {
-    let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: token };
-    let (epoll, fd) = (epoll.as_raw_fd(), descriptor.as_fd().as_raw_fd());
-    // SAFETY: one `epoll_event`, which the kernel only reads.
-    check(unsafe { libc::epoll_ctl(epoll, operation, fd, &raw mut event) })?;
-    Ok(())
-}
-
 // ---- descriptors of any kind
 
-/// `read(2)` that does not block, whatever the flags of the description are: `RWF_NOWAIT`,
-/// `preadv2(2)`. `EOPNOTSUPP` where the kind of descriptor does not know it: pipes do, terminals do not.
+/// `read(2)` that does not block, whatever the flags of the open file description are: `RWF_NOWAIT`,
+/// `preadv2(2)`. `EOPNOTSUPP` if this kind of descriptor does not support it: pipes do, terminals do not.
 pub fn read_now(descriptor: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let fd = descriptor.as_fd().as_raw_fd();
-    // SAFETY: one part, of as many writable bytes as it says. At -1 it reads from where the offset stands.
+    // SAFETY: one part, of as many writable bytes as it says. -1 means the current offset.
     count(unsafe { libc::preadv2(fd, &raw const part, 1, -1, libc::RWF_NOWAIT) })
 }
 
@@ -303,7 +284,25 @@ pub fn write_now(descriptor: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     count(unsafe { libc::pwritev2(fd, &raw const part, 1, -1, libc::RWF_NOWAIT) })
 }
 
-/// Whether it is the terminal that `/dev/tty` stands for: that of our session, see `tty(4)`.
+/// `write(2)`, which may block.
+pub fn write(descriptor: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    let fd = descriptor.as_fd().as_raw_fd();
+    // SAFETY: `bytes.len()` readable bytes.
+    count(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) })
+}
+
+/// Returns the flags of the open file description: `fcntl(2)`, `F_GETFL`.
+fn status_flags(descriptor: &impl AsFd) -> io::Result<c_int> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::fcntl(descriptor.as_fd().as_raw_fd(), libc::F_GETFL) })
+}
+
+/// Returns `O_RDONLY`, `O_WRONLY` or `O_RDWR`.
+pub fn access_mode(descriptor: &impl AsFd) -> io::Result<c_int> {
+    Ok(status_flags(descriptor)? & libc::O_ACCMODE)
+}
+
+/// Returns whether it is the controlling terminal, the one that `/dev/tty` stands for: `tty(4)`.
 pub fn is_controlling_terminal(descriptor: &impl AsFd) -> bool {
     // SAFETY: no pointers.
     let of_terminal = unsafe { libc::tcgetsid(descriptor.as_fd().as_raw_fd()) };
@@ -311,7 +310,7 @@ pub fn is_controlling_terminal(descriptor: &impl AsFd) -> bool {
     of_terminal != -1 && of_terminal == unsafe { libc::getsid(0) }
 }
 
-/// Asks `poll(2)` whether one read or write of the descriptor would not block now.
+/// Checks with `poll(2)` whether one read or write of the descriptor would not block now.
 pub fn is_ready_now(descriptor: &impl AsFd, events: libc::c_short) -> io::Result<bool> {
     let mut one = libc::pollfd { fd: descriptor.as_fd().as_raw_fd(), events, revents: 0 };
     // SAFETY: an array of one `pollfd`.

@@ -122,7 +122,7 @@ fn a_server_that_cannot_listen_says_where_and_why() {
         (taken.as_str(), "Address already in use"),
         ("unix:/nonexistent/socket", "No such file or directory"),
         ("192.0.2.1:7777", "Cannot assign requested address"),
-        (&file, "the file exists and is no socket"),
+        (&file, "the file exists and is not a socket"),
     ] {
         let outcome = server(&[address]);
         assert_eq!((outcome.code, outcome.stdout.len()), (1, 0), "{address}");

@@ -197,3 +197,32 @@ fn every_address_of_a_name_is_tried() {
     let server = Server::on(&["[::1]:0"], &[]);
     assert_echoed(&client(&format!(":{}", server.port()), b"found"), b"found");
 }
+
+#[test]
+fn server_that_shut_down_reading_and_stays_ends_the_client_with_an_error() {
+    let scratch = common::Scratch::new();
+    let path = scratch.path("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let server = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.shutdown(std::net::Shutdown::Read).unwrap();
+        stream // stays open
+    });
+    let (stdin, _open) = common::pipe();
+    let mut writer = std::fs::File::from(_open);
+    let mut process = common::client_reading(&format!("unix:{}", path.display()), stdin);
+    let stream = server.join().unwrap();
+    let _ = writer.write_all(&[7; 100]);
+    let outcome = common::outcome_of(&mut process);
+    assert_eq!(outcome.code, 1);
+    common::assert_one_line(&outcome.stderr, &["lost the connection", "Broken pipe", "100 bytes"]);
+    drop(stream);
+}
+
+#[test]
+fn client_and_server_that_both_have_full_buffers_do_not_wait_for_each_other() {
+    let server = Server::start(&["--buffer", "1"]);
+    let bytes = noise(16 << 20, 92);
+    let outcome = run(client_command().arg(server.address()), &bytes);
+    common::assert_echoed(&outcome, &bytes);
+}

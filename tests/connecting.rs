@@ -11,7 +11,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use common::{DeadPort, Scratch, debug, turn_until, turn_until_quiet};
-use echo_reactor::{Address, Connect, Connection, Protocol, Reactor, Reason, Transport, create_connection};
+use echo_reactor::{
+    Address, ConnectOptions, ConnectionLost, Protocol, Reactor, Transport, create_connection,
+};
 
 /// What a connection was told, and why it ended.
 #[derive(Default)]
@@ -29,10 +31,10 @@ impl Protocol for Greeting {
         transport.write(b"hi");
     }
     fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
-    fn connection_lost(&mut self, _: &mut Reactor, reason: Reason) {
+    fn connection_lost(&mut self, _: &mut Reactor, lost: ConnectionLost) {
         let mut seen = self.0.borrow_mut();
         seen.calls.push("lost");
-        seen.reason = Some(debug(reason));
+        seen.reason = Some(debug(lost.reason));
     }
 }
 
@@ -46,16 +48,15 @@ fn a_failed_connect_is_connection_lost_without_connection_made() {
     let dead = DeadPort::new();
     let missing = Address::Unix("/nonexistent/socket".into());
     let record = Rc::new(RefCell::new(Seen::default()));
-    let how = Connect::default();
-    let handle =
-        create_connection(&mut reactor, vec![dead.1.into(), missing], &how, Greeting(record.clone()));
+    let how = ConnectOptions::default();
+    let handle = create_connection(&mut reactor, &[dead.1.into(), missing], &how, Greeting(record.clone()));
     turn_until_lost(&mut reactor, &record);
     assert_eq!(record.borrow().calls, ["lost"]);
     let reason = record.borrow().reason.clone().unwrap();
     assert!(reason.contains(&dead.1.to_string()) && reason.contains("refused"), "{reason}");
     assert!(reason.contains("/nonexistent/socket"), "{reason}");
     assert!(!reactor.contains(handle.id()));
-    assert_eq!(reactor.timers(), 0);
+    assert_eq!(reactor.timer_count(), 0);
 }
 
 #[test]
@@ -70,10 +71,11 @@ fn every_address_is_tried_in_turn_until_one_answers() {
     let record = Rc::new(RefCell::new(Seen::default()));
     let live = address.parse::<std::net::SocketAddr>().unwrap();
     let addresses = vec![dead.1.into(), live.into()];
-    let handle = create_connection(&mut reactor, addresses, &Connect::default(), Greeting(record.clone()));
+    let handle =
+        create_connection(&mut reactor, &addresses, &ConnectOptions::default(), Greeting(record.clone()));
     turn_until(&mut reactor, "the connection is made", |_| record.borrow().calls == ["made"]);
-    let peer = Connection::enter(&mut reactor, handle, |_, transport| transport.peer_addr().unwrap());
-    assert_eq!(peer, Some(live.into()), "the handle from the start is good");
+    let peer = handle.enter(&mut reactor, |_, transport| transport.peer_addr().cloned());
+    assert_eq!(peer, Ok(Some(live.into())), "the handle from the start is good");
     turn_until(&mut reactor, "the server got it", |_| server.is_finished());
     assert_eq!(&server.join().unwrap(), b"hi");
 }
@@ -90,8 +92,9 @@ fn a_connect_that_is_not_answered_ends_at_its_timeout() {
     let start = Instant::now();
     reactor.set_now(start);
     let record = Rc::new(RefCell::new(Seen::default()));
-    let how = Connect { timeout: Duration::from_secs(5) };
-    create_connection(&mut reactor, vec![address.into()], &how, Greeting(record.clone()));
+    let mut how = ConnectOptions::default();
+    how.timeout = Duration::from_secs(5);
+    create_connection(&mut reactor, &[address.into()], &how, Greeting(record.clone()));
     turn_until_quiet(&mut reactor);
     assert!(record.borrow().reason.is_none());
     reactor.set_now(start + Duration::from_secs(5));
@@ -108,8 +111,9 @@ fn a_unix_server_whose_queue_is_full_is_waited_for_until_the_timeout() {
     let _first = UnixStream::connect(&path).unwrap(); // and the queue is full
     let mut reactor = Reactor::new().unwrap();
     let record = Rc::new(RefCell::new(Seen::default()));
-    let how = Connect { timeout: common::PATIENCE };
-    create_connection(&mut reactor, vec![Address::Unix(path.clone())], &how, Greeting(record.clone()));
+    let mut how = ConnectOptions::default();
+    how.timeout = common::PATIENCE;
+    create_connection(&mut reactor, &[Address::Unix(path.clone())], &how, Greeting(record.clone()));
     turn_until_quiet(&mut reactor);
     assert!(record.borrow().calls.is_empty(), "{:?}", record.borrow().reason);
     let (_accepted, _) = listener.accept().unwrap();
@@ -121,8 +125,9 @@ fn a_unix_server_whose_queue_is_full_is_waited_for_until_the_timeout() {
 
     let _second = UnixStream::connect(&path).unwrap(); // full again, and for good
     let record = Rc::new(RefCell::new(Seen::default()));
-    let how = Connect { timeout: Duration::from_millis(100) };
-    create_connection(&mut reactor, vec![Address::Unix(path)], &how, Greeting(record.clone()));
+    let mut how = ConnectOptions::default();
+    how.timeout = Duration::from_millis(100);
+    create_connection(&mut reactor, &[Address::Unix(path)], &how, Greeting(record.clone()));
     let began = Instant::now();
     turn_until_lost(&mut reactor, &record);
     assert!(began.elapsed() >= Duration::from_millis(100));

@@ -14,7 +14,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use common::{Server, assert_same_bytes, eventually, noise};
-use echo_reactor::{Address, Connect, Flow, Protocol, Reactor, Reason, Transport, create_connection};
+use echo_reactor::{
+    Address, CloseReason, ConnectOptions, ConnectionLost, Flow, Protocol, Reactor, Transport,
+    create_connection,
+};
 
 /// Visitors at a time. With many more the kernel runs out of memory for TCP, and resets some itself.
 const CROWD: usize = 100;
@@ -96,7 +99,7 @@ impl World {
         let start = self.chance(self.source.len() as u64);
         let visitor = Visitor { world: self.clone(), manner, total, start, sent: 0, received: 0 };
         *self.present.borrow_mut().entry(manner).or_default() += 1;
-        create_connection(reactor, vec![self.server.clone()], &Connect::default(), visitor);
+        create_connection(reactor, std::slice::from_ref(&self.server), &ConnectOptions::default(), visitor);
     }
 }
 
@@ -142,7 +145,8 @@ impl Visitor {
     fn wake_later(&self, transport: &mut Transport, milliseconds: u64) {
         let delay = Duration::from_millis(1 + self.world.chance(milliseconds));
         let id = transport.id();
-        transport.reactor().call_later(delay, move |reactor| reactor.wake(id));
+        let when = transport.reactor().now() + delay;
+        transport.reactor().wake_at(when, id);
     }
 }
 
@@ -178,6 +182,8 @@ impl Protocol for Visitor {
         self.send(transport);
     }
 
+    fn pause_writing(&mut self, _: &mut Transport) {} // a client goes on reading
+
     fn resume_writing(&mut self, transport: &mut Transport) {
         self.send(transport);
     }
@@ -199,11 +205,12 @@ impl Protocol for Visitor {
         }
     }
 
-    fn connection_lost(&mut self, reactor: &mut Reactor, reason: Reason) {
+    fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {
         match self.manner {
             Manner::Dies | Manner::Leaves | Manner::Abandons => {}
             _ => {
-                assert!(matches!(reason, Reason::Closed), "{:?}: {reason}", self.manner);
+                let reason = &lost.reason;
+                assert!(matches!(reason, CloseReason::Closed), "{:?}: {reason}", self.manner);
                 assert_eq!(self.received, self.total, "{:?}", self.manner);
             }
         }
@@ -249,12 +256,12 @@ fn after_minutes_of_everything_that_peers_do_nothing_is_left_behind() {
         world.is_open.set(false);
         let have_left = reactor
             .run_until(LEAVING, |reactor| {
-                world.present.borrow().values().sum::<u64>() == 0 && reactor.sources() == 0
+                world.present.borrow().values().sum::<u64>() == 0 && reactor.source_count() == 0
             })
             .unwrap();
         assert!(have_left, "still there: {:?}", world.present.borrow());
         reactor.run_until(Duration::from_millis(100), |_| false).unwrap(); // those who were about to come
-        assert_eq!((reactor.sources(), reactor.timers()), (0, 0));
+        assert_eq!((reactor.source_count(), reactor.timer_count()), (0, 0));
 
         eventually("the server is alone", || server.open_connections() == 0);
         assert_eq!(process.descriptors(), descriptors);

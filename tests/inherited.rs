@@ -86,9 +86,23 @@ fn a_socket_that_somebody_shuts_down_is_given_up_and_the_others_go_on() {
     let handed = OwnedFd::from(listener.try_clone().unwrap());
     let server = Server::run(&mut command(handed, MEANT_FOR_IT, "127.0.0.1:0"), 2);
     shutdown(&listener, Shutdown::Read).unwrap();
-    server.err.next_with("cannot accept connections any more: Invalid argument");
+    server.err.next_with(" any more: Invalid argument");
     server.process.comes_to_rest();
     ping(&mut connect(&server.addresses[1]), b"hello");
+}
+
+#[test]
+fn server_that_can_listen_nowhere_any_more_ends_with_a_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let handed = OwnedFd::from(listener.try_clone().unwrap());
+    let mut server = Server::run(&mut command(handed, MEANT_FOR_IT, ""), 1);
+    let mut open = server.connect();
+    ping(&mut open, b"hello");
+    shutdown(&listener, Shutdown::Read).unwrap();
+    server.err.next_with(" any more: Invalid argument");
+    assert_eq!(std::io::Read::read(&mut open, &mut [0]).unwrap(), 0, "it is ended in order");
+    drop(open);
+    assert_eq!(server.process.wait_code(), 1);
 }
 
 #[test]
@@ -104,12 +118,13 @@ fn what_cannot_be_taken_over_is_named() {
     let (pipe, _writer) = common::pipe();
     let connected = OwnedFd::from(UnixStream::pair().unwrap().0);
     let listening = || OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
+    let empty = "LISTEN_PID=$$ LISTEN_FDS=''";
     for (handed, variables, reason) in [
-        (pipe, MEANT_FOR_IT, "cannot take over descriptor 3 (LISTEN_FDS): it is no listening stream socket"),
-        (connected, MEANT_FOR_IT, "descriptor 3 (LISTEN_FDS): it is no listening stream socket"),
+        (pipe, MEANT_FOR_IT, "cannot use descriptor 3 (LISTEN_FDS): not a listening stream socket"),
+        (connected, MEANT_FOR_IT, "descriptor 3 (LISTEN_FDS): not a listening stream socket"),
         (listening(), "LISTEN_PID=$$ LISTEN_FDS=2", "descriptor 4 (LISTEN_FDS): Bad file descriptor"),
-        (listening(), "LISTEN_PID=$$ LISTEN_FDS=many", "LISTEN_FDS is no number: 'many'"),
-        (listening(), "LISTEN_PID=$$", "LISTEN_FDS is no number: ''"),
+        (listening(), "LISTEN_PID=$$ LISTEN_FDS=many", "LISTEN_FDS is not a number: 'many'"),
+        (listening(), empty, "LISTEN_FDS is not a number: ''"),
     ] {
         let outcome = outcome(common::Process::spawn(&mut command(handed, variables, "127.0.0.1:0")));
         assert_eq!(outcome.code, 1);

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use common::{Echo, Scratch, ping, turn_until, turn_until_quiet};
 use echo_reactor::{
-    Address, Connection, Handle, Listener, Protocol, Reactor, Serve, Transport, create_server,
+    Address, Connection, Handle, ListenOptions, Listener, Protocol, Reactor, Transport, create_server,
 };
 
 fn any() -> Address {
@@ -23,16 +23,16 @@ fn unix(path: &Path) -> Address {
     Address::Unix(path.into())
 }
 
-fn serve(reactor: &mut Reactor, addresses: &[Address], how: &Serve) -> Handle<Listener> {
+fn serve(reactor: &mut Reactor, addresses: &[Address], how: &ListenOptions) -> Handle<Listener> {
     create_server(reactor, addresses, how, || Echo).unwrap()
 }
 
 fn open(reactor: &mut Reactor, listener: Handle<Listener>) -> usize {
-    Listener::totals(reactor, listener).open
+    listener.stats(reactor).unwrap().open
 }
 
 fn address(reactor: &mut Reactor, listener: Handle<Listener>) -> String {
-    Listener::addresses(reactor, listener)[0].to_string()
+    listener.addresses(reactor).unwrap()[0].to_string()
 }
 
 fn crowd(reactor: &mut Reactor, listener: Handle<Listener>, count: usize) -> Vec<TcpStream> {
@@ -42,7 +42,7 @@ fn crowd(reactor: &mut Reactor, listener: Handle<Listener>, count: usize) -> Vec
 
 /// A listener, and so many who wait for it.
 fn with_a_crowd(reactor: &mut Reactor, count: usize) -> (Handle<Listener>, Vec<TcpStream>) {
-    let listener = serve(reactor, &[any()], &Serve::default());
+    let listener = serve(reactor, &[any()], &ListenOptions::default());
     (listener, crowd(reactor, listener, count))
 }
 
@@ -52,8 +52,8 @@ fn it_listens_on_all_its_addresses() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     let v6 = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 0)).into();
-    let listener = serve(&mut reactor, &[any(), v6, unix(&path)], &Serve::default());
-    let addresses = Listener::addresses(&mut reactor, listener);
+    let listener = serve(&mut reactor, &[any(), v6, unix(&path)], &ListenOptions::default());
+    let addresses = listener.addresses(&reactor).unwrap();
     assert_eq!(addresses.len(), 3);
     assert_eq!(addresses[2].to_string(), format!("unix:{}", path.display()));
     let _tcp = TcpStream::connect(addresses[0].to_string()).unwrap();
@@ -68,11 +68,11 @@ fn if_one_address_fails_none_is_listened_on_and_nothing_is_left_behind() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     let addresses = [unix(&path), Address::Unix("/nonexistent/socket".into())];
-    let error = create_server(&mut reactor, &addresses, &Serve::default(), || Echo).unwrap_err();
+    let error = create_server(&mut reactor, &addresses, &ListenOptions::default(), || Echo).unwrap_err();
     let text = error.to_string();
     assert_eq!(text, "cannot listen on unix:/nonexistent/socket: No such file or directory");
     assert!(!path.exists());
-    assert_eq!(reactor.sources(), 0);
+    assert_eq!(reactor.source_count(), 0);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_port_in_use_is_named() {
     let mut reactor = Reactor::new().unwrap();
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap();
-    let error = create_server(&mut reactor, &[taken.into()], &Serve::default(), || Echo).unwrap_err();
+    let error = create_server(&mut reactor, &[taken.into()], &ListenOptions::default(), || Echo).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     assert_eq!(error.to_string(), format!("cannot listen on {taken}: Address already in use"));
 }
@@ -88,11 +88,12 @@ fn a_port_in_use_is_named() {
 #[test]
 fn two_listeners_may_share_a_port_if_both_say_so() {
     let mut reactor = Reactor::new().unwrap();
-    let how = Serve { reuse_port: true, ..Serve::default() };
+    let mut how = ListenOptions::default();
+    how.reuse_port = true;
     let first = serve(&mut reactor, &[any()], &how);
     let same: SocketAddr = address(&mut reactor, first).parse().unwrap();
     serve(&mut reactor, &[same.into()], &how);
-    let how = Serve::default();
+    let how = ListenOptions::default();
     assert!(create_server(&mut reactor, &[same.into()], &how, || Echo).is_err());
 }
 
@@ -100,22 +101,24 @@ fn two_listeners_may_share_a_port_if_both_say_so() {
 fn the_wildcard_of_one_family_leaves_the_other_alone_only_where_both_are_listed() {
     let mut reactor = Reactor::new().unwrap();
     let any6 = |port| Address::from(SocketAddr::from(([0_u16; 8], port)));
-    let both = serve(&mut reactor, &[any6(0)], &Serve::default());
+    let both = serve(&mut reactor, &[any6(0)], &ListenOptions::default());
     let port = address(&mut reactor, both).rsplit(':').next().unwrap().parse::<u16>().unwrap();
     let _v4 = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let _v6 = TcpStream::connect(("::1", port)).unwrap();
     turn_until(&mut reactor, "both families are served", |reactor| open(reactor, both) == 2);
-    Listener::close(&mut reactor, both);
+    both.close(&mut reactor).unwrap();
     let any4 = Address::from(SocketAddr::from(([0; 4], port)));
-    let how = Serve { reuse_port: true, ..Serve::default() };
+    let mut how = ListenOptions::default();
+    how.reuse_port = true;
     let separate = serve(&mut reactor, &[any4, any6(port)], &how);
-    assert_eq!(Listener::addresses(&mut reactor, separate).len(), 2);
+    assert_eq!(separate.addresses(&reactor).unwrap().len(), 2);
 }
 
 #[test]
 fn at_its_limit_it_leaves_peers_in_the_kernels_queue_until_one_closes() {
     let mut reactor = Reactor::new().unwrap();
-    let how = Serve { max_connections: Some(2), ..Serve::default() };
+    let mut how = ListenOptions::default();
+    how.max_connections = Some(2);
     let listener = serve(&mut reactor, &[any()], &how);
     let address = address(&mut reactor, listener);
     let mut peers: Vec<_> = (0..5).map(|_| TcpStream::connect(&address).unwrap()).collect();
@@ -125,7 +128,7 @@ fn at_its_limit_it_leaves_peers_in_the_kernels_queue_until_one_closes() {
         assert_eq!(open(&mut reactor, listener), 2);
         peers.remove(0);
         turn_until(&mut reactor, "the next one is served", |reactor| {
-            Listener::totals(reactor, listener).accepted == served
+            listener.stats(reactor).unwrap().accepted == served
         });
     }
 }
@@ -140,28 +143,15 @@ fn more_newcomers_than_one_ration_are_all_accepted() {
 }
 
 #[test]
-fn it_takes_one_newcomer_and_twice_as_many_each_time_as_long_as_there_are_more() {
-    let mut reactor = Reactor::new().unwrap();
-    let (listener, _peers) = with_a_crowd(&mut reactor, 20);
-    for taken in [1, 3, 7, 15, 20] {
-        reactor.turn(None).unwrap();
-        assert_eq!(open(&mut reactor, listener), taken);
-    }
-    let _more = crowd(&mut reactor, listener, 2);
-    reactor.turn(None).unwrap();
-    assert_eq!(open(&mut reactor, listener), 21, "the last batch was too large, so it begins with one again");
-}
-
-#[test]
 fn closing_it_leaves_its_connections_alone_and_tells_when_the_last_is_gone() {
     let mut reactor = Reactor::new().unwrap();
-    let listener = serve(&mut reactor, &[any()], &Serve::default());
+    let listener = serve(&mut reactor, &[any()], &ListenOptions::default());
     let address = address(&mut reactor, listener);
     let peer = TcpStream::connect(&address).unwrap();
     turn_until(&mut reactor, "it is served", |reactor| open(reactor, listener) == 1);
-    Listener::close(&mut reactor, listener);
+    listener.close(&mut reactor).unwrap();
     assert!(TcpStream::connect(&address).is_err());
-    Listener::when_closed(&mut reactor, listener, Reactor::stop);
+    listener.on_closed(&mut reactor, Reactor::stop).unwrap();
     let thread = std::thread::spawn(move || {
         let mut peer = peer;
         ping(&mut peer, b"still here");
@@ -180,15 +170,16 @@ fn a_connection_that_ends_in_its_first_callback_is_counted_out_again() {
         fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
     }
     let mut reactor = Reactor::new().unwrap();
-    let how = Serve { max_connections: Some(1), ..Serve::default() };
+    let mut how = ListenOptions::default();
+    how.max_connections = Some(1);
     let listener = create_server(&mut reactor, &[any()], &how, || Unfriendly).unwrap();
     let address = address(&mut reactor, listener);
     let _peers: Vec<_> = (0..3).map(|_| TcpStream::connect(&address).unwrap()).collect();
     turn_until(&mut reactor, "all three came and went", |reactor| {
-        let totals = Listener::totals(reactor, listener);
+        let totals = listener.stats(reactor).unwrap();
         (totals.accepted, totals.open) == (3, 0)
     });
-    assert!(reactor.all::<Connection<Unfriendly>>().is_empty());
+    assert!(reactor.handles::<Connection<Unfriendly>>().is_empty());
 }
 
 #[test]
@@ -198,7 +189,7 @@ fn a_stale_socket_file_is_replaced_and_removed_at_the_end() {
     drop(UnixListener::bind(&path).unwrap()); // leaves its file
     assert!(path.exists());
     let mut reactor = Reactor::new().unwrap();
-    serve(&mut reactor, &[unix(&path)], &Serve::default());
+    serve(&mut reactor, &[unix(&path)], &ListenOptions::default());
     UnixStream::connect(&path).unwrap();
     drop(reactor);
     assert!(!path.exists());
@@ -211,8 +202,10 @@ fn a_live_socket_or_a_file_that_is_no_socket_is_left_as_it_is() {
     let live = scratch.path("live");
     let _holder = UnixListener::bind(&live).unwrap();
     let file = scratch.file("file", b"precious");
-    for (path, reason) in [(&live, "Address already in use"), (&file, "the file exists and is no socket")] {
-        let error = create_server(&mut reactor, &[unix(path)], &Serve::default(), || Echo).unwrap_err();
+    for (path, reason) in [(&live, "Address already in use"), (&file, "the file exists and is not a socket")]
+    {
+        let error =
+            create_server(&mut reactor, &[unix(path)], &ListenOptions::default(), || Echo).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot listen on unix:{}: {reason}", path.display()));
     }
     UnixStream::connect(&live).unwrap();
@@ -224,7 +217,7 @@ fn a_socket_file_that_another_server_has_put_there_since_stays() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     let mut reactor = Reactor::new().unwrap();
-    serve(&mut reactor, &[unix(&path)], &Serve::default());
+    serve(&mut reactor, &[unix(&path)], &ListenOptions::default());
     fs::remove_file(&path).unwrap();
     let _other = UnixListener::bind(&path).unwrap();
     drop(reactor);
@@ -234,15 +227,73 @@ fn a_socket_file_that_another_server_has_put_there_since_stays() {
 #[test]
 fn no_delay_and_inline_urgent_data_are_inherited_from_the_listening_socket() {
     let mut reactor = Reactor::new().unwrap();
-    let listener = serve(&mut reactor, &[any()], &Serve::default());
+    let listener = serve(&mut reactor, &[any()], &ListenOptions::default());
     let address = address(&mut reactor, listener);
     let _peer = TcpStream::connect(&address).unwrap();
     turn_until(&mut reactor, "it is served", |reactor| open(reactor, listener) == 1);
-    let handle = reactor.all::<Connection<Echo>>()[0];
+    let handle = reactor.handles::<Connection<Echo>>()[0];
     reactor
         .with(handle, |connection, _| {
             assert!(rustix::net::sockopt::tcp_nodelay(&*connection).unwrap());
             assert!(rustix::net::sockopt::socket_oobinline(&*connection).unwrap());
         })
         .unwrap();
+}
+
+#[test]
+fn at_the_limit_every_address_is_served_in_turn() {
+    let mut reactor = Reactor::new().unwrap();
+    let mut options = ListenOptions::default();
+    options.max_connections = Some(1);
+    let listener = serve(&mut reactor, &[any(), any(), any()], &options);
+    let addresses = listener.addresses(&reactor).unwrap();
+    // Ten wait on each address. The one that is served leaves at once.
+    let mut waiting: Vec<_> = addresses
+        .iter()
+        .flat_map(|address| (0..10).map(|_| TcpStream::connect(address.to_string()).unwrap()))
+        .map(|peer| (peer.peer_addr().unwrap(), peer))
+        .collect();
+    let mut served = Vec::new();
+    for _ in 0..9 {
+        turn_until(&mut reactor, "the next one is served", |reactor| open(reactor, listener) == 1);
+        let connection = reactor.handles::<Connection<Echo>>()[0];
+        let (own, peer) = connection
+            .enter(&mut reactor, |_, transport| {
+                (transport.local_addr().unwrap(), transport.peer_addr().unwrap().clone())
+            })
+            .unwrap();
+        served.push(addresses.iter().position(|address| *address == own).unwrap());
+        waiting.retain(|(_, stream)| peer != Address::from(stream.local_addr().unwrap()));
+        turn_until(&mut reactor, "it has left", |reactor| !reactor.contains(connection.id()));
+    }
+    for three in served.chunks(3) {
+        let mut three = three.to_vec();
+        three.sort_unstable();
+        assert_eq!(three, [0, 1, 2], "{served:?}");
+    }
+}
+
+#[test]
+fn closed_listener_gets_no_events_even_if_its_socket_is_shared() {
+    let mut reactor = Reactor::new().unwrap();
+    let listener = serve(&mut reactor, &[any()], &ListenOptions::default());
+    let address = address(&mut reactor, listener);
+    // As another process would, that has inherited it.
+    let pid = rustix::process::getpid();
+    let fds = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let shared: Vec<_> = fds
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter_map(|fd| {
+            let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+            rustix::process::pidfd_getfd(&pidfd, fd, rustix::process::PidfdGetfdFlags::empty()).ok()
+        })
+        .filter(|fd| rustix::net::sockopt::socket_acceptconn(fd).unwrap_or(false))
+        .collect();
+    assert!(!shared.is_empty());
+    listener.close(&mut reactor).unwrap();
+    turn_until_quiet(&mut reactor);
+    let _peer = TcpStream::connect(&address).unwrap(); // it waits in the backlog
+    let began = std::time::Instant::now();
+    reactor.turn(Some(std::time::Duration::from_millis(30))).unwrap();
+    assert!(began.elapsed() >= std::time::Duration::from_millis(30), "an event woke the loop");
 }

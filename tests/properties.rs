@@ -16,7 +16,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use echo_reactor::{
-    Connection, Flow, Handle, Id, Next, Protocol, Reactor, Ready, Reason, SCRATCH, Source, Transport,
+    CloseReason, Connection, ConnectionLost, Flow, Handle, Id, Next, Protocol, Reactor, Ready, SCRATCH_SIZE,
+    Source, Transport,
 };
 use proptest::prelude::*;
 
@@ -66,7 +67,7 @@ fn step_with_violence() -> impl Strategy<Value = Step> {
 struct Told {
     calls: Vec<&'static str>,
     data: Vec<u8>,
-    reason: Option<Reason>,
+    reason: Option<CloseReason>,
 }
 
 struct Noting(Rc<RefCell<Told>>);
@@ -99,9 +100,9 @@ impl Protocol for Noting {
     fn woken(&mut self, _: &mut Transport) {
         self.note("woken");
     }
-    fn connection_lost(&mut self, _: &mut Reactor, reason: Reason) {
+    fn connection_lost(&mut self, _: &mut Reactor, lost: ConnectionLost) {
         self.note("lost");
-        self.0.borrow_mut().reason = Some(reason);
+        self.0.borrow_mut().reason = Some(lost.reason);
     }
 }
 
@@ -156,8 +157,8 @@ impl World {
             rustix::net::sockopt::set_socket_send_buffer_size(socket.as_fd(), 1).unwrap();
         }
         let told = Rc::new(RefCell::new(Told::default()));
-        let handle = Connection::adopt(&mut reactor, ours, Noting(told.clone())).unwrap();
-        Connection::enter(&mut reactor, handle, |_, transport| transport.set_write_marks(HIGH, HIGH / 4));
+        let handle = Connection::from_socket(&mut reactor, ours, Noting(told.clone())).unwrap();
+        handle.enter(&mut reactor, |_, transport| transport.set_write_marks(HIGH, HIGH / 4)).unwrap();
         World {
             reactor,
             handle,
@@ -183,7 +184,7 @@ impl World {
     }
 
     fn enter<R>(&mut self, f: impl FnOnce(&mut Transport) -> R) -> Option<R> {
-        Connection::enter(&mut self.reactor, self.handle, |_, transport| f(transport))
+        self.handle.enter(&mut self.reactor, |_, transport| f(transport)).ok()
     }
 
     fn turn(&mut self) {
@@ -218,7 +219,7 @@ impl World {
             Step::Abort => drop(self.enter(|transport| transport.abort())),
             Step::Pause => drop(self.enter(|transport| transport.pause_reading())),
             Step::Resume => drop(self.enter(|transport| transport.resume_reading())),
-            Step::Wake => self.reactor.wake(self.handle.id()),
+            Step::Wake => drop(self.reactor.wake(self.handle.id())),
             Step::Spurious(bits) => self.spurious(bits),
             Step::Turn => self.turn(),
         }
@@ -249,9 +250,9 @@ impl World {
         let id = self.handle.id();
         let next = self.reactor.with(self.handle, |connection, reactor| connection.ready(id, ready, reactor));
         match next {
-            Some(Next::Done) => self.reactor.remove(id),
-            Some(Next::Again) => self.reactor.call_again(id),
-            Some(Next::Wait) | None => {}
+            Ok(Next::Done) => drop(self.reactor.remove(id)),
+            Ok(Next::Again) => drop(self.reactor.wake(id)),
+            Ok(Next::Wait) | Err(_) => {}
         }
     }
 
@@ -280,8 +281,8 @@ impl World {
             }
         }
         self.turn();
-        assert_eq!(self.reactor.sources(), 0);
-        assert_eq!(self.reactor.timers(), 0);
+        assert_eq!(self.reactor.source_count(), 0);
+        assert_eq!(self.reactor.timer_count(), 0);
     }
 }
 
@@ -301,7 +302,7 @@ proptest! {
         } else {
             assert_same_bytes(&told.data, &world.to_us);
         }
-        assert!(matches!(told.reason, Some(Reason::Closed)), "{:?}", told.reason);
+        assert!(matches!(told.reason, Some(CloseReason::Closed)), "{:?}", told.reason);
     }
 
     #[test]
@@ -321,15 +322,15 @@ proptest! {
     ) {
         let mut reactor = Reactor::new().unwrap();
         let (ours, mut peer) = mio::net::UnixStream::pair().unwrap();
-        let handle = Connection::adopt(&mut reactor, ours, common::Echo).unwrap();
-        Connection::enter(&mut reactor, handle, |_, transport| transport.set_write_marks(HIGH, HIGH / 4));
+        let handle = Connection::from_socket(&mut reactor, ours, common::Echo).unwrap();
+        handle.enter(&mut reactor, |_, transport| transport.set_write_marks(HIGH, HIGH / 4)).unwrap();
         let bytes = noise(200_000, 62);
         for (write, read) in writes {
             let _ = peer.write(&bytes[..write]);
             reactor.turn(Some(Duration::ZERO)).unwrap();
             let _ = peer.read(&mut vec![0; read]);
-            let owed = Connection::enter(&mut reactor, handle, |_, transport| transport.buffered());
-            assert!(owed.unwrap_or(0) <= HIGH + SCRATCH);
+            let owed = handle.enter(&mut reactor, |_, transport| transport.buffered());
+            assert!(owed.unwrap_or(0) <= HIGH + SCRATCH_SIZE);
         }
     }
 }
@@ -387,7 +388,7 @@ proptest! {
                     prop_assert_eq!(ran.take(), due);
                 }
             }
-            prop_assert_eq!(reactor.timers(), model.len());
+            prop_assert_eq!(reactor.timer_count(), model.len());
         }
     }
 }
@@ -420,12 +421,12 @@ proptest! {
                 model.remove(&handle.id());
             }
             for &handle in &all {
-                let found = reactor.get_mut(handle).map(|number| number.0);
+                let found = reactor.get(handle).map(|number| number.0).ok();
                 prop_assert_eq!(found, model.get(&handle.id()).copied());
                 prop_assert_eq!(reactor.contains(handle.id()), found.is_some());
             }
-            prop_assert_eq!(reactor.sources(), model.len());
-            prop_assert_eq!(reactor.all::<Number>().len(), model.len());
+            prop_assert_eq!(reactor.source_count(), model.len());
+            prop_assert_eq!(reactor.handles::<Number>().len(), model.len());
         }
     }
 }

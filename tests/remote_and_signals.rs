@@ -131,3 +131,20 @@ fn what_cannot_be_caught_is_refused() {
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{signal}");
     }
 }
+
+#[test]
+fn signal_that_was_raised_before_its_callback_was_replaced_reaches_the_new_one() {
+    let _signals = signals();
+    let mut reactor = Reactor::new().unwrap();
+    let raise = || rustix::process::kill_process(rustix::process::getpid(), Signal::USR2).unwrap();
+    reactor.on_signal(12, |_| panic!("it was replaced")).unwrap();
+    raise();
+    reactor.on_signal(12, Reactor::stop).unwrap();
+    reactor.run().unwrap();
+    // The same between the turn's look at the pipe and the call.
+    reactor.on_signal(12, |_| panic!("it was replaced")).unwrap();
+    reactor.call_soon(|reactor| reactor.on_signal(12, Reactor::stop).unwrap());
+    raise();
+    std::thread::sleep(common::A_WHILE); // another thread may run the handler: until it has
+    reactor.run().unwrap();
+}

@@ -42,7 +42,7 @@ fn timers_and_calls_from_other_threads_are_heard_while_it_spins() {
     let caller = std::thread::spawn(move || remote.call(Reactor::stop).unwrap());
     reactor.run().unwrap();
     caller.join().unwrap();
-    let turns = reactor.turns();
+    let turns = reactor.turn_count();
     assert!(!reactor.run_until(Duration::from_millis(20), |_| false).unwrap());
-    assert!(reactor.turns() <= turns + 2, "polls without an event are no turns");
+    assert!(reactor.turn_count() <= turns + 2, "polls without an event are no turns");
 }

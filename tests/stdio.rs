@@ -10,9 +10,6 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use common::{
     Scratch, Terminal, assert_same_bytes, feed, fifo, is_nonblocking, noise, pipe, turn_until,
@@ -20,7 +17,7 @@ use common::{
 };
 use echo_reactor::{
     Chunk, Descriptor, Direction, Flow, Framing, Handle, Id, Input, Mailbox, Next, Output, Reactor, Ready,
-    Refused, Source, Taken,
+    Source, TryRecv, TrySendError,
 };
 
 /// Takes everything from a mailbox, as a protocol would.
@@ -33,10 +30,10 @@ struct Reader {
 impl Source for Reader {
     fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
         loop {
-            match self.mailbox.take(reactor, id) {
-                Taken::Item(item) => self.items.borrow_mut().push(item),
-                Taken::Empty => return Next::Wait,
-                Taken::Closed => {
+            match self.mailbox.try_recv(reactor, id) {
+                TryRecv::Item(item) => self.items.borrow_mut().push(item),
+                TryRecv::Empty => return Next::Wait,
+                TryRecv::Closed => {
                     *self.closed.borrow_mut() = true;
                     return Next::Done;
                 }
@@ -242,7 +239,7 @@ impl Writing {
     fn until_the_end(&mut self) {
         let done = Rc::new(RefCell::new(false));
         let note = done.clone();
-        self.output.when_written(&mut self.reactor, move |_| *note.borrow_mut() = true);
+        self.output.on_flushed(&mut self.reactor, move |_| *note.borrow_mut() = true);
         turn_until(&mut self.reactor, "all is written", |_| *done.borrow());
     }
 
@@ -319,7 +316,7 @@ fn who_finds_it_full_is_woken_when_there_is_room() {
     struct Waiting(Rc<RefCell<bool>>);
     impl Source for Waiting {
         fn ready(&mut self, _: Id, ready: Ready, _: &mut Reactor) -> Next {
-            *self.0.borrow_mut() = ready.is(Ready::WOKEN);
+            *self.0.borrow_mut() = ready.intersects(Ready::WOKEN);
             Next::Wait
         }
     }
@@ -347,7 +344,7 @@ fn a_descriptor_that_cannot_be_opened_anew_is_polled_and_does_not_block() {
     // A terminal's master has no name of its own: to open it anew would make another terminal.
     let master = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR).unwrap();
     let descriptor = Descriptor::open(&master, Direction::Read).unwrap();
-    assert!(matches!(descriptor, Descriptor::Polled(_)), "{descriptor:?}");
+    assert!(format!("{descriptor:?}").contains("Shared"), "{descriptor:?}");
     assert!(descriptor.is_pollable());
     rustix::pty::unlockpt(&master).unwrap();
     let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
@@ -358,40 +355,6 @@ fn a_descriptor_that_cannot_be_opened_anew_is_polled_and_does_not_block() {
     rustix::io::write(&line, b"hi\n").unwrap();
     let count = descriptor.read(&mut buffer).unwrap();
     assert_eq!(&buffer[..count], b"hi\r\n");
-}
-
-#[test]
-fn a_pipe_that_cannot_be_opened_anew_does_not_block_whoever_else_reads_it() {
-    let (reader, writer) = pipe();
-    let tries: Vec<_> = (0..2)
-        .map(|_| {
-            let descriptor = Descriptor::Polled(File::from(reader.try_clone().unwrap()));
-            let tries = Arc::new(AtomicUsize::new(0));
-            let counted = tries.clone();
-            std::thread::spawn(move || {
-                while !matches!(descriptor.read(&mut [0]), Ok(0)) {
-                    counted.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-            tries
-        })
-        .collect();
-    // Both see each byte, and one of them gets it. The other one has to go on all the same.
-    let mut writer = File::from(writer);
-    let deadline = Instant::now() + common::PATIENCE;
-    for _ in 0..300 {
-        writer.write_all(b"x").unwrap();
-        while rustix::io::ioctl_fionread(&reader).unwrap() > 0 {
-            std::thread::yield_now();
-        }
-        for tries in &tries {
-            let before = tries.load(Ordering::Relaxed);
-            while tries.load(Ordering::Relaxed) < before + 2 {
-                assert!(Instant::now() < deadline, "it waits in a read");
-                std::thread::yield_now();
-            }
-        }
-    }
 }
 
 // ---- the mailbox between the two
@@ -410,17 +373,112 @@ fn a_mailbox_wakes_its_writer_when_there_is_room_and_its_reader_when_there_is_so
     let reader = reactor.insert(Count(reader_woken.clone())).id();
     let writer = reactor.insert(Count(writer_woken.clone())).id();
     let mailbox = Mailbox::new(&mut reactor, 1);
-    assert_eq!(mailbox.take(&mut reactor, reader), Taken::Empty);
-    mailbox.put(&mut reactor, writer, 1).unwrap();
+    assert_eq!(mailbox.try_recv(&mut reactor, reader), TryRecv::Empty);
+    mailbox.try_send(&mut reactor, writer, 1).unwrap();
     reactor.turn(None).unwrap();
     assert_eq!((*reader_woken.borrow(), *writer_woken.borrow()), (1, 0));
-    assert_eq!(mailbox.put(&mut reactor, writer, 2), Err(Refused::Full(2)));
-    assert_eq!(mailbox.take(&mut reactor, reader), Taken::Item(1));
+    assert_eq!(mailbox.try_send(&mut reactor, writer, 2), Err(TrySendError::Full(2)));
+    assert_eq!(mailbox.try_recv(&mut reactor, reader), TryRecv::Item(1));
     reactor.turn(None).unwrap();
     assert_eq!((*reader_woken.borrow(), *writer_woken.borrow()), (1, 1));
     mailbox.close(&mut reactor);
-    assert_eq!(mailbox.put(&mut reactor, writer, 3), Err(Refused::Closed(3)));
-    assert_eq!(mailbox.take(&mut reactor, reader), Taken::Closed);
+    assert_eq!(mailbox.try_send(&mut reactor, writer, 3), Err(TrySendError::Closed(3)));
+    assert_eq!(mailbox.try_recv(&mut reactor, reader), TryRecv::Closed);
     reactor.remove(mailbox.id());
-    assert_eq!(mailbox.put(&mut reactor, writer, 4), Err(Refused::Closed(4)));
+    assert_eq!(mailbox.try_send(&mut reactor, writer, 4), Err(TrySendError::Closed(4)));
+}
+
+#[test]
+fn every_writer_that_found_an_output_full_is_woken_and_every_callback_is_called() {
+    let mut reactor = Reactor::new().unwrap();
+    let (reading, writing) = pipe();
+    let output = Output::open(&mut reactor, &writing, |_, _| ()).unwrap();
+    let woken = Rc::new(RefCell::new(Vec::new()));
+    struct Writer(Rc<RefCell<Vec<Id>>>);
+    impl Source for Writer {
+        fn ready(&mut self, id: Id, ready: Ready, _: &mut Reactor) -> Next {
+            assert!(ready.intersects(Ready::WOKEN));
+            self.0.borrow_mut().push(id);
+            Next::Wait
+        }
+    }
+    let writers = [(); 3].map(|()| reactor.insert(Writer(woken.clone())).id());
+    for writer in writers {
+        assert_eq!(output.write(&mut reactor, writer, &[b'x'; 200_000]), Flow::Full);
+    }
+    let flushed = Rc::new(RefCell::new(0));
+    for _ in 0..2 {
+        let flushed = flushed.clone();
+        output.on_flushed(&mut reactor, move |_| *flushed.borrow_mut() += 1);
+    }
+    let reader = std::thread::spawn(move || {
+        let mut all = vec![0; 600_000];
+        File::from(reading).read_exact(&mut all).unwrap();
+    });
+    turn_until(&mut reactor, "both callbacks", |_| *flushed.borrow() == 2);
+    turn_until_quiet(&mut reactor);
+    assert_eq!(*woken.borrow(), writers);
+    reader.join().unwrap();
+}
+
+#[test]
+fn output_that_is_not_full_is_not_woken_by_what_others_write_on_the_same_terminal() {
+    let mut terminal = Terminal::new();
+    let mut reactor = Reactor::new().unwrap();
+    let output = Output::open(&mut reactor, &terminal.line, |_, _| ()).unwrap();
+    output.write(&mut reactor, output.id(), b"hello\n");
+    terminal.see("hello");
+    turn_until_quiet(&mut reactor);
+    rustix::io::write(&terminal.line, b"from somebody else\n").unwrap();
+    terminal.see("else");
+    let began = std::time::Instant::now();
+    reactor.turn(Some(std::time::Duration::from_millis(30))).unwrap();
+    assert!(began.elapsed() >= std::time::Duration::from_millis(30), "an event woke the loop");
+}
+
+#[test]
+fn descriptor_that_blocks_is_not_read_before_there_is_something_to_read() {
+    use rustix::event::{EventfdFlags, eventfd};
+    let counter = eventfd(0, EventfdFlags::empty()).unwrap();
+    let writer = counter.try_clone().unwrap();
+    let later = std::thread::spawn(move || {
+        std::thread::sleep(common::A_WHILE); // the thing under test: there is nothing to read
+        rustix::io::write(&writer, &7_u64.to_ne_bytes()).unwrap();
+    });
+    let began = std::time::Instant::now();
+    let mut reading = Reading::of(&counter, Framing::Bytes);
+    reading.reactor.turn(Some(common::A_WHILE / 4)).unwrap();
+    assert!(began.elapsed() < common::A_WHILE, "it blocked in a read");
+    let items = reading.items.clone();
+    turn_until(&mut reading.reactor, "it was read", |_| !items.borrow().is_empty());
+    assert_eq!(items.borrow()[0].as_ref().unwrap(), &7_u64.to_ne_bytes());
+    later.join().unwrap();
+}
+
+#[test]
+fn descriptor_that_is_not_open_in_a_direction_is_refused_there() {
+    let (reading, writing) = pipe();
+    for (descriptor, direction) in [(&reading, Direction::Write), (&writing, Direction::Read)] {
+        let error = Descriptor::open(descriptor, direction).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(9), "EBADF");
+    }
+}
+
+#[test]
+fn error_of_an_input_comes_after_every_line_that_was_read() {
+    let (ours, peer) = {
+        let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = std::net::TcpStream::connect(listening.local_addr().unwrap()).unwrap();
+        (listening.accept().unwrap().0, peer)
+    };
+    let mut reading = Reading::of(&ours, Framing::Lines);
+    (&peer).write_all(b"whole\npartial").unwrap();
+    turn_until_quiet(&mut reading.reactor);
+    common::reset_on_close(&peer);
+    drop(peer);
+    let (closed, items) = (reading.closed.clone(), reading.items.clone());
+    turn_until(&mut reading.reactor, "it has ended", |_| *closed.borrow());
+    let items: Vec<_> = items.take().into_iter().map(|item| item.map_err(|error| error.kind())).collect();
+    let expected = [Ok(b"whole\n".to_vec()), Ok(b"partial".to_vec()), Err(ErrorKind::ConnectionReset)];
+    assert_eq!(items, expected);
 }

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use common::{DeadPort, assert_same_bytes, connect, noise, turn_until, turn_until_quiet};
 use echo_reactor::{
-    Address, Connect, Listener, Mailbox, Reactor, Reader, SCRATCH, Serve, Winner, Writer, open_connection,
-    race, start_server,
+    Address, ConnectOptions, ListenOptions, Mailbox, Reactor, Reader, SCRATCH_SIZE, Winner, Writer,
+    open_connection, race, start_server,
 };
 
 type Notes = Rc<RefCell<Vec<String>>>;
@@ -30,8 +30,8 @@ fn serve<F: Future<Output = io::Result<()>> + 'static>(
 ) -> (Reactor, TcpStream) {
     let mut reactor = Reactor::new().unwrap();
     let any = SocketAddr::from(([127, 0, 0, 1], 0)).into();
-    let listener = start_server(&mut reactor, &[any], &Serve::default(), handler).unwrap();
-    let peer = connect(&Listener::addresses(&mut reactor, listener)[0].to_string());
+    let listener = start_server(&mut reactor, &[any], &ListenOptions::default(), handler).unwrap();
+    let peer = connect(&listener.addresses(&reactor).unwrap()[0].to_string());
     (reactor, peer)
 }
 
@@ -233,7 +233,7 @@ fn a_future_that_reads_gets_its_ration_of_each_turn_and_no_more() {
     });
     flood.join().unwrap().unwrap();
     // One for an event, and one for the place in the queue that it had already.
-    assert!(most < 2 * (SCRATCH + PIECE), "{most} bytes in one turn");
+    assert!(most < 2 * (SCRATCH_SIZE + PIECE), "{most} bytes in one turn");
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn what_cannot_be_sent_any_more_is_an_error_of_the_next_write() {
 }
 
 #[test]
-fn a_peer_that_reads_no_more_may_still_be_read() {
+fn what_a_peer_sent_before_it_stopped_reading_is_read_and_then_the_connection_ends() {
     let scratch = common::Scratch::new();
     let path = scratch.path("socket");
     let notes = Notes::default();
@@ -313,19 +313,18 @@ fn a_peer_that_reads_no_more_may_still_be_read() {
             reader.read_exactly(1).await?;
             writer.write_all(b"never read").await?;
             let heard = show(reader.read_line(100).await);
-            let error = writer.write_all(b"nor this").await.unwrap_err();
+            let error = reader.read_exactly(1).await.unwrap_err();
             noted.borrow_mut().push(format!("{heard}, {:?}", error.kind()));
             Ok(())
         }
     };
-    start_server(&mut reactor, &[Address::Unix(path.clone())], &Serve::default(), handler).unwrap();
+    start_server(&mut reactor, &[Address::Unix(path.clone())], &ListenOptions::default(), handler).unwrap();
     let mut peer = UnixStream::connect(&path).unwrap();
     peer.shutdown(Shutdown::Read).unwrap();
-    peer.write_all(b"x").unwrap();
-    turn_until_quiet(&mut reactor);
-    peer.write_all(b"last words\n").unwrap();
+    peer.write_all(b"xlast words\n").unwrap();
     turn_until(&mut reactor, "it was told", |_| !notes.borrow().is_empty());
     assert_eq!(notes.borrow()[0], "\"last words\\n\", BrokenPipe");
+    turn_until(&mut reactor, "it ended", |reactor| reactor.source_count() == 1);
 }
 
 #[test]
@@ -348,19 +347,19 @@ fn a_handler_that_does_not_look_is_told_of_the_end_by_its_next_call() {
     turn_until(&mut reactor, "it has read", |_| notes.borrow().len() == 1);
     drop(peer); // with bytes unread, so it is a reset
     turn_until(&mut reactor, "it was told", |_| notes.borrow().len() == 2);
-    turn_until(&mut reactor, "it is gone", |reactor| reactor.sources() == 1);
+    turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 1);
 }
 
 #[test]
 fn a_peer_that_stays_after_its_handler_has_returned_is_given_half_a_minute() {
     let (mut reactor, _peer) = serve(|_reader, _writer| async { Ok(()) });
-    turn_until(&mut reactor, "it lingers", |reactor| reactor.timers() == 1);
+    turn_until(&mut reactor, "it lingers", |reactor| reactor.timer_count() == 1);
     let now = reactor.now();
     reactor.set_now(now + Duration::from_secs(29));
     turn_until_quiet(&mut reactor);
-    assert_eq!(reactor.sources(), 2);
+    assert_eq!(reactor.source_count(), 2);
     reactor.set_now(now + Duration::from_secs(31));
-    turn_until(&mut reactor, "it is gone", |reactor| reactor.sources() == 1);
+    turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 1);
 }
 
 #[test]
@@ -426,8 +425,8 @@ fn bytes_come_in_order_in_whatever_way_they_are_read() {
             Ok(())
         }
     };
-    let listener = start_server(&mut reactor, &[any], &Serve::default(), handler).unwrap();
-    let mut peer = connect(&Listener::addresses(&mut reactor, listener)[0].to_string());
+    let listener = start_server(&mut reactor, &[any], &ListenOptions::default(), handler).unwrap();
+    let mut peer = connect(&listener.addresses(&reactor).unwrap()[0].to_string());
     let (mut sink, sent) = (peer.try_clone().unwrap(), bytes.clone());
     let writer = std::thread::spawn(move || {
         for piece in sent.chunks(777) {
@@ -439,11 +438,11 @@ fn bytes_come_in_order_in_whatever_way_they_are_read() {
         let mut echo = Vec::new();
         sink.read_to_end(&mut echo).map(|_| echo)
     });
-    turn_until(&mut reactor, "it has ended", |reactor| reactor.sources() == 1 && echo.is_finished());
+    turn_until(&mut reactor, "it has ended", |reactor| reactor.source_count() == 1 && echo.is_finished());
     writer.join().unwrap().unwrap();
     assert_same_bytes(&got.borrow(), &bytes);
     assert_same_bytes(&echo.join().unwrap().unwrap(), &bytes);
-    let totals = Listener::totals(&mut reactor, listener);
+    let totals = listener.stats(&reactor).unwrap();
     assert_eq!((totals.open, totals.bytes_in, totals.bytes_out), (0, 1 << 20, 1 << 20));
 }
 
@@ -472,10 +471,10 @@ fn a_writer_that_was_given_away_still_sends_and_closes() {
             Ok(())
         }
     };
-    let listener = start_server(&mut reactor, &[any], &Serve::default(), handler).unwrap();
-    let address = Listener::addresses(&mut reactor, listener)[0].to_string();
+    let listener = start_server(&mut reactor, &[any], &ListenOptions::default(), handler).unwrap();
+    let address = listener.addresses(&reactor).unwrap()[0].to_string();
     let mut first = connect(&address);
-    turn_until(&mut reactor, "the first has given its writer away", |reactor| reactor.sources() == 2);
+    turn_until(&mut reactor, "the first has given its writer away", |reactor| reactor.source_count() == 2);
     turn_until_quiet(&mut reactor);
     let mut second = connect(&address);
     let thread = std::thread::spawn(move || {
@@ -650,12 +649,12 @@ fn an_item_taken_for_a_wait_that_was_given_up_is_there_for_the_next() {
             Ok(())
         }
     };
-    let listener = start_server(&mut reactor, &[any], &Serve::default(), handler).unwrap();
-    let mut peer = connect(&Listener::addresses(&mut reactor, listener)[0].to_string());
+    let listener = start_server(&mut reactor, &[any], &ListenOptions::default(), handler).unwrap();
+    let mut peer = connect(&listener.addresses(&reactor).unwrap()[0].to_string());
     let nobody = mailbox.id();
     let (mut next, mut sent) = (0, 0);
     turn_until(&mut reactor, "every byte and every item came", |reactor| {
-        if next < 300 && mailbox.put(reactor, nobody, next).is_ok() {
+        if next < 300 && mailbox.try_send(reactor, nobody, next).is_ok() {
             next += 1;
         }
         if sent < 300 {
@@ -708,11 +707,11 @@ fn a_sleep_that_is_given_up_leaves_no_timer_behind() {
     for count in 1..=100 {
         peer.write_all(b"another line\n").unwrap();
         turn_until(&mut reactor, "it was read", |_| notes.borrow().len() == count);
-        assert!(reactor.timers() <= 1, "{} timers after {count} lines", reactor.timers());
+        assert!(reactor.timer_count() <= 1, "{} timers after {count} lines", reactor.timer_count());
     }
     peer.shutdown(Shutdown::Write).unwrap();
-    turn_until(&mut reactor, "it has ended", |reactor| reactor.sources() == 1);
-    assert_eq!(reactor.timers(), 0);
+    turn_until(&mut reactor, "it has ended", |reactor| reactor.source_count() == 1);
+    assert_eq!(reactor.timer_count(), 0);
 }
 
 #[test]
@@ -721,11 +720,11 @@ fn a_handler_that_is_dropped_while_it_sleeps_leaves_no_timer_behind() {
         reader.running_loop().sleep(Duration::from_secs(60)).await;
         Ok(())
     });
-    turn_until(&mut reactor, "it sleeps", |reactor| reactor.timers() == 1);
+    turn_until(&mut reactor, "it sleeps", |reactor| reactor.timer_count() == 1);
     common::reset_on_close(&peer);
     drop(peer);
-    turn_until(&mut reactor, "it is gone", |reactor| reactor.sources() == 1);
-    assert_eq!(reactor.timers(), 0);
+    turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 1);
+    assert_eq!(reactor.timer_count(), 0);
 }
 
 #[test]
@@ -749,7 +748,7 @@ fn open_connection_talks_and_a_dead_address_is_an_error_of_the_first_call() {
             noted.borrow_mut().push(read);
             Ok(())
         };
-        open_connection(&mut reactor, vec![to.into()], &Connect::default(), handler).unwrap();
+        open_connection(&mut reactor, &[to.into()], &ConnectOptions::default(), handler).unwrap();
     }
     turn_until(&mut reactor, "both have ended", |_| notes.borrow().len() == 2);
     notes.borrow_mut().sort();

@@ -111,3 +111,38 @@ fn where_stdout_is_no_terminal_it_carries_the_bytes_alone() {
     assert_eq!(stdout.recv_timeout(common::PATIENCE).unwrap(), b"hello\n");
     assert_eq!(terminal.unseen(), "hello\r\n", "no prompt, no greeting");
 }
+
+#[test]
+fn watching_the_loop_on_a_terminal_does_not_keep_it_awake() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let mut command = client_command();
+    command.args(["-vvv", server.address()]);
+    let mut process =
+        Process::spawn(command.stdin(terminal.stdio()).stdout(terminal.stdio()).stderr(terminal.stdio()));
+    terminal.see("> ");
+    process.comes_to_rest();
+    terminal.type_in("\x04");
+    assert_eq!(process.wait_code(), 0);
+}
+
+#[test]
+fn background_job_with_the_terminal_as_stdin_runs_until_somebody_types() {
+    let (address, server) = serve_once(|mut stream| {
+        stream.write_all(b"hello\n").unwrap();
+        stream
+    });
+    let scratch = common::Scratch::new();
+    let out = scratch.path("out");
+    let terminal = Terminal::new();
+    // A shell with job control, whose terminal this is: another process group of it may not be read from.
+    let script =
+        format!("set -m; {} {address} >{} & wait %1", env!("CARGO_BIN_EXE_echo-client"), out.display(),);
+    let mut command = std::process::Command::new("setsid");
+    command.args(["--wait", "--ctty", "bash", "-c", &script]);
+    let mut shell =
+        Process::spawn(command.stdin(terminal.stdio()).stdout(terminal.stdio()).stderr(terminal.stdio()));
+    eventually("what the server says is there", || std::fs::read(&out).is_ok_and(|text| text == b"hello\n"));
+    drop(server.join().unwrap()); // which ends the client
+    assert_eq!(shell.wait_code(), 1);
+}

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use common::{assert_same_bytes, debug, noise, turn_until, turn_until_quiet};
 use echo_reactor::{
-    Address, Connect, Connection, Flow, Handle, Listener, Protocol, Reactor, Reason, Serve, Transport,
-    create_connection, create_server,
+    Address, ConnectOptions, Connection, ConnectionLost, Flow, Handle, ListenOptions, Protocol, Reactor,
+    Transport, create_connection, create_server,
 };
 
 #[derive(Default)]
@@ -61,10 +61,10 @@ impl<F: FnMut(&'static str, &mut Transport) + 'static> Protocol for Noting<F> {
     fn woken(&mut self, transport: &mut Transport) {
         self.call("woken", transport);
     }
-    fn connection_lost(&mut self, _: &mut Reactor, reason: Reason) {
+    fn connection_lost(&mut self, _: &mut Reactor, lost: ConnectionLost) {
         let mut seen = self.record.borrow_mut();
         seen.calls.push("lost");
-        seen.reason = Some(debug(reason));
+        seen.reason = Some(debug(lost.reason));
     }
 }
 
@@ -78,7 +78,7 @@ fn connection<F: FnMut(&'static str, &mut Transport) + 'static>(
     peer.set_nonblocking(false).unwrap();
     peer.set_read_timeout(Some(common::PATIENCE)).unwrap();
     let record = Record::default();
-    let handle = Connection::adopt(reactor, ours, Noting { record: record.clone(), act }).unwrap();
+    let handle = Connection::from_socket(reactor, ours, Noting { record: record.clone(), act }).unwrap();
     (handle, record, peer)
 }
 
@@ -128,8 +128,8 @@ fn urgent_data_neither_stops_nor_reorders_the_stream() {
     let factory_record = record.clone();
     let any = Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
     let factory = move || Noting { record: factory_record.clone(), act: close_at_eof };
-    let listener = create_server(&mut reactor, &[any], &Serve::default(), factory).unwrap();
-    let address = Listener::addresses(&mut reactor, listener)[0].to_string();
+    let listener = create_server(&mut reactor, &[any], &ListenOptions::default(), factory).unwrap();
+    let address = listener.addresses(&reactor).unwrap()[0].to_string();
     let mut peer = common::connect(&address);
     // A read stops short at the mark, with more behind it and no further event.
     peer.write_all(b"before").unwrap();
@@ -146,10 +146,12 @@ fn a_protocol_may_go_on_writing_after_the_peer_has_ended_its_side() {
     peer.shutdown(Shutdown::Write).unwrap();
     turn_until(&mut reactor, "the end of file was told", |_| record.borrow().calls.contains(&"eof"));
     turn_until_quiet(&mut reactor);
-    Connection::enter(&mut reactor, handle, |_, transport| {
-        transport.write(b"the answer");
-        transport.write_eof();
-    });
+    handle
+        .enter(&mut reactor, |_, transport| {
+            transport.write(b"the answer");
+            transport.write_eof();
+        })
+        .unwrap();
     turn_until_lost(&mut reactor, &record);
     let mut answer = Vec::new();
     peer.read_to_end(&mut answer).unwrap();
@@ -168,6 +170,7 @@ fn a_protocol_may_go_on_reading_after_it_has_ended_its_own_side() {
         }
         _ => close_at_eof(what, transport),
     });
+    reactor.turn(Some(Duration::ZERO)).unwrap();
     let mut question = Vec::new();
     peer.read_to_end(&mut question).unwrap();
     assert_eq!(question, b"question");
@@ -183,15 +186,15 @@ fn writing_is_paused_above_the_high_mark_and_resumed_at_the_low_one() {
     let mut reactor = Reactor::new().unwrap();
     let (handle, record, mut peer) = connection(&mut reactor, |_, _| ());
     let bytes = noise(1 << 20, 1);
-    let flow = Connection::enter(&mut reactor, handle, |_, transport| {
+    let flow = handle.enter(&mut reactor, |_, transport| {
         transport.set_write_marks(10_000, 2_000);
         transport.write(&bytes)
     });
-    assert_eq!(flow, Some(Flow::Full));
+    assert_eq!(flow, Ok(Flow::Full));
     assert_eq!(record.borrow().calls, ["made", "pause"]);
     let mut got = Vec::new();
     while got.len() < bytes.len() {
-        let buffered = Connection::enter(&mut reactor, handle, |_, transport| transport.buffered()).unwrap();
+        let buffered = handle.enter(&mut reactor, |_, transport| transport.buffered()).unwrap();
         let resumed = record.borrow().calls.contains(&"resume");
         assert_eq!(resumed, buffered <= 2_000, "{buffered} bytes are owed");
         let mut chunk = [0; 5000];
@@ -215,6 +218,7 @@ fn a_notice_comes_after_the_callback_that_caused_it() {
         }
         note.borrow_mut().push(("leave", what));
     });
+    reactor.turn(Some(Duration::ZERO)).unwrap();
     assert_eq!(record.borrow().calls, ["made", "pause"]);
     assert_eq!(
         *inside.borrow(),
@@ -234,7 +238,7 @@ fn pausing_reading_holds_data_back_and_resuming_brings_all_of_it() {
     turn_until_quiet(&mut reactor);
     assert!(record.borrow().data.is_empty());
     // No new event will tell of it: the readiness was remembered.
-    Connection::enter(&mut reactor, handle, |_, transport| transport.resume_reading());
+    handle.enter(&mut reactor, |_, transport| transport.resume_reading()).unwrap();
     turn_until(&mut reactor, "the data came", |_| record.borrow().data == b"wait");
 }
 
@@ -243,10 +247,12 @@ fn close_sends_what_is_owed_and_discards_until_the_peer_ends() {
     let mut reactor = Reactor::new().unwrap();
     let (handle, record, mut peer) = connection(&mut reactor, |_, _| ());
     let bytes = noise(2 << 20, 2);
-    Connection::enter(&mut reactor, handle, |_, transport| {
-        transport.write(&bytes);
-        transport.close();
-    });
+    handle
+        .enter(&mut reactor, |_, transport| {
+            transport.write(&bytes);
+            transport.close();
+        })
+        .unwrap();
     peer.write_all(b"nobody wants this").unwrap();
     let reader = std::thread::spawn(move || {
         let mut got = Vec::new();
@@ -269,13 +275,13 @@ fn a_peer_that_never_ends_its_side_is_waited_for_only_so_long() {
     let start = Instant::now();
     reactor.set_now(start);
     let (handle, record, _peer) = connection(&mut reactor, |_, _| ());
-    Connection::enter(&mut reactor, handle, |_, transport| transport.close());
+    handle.enter(&mut reactor, |_, transport| transport.close()).unwrap();
     turn_until_quiet(&mut reactor);
     assert!(record.borrow().reason.is_none());
     reactor.set_now(start + Duration::from_secs(31));
     turn_until_lost(&mut reactor, &record);
-    assert_eq!(record.borrow().reason.as_deref(), Some("Lingered"));
-    assert_eq!(reactor.timers(), 0);
+    assert_eq!(record.borrow().reason.as_deref(), Some("LingerTimeout"));
+    assert_eq!(reactor.timer_count(), 0);
 }
 
 #[test]
@@ -294,7 +300,12 @@ fn abort_drops_what_is_owed_and_resets() {
         }
     };
     let to = Address::from(address.parse::<std::net::SocketAddr>().unwrap());
-    create_connection(&mut reactor, vec![to], &Connect::default(), Noting { record: record.clone(), act });
+    create_connection(
+        &mut reactor,
+        &[to],
+        &ConnectOptions::default(),
+        Noting { record: record.clone(), act },
+    );
     turn_until_lost(&mut reactor, &record);
     assert_eq!(record.borrow().calls, ["made", "lost"]);
     assert_eq!(record.borrow().reason.as_deref(), Some("Aborted"));
@@ -316,7 +327,12 @@ fn a_reset_ends_that_connection_with_its_reason() {
             transport.write(b"x");
         }
     };
-    create_connection(&mut reactor, vec![to], &Connect::default(), Noting { record: record.clone(), act });
+    create_connection(
+        &mut reactor,
+        &[to],
+        &ConnectOptions::default(),
+        Noting { record: record.clone(), act },
+    );
     turn_until_lost(&mut reactor, &record);
     server.join().unwrap();
     let reason = record.borrow().reason.clone().unwrap();
@@ -331,7 +347,7 @@ fn what_a_peer_sent_before_it_stopped_reading_is_still_delivered() {
     peer.write_all(b"goodbye").unwrap();
     drop(peer);
     // The write fails before anything was read.
-    Connection::enter(&mut reactor, handle, |_, transport| transport.write(b"hello?"));
+    handle.enter(&mut reactor, |_, transport| transport.write(b"hello?")).unwrap();
     turn_until_lost(&mut reactor, &record);
     assert_eq!(record.borrow().data, b"goodbye");
     assert!(record.borrow().reason.as_deref().unwrap().contains("BrokenPipe"));
@@ -356,7 +372,7 @@ fn idle_means_that_no_byte_has_moved_either_way() {
     assert!(record.borrow().reason.is_none(), "a byte moved nine seconds ago");
     reactor.set_now(at(19));
     turn_until_lost(&mut reactor, &record);
-    assert_eq!(record.borrow().reason.as_deref(), Some("Idle"));
+    assert_eq!(record.borrow().reason.as_deref(), Some("IdleTimeout"));
 }
 
 #[test]
@@ -370,7 +386,7 @@ fn bytes_that_only_the_kernel_moves_are_bytes_that_move() {
         }
     });
     for _ in 0..2 {
-        Connection::enter(&mut reactor, handle, |_, transport| transport.write(&[7; 100]));
+        handle.enter(&mut reactor, |_, transport| transport.write(&[7; 100])).unwrap();
     }
     let at = |reactor: &mut Reactor, seconds| {
         reactor.set_now(start + Duration::from_secs(seconds));
@@ -384,7 +400,7 @@ fn bytes_that_only_the_kernel_moves_are_bytes_that_move() {
         assert!(at(&mut reactor, second), "something moved eight seconds ago, at the most: {second}");
     }
     assert!(!at(&mut reactor, 18));
-    assert_eq!(record.borrow().reason.as_deref(), Some("Idle"));
+    assert_eq!(record.borrow().reason.as_deref(), Some("IdleTimeout"));
 }
 
 #[test]
@@ -396,10 +412,11 @@ fn a_connection_that_ends_leaves_no_timer_behind() {
         }
         close_at_eof(what, transport);
     });
-    assert_eq!(reactor.timers(), 1);
+    reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert_eq!(reactor.timer_count(), 1);
     drop(peer);
     turn_until_lost(&mut reactor, &record);
-    assert_eq!((reactor.timers(), reactor.sources()), (0, 0));
+    assert_eq!((reactor.timer_count(), reactor.source_count()), (0, 0));
 }
 
 #[test]
@@ -416,7 +433,7 @@ fn a_peer_that_floods_does_not_keep_another_from_being_served() {
         // One turn brings the byte, however much there is of the flood.
         turn_until(&mut reactor, "the byte came", |_| quiet.borrow().data.len() == round);
         let meanwhile = flood.borrow().data.len() - before;
-        assert!(meanwhile <= 4 * echo_reactor::SCRATCH, "{meanwhile} bytes of flood came first");
+        assert!(meanwhile <= 4 * echo_reactor::SCRATCH_SIZE, "{meanwhile} bytes of flood came first");
         flood.borrow_mut().data.clear();
     }
     drop(reactor); // closes the connection
@@ -442,7 +459,7 @@ fn a_source_that_has_had_its_ration_goes_on_after_the_others_had_theirs() {
         while let Ok(count) = (&peer).write(&[0; 16384]) {
             sent += count;
         }
-        assert!(sent > echo_reactor::SCRATCH, "only {sent} bytes fit into the socket");
+        assert!(sent > echo_reactor::SCRATCH_SIZE, "only {sent} bytes fit into the socket");
         peers.push(peer);
     }
     turn_until(&mut reactor, "both were read", |_| order.borrow().len() >= 4);
@@ -457,11 +474,11 @@ fn one_connection_may_enter_and_end_another_from_its_callback() {
     let (own, record, mut peer) = connection(&mut reactor, move |what, transport| {
         if what == "data" {
             let reactor = transport.reactor();
-            let told = Connection::enter(reactor, victim, |_, transport| {
+            let told = victim.enter(reactor, |_, transport| {
                 transport.write(b"bye");
                 transport.abort();
             });
-            assert!(told.is_some());
+            assert_eq!(told, Ok(()));
             assert!(!reactor.contains(victim.id()));
         }
     });
@@ -473,4 +490,279 @@ fn one_connection_may_enter_and_end_another_from_its_callback() {
     let mut got = Vec::new();
     let _ = victim_peer.read_to_end(&mut got);
     assert_eq!(got, b"bye");
+}
+
+#[test]
+fn read_of_a_unix_socket_that_stops_at_a_descriptor_is_not_the_last_one() {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let mut reactor = Reactor::new().unwrap();
+    let (_, record, mut peer) = connection(&mut reactor, |_, _| ());
+    turn_until_quiet(&mut reactor);
+    // The kernel ends a read in front of bytes that carry a descriptor, and behind them.
+    peer.write_all(b"before ").unwrap();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [std::os::fd::AsFd::as_fd(&peer)];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    sendmsg(&peer, &[std::io::IoSlice::new(b"with ")], &mut control, SendFlags::empty()).unwrap();
+    peer.write_all(b"after").unwrap();
+    // The protocol answers nothing, so no further event would come.
+    turn_until(&mut reactor, "all came", |_| record.borrow().data == b"before with after");
+}
+
+/// A connection whose sends fail, although its peer is there and silent.
+fn with_a_peer_that_shut_down_reading() -> (Reactor, Handle<Connection<Silent>>, Record, StdUnixStream) {
+    let mut reactor = Reactor::new().unwrap();
+    let act: fn(&'static str, &mut Transport) = |_, _| ();
+    let (ours, peer) = mio::net::UnixStream::pair().unwrap();
+    let peer = StdUnixStream::from(std::os::fd::OwnedFd::from(peer));
+    let record = Record::default();
+    let noting = Noting { record: record.clone(), act };
+    let handle = Connection::from_socket(&mut reactor, ours, noting).unwrap();
+    turn_until_quiet(&mut reactor);
+    peer.shutdown(Shutdown::Read).unwrap();
+    (reactor, handle, record, peer)
+}
+
+type Silent = Noting<fn(&'static str, &mut Transport)>;
+
+#[test]
+fn failed_send_ends_the_connection_after_what_had_arrived() {
+    let (mut reactor, handle, record, mut peer) = with_a_peer_that_shut_down_reading();
+    peer.write_all(b"goodbye").unwrap();
+    handle.enter(&mut reactor, |_, transport| transport.write(b"hello?")).unwrap();
+    turn_until_lost(&mut reactor, &record); // the peer does not end it
+    assert_eq!(record.borrow().data, b"goodbye");
+    assert_eq!(record.borrow().calls, ["made", "data", "lost"]);
+    assert!(record.borrow().reason.as_deref().unwrap().contains("BrokenPipe"));
+}
+
+#[test]
+fn failed_send_delivers_what_had_arrived_to_a_reader_that_has_paused_too() {
+    let (mut reactor, handle, record, mut peer) = with_a_peer_that_shut_down_reading();
+    peer.write_all(b"goodbye").unwrap();
+    handle
+        .enter(&mut reactor, |_, transport| {
+            transport.pause_reading();
+            transport.write(b"hello?");
+        })
+        .unwrap();
+    turn_until_lost(&mut reactor, &record); // or it would wait forever
+    assert_eq!(record.borrow().data, b"goodbye");
+}
+
+#[test]
+fn by_default_a_peer_that_does_not_read_is_not_read_from() {
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, mut peer) = mio::net::UnixStream::pair().unwrap();
+    let handle = Connection::from_socket(&mut reactor, ours, common::Echo).unwrap();
+    let mut sent = 0;
+    for _ in 0..2_000 {
+        sent += peer.write(&[7; 10_000]).unwrap_or(0);
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    let buffered = handle.enter(&mut reactor, |_, transport| transport.buffered()).unwrap();
+    assert!(buffered <= 64 * 1024 + echo_reactor::SCRATCH_SIZE, "{buffered} bytes are buffered");
+    let mut got = 0;
+    turn_until(&mut reactor, "all came back", |_| {
+        while let Ok(count) = peer.read(&mut [0; 65536]) {
+            got += count;
+        }
+        got == sent
+    });
+}
+
+#[test]
+fn connection_lost_says_which_connection_it_was_and_what_it_did() {
+    struct Lost(Rc<RefCell<Vec<String>>>);
+    impl Protocol for Lost {
+        fn connection_made(&mut self, transport: &mut Transport) {
+            assert!(!transport.is_closing());
+            assert_eq!(transport.handle::<Self>().id(), transport.id());
+            self.0.borrow_mut().push(transport.id().to_string());
+            transport.write(b"four");
+        }
+        fn data_received(&mut self, transport: &mut Transport, _: &[u8]) {
+            transport.close();
+            assert!(transport.is_closing());
+        }
+        fn connection_lost(&mut self, _: &mut Reactor, lost: ConnectionLost) {
+            let peer = lost.peer.unwrap();
+            let (id, received, sent) = (lost.id, lost.bytes_in, lost.bytes_out);
+            self.0.borrow_mut().push(format!("{id} {peer} {received} {sent} {}", lost.reason));
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let (note, any) = (log.clone(), ["127.0.0.1:0".parse().unwrap()]);
+    let listener =
+        create_server(&mut reactor, &any, &ListenOptions::default(), move || Lost(note.clone())).unwrap();
+    let mut peer = common::connect(&listener.addresses(&reactor).unwrap()[0].to_string());
+    let own = peer.local_addr().unwrap();
+    peer.write_all(b"seven77").unwrap();
+    drop(peer.shutdown(Shutdown::Write));
+    turn_until(&mut reactor, "it has ended", |_| log.borrow().len() == 2);
+    let id = log.borrow()[0].clone();
+    assert_eq!(log.borrow()[1], format!("{id} {own} 7 4 closed"));
+}
+
+/// A connection over TCP, whose protocol does what a test says.
+fn tcp<F: FnMut(&'static str, &mut Transport) + 'static>(
+    reactor: &mut Reactor,
+    act: F,
+) -> (Handle<Connection<Noting<F>>>, Record, std::net::TcpStream) {
+    let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = common::connect(&listening.local_addr().unwrap().to_string());
+    let (ours, _) = listening.accept().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let record = Record::default();
+    let noting = Noting { record: record.clone(), act };
+    let handle = Connection::from_socket(reactor, mio::net::TcpStream::from_std(ours), noting).unwrap();
+    turn_until_quiet(reactor);
+    (handle, record, peer)
+}
+
+#[test]
+fn reset_ends_a_connection_that_nobody_reads() {
+    // The protocol keeps its side open after the end of file, or it has paused reading.
+    for half_closed in [true, false] {
+        let mut reactor = Reactor::new().unwrap();
+        let (handle, record, peer) = tcp(&mut reactor, |_, _| ());
+        if half_closed {
+            peer.shutdown(Shutdown::Write).unwrap();
+        } else {
+            handle.enter(&mut reactor, |_, transport| transport.pause_reading()).unwrap();
+        }
+        turn_until_quiet(&mut reactor);
+        assert!(record.borrow().reason.is_none());
+        common::reset_on_close(&peer);
+        drop(peer);
+        turn_until_lost(&mut reactor, &record);
+    }
+}
+
+#[test]
+fn reset_ends_a_connection_whose_protocol_waits_for_room() {
+    // It pauses by default, and then waits for room before it reads on.
+    struct Waiting(Rc<RefCell<bool>>);
+    impl Protocol for Waiting {
+        fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
+            transport.write(&data.repeat(10));
+        }
+        fn resume_writing(&mut self, transport: &mut Transport) {
+            if transport.flow() == Flow::Open {
+                transport.resume_reading();
+            }
+        }
+        fn connection_lost(&mut self, _: &mut Reactor, _: ConnectionLost) {
+            *self.0.borrow_mut() = true;
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let lost = Rc::new(RefCell::new(false));
+    let (note, any) = (lost.clone(), ["127.0.0.1:0".parse().unwrap()]);
+    let factory = move || Waiting(note.clone());
+    let listener = create_server(&mut reactor, &any, &ListenOptions::default(), factory).unwrap();
+    let mut peer = common::connect(&listener.addresses(&reactor).unwrap()[0].to_string());
+    peer.set_nonblocking(true).unwrap();
+    for _ in 0..200 {
+        while peer.write(&[7; 65536]).is_ok() {}
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    common::reset_on_close(&peer);
+    drop(peer);
+    turn_until(&mut reactor, "it is lost", |_| *lost.borrow());
+}
+
+#[test]
+fn one_callback_sends_a_bounded_amount_and_the_rest_follows() {
+    const ALL: usize = 64 << 20;
+    let mut reactor = Reactor::new().unwrap();
+    let written = Rc::new(RefCell::new((0, 0))); // in all, and the most in one call
+    let note = written.clone();
+    let (handle, _, mut peer) = tcp(&mut reactor, move |what, transport| {
+        let before = note.borrow().0;
+        while what != "lost" && transport.flow() == Flow::Open && note.borrow().0 < ALL {
+            transport.write(&[7; 16384]);
+            note.borrow_mut().0 += 16384;
+        }
+        let mut note = note.borrow_mut();
+        note.1 = note.1.max(note.0 - before);
+    });
+    let reader = std::thread::spawn(move || {
+        let mut got = 0;
+        while got < ALL {
+            got += peer.read(&mut vec![0; 1 << 20]).unwrap();
+        }
+    });
+    reactor.wake(handle.id());
+    turn_until(&mut reactor, "all has come", |_| reader.is_finished());
+    reader.join().unwrap();
+    let most = written.borrow().1;
+    assert!(most < 2 * echo_reactor::SCRATCH_SIZE, "{most} bytes in one call, however fast the peer reads");
+}
+
+#[test]
+fn nothing_is_sent_after_an_abort() {
+    let mut reactor = Reactor::new().unwrap();
+    let sent = Rc::new(RefCell::new(None));
+    let note = sent.clone();
+    let (handle, record, mut peer) = tcp(&mut reactor, move |what, transport| match what {
+        "made" => drop(transport.write(&vec![0; 16 << 20])),
+        "woken" => {
+            *note.borrow_mut() = Some(transport.bytes_out());
+            transport.abort();
+            assert_eq!(transport.buffered(), 0);
+        }
+        _ => {}
+    });
+    peer.set_nonblocking(true).unwrap();
+    while peer.read(&mut vec![0; 1 << 20]).is_ok() {} // now there is room
+    reactor.wake(handle.id());
+    turn_until_lost(&mut reactor, &record);
+    assert!(sent.borrow().is_some());
+    assert_eq!(record.borrow().reason.as_deref(), Some("Aborted"));
+}
+
+#[test]
+fn protocol_that_removes_itself_gets_no_further_callback() {
+    for (last, expected) in [
+        ("made", &["made", "lost"][..]),
+        ("data", &["made", "data", "lost"]),
+        ("pause", &["made", "data", "pause", "lost"]),
+    ] {
+        let mut reactor = Reactor::new().unwrap();
+        let (_, record, mut peer) = connection(&mut reactor, move |what, transport| {
+            if what == "data" && last == "pause" {
+                transport.write(&[0; 1 << 22]);
+            }
+            if what == last {
+                let id = transport.id();
+                transport.reactor().remove(id);
+            }
+        });
+        peer.write_all(b"x").unwrap();
+        peer.shutdown(Shutdown::Write).unwrap(); // all of it is there
+        turn_until_lost(&mut reactor, &record);
+        turn_until_quiet(&mut reactor);
+        assert_eq!(record.borrow().calls, expected);
+    }
+}
+
+#[test]
+fn flood_of_a_peer_that_does_not_read_ends_with_the_connection() {
+    let mut reactor = Reactor::new().unwrap();
+    let (_, record, mut peer) = connection(&mut reactor, |what, transport| {
+        if what == "data" {
+            transport.write(b"x");
+            transport.pause_reading(); // in vain: the connection is to end
+            std::thread::sleep(Duration::from_millis(1)); // the thing under test: slower than the peer
+        }
+    });
+    peer.shutdown(Shutdown::Read).unwrap();
+    let flood = std::thread::spawn(move || while peer.write_all(&[7; 65536]).is_ok() {});
+    turn_until_lost(&mut reactor, &record);
+    let received = record.borrow().data.len();
+    assert!(received < 16 << 20, "{received} bytes were delivered");
+    flood.join().unwrap();
 }

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use common::{Echo, turn_until, turn_until_quiet};
-use echo_reactor::{Address, Id, Listener, Next, Reactor, Ready, Serve, Source, create_server};
+use echo_reactor::{Address, Id, ListenOptions, Next, Reactor, Ready, Source, create_server};
 use mio::Interest;
 use mio::net::TcpListener;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -43,11 +43,11 @@ fn a_listener_that_forgets_who_waits_when_accept_fails_is_deaf() {
     let deaf = listener.local_addr().unwrap();
     let forgetful = reactor.add(Forgetful { listener, accepted: Vec::new() }, Interest::READABLE).unwrap();
     let any = Address::from(SocketAddr::from(([127, 0, 0, 1], 0)));
-    let careful = create_server(&mut reactor, &[any], &Serve::default(), || Echo).unwrap();
-    let heard = Listener::addresses(&mut reactor, careful)[0].to_string();
+    let careful = create_server(&mut reactor, &[any], &ListenOptions::default(), || Echo).unwrap();
+    let heard = careful.addresses(&reactor).unwrap()[0].to_string();
 
     let served = TcpStream::connect(&heard).unwrap();
-    let accepted = |reactor: &mut Reactor| Listener::totals(reactor, careful).accepted;
+    let accepted = |reactor: &mut Reactor| careful.stats(reactor).unwrap().accepted;
     turn_until(&mut reactor, "one is served", |reactor| accepted(reactor) == 1);
     let waiting =
         [deaf.to_string(), heard.clone(), heard.clone(), heard].map(|to| TcpStream::connect(to).unwrap());
@@ -62,7 +62,7 @@ fn a_listener_that_forgets_who_waits_when_accept_fails_is_deaf() {
     drop(served); // both its ends are ours, so there is room for two; the third try fails again
     turn_until(&mut reactor, "two more are served", |reactor| accepted(reactor) == 3);
     turn_until_quiet(&mut reactor);
-    assert_eq!(reactor.timers(), 1, "one retry, however often it fails");
+    assert_eq!(reactor.timer_count(), 1, "one retry, however often it fails");
     setrlimit(Resource::Nofile, before).unwrap(); // there are descriptors again
 
     turn_until(&mut reactor, "all are served", |reactor| accepted(reactor) == 4);

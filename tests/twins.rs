@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use common::{A_WHILE, Terminal, is_nonblocking, noise, pipe, turn_until, turn_until_quiet};
 use echo_reactor::{
-    Chunk, Connection, Framing, Handle, Id, Input, Mailbox, Next, Protocol, Reactor, Ready, SCRATCH, Source,
-    Taken, Transport,
+    Chunk, Connection, Framing, Handle, Id, Input, Mailbox, Next, Protocol, Reactor, Ready, SCRATCH_SIZE,
+    Source, Transport, TryRecv,
 };
 use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token};
@@ -97,7 +97,7 @@ fn who_stops_at_a_short_read_misses_the_end() {
     let right = |stream: &mut UnixStream, seen: &Seen, ready: Ready| match read_once(stream, seen, 4096) {
         Ok(0) => Next::Done,
         Ok(4096) => Next::Again,
-        Ok(_) if ready.is(Ready::READ_CLOSED) => Next::Again, // ... unless the end has come with it
+        Ok(_) if ready.intersects(Ready::READ_CLOSED) => Next::Again, // ... unless the end has come with it
         Ok(_) | Err(_) => Next::Wait,
     };
     // Whoever says Again is called with nothing new, so what was said before has to be remembered.
@@ -131,9 +131,9 @@ fn an_end_of_file_that_is_asked_for_again_keeps_the_loop_busy() {
     };
     let turns_after_the_end = |(mut reactor, _, peer): (Reactor, Seen, UnixStream)| {
         drop(peer);
-        let before = reactor.turns();
+        let before = reactor.turn_count();
         reactor.run_until(A_WHILE, |_| false).unwrap();
-        reactor.turns() - before
+        reactor.turn_count() - before
     };
     assert!(turns_after_the_end(reading(wrong)) > 1000, "a whole core for nothing");
     assert!(turns_after_the_end(reading(right)) < 5);
@@ -164,16 +164,16 @@ fn an_echo_without_marks_takes_what_memory_there_is() {
     let owed_to_a_peer_that_never_reads = |heeds_the_marks| {
         let mut reactor = Reactor::new().unwrap();
         let (ours, mut peer) = UnixStream::pair().unwrap();
-        let handle = Connection::adopt(&mut reactor, ours, Echo { heeds_the_marks }).unwrap();
+        let handle = Connection::from_socket(&mut reactor, ours, Echo { heeds_the_marks }).unwrap();
         let bytes = noise(1 << 16, 1);
         for _ in 0..500 {
             let _ = peer.write(&bytes);
             reactor.turn(Some(Duration::ZERO)).unwrap();
         }
-        Connection::enter(&mut reactor, handle, |_, transport| transport.buffered()).unwrap()
+        handle.enter(&mut reactor, |_, transport| transport.buffered()).unwrap()
     };
     assert!(owed_to_a_peer_that_never_reads(false) > 10 << 20);
-    assert!(owed_to_a_peer_that_never_reads(true) <= (64 << 10) + SCRATCH);
+    assert!(owed_to_a_peer_that_never_reads(true) <= (64 << 10) + SCRATCH_SIZE);
 }
 
 // ---- tokens
@@ -216,7 +216,7 @@ struct Lines {
 
 impl Source for Lines {
     fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
-        while let Taken::Item(Ok(line)) = self.mailbox.take(reactor, id) {
+        while let TryRecv::Item(Ok(line)) = self.mailbox.try_recv(reactor, id) {
             self.seen.borrow_mut().0.extend_from_slice(&line);
         }
         Next::Wait

@@ -13,38 +13,37 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Echo, Server, ping, turn_until};
-use echo_reactor::{
-    Activity, Call, Connection, Id, Next, Observer, Protocol, Reactor, Ready, Run, Sleep, Source, Transport,
-    Turn,
-};
+use echo_reactor::observe::{CallbackEnd, DispatchEnd, IoStats, Observer, Origin, PollEnd, TurnEnd};
+use echo_reactor::{Connection, Id, Next, Protocol, Reactor, Ready, Source, Transport};
 use log::{LevelFilter, Log, Metadata, Record};
 
 #[derive(Default)]
 struct Noting(Rc<RefCell<Vec<String>>>);
 
 impl Observer for Noting {
-    fn slept(&mut self, sleep: &Sleep) {
+    fn on_poll(&mut self, sleep: &PollEnd) {
         assert!(sleep.began <= sleep.ended);
         self.0.borrow_mut().push(format!("slept: {} events", sleep.events));
     }
-    fn ran(&mut self, run: &Run) {
+    fn on_dispatch(&mut self, run: &DispatchEnd) {
         assert!(run.began <= run.ended);
-        let bytes = run.activity.map(|(before, after)| after.bytes_in - before.bytes_in);
+        let bytes = run.stats.map(|(before, after)| after.bytes_in - before.bytes_in);
         self.0.borrow_mut().push(format!("ran: {:?} {:?} {bytes:?}", run.ready, run.next));
     }
-    fn called(&mut self, call: &Call) {
-        self.0
-            .borrow_mut()
-            .push(format!("called by {}", if call.by_timer { "a timer" } else { "the queue" }));
+    fn on_callback(&mut self, call: &CallbackEnd) {
+        self.0.borrow_mut().push(format!(
+            "called by {}",
+            if call.origin == Origin::Timer { "a timer" } else { "the queue" }
+        ));
     }
-    fn added(&mut self, _: Id, kind: &'static str, _: Option<Activity>, _: Instant) {
+    fn on_added(&mut self, _: Id, kind: &'static str, _: Option<IoStats>, _: Instant) {
         assert!(kind.contains("Connection"), "{kind}");
         self.0.borrow_mut().push("added".into());
     }
-    fn removed(&mut self, _: Id, _: Instant) {
+    fn on_removed(&mut self, _: Id, _: Instant) {
         self.0.borrow_mut().push("removed".into());
     }
-    fn turned(&mut self, turn: &Turn) {
+    fn on_turn_end(&mut self, turn: &TurnEnd) {
         assert!(turn.began <= turn.ended);
         self.0.borrow_mut().push(format!("turn {}", turn.number));
     }
@@ -54,21 +53,25 @@ impl Observer for Noting {
 fn an_observer_is_told_what_the_loop_does_in_its_order() {
     let mut reactor = Reactor::new().unwrap();
     let notes = Rc::new(RefCell::new(Vec::new()));
-    reactor.observe(Noting(notes.clone()));
+    reactor.add_observer(Noting(notes.clone()));
     reactor.call_soon(|_| ());
     reactor.call_later(Duration::ZERO, |_| ());
     reactor.turn(None).unwrap();
     assert_eq!(notes.take(), ["slept: 0 events", "called by a timer", "called by the queue", "turn 1"]);
 
-    let (ours, peer) = mio::net::UnixStream::pair().unwrap();
-    Connection::adopt(&mut reactor, ours, Echo).unwrap();
+    reactor.remote().unwrap().call(|_| ()).unwrap();
     reactor.turn(None).unwrap();
-    assert_eq!(notes.take(), ["added", "slept: 1 events", "ran: writable Wait Some(0)", "turn 2"]);
+    assert_eq!(notes.take(), ["slept: 1 events", "called by the queue", "turn 2"], "from another thread");
+
+    let (ours, peer) = mio::net::UnixStream::pair().unwrap();
+    Connection::from_socket(&mut reactor, ours, Echo).unwrap();
+    reactor.turn(None).unwrap();
+    assert_eq!(notes.take(), ["added", "slept: 1 events", "ran: writable Wait Some(0)", "turn 3"]);
     (&peer).write_all(b"hello").unwrap();
     reactor.turn(None).unwrap();
-    assert_eq!(notes.take(), ["slept: 1 events", "ran: readable+writable Wait Some(5)", "turn 3"]);
+    assert_eq!(notes.take(), ["slept: 1 events", "ran: readable+writable Wait Some(5)", "turn 4"]);
     drop(peer);
-    turn_until(&mut reactor, "it is gone", |reactor| reactor.sources() == 0);
+    turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 0);
     assert!(notes.take().contains(&"removed".into()));
 }
 
@@ -83,11 +86,11 @@ fn a_source_that_removes_itself_is_told_of_as_removed_and_not_as_alive() {
     }
     let mut reactor = Reactor::new().unwrap();
     let notes = Rc::new(RefCell::new(Vec::new()));
-    reactor.observe(Noting(notes.clone()));
+    reactor.add_observer(Noting(notes.clone()));
     let (ours, peer) = mio::net::UnixStream::pair().unwrap();
-    Connection::adopt(&mut reactor, ours, Leaving).unwrap();
+    Connection::from_socket(&mut reactor, ours, Leaving).unwrap();
     (&peer).write_all(b"goodbye").unwrap();
-    turn_until(&mut reactor, "it is gone", |reactor| reactor.sources() == 0);
+    turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 0);
     let notes = notes.take();
     let removed = notes.iter().position(|note| note == "removed").unwrap();
     assert!(notes[removed + 1].ends_with("None"), "{notes:?}");

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use echo_reactor::cli::{self, cannot, complain, init_logging, say};
+use echo_reactor::cli::{self, cannot, init_logging, report, write_stderr};
 use echo_reactor::{Handle, Reactor};
 
 use options::Options;
@@ -33,11 +33,11 @@ fn main() -> ExitCode {
         init_logging(NAME, cli::Verbosity::default());
         match run(options) {
             Ok(report) => {
-                cli::print(report);
+                cli::write_stdout(report);
                 cli::DONE
             }
             Err(error) => {
-                complain(NAME, error);
+                report(NAME, error);
                 cli::FAILURE
             }
         }
@@ -67,7 +67,7 @@ fn run(options: Options) -> io::Result<Report> {
     run_for(&mut reactor, tally, options.duration)?;
     let took = began.elapsed();
     let after = options.pid.map(Usage::of).transpose()?;
-    say(if io::stderr().is_terminal() { "\r\x1b[K" } else { "" });
+    write_stderr(if io::stderr().is_terminal() { "\r\x1b[K" } else { "" });
 
     let measured = reactor.get_mut(tally).map(std::mem::take).unwrap_or_default();
     Ok(Report { options, measured, took, usage: before.zip(after) })
@@ -82,7 +82,7 @@ fn run_for(reactor: &mut Reactor, tally: Handle<Tally>, duration: Duration) -> i
 }
 
 fn run_until(reactor: &mut Reactor, tally: Handle<Tally>, done: impl Fn(&Tally) -> bool) -> io::Result<()> {
-    while !reactor.get_mut(tally).is_none_or(|tally| done(tally)) {
+    while reactor.get(tally).is_ok_and(|tally| !done(tally)) {
         reactor.turn(None)?;
         failure(reactor, tally)?;
     }
@@ -90,14 +90,14 @@ fn run_until(reactor: &mut Reactor, tally: Handle<Tally>, done: impl Fn(&Tally) 
 }
 
 fn failure(reactor: &mut Reactor, tally: Handle<Tally>) -> io::Result<()> {
-    match reactor.get_mut(tally).and_then(|tally| tally.failure.take()) {
+    match reactor.get_mut(tally)?.failure.take() {
         Some(text) => Err(io::Error::other(text)),
         None => Ok(()),
     }
 }
 
 fn start_again(reactor: &mut Reactor, tally: Handle<Tally>) -> Instant {
-    if let Some(tally) = reactor.get_mut(tally) {
+    if let Ok(tally) = reactor.get_mut(tally) {
         tally.start_again();
     }
     Instant::now()
@@ -111,7 +111,7 @@ fn show_progress(reactor: &mut Reactor, tally: Handle<Tally>, began: Instant, du
         let messages = reactor.get_mut(tally).map_or(0, |tally| tally.messages());
         let line = report::progress(began.elapsed(), duration, messages);
         let (before, after) = if on_terminal { ("\r\x1b[K", "") } else { ("", "\n") };
-        say(format_args!("{before}{line}{after}"));
+        write_stderr(format_args!("{before}{line}{after}"));
         show_progress(reactor, tally, began, duration);
     });
 }

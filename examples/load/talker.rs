@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
-use echo_reactor::{Address, Connect, Handle, Protocol, Reactor, Reason, Transport, create_connection};
+use echo_reactor::{
+    Address, CloseReason, ConnectOptions, ConnectionLost, Handle, Protocol, Reactor, Transport,
+    create_connection,
+};
 
 use crate::options::Mode;
 use crate::pattern::Pattern;
@@ -33,7 +36,7 @@ pub fn connect_all(reactor: &mut Reactor, plan: &Rc<Plan>) {
 }
 
 fn connect_next(reactor: &mut Reactor, plan: &Rc<Plan>) {
-    if let Some(role) = reactor.get_mut(plan.tally).and_then(Tally::next) {
+    if let Ok(Some(role)) = reactor.get_mut(plan.tally).map(Tally::next) {
         connect(reactor, plan, role);
     }
 }
@@ -41,7 +44,7 @@ fn connect_next(reactor: &mut Reactor, plan: &Rc<Plan>) {
 fn connect(reactor: &mut Reactor, plan: &Rc<Plan>, role: Role) {
     let begun = Instant::now();
     let talker = Talker { plan: plan.clone(), role, begun, sent: 0, received: 0, under_way: VecDeque::new() };
-    create_connection(reactor, plan.addresses.clone(), &Connect::default(), talker);
+    create_connection(reactor, &plan.addresses, &ConnectOptions::default(), talker);
 }
 
 struct Talker {
@@ -83,13 +86,13 @@ impl Talker {
         let Some(sent) = self.under_way.pop_front() else { return };
         let since = if self.plan.mode == Mode::Churn { self.begun } else { sent };
         let (tally, bytes) = (self.plan.tally, self.size());
-        if let Some(tally) = transport.reactor().get_mut(tally) {
+        if let Ok(tally) = transport.reactor().get_mut(tally) {
             tally.echoed(bytes, since.elapsed());
         }
     }
 
     fn fail(&self, reactor: &mut Reactor, what: String) {
-        if let Some(tally) = reactor.get_mut(self.plan.tally) {
+        if let Ok(tally) = reactor.get_mut(self.plan.tally) {
             tally.failure.get_or_insert(what);
         }
         reactor.stop();
@@ -99,7 +102,7 @@ impl Talker {
 impl Protocol for Talker {
     fn connection_made(&mut self, transport: &mut Transport) {
         let reactor = transport.reactor();
-        if let Some(tally) = reactor.get_mut(self.plan.tally) {
+        if let Ok(tally) = reactor.get_mut(self.plan.tally) {
             tally.connected();
         }
         connect_next(reactor, &self.plan);
@@ -107,6 +110,9 @@ impl Protocol for Talker {
             self.send(transport);
         }
     }
+
+    /// Reading goes on: what is sent does not depend on what comes.
+    fn pause_writing(&mut self, _: &mut Transport) {}
 
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
         let difference = self.plan.pattern.difference(self.received, data);
@@ -127,10 +133,10 @@ impl Protocol for Talker {
         }
     }
 
-    fn connection_lost(&mut self, reactor: &mut Reactor, reason: Reason) {
-        match reason {
-            Reason::Aborted => connect(reactor, &self.plan, self.role),
-            Reason::Unreachable(_) => self.fail(reactor, format!("cannot connect to {reason}")),
+    fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {
+        match lost.reason {
+            CloseReason::Aborted => connect(reactor, &self.plan, self.role),
+            CloseReason::Unreachable(error) => self.fail(reactor, format!("cannot connect to {error}")),
             other => self.fail(reactor, format!("lost a connection: {other}")),
         }
     }

@@ -10,7 +10,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use crate::{Address, Plain};
+use crate::Address;
+use crate::net::ErrorText;
 
 /// The longest path that fits into a `sockaddr_un` with the zero behind it: `unix(7)`.
 const LONGEST_PATH: usize = 107;
@@ -126,7 +127,7 @@ impl AddressArgument {
 }
 
 fn unknown(host: &str, error: &io::Error) -> io::Error {
-    let text = Plain(error).to_string();
+    let text = ErrorText(error).to_string();
     let reason = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
     io::Error::new(error.kind(), format!("cannot resolve {host}: {reason}"))
 }

@@ -1,33 +1,34 @@
-//! What the programs say to a person: on stderr through `log`, and a few lines on stdout.
+//! What the programs print for a person: on stderr through `log`, and a few lines on stdout.
 //!
-//! Invariant: saying something never ends the program and never blocks it. What cannot be written at
-//! once (the stream is closed, its reader is gone, the disk or the pipe is full, the terminal is
-//! stopped) is dropped.
+//! Invariant: printing never ends the program and never blocks it. What cannot be written at once (the
+//! stream is closed, its reader is gone, the disk or the pipe is full, the terminal is stopped) is
+//! dropped.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
 use log::{Level, LevelFilter};
 
+use crate::stdio::write_shared;
 use crate::{Descriptor, Direction};
 
 static STDOUT: OnceLock<Option<Descriptor>> = OnceLock::new();
 static STDERR: OnceLock<Option<Descriptor>> = OnceLock::new();
 
-/// How much is said: `-q`, nothing, `-v`, `-vv`, `-vvv`.
+/// How much is logged: `-q`, nothing, `-v`, `-vv`, `-vvv`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verbosity(i8);
 
 impl Verbosity {
-    /// `-q`: errors alone.
+    /// `-q`: errors only.
     pub fn quiet(&mut self) {
         self.0 = -1;
     }
 
     /// One more `-v`.
-    pub fn louder(&mut self) {
+    pub fn increase(&mut self) {
         self.0 = self.0.max(0).saturating_add(1);
     }
 
@@ -42,9 +43,10 @@ impl Verbosity {
     }
 }
 
-/// Opens both streams, and has `log` write to stderr, behind the name of the program. `RUST_LOG`, where it is set, decides what.
+/// Opens both streams, and makes `log` write to stderr, after the name of the program. `RUST_LOG`, where it
+/// is set, decides what is logged.
 pub fn init_logging(program: &'static str, verbosity: Verbosity) {
-    // Now, because to open one takes a descriptor, and what will have to be said may be that there is none.
+    // Now, because opening one takes a descriptor, and there may be none left later.
     open(&STDERR, &io::stderr());
     open(&STDOUT, &io::stdout());
     let mut builder = env_logger::Builder::new();
@@ -59,22 +61,22 @@ pub fn init_logging(program: &'static str, verbosity: Verbosity) {
         Level::Trace => writeln!(line, "{program}: trace: {}", record.args()),
     });
     builder.target(env_logger::Target::Pipe(Box::new(Stderr)));
-    // It fails only where there is a logger already, which is then the one to use.
+    // It fails only if there is a logger already, which is then the one to use.
     let _ = builder.try_init();
 }
 
-/// Says one line on stderr, whatever the log level.
-pub fn complain(program: &str, what: impl Display) {
+/// Prints one line on stderr, whatever the log level.
+pub fn report(program: &str, what: impl Display) {
     write_now(&STDERR, &io::stderr(), format!("{program}: {what}\n").as_bytes());
 }
 
-/// Writes on stderr, as it is.
-pub fn say(text: impl Display) {
+/// Writes text on stderr as it is.
+pub fn write_stderr(text: impl Display) {
     write_now(&STDERR, &io::stderr(), text.to_string().as_bytes());
 }
 
-/// Writes on stdout.
-pub fn print(text: impl Display) {
+/// Writes text on stdout as it is.
+pub fn write_stdout(text: impl Display) {
     write_now(&STDOUT, &io::stdout(), text.to_string().as_bytes());
 }
 
@@ -96,11 +98,15 @@ fn open<'a>(cell: &'a OnceLock<Option<Descriptor>>, stream: &impl AsFd) -> Optio
 }
 
 fn write_now(cell: &OnceLock<Option<Descriptor>>, stream: &impl AsFd, mut bytes: &[u8]) {
-    let Some(descriptor) = open(cell, stream) else { return };
-    while let Ok(count @ 1..) = descriptor.write(bytes) {
-        bytes = &bytes[count..];
-        if bytes.is_empty() {
-            break;
+    while !bytes.is_empty() {
+        let written = match open(cell, stream) {
+            Some(descriptor) => descriptor.write(bytes),
+            None => write_shared(stream, bytes), // there was no descriptor left to open it with
+        };
+        match written {
+            Ok(count @ 1..) => bytes = &bytes[count..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => break,
         }
     }
 }

@@ -13,13 +13,14 @@ use std::process::ExitCode;
 
 pub use addresses::AddressArgument;
 pub use arguments::{UsageError, address, number, unexpected, value};
-pub use diagnostics::{Verbosity, complain, init_logging, print, say};
+pub use diagnostics::{Verbosity, init_logging, report, write_stderr, write_stdout};
 pub use values::{duration, nonzero_duration, nonzero_size};
 pub use watching::watch;
 
-use crate::Plain;
+pub use crate::net::ErrorText;
 
 /// What a program is told to do.
+#[derive(Debug)]
 pub enum Command<O> {
     /// Its work, with these options.
     Run(O),
@@ -36,11 +37,11 @@ pub fn main<O>(
     ExitCode::from(match parse(lexopt::Parser::from_env()) {
         Ok(Command::Run(options)) => run(options),
         Ok(Command::Print(text)) => {
-            print(text);
+            write_stdout(text);
             DONE
         }
         Err(error) => {
-            complain(name, error);
+            report(name, error);
             USAGE
         }
     })
@@ -67,7 +68,7 @@ pub fn killed_by(signal: i32) -> u8 {
 /// assert_eq!(cannot("open the door")(refused).to_string(), "cannot open the door: Permission denied");
 /// ```
 pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
-    move |error| io::Error::new(error.kind(), format!("cannot {what}: {}", Plain(&error)))
+    move |error| io::Error::new(error.kind(), format!("cannot {what}: {}", ErrorText(&error)))
 }
 
 /// The address given as the first argument, or the default: all that the examples are told.

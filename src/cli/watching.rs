@@ -9,70 +9,72 @@ use std::time::Duration;
 use log::Level;
 
 use super::cannot;
+use crate::observe::{CallbackEnd, DispatchEnd, Observer, Origin, PollEnd, TurnEnd};
 use crate::timeline::short_name;
-use crate::{Call, Observer, Reactor, Run, Sleep, Timeline, Turn};
+use crate::{Reactor, Timeline};
 
-/// A callback that holds the loop for longer is worth a warning.
+/// A callback that holds the loop for longer deserves a warning.
 const SLOW: Duration = Duration::from_millis(100);
 
-/// Has the loop watched as the user asked for: callbacks that hold it are named with `-vv`, each turn is told
-/// with `-vvv`, and all is written to a file with `--timeline`. Without any of these nobody watches.
+/// Adds the observers that the user asked for: with `-vv`, callbacks that hold the loop are named; with
+/// `-vvv`, each turn is logged; with `--timeline`, everything is written to a file. Without any of these
+/// there are none.
 ///
 /// # Errors
 /// Names the file that cannot be created.
 pub fn watch(reactor: &mut Reactor, timeline: Option<&PathBuf>) -> io::Result<()> {
     if log::log_enabled!(Level::Debug) {
-        reactor.observe(Narrator);
+        reactor.add_observer(TurnLogger);
     }
     if let Some(path) = timeline {
         let what = format!("write the timeline {}", path.display());
-        reactor.observe(Timeline::create(path).map_err(cannot(&what))?);
+        reactor.add_observer(Timeline::create(path).map_err(cannot(&what))?);
     }
     Ok(())
 }
 
-/// Tells each turn in columns, as far as the log level goes.
-struct Narrator;
+/// Logs each turn in columns, as far as the log level goes.
+struct TurnLogger;
 
-impl Observer for Narrator {
-    fn slept(&mut self, sleep: &Sleep) {
-        let why = match (sleep.events, sleep.limit) {
+impl Observer for TurnLogger {
+    fn on_poll(&mut self, poll: &PollEnd) {
+        let why = match (poll.events, poll.timeout) {
             (0, Some(Duration::ZERO)) => "there is more to do".into(),
             (0, _) => String::from("a timer or a signal"),
             (1, _) => "1 event".into(),
             (events, _) => format!("{events} events"),
         };
-        log::trace!("slept {:>9}  {why}", Short(sleep.ended - sleep.began));
+        log::trace!("slept {:>9}  {why}", Short(poll.ended - poll.began));
     }
 
-    fn ran(&mut self, run: &Run) {
-        let took = run.ended - run.began;
+    fn on_dispatch(&mut self, dispatch: &DispatchEnd) {
+        let took = dispatch.ended - dispatch.began;
+        let name = short_name(dispatch.type_name);
         if took > SLOW {
-            log::warn!("source {} ({}) held the loop for {}", run.id, short_name(run.kind), Short(took));
+            log::warn!("source {} ({name}) held the loop for {}", dispatch.id, Short(took));
         }
         if log::log_enabled!(Level::Trace) {
-            let (kind, ready) = (short_name(run.kind), run.ready);
-            let moved = run.activity.map_or_else(String::new, |(before, after)| {
+            let moved = dispatch.stats.map_or_else(String::new, |(before, after)| {
                 let received = after.bytes_in - before.bytes_in;
                 let sent = after.bytes_out - before.bytes_out;
                 format!("{received:>7} in {sent:>7} out {:>7} buffered", after.buffered)
             });
-            let next = format!("{:?}", run.next);
-            let (id, took) = (run.id.to_string(), Short(took));
-            log::trace!("  {id:>8}  {kind:<20} {ready:<34?} {moved:<39} {took:>9}  {next}");
+            let (id, ready) = (dispatch.id.to_string(), dispatch.ready);
+            let (took, next) = (Short(took), dispatch.next);
+            log::trace!("  {id:>8}  {name:<20} {ready:<34?} {moved:<39} {took:>9}  {next:?}");
         }
     }
 
-    fn called(&mut self, call: &Call) {
-        let took = call.ended - call.began;
-        let what = if call.by_timer { "a timer's callback" } else { "a queued callback" };
+    fn on_callback(&mut self, callback: &CallbackEnd) {
+        let took = callback.ended - callback.began;
+        let what = if callback.origin == Origin::Timer { "a timer's callback" } else { "a queued callback" };
         if took > SLOW {
             log::warn!("{what} held the loop for {}", Short(took));
         }
         log::trace!("  {what:<104} {:>9}", Short(took));
     }
 
-    fn turned(&mut self, turn: &Turn) {
+    fn on_turn_end(&mut self, turn: &TurnEnd) {
         log::trace!("turn {:>6} took {:>9}", turn.number, Short(turn.ended - turn.began));
     }
 }

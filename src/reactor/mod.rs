@@ -3,104 +3,115 @@
 //! ```text
 //!            ┌──────────────────────────── a turn ────────────────────────────┐
 //!  kernel ──▶│ 1 how long may I sleep?  not at all if something is queued,    │
-//!            │                          else until the next timer, else on    │
+//!            │                          else until the next timer             │
 //!            │ 2 poll                   the only place that blocks            │
 //!            │ 3 events                 each to the source that owns it       │
-//!            │ 4 timers                 those that are due                    │
-//!            │ 5 the queue              wakes, calls, and who said `Again`    │
+//!            │ 4 timers                 those that were due before the poll   │
+//!            │ 5 the queue              wakes, calls, and those that returned │
+//!            │                          `Again`                               │
 //!            └────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Invariant: steps 4 and 5 do what was there when they began. What a callback adds waits for the
-//! next turn, so no source can keep the loop from looking at the others. An event for a
-//! source that is in the queue anyway is told there, and is no call of its own.
+//! Invariant: steps 4 and 5 process only the entries that existed when they began. Entries that a
+//! callback adds wait for the next turn, so no source can keep the loop from the others. If a source is
+//! already queued, its event or timer takes the queued call along.
 //!
-//! Read next: `polling.rs` (steps 1 and 2), `sources.rs` and `slots.rs` (where sources live), `watch.rs` (the smallest source), then
-//! `../transport/connection.rs` (the one that matters).
+//! Read next: `poll.rs` (steps 1 and 2), `sources.rs` and `slots.rs` (where sources live), `time.rs`
+//! (steps 4 and 5), `watch.rs` (the smallest source), then `../transport/connection.rs` (the one that
+//! matters).
 
-mod clock;
-mod later;
-mod level;
-mod observe;
-mod polling;
+pub mod observe;
+mod poll;
 mod ready;
 mod remote;
 mod signals;
 mod slots;
 mod sources;
-mod timers;
+mod time;
 mod watch;
 
 use std::any::Any;
 use std::cell::Cell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
-pub use observe::{Activity, Call, Observer, Run, Sleep, Turn};
 pub use ready::Ready;
 pub use remote::{Remote, Stopped};
-pub use slots::{Handle, Id};
-pub use timers::Timer;
+pub use slots::{Handle, Id, Unavailable};
+pub use time::Timer;
 
-use clock::Clock;
+pub(crate) use time::FAR_FUTURE;
+
+use observe::{IoStats, Observer, Origin, TurnEnd};
 use signals::Signals;
-use slots::Slots;
-use timers::Timers;
+use slots::{Slots, Turn};
+use sources::Running;
+use time::{Clock, Timers};
 
-/// Bytes in the scratch buffer, the largest read there is. This size decides how fast bulk goes:
-/// a smaller one means more system calls for the same bytes.
-pub const SCRATCH: usize = 256 * 1024;
+/// Size of the scratch buffer in bytes, and so of the largest read. A smaller buffer means more system
+/// calls for the same data.
+pub const SCRATCH_SIZE: usize = 256 * 1024;
 
-/// The most events that one poll brings. What does not fit comes with the next one.
-const EVENTS: usize = 1024;
+/// How often a reactor that is dropped looks for sources that were added meanwhile.
+const REMOVAL_ROUNDS: usize = 8;
 
-/// Something that is called when it is ready: a state machine for one token.
+/// How many events one poll can report. The others come with the next one.
+const EVENT_CAPACITY: usize = 1024;
+
+/// Something that is called when it is ready: the state machine of one token.
 ///
-/// Most programs need none of their own: they write a [`Protocol`](crate::Protocol) or a closure
-/// for [`Reactor::watch`].
+/// Most programs need none of their own: they implement [`Protocol`](crate::Protocol), or pass a
+/// closure to [`Reactor::watch`].
 pub trait Source: Any {
-    /// Called with what is new. It may do anything to the reactor, and to other sources; its own
-    /// slot is empty meanwhile, so nobody can enter it a second time.
+    /// Called with what is new. It may do anything to the reactor and to other sources; its own slot
+    /// is empty meanwhile, so it cannot be entered a second time.
     ///
-    /// Events are edge-triggered. The source goes on until a system call answers `WouldBlock` (then
-    /// [`Next::Wait`]), or until it has done its ration (then [`Next::Again`]).
+    /// Events are edge-triggered. The source goes on until a system call returns `WouldBlock` (then it
+    /// returns [`Next::Wait`]) or its budget is used up (then [`Next::Again`]).
+    ///
+    /// If it panics and the caller of the loop catches that, the source is removed before the next turn.
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next;
 
-    /// What it is, for whoever watches the loop: the name of its type, unless it has a better one.
-    fn kind(&self) -> &'static str {
+    /// Called once when the source has left the reactor, however it ended: to release what it holds
+    /// elsewhere. `id` is stale already.
+    fn removed(&mut self, id: Id, reactor: &mut Reactor) {
+        let _ = (id, reactor);
+    }
+
+    /// Returns the name of its type, for observers.
+    fn type_name(&self) -> &'static str {
         std::any::type_name::<Self>()
     }
 
-    /// What it has done so far, for whoever watches the loop.
-    fn activity(&self) -> Option<Activity> {
+    /// Returns what it has counted so far, for observers.
+    fn stats(&self) -> Option<IoStats> {
         None
     }
 }
 
-/// What a source wants after it was called.
+/// The result of a call of a source: how the loop goes on with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Call me when something changes.
     Wait,
-    /// I stopped before `WouldBlock`: call me again, after everybody else had theirs.
+    /// I stopped before `WouldBlock`: call me again after the others had their turn.
     Again,
-    /// I am finished: drop me, and close what I own.
+    /// I am finished: remove me.
     Done,
 }
 
 /// Something to do later.
 enum Job {
     Call(Box<dyn FnOnce(&mut Reactor)>),
-    Wake(Id),
+    Notify(Id, Ready),
 }
 
 /// The event loop.
 ///
-/// It belongs to one thread, and the compiler sees to it; another thread calls in through
+/// It belongs to one thread, which the compiler checks; other threads call in through
 /// [`Reactor::remote`]:
 ///
 /// ```compile_fail,E0277
@@ -116,38 +127,47 @@ enum Job {
 /// reactor.run()
 /// # }
 /// ```
+///
+/// When it is dropped, all its sources are removed, so each of them learns of its end. Closures that are
+/// still queued are dropped. (While the thread is unwinding from a panic, sources are only dropped.)
 pub struct Reactor {
     poll: Poll,
     /// `None` while a turn is under way.
     events: Option<Events>,
+    /// How many events the polls have reported since the last one that did not fill the list.
+    reported: usize,
     slots: Slots,
-    /// Descriptors that stay in epoll when their source is dropped, unless they are deregistered.
-    lent: BTreeSet<(Id, RawFd)>,
     timers: Timers,
     queue: VecDeque<Job>,
     clock: Clock,
     /// How long to poll before sleeping.
     spin: Duration,
-    /// `None` while it is lent.
+    /// `None` while a source uses it.
     scratch: Option<Box<[u8]>>,
     remote: Option<Remote>,
     signals: Option<Signals>,
     observers: Vec<Box<dyn Observer>>,
-    turns: u64,
+    turn_count: u64,
     stopping: bool,
+    /// How many sources are out of their slots.
+    running: u32,
+    /// How many of these were removed meanwhile.
+    removed_running: u32,
+    /// Sources that have panicked and are yet to be removed.
+    panicked: Vec<(Id, Box<dyn Source>)>,
 }
 
 impl Reactor {
-    /// A reactor without sources.
+    /// Creates a reactor without sources.
     ///
     /// # Errors
-    /// When the kernel has no descriptor left for an epoll instance, see `epoll_create1(2)`.
+    /// If there is no descriptor left for an epoll instance, see `epoll_create1(2)`.
     pub fn new() -> io::Result<Self> {
         Ok(Reactor {
             poll: Poll::new()?,
-            events: Some(Events::with_capacity(EVENTS)),
+            events: Some(Events::with_capacity(EVENT_CAPACITY)),
+            reported: 0,
             slots: Slots::default(),
-            lent: BTreeSet::new(),
             timers: Timers::default(),
             queue: VecDeque::new(),
             clock: Clock::System(Cell::new(None)),
@@ -156,17 +176,20 @@ impl Reactor {
             remote: None,
             signals: None,
             observers: Vec::new(),
-            turns: 0,
+            turn_count: 0,
             stopping: false,
+            running: 0,
+            removed_running: 0,
+            panicked: Vec::new(),
         })
     }
 
     // ---- running
 
-    /// Turns until [`stop`](Self::stop) is called (asyncio: `run_forever`).
+    /// Runs turns until [`stop`](Self::stop) is called (asyncio: `run_forever`).
     ///
     /// # Errors
-    /// Only the loop's own: a failed poll, or a call from inside a turn.
+    /// Only the loop's own: a failed poll, or a call from inside a turn or a source.
     pub fn run(&mut self) -> io::Result<()> {
         while !self.stopping {
             self.turn(None)?;
@@ -175,8 +198,8 @@ impl Reactor {
         Ok(())
     }
 
-    /// Turns until `done` says so (`true`) or the time, by the system's clock, is up (`false`).
-    /// [`stop`](Self::stop) does not end it.
+    /// Runs turns until `done` returns `true` (returns `true`) or `limit` has elapsed on the system
+    /// clock (returns `false`). [`stop`](Self::stop) does not end it.
     ///
     /// # Errors
     /// As for [`run`](Self::run).
@@ -185,7 +208,7 @@ impl Reactor {
         limit: Duration,
         mut done: impl FnMut(&mut Reactor) -> bool,
     ) -> io::Result<bool> {
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + limit.min(FAR_FUTURE);
         loop {
             if done(self) {
                 return Ok(true);
@@ -203,100 +226,86 @@ impl Reactor {
         self.stopping = true;
     }
 
-    /// One turn. It sleeps for `at_most` that long, if given.
+    /// Runs one turn. It sleeps for `at_most` that long, if given.
     ///
     /// # Errors
     /// As for [`run`](Self::run).
     pub fn turn(&mut self, at_most: Option<Duration>) -> io::Result<()> {
-        let Some(mut events) = self.events.take() else {
-            return Err(io::Error::other("a turn of this reactor is under way already"));
-        };
-        let polled = self.poll_events(&mut events, at_most);
-        if polled.is_ok() {
-            self.turns += 1;
-            let began = self.is_observed().then(Instant::now);
-            for event in &events {
-                self.dispatch_event(event);
-            }
-            self.run_timers();
-            self.run_queue();
-            if let Some(began) = began {
-                let turn = Turn { number: self.turns, began, ended: Instant::now() };
-                self.tell(|observer| observer.turned(&turn));
-            }
+        if self.running == 0 && self.events.is_some() {
+            self.remove_panicked();
         }
-        self.events = Some(events);
-        polled
+        let Some(events) = self.events.take_if(|_| self.running == 0) else {
+            return Err(io::Error::other("a turn or a source of this reactor is running already"));
+        };
+        let mut lent = LentEvents { reactor: self, events, dispatched: 0 };
+        let LentEvents { reactor, events, dispatched } = &mut lent;
+        let due = reactor.poll_events(events, at_most)?;
+        reactor.turn_count += 1;
+        let began = reactor.is_observed().then(Instant::now);
+        for event in &*events {
+            *dispatched += 1;
+            reactor.dispatch_event(event);
+        }
+        if let Some(due) = due {
+            reactor.run_timers(due);
+        }
+        reactor.run_queue();
+        if let Some(began) = began {
+            let turn = TurnEnd { number: reactor.turn_count, began, ended: Instant::now() };
+            reactor.notify(|observer| observer.on_turn_end(&turn));
+        }
+        Ok(())
+    }
+
+    /// Returns how many turns were made so far.
+    #[must_use]
+    pub fn turn_count(&self) -> u64 {
+        self.turn_count
     }
 
     fn dispatch_event(&mut self, event: &mio::event::Event) {
-        let (id, ready) = (Id::from_token(event.token()), Ready::of(event));
-        match self.slots.take_out_for_event(id, ready) {
-            Some(source) => self.run_source(source, id, ready),
-            None if event.token() == remote::TOKEN => self.run_remote_jobs(),
-            None => {} // it is queued, or gone
-        }
-    }
-
-    fn run_timers(&mut self) {
-        if self.timers.len() == 0 {
-            return;
-        }
-        let (now, mark) = (self.now(), self.timers.mark());
-        while let Some(job) = self.timers.take_due(now, mark) {
-            match job {
-                Job::Call(call) => self.call(true, call),
-                Job::Wake(id) => self.dispatch(id, Ready::DUE),
-            }
+        if event.token() == remote::TOKEN {
+            self.queue_remote_jobs();
+        } else {
+            self.dispatch(Id::from_token(event.token()), Ready::from(event));
         }
     }
 
     fn run_queue(&mut self) {
         for _ in 0..self.queue.len() {
             match self.queue.pop_front() {
-                Some(Job::Call(call)) => self.call(false, call),
-                Some(Job::Wake(id)) => {
-                    if let Some(ready) = self.slots.unqueue(id) {
-                        self.dispatch(id, ready);
-                    }
-                }
+                Some(Job::Call(call)) => self.call(Origin::Queue, call),
+                Some(Job::Notify(id, ready)) => match self.slots.take_turn(id) {
+                    Turn::Call(ready) => self.dispatch(id, ready),
+                    Turn::Requeue => self.queue.push_back(Job::Notify(id, ready)),
+                    Turn::Nothing => {}
+                },
                 None => break,
             }
         }
     }
 
-    fn call(&mut self, by_timer: bool, f: Box<dyn FnOnce(&mut Reactor)>) {
-        if self.is_observed() { self.call_observed(by_timer, f) } else { f(self) }
-    }
-
+    /// Calls a source with `ready`, and with what it has pending.
     fn dispatch(&mut self, id: Id, ready: Ready) {
-        if let Some(source) = self.slots.take_out(id) {
-            self.run_source(source, id, ready);
+        let Some((source, pending)) = self.slots.take_out_now(id) else { return };
+        let ready = ready | pending;
+        let returned = Running::new(self, id, source).run(|source, reactor| {
+            if reactor.is_observed() {
+                reactor.run_observed(source, id, ready)
+            } else {
+                source.ready(id, ready, reactor)
+            }
+        });
+        match returned {
+            Some((Next::Again, true)) => self.call_again(id),
+            Some((Next::Done, true)) => drop(self.remove(id)),
+            _ => {}
         }
     }
 
-    /// Calls a source that was taken out, and puts it back.
-    #[allow(clippy::inline_always, reason = "into the loop over events, which does little else")]
-    #[inline(always)]
-    fn run_source(&mut self, mut source: Box<dyn Source>, id: Id, ready: Ready) {
-        let next = if self.is_observed() {
-            self.run_observed(source.as_mut(), id, ready)
-        } else {
-            source.ready(id, ready, self)
-        };
-        if self.slots.put_back(id, source).is_err() {
-            return; // It was removed, or replaced, while it ran.
-        }
-        match next {
-            Next::Wait => {}
-            Next::Again => self.call_again(id),
-            Next::Done => self.remove(id),
-        }
-    }
-
-    /// Lends the scratch buffer of [`SCRATCH`] bytes. One buffer serves all sources, because only
-    /// one runs at a time; so an idle connection owns none. A call within the call gets a buffer
-    /// of its own.
+    /// Lends the scratch buffer of [`SCRATCH_SIZE`] bytes. One buffer serves all sources, because only
+    /// one runs at a time, so an idle connection owns none. A call within the call gets a buffer of its
+    /// own.
     pub fn with_scratch<R>(&mut self, f: impl FnOnce(&mut Reactor, &mut [u8]) -> R) -> R {
         let mut scratch = self.scratch.take().unwrap_or_else(new_scratch);
         let result = f(self, &mut scratch);
@@ -306,5 +315,47 @@ impl Reactor {
 }
 
 fn new_scratch() -> Box<[u8]> {
-    vec![0; SCRATCH].into_boxed_slice()
+    vec![0; SCRATCH_SIZE].into_boxed_slice()
 }
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        self.close_remote();
+        // Not while unwinding: a callback that panics, too, would abort the process.
+        if std::thread::panicking() {
+            return;
+        }
+        self.remove_panicked();
+        // A source that leaves may add others. Some rounds are enough for all but an endless chain.
+        for _ in 0..REMOVAL_ROUNDS {
+            let ids: Vec<Id> = self.slots.ids().collect();
+            for id in ids {
+                self.remove(id);
+            }
+        }
+    }
+}
+
+/// The event list while a turn uses it. Dropping this gives it back, whether the turn returned or
+/// panicked. Events that were not dispatched are queued: they are reported only once.
+struct LentEvents<'a> {
+    reactor: &'a mut Reactor,
+    events: Events,
+    dispatched: usize,
+}
+
+impl Drop for LentEvents<'_> {
+    fn drop(&mut self) {
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in events.iter().skip(self.dispatched) {
+            if event.token() == remote::TOKEN {
+                self.reactor.queue_remote_jobs();
+            } else {
+                self.reactor.enqueue(Id::from_token(event.token()), event.into());
+            }
+        }
+        self.reactor.events = Some(events);
+    }
+}
+
+crate::opaque_debug!(Reactor);

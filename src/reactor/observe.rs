@@ -1,7 +1,7 @@
-//! Watching the loop: who wants to is told what it does, as it does it.
+//! Observability: observers are notified of what the loop does, as it happens.
 //!
-//! Invariant: to watch changes nothing, and while nobody watches it costs a look at an empty list. So an
-//! observer is lent facts and no reactor, and the clock is read for it alone.
+//! Invariant: observing never changes behaviour, and without observers it costs one emptiness check.
+//! So observers receive data, not the reactor, and timestamps are taken only if there is an observer.
 //!
 //! Read next: `../timeline/mod.rs`, which writes it all down.
 
@@ -9,94 +9,108 @@ use std::time::{Duration, Instant};
 
 use super::{Id, Next, Reactor, Ready, Source};
 
-/// Somebody who watches: told of each thing after it was done. (asyncio: the debug mode.)
+/// An observer of the loop, notified of each thing after it was done (asyncio: the debug mode).
 ///
 /// ```
-/// use echo_reactor::{Observer, Reactor, Sleep};
+/// use echo_reactor::Reactor;
+/// use echo_reactor::observe::{Observer, PollEnd};
 /// # fn main() -> std::io::Result<()> {
-/// struct Yawn;
-/// impl Observer for Yawn {
-///     fn slept(&mut self, sleep: &Sleep) {
-///         println!("slept for {:?}, {} events", sleep.ended - sleep.began, sleep.events);
+/// struct Sleeps;
+/// impl Observer for Sleeps {
+///     fn on_poll(&mut self, poll: &PollEnd) {
+///         println!("slept for {:?}, {} events", poll.ended - poll.began, poll.events);
 ///     }
 /// }
 /// let mut reactor = Reactor::new()?;
-/// reactor.observe(Yawn);
+/// reactor.add_observer(Sleeps);
 /// reactor.call_soon(Reactor::stop);
 /// reactor.run()
 /// # }
 /// ```
-#[allow(unused_variables)] // the defaults have no use for what they are lent
+#[allow(unused_variables)] // by the defaults
 pub trait Observer {
-    /// The loop has polled, and slept perhaps: a turn begins.
-    fn slept(&mut self, sleep: &Sleep) {}
+    /// The loop has polled, and perhaps slept: a turn begins.
+    fn on_poll(&mut self, poll: &PollEnd) {}
 
     /// A source was called.
-    fn ran(&mut self, run: &Run) {}
+    fn on_dispatch(&mut self, dispatch: &DispatchEnd) {}
 
-    /// A closure was called: a timer's, or one of the queue.
-    fn called(&mut self, call: &Call) {}
+    /// A closure was called.
+    fn on_callback(&mut self, callback: &CallbackEnd) {}
 
     /// A source was added.
-    fn added(&mut self, id: Id, kind: &'static str, activity: Option<Activity>, at: Instant) {}
+    fn on_added(&mut self, id: Id, type_name: &'static str, stats: Option<IoStats>, at: Instant) {}
 
-    /// A source is gone.
-    fn removed(&mut self, id: Id, at: Instant) {}
+    /// A source was removed.
+    fn on_removed(&mut self, id: Id, at: Instant) {}
 
-    /// A turn has ended, and the next begins.
-    fn turned(&mut self, turn: &Turn) {}
+    /// A turn has ended, and the next one begins.
+    fn on_turn_end(&mut self, turn: &TurnEnd) {}
 }
 
-/// What a source has done since it was added, as far as it counts that.
+/// The counters of a source, since it was added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Activity {
+pub struct IoStats {
     /// Bytes received.
     pub bytes_in: u64,
     /// Bytes sent.
     pub bytes_out: u64,
-    /// Bytes that are owed to a peer.
+    /// Bytes in the write buffer.
     pub buffered: usize,
-    /// Whether the peer does not take what it is sent, so that its sender is told to pause.
-    pub held_up: bool,
+    /// Whether the peer reads too slowly, so that writing to it is paused.
+    pub backpressured: bool,
 }
 
 /// A poll, and the sleep in it.
 #[derive(Clone, Copy, Debug)]
-pub struct Sleep {
+#[non_exhaustive]
+pub struct PollEnd {
     /// When it began.
     pub began: Instant,
     /// When it ended.
     pub ended: Instant,
-    /// How long it would have been at the most; `None`: for ever.
-    pub limit: Option<Duration>,
-    /// Events that it brought.
+    /// The longest time that it was allowed to sleep. `None`: without limit.
+    pub timeout: Option<Duration>,
+    /// How many events it reported.
     pub events: usize,
 }
 
-/// One call to a source.
+/// One call of a source.
 #[derive(Clone, Copy, Debug)]
-pub struct Run {
-    /// Which one.
+#[non_exhaustive]
+pub struct DispatchEnd {
+    /// The source.
     pub id: Id,
     /// The name of its type.
-    pub kind: &'static str,
+    pub type_name: &'static str,
     /// Why it was called.
     pub ready: Ready,
-    /// What it answered.
+    /// What it returned.
     pub next: Next,
     /// When the call began.
     pub began: Instant,
     /// When it ended.
     pub ended: Instant,
-    /// What it had done before, and after.
-    pub activity: Option<(Activity, Activity)>,
+    /// Its counters before the call, and after it.
+    pub stats: Option<(IoStats, IoStats)>,
 }
 
-/// One call to a closure.
+/// Who had a closure called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// A timer: [`Reactor::call_later`], [`Reactor::call_at`].
+    Timer,
+    /// The queue: [`Reactor::call_soon`], or [`Remote::call`](super::Remote::call).
+    Queue,
+}
+
+/// One call of a closure.
 #[derive(Clone, Copy, Debug)]
-pub struct Call {
-    /// Whether a timer had it called.
-    pub by_timer: bool,
+#[non_exhaustive]
+pub struct CallbackEnd {
+    /// Who had it called.
+    pub origin: Origin,
     /// When the call began.
     pub began: Instant,
     /// When it ended.
@@ -105,18 +119,19 @@ pub struct Call {
 
 /// A whole turn, without the sleep.
 #[derive(Clone, Copy, Debug)]
-pub struct Turn {
-    /// The first one is 1.
+#[non_exhaustive]
+pub struct TurnEnd {
+    /// The number of the turn. The first one is 1.
     pub number: u64,
     /// When the poll had ended.
     pub began: Instant,
-    /// When all was done.
+    /// When everything was done.
     pub ended: Instant,
 }
 
 impl Reactor {
-    /// Has `observer` told of all that the loop does from now on.
-    pub fn observe(&mut self, observer: impl Observer + 'static) {
+    /// Notifies `observer` of everything that the loop does from now on.
+    pub fn add_observer(&mut self, observer: impl Observer + 'static) {
         self.observers.push(Box::new(observer));
     }
 
@@ -124,28 +139,29 @@ impl Reactor {
         !self.observers.is_empty()
     }
 
-    pub(super) fn tell(&mut self, mut what: impl FnMut(&mut dyn Observer)) {
+    pub(super) fn notify(&mut self, mut event: impl FnMut(&mut dyn Observer)) {
         for observer in &mut self.observers {
-            what(observer.as_mut());
+            event(observer.as_mut());
         }
     }
 
-    #[cold]
     pub(super) fn run_observed(&mut self, source: &mut dyn Source, id: Id, ready: Ready) -> Next {
-        let (began, before) = (Instant::now(), source.activity());
+        let (began, before) = (Instant::now(), source.stats());
         let next = source.ready(id, ready, self);
-        // One that was removed while it ran has no life to tell of any more: its end was told.
-        let activity = before.zip(source.activity()).filter(|_| self.slots.contains(id));
-        let run = Run { id, kind: source.kind(), ready, next, began, ended: Instant::now(), activity };
-        self.tell(|observer| observer.ran(&run));
+        // A source that was removed while it ran has already been reported as removed.
+        let stats = before.zip(source.stats()).filter(|_| self.slots.contains(id));
+        let type_name = source.type_name();
+        let dispatch = DispatchEnd { id, type_name, ready, next, began, ended: Instant::now(), stats };
+        self.notify(|observer| observer.on_dispatch(&dispatch));
         next
     }
 
-    #[cold]
-    pub(super) fn call_observed(&mut self, by_timer: bool, f: impl FnOnce(&mut Reactor)) {
-        let began = Instant::now();
+    pub(super) fn call(&mut self, origin: Origin, f: impl FnOnce(&mut Reactor)) {
+        let began = self.is_observed().then(Instant::now);
         f(self);
-        let call = Call { by_timer, began, ended: Instant::now() };
-        self.tell(|observer| observer.called(&call));
+        if let Some(began) = began {
+            let callback = CallbackEnd { origin, began, ended: Instant::now() };
+            self.notify(|observer| observer.on_callback(&callback));
+        }
     }
 }

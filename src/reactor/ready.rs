@@ -1,10 +1,10 @@
-//! Readiness: what the kernel, or another source, had to say to a source.
+//! Readiness: why a source is called.
 //!
-//! Invariant: a bit is a *hint* that something may be possible now. Only the system call that is
-//! tried next knows. So hang-up and error are folded into [`Ready::READABLE`] and
-//! [`Ready::WRITABLE`]: the read or write finds the error, once, and in one place.
+//! Invariant: a readiness bit is a *hint* that a system call may succeed now; only the call itself
+//! knows. So hang-ups and errors are folded into [`Ready::READABLE`] and [`Ready::WRITABLE`]: the
+//! next read or write finds the error, once, and in one place.
 //!
-//! Read next: `mod.rs`, which hands these out; `../transport/connection.rs`, which remembers them.
+//! Read next: `mod.rs`, which delivers these; `../transport/duplex/`, which remembers them.
 
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
@@ -13,65 +13,74 @@ use mio::event::Event;
 
 /// A set of readiness bits.
 ///
-/// Events are edge-triggered: a bit comes once for each change. A source remembers it (`|=`) and
-/// clears it when a system call answers `WouldBlock`.
+/// Events are edge-triggered: each change is reported once. A source remembers the bits (`|=`) and
+/// removes one when a system call returns `WouldBlock`.
 ///
 /// ```
 /// use echo_reactor::Ready;
 /// let mut ready = Ready::READABLE | Ready::WRITABLE;
-/// ready.clear(Ready::READABLE);
-/// assert!(ready.is(Ready::WRITABLE) && !ready.is(Ready::READABLE));
+/// ready.remove(Ready::READABLE);
+/// assert!(ready.intersects(Ready::WRITABLE) && !ready.intersects(Ready::READABLE));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ready(u8);
 
 impl Ready {
-    /// Nothing new: the source asked to go on ([`Next::Again`](super::Next::Again)).
+    /// Nothing new: the source asked to be called again ([`Next::Again`](super::Next::Again)).
     pub const NONE: Ready = Ready(0);
     /// A read, or an accept, may not block.
     pub const READABLE: Ready = Ready(1);
-    /// A write may not block, or a connect has ended.
+    /// A write may not block, or a connect has finished.
     pub const WRITABLE: Ready = Ready(1 << 1);
-    /// The peer has ended its side: after the bytes under way a read returns 0. While this is set, a
-    /// short read does *not* mean that there is nothing more to read.
+    /// The peer has ended its side: a read returns 0 after the bytes that have arrived. While this
+    /// bit is set, a short read does *not* prove that nothing is left.
     pub const READ_CLOSED: Ready = Ready(1 << 2);
-    /// Nobody will ever take what is written: the pipe has no reader, or the socket is gone.
+    /// Nothing will ever read what is written: the pipe has no reader, or the socket is gone.
     pub const WRITE_CLOSED: Ready = Ready(1 << 3);
-    /// There is urgent data (`MSG_OOB`). A read stops short at its mark, so here, too, a short read
-    /// proves nothing.
+    /// Urgent data has arrived (`MSG_OOB`). A read stops at its mark, so a short read proves nothing
+    /// here either.
     pub const PRIORITY: Ready = Ready(1 << 4);
-    /// Somebody called [`Reactor::wake`](super::Reactor::wake).
+    /// [`Reactor::wake`](super::Reactor::wake) was called, or a timer that was set with
+    /// [`Reactor::wake_at`](super::Reactor::wake_at) has expired.
     pub const WOKEN: Ready = Ready(1 << 5);
-    /// A timer set with [`Reactor::wake_at`](super::Reactor::wake_at) is due.
-    pub const DUE: Ready = Ready(1 << 6);
+    /// A timer that the library set for itself has expired. It is never set by users, so their
+    /// timers cannot be mistaken for it.
+    pub(crate) const TIMEOUT: Ready = Ready(1 << 6);
 
-    /// Whether any bit of `bits` is set.
+    /// Returns whether any bit of `bits` is set.
     #[must_use]
-    pub fn is(self, bits: Ready) -> bool {
+    pub const fn intersects(self, bits: Ready) -> bool {
         self.0 & bits.0 != 0
     }
 
     /// Clears `bits`.
-    pub fn clear(&mut self, bits: Ready) {
+    pub fn remove(&mut self, bits: Ready) {
         self.0 &= !bits.0;
     }
 
-    pub(super) fn of(event: &Event) -> Self {
+    /// Returns what the kernel reported, without wake-ups and timeouts: the part to remember.
+    pub(crate) fn kernel_bits(self) -> Ready {
+        Ready(self.0 & !(Ready::WOKEN.0 | Ready::TIMEOUT.0))
+    }
+}
+
+impl From<&Event> for Ready {
+    fn from(event: &Event) -> Self {
         let mut ready = Ready::NONE;
-        let mut note = |says: bool, bits: Ready| {
-            if says {
+        let mut set = |reported: bool, bits: Ready| {
+            if reported {
                 ready |= bits;
             }
         };
-        note(event.is_readable(), Ready::READABLE);
-        note(event.is_writable(), Ready::WRITABLE);
-        note(event.is_priority(), Ready::PRIORITY);
-        // One of these two is true of whatever has ended, in one direction or both.
+        set(event.is_readable(), Ready::READABLE);
+        set(event.is_writable(), Ready::WRITABLE);
+        set(event.is_priority(), Ready::PRIORITY);
+        // A descriptor that has ended in either direction reports at least one of these two.
         if event.is_read_closed() || event.is_error() {
-            // A pipe at its end reports a hang-up and nothing else.
-            note(event.is_read_closed(), Ready::READ_CLOSED | Ready::READABLE);
-            note(event.is_write_closed(), Ready::WRITE_CLOSED | Ready::WRITABLE);
-            note(event.is_error(), Ready::READABLE | Ready::WRITABLE);
+            // At its end a pipe reports a hang-up and nothing else.
+            set(event.is_read_closed(), Ready::READ_CLOSED | Ready::READABLE);
+            set(event.is_write_closed(), Ready::WRITE_CLOSED | Ready::WRITABLE);
+            set(event.is_error(), Ready::READABLE | Ready::WRITABLE);
         }
         ready
     }
@@ -97,30 +106,14 @@ const NAMES: [(Ready, &str); 7] = [
     (Ready::WRITE_CLOSED, "write-closed"),
     (Ready::PRIORITY, "priority"),
     (Ready::WOKEN, "woken"),
-    (Ready::DUE, "due"),
+    (Ready::TIMEOUT, "timeout"),
 ];
 
-impl Ready {
-    /// Appends what `Debug` shows.
-    pub(crate) fn append_names(self, to: &mut Vec<u8>) {
-        let before = to.len();
-        for (bit, name) in NAMES {
-            if self.is(bit) {
-                to.extend_from_slice(if to.len() > before { b"+" } else { b"" });
-                to.extend_from_slice(name.as_bytes());
-            }
-        }
-        if to.len() == before {
-            to.extend_from_slice(b"again");
-        }
-    }
-}
-
-/// Shown as `readable+writable`.
+/// Shown as `readable+writable`, or `again` if there is nothing new.
 impl fmt::Debug for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut names = Vec::new();
-        self.append_names(&mut names);
-        f.pad(&String::from_utf8_lossy(&names))
+        let names: Vec<&str> =
+            NAMES.iter().filter(|(bit, _)| self.intersects(*bit)).map(|(_, name)| *name).collect();
+        f.pad(&if names.is_empty() { String::from("again") } else { names.join("+") })
     }
 }

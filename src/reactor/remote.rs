@@ -1,8 +1,8 @@
 //! Calls from other threads.
 //!
-//! Invariant: the reactor never leaves its thread; jobs do. A job is in the queue before the waker
-//! rings, and a turn that hears the ring takes the whole queue: rings coalesce, so one ring may
-//! stand for many jobs.
+//! Invariant: the reactor never leaves its thread; jobs do. A job is queued before the waker is
+//! triggered, and the turn that sees the waker's event takes the whole queue: wake-ups coalesce, so
+//! one event may stand for many jobs.
 //!
 //! Read next: `mod.rs`, step 3 of a turn.
 
@@ -30,7 +30,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// A thread that panicked while it pushed has left the queue as it was.
+    /// A thread that panicked while it pushed has left the queue intact.
     fn jobs(&self) -> MutexGuard<'_, Option<Vec<Job>>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -51,7 +51,7 @@ pub struct Remote {
     shared: Arc<Shared>,
 }
 
-/// The reactor that a [`Remote`] belonged to is gone.
+/// The error of a call through a [`Remote`] whose reactor is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped;
 
@@ -64,15 +64,15 @@ impl fmt::Display for Stopped {
 impl Error for Stopped {}
 
 impl Remote {
-    /// Has the reactor's thread call `f` in its next turn, and wakes it if it sleeps.
+    /// Makes the reactor's thread call `f` in its next turn, and wakes it if it sleeps.
     ///
     /// # Errors
-    /// [`Stopped`] if there is no reactor any more.
+    /// [`Stopped`] if the reactor is gone.
     pub fn call(&self, f: impl FnOnce(&mut Reactor) + Send + 'static) -> Result<(), Stopped> {
         self.push(Job::Call(Box::new(f)))
     }
 
-    /// [`Reactor::wake`] from any thread.
+    /// Calls [`Reactor::wake`] from any thread.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
@@ -80,11 +80,8 @@ impl Remote {
         self.push(Job::Enqueue(id, Ready::WOKEN))
     }
 
-    /// [`Reactor::call_again`] from any thread.
-    ///
-    /// # Errors
-    /// As for [`call`](Self::call).
-    pub fn call_again(&self, id: Id) -> Result<(), Stopped> {
+    /// Calls a source with nothing new, from any thread.
+    pub(crate) fn call_again(&self, id: Id) -> Result<(), Stopped> {
         self.push(Job::Enqueue(id, Ready::NONE))
     }
 
@@ -103,10 +100,10 @@ impl Remote {
 }
 
 impl Reactor {
-    /// A way in for other threads.
+    /// Returns a way in for other threads.
     ///
     /// # Errors
-    /// When there is no descriptor left for the waker (`eventfd(2)`), at the first call only.
+    /// If there is no descriptor left for the waker (`eventfd(2)`), at the first call only.
     pub fn remote(&mut self) -> io::Result<Remote> {
         if let Some(remote) = &self.remote {
             return Ok(remote.clone());
@@ -116,21 +113,23 @@ impl Reactor {
         Ok(self.remote.insert(Remote { shared }).clone())
     }
 
-    pub(super) fn run_remote_jobs(&mut self) {
+    /// Moves the jobs of other threads to the queue of this turn.
+    pub(super) fn queue_remote_jobs(&mut self) {
         let jobs = self.remote.as_ref().and_then(|remote| remote.shared.jobs().as_mut().map(std::mem::take));
         for job in jobs.unwrap_or_default() {
             match job {
-                Job::Call(call) => call(self),
-                Job::Enqueue(id, ready) => self.enqueue(id, ready),
+                Job::Call(call) => self.call_soon(call),
+                Job::Enqueue(id, ready) => drop(self.enqueue(id, ready)),
             }
         }
     }
-}
 
-impl Drop for Reactor {
-    fn drop(&mut self) {
-        // The jobs are dropped outside of the lock: one may own the last clone of something that calls.
+    /// Refuses further calls, and drops those that wait.
+    pub(super) fn close_remote(&mut self) {
+        // Dropped outside the lock: a job may own the last clone of something that calls.
         let jobs = self.remote.as_ref().and_then(|remote| remote.shared.jobs().take());
         drop(jobs);
     }
 }
+
+crate::opaque_debug!(Remote);

@@ -1,134 +1,144 @@
 //! Signals as ordinary callbacks: the self-pipe trick.
 //!
-//! A signal handler may interrupt anything, so it may do next to nothing. Ours raises a flag and
-//! writes one byte into a pipe (here a socket pair); its other end is a source like any other, and
-//! what the user wants done is done in a turn.
+//! A signal handler may interrupt anything, so it may do next to nothing. Ours sets a flag and writes
+//! one byte into a pipe (here a socket pair). The other end of the pipe is a source like any other, so
+//! the user's callback runs in a turn.
 //!
-//! Invariant: the pair is made once per process and never closed, because a handler may be about to
-//! write to it in another thread. Signals belong to a process, so one reactor at a time has them.
+//! Invariant: the pair is created once per process and never closed, because a handler may be about to
+//! write to it in another thread. Signals belong to a process, so only one reactor at a time has them.
 //!
 //! Read next: `../sys.rs`, which installs the handler.
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::mem;
 use std::os::unix::net::UnixStream;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::Interest;
 
-use super::{Handle, Id, Next, Reactor, Ready, Source};
+use super::{Id, Next, Reactor, Ready, Source};
 use crate::sys;
 
 static PIPE: OnceLock<(UnixStream, UnixStream)> = OnceLock::new();
-static TAKEN: AtomicBool = AtomicBool::new(false);
+static CLAIMED: AtomicBool = AtomicBool::new(false);
 
-/// The reactor's claim on the signals of the process.
+/// The reactor's claim on the signals of the process, released on drop.
 pub(super) struct Signals {
-    caught: Vec<Caught>,
+    pipe: Id,
+    registrations: Vec<Registration>,
 }
 
-struct Caught {
+struct Registration {
     signal: i32,
-    action: Handle<Action>,
-    /// Gives the signal its former meaning back when dropped.
+    callback: Id,
+    /// Restores the signal's former disposition on drop.
     _disposition: sys::Disposition,
 }
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        self.caught.clear();
-        TAKEN.store(false, Ordering::Release);
+        self.registrations.clear();
+        CLAIMED.store(false, Ordering::Release);
     }
 }
 
-/// The reading end of the pipe.
-struct Alarm {
-    pipe: &'static UnixStream,
-}
+/// The read end of the pipe.
+struct SignalPipe(&'static UnixStream);
 
-impl AsFd for Alarm {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pipe.as_fd()
-    }
-}
-
-impl Source for Alarm {
+impl Source for SignalPipe {
     fn ready(&mut self, _: Id, _: Ready, reactor: &mut Reactor) -> Next {
-        // First the bytes, then the flags: a signal between the two is seen twice, never missed.
+        // First the bytes, then the flags: a signal in between is seen twice, never missed.
         let mut bytes = [0; 64];
-        while matches!(self.pipe.read(&mut bytes), Ok(n) if n > 0) {}
-        let Some(signals) = &reactor.signals else { return Next::Wait };
-        let raised: Vec<Id> = signals
-            .caught
-            .iter()
-            .filter(|caught| sys::take_raised(caught.signal))
-            .map(|caught| caught.action.id())
-            .collect();
-        for id in raised {
+        while matches!(self.0.read(&mut bytes), Ok(1..)) {}
+        let registrations = reactor.signals.iter().flat_map(|signals| &signals.registrations);
+        let pending = registrations.filter(|registration| sys::take_pending(registration.signal));
+        let callbacks: Vec<Id> = pending.map(|registration| registration.callback).collect();
+        for id in callbacks {
             reactor.wake(id);
         }
         Next::Wait
     }
+
+    fn removed(&mut self, _: Id, reactor: &mut Reactor) {
+        let _ = reactor.deregister(self.0); // it lives on
+    }
 }
 
-/// What the user wants done about one signal.
-struct Action(Box<dyn FnMut(&mut Reactor)>);
+/// The user's callback for one signal.
+struct SignalCallback(Box<dyn FnMut(&mut Reactor)>);
 
-impl Source for Action {
+impl Source for SignalCallback {
     fn ready(&mut self, _: Id, _: Ready, reactor: &mut Reactor) -> Next {
         (self.0)(reactor);
         Next::Wait
     }
+
+    /// Without its callback, a signal gets its former disposition back; the last one releases the claim.
+    fn removed(&mut self, id: Id, reactor: &mut Reactor) {
+        let Some(signals) = &mut reactor.signals else { return };
+        signals.registrations.retain(|registration| registration.callback != id);
+        if signals.registrations.is_empty() {
+            let pipe = signals.pipe;
+            reactor.signals = None;
+            reactor.remove(pipe);
+        }
+    }
 }
 
 impl Reactor {
-    /// Calls `f` in a turn after `signal` was raised (asyncio: `add_signal_handler`); several
-    /// before that turn are one. A second call for the same signal takes the place of the first.
-    /// When the reactor is dropped, the signal means again what it meant before.
+    /// Calls `f` in a turn after `signal` was raised (asyncio: `add_signal_handler`). Several signals
+    /// before that turn are one call. A second registration for the same signal replaces the first.
+    /// When the reactor is dropped, the signal gets its former disposition back.
     ///
     /// # Errors
-    /// `ResourceBusy` when another reactor of the process has the signals; `InvalidInput` for a
-    /// signal that cannot be caught, see `sigaction(2)`.
+    /// `ResourceBusy` if another reactor of this process has the signals; `InvalidInput` for a signal
+    /// that cannot be caught, see `sigaction(2)`. After an error everything is as it was before.
     pub fn on_signal(&mut self, signal: i32, f: impl FnMut(&mut Reactor) + 'static) -> io::Result<()> {
-        if self.signals.is_none() {
-            self.claim_signals()?;
+        let callback = self.insert(SignalCallback(Box::new(f))).id();
+        let registrations = self.signals.iter_mut().flat_map(|signals| &mut signals.registrations);
+        if let Some(same) = registrations.into_iter().find(|registration| registration.signal == signal) {
+            let replaced = mem::replace(&mut same.callback, callback);
+            if self.slots.take_out_now(replaced).is_some_and(|(_, pending)| pending != Ready::NONE) {
+                self.wake(callback); // the signal was raised before
+            }
+            self.remove(replaced);
+            return Ok(());
         }
-        let disposition = sys::catch(signal)?;
-        let action = self.insert(Action(Box::new(f)));
-        let Some(signals) = &mut self.signals else { return Ok(()) };
-        if let Some(caught) = signals.caught.iter_mut().find(|caught| caught.signal == signal) {
-            // Keep the older disposition: ours would restore our own handler.
-            disposition.forget();
-            let replaced = std::mem::replace(&mut caught.action, action);
-            self.remove(replaced.id());
-        } else {
-            signals.caught.push(Caught { signal, action, _disposition: disposition });
+        let registered = self.claim_signals().and_then(|()| sys::install_handler(signal));
+        match (registered, &mut self.signals) {
+            (Ok(disposition), Some(signals)) => {
+                signals.registrations.push(Registration { signal, callback, _disposition: disposition });
+                Ok(())
+            }
+            (Ok(_), None) => Ok(()), // a claim is there after it succeeded
+            (Err(error), _) => {
+                self.remove(callback);
+                Err(error)
+            }
         }
-        Ok(())
     }
 
+    /// Claims the signals of the process, unless this reactor has them.
     fn claim_signals(&mut self) -> io::Result<()> {
-        if PIPE.get().is_none() {
-            let (reading, writing) = UnixStream::pair()?;
-            reading.set_nonblocking(true)?;
-            writing.set_nonblocking(true)?;
-            // If another thread was faster, its pair serves.
-            let _ = PIPE.set((reading, writing));
+        if self.signals.is_some() {
+            return Ok(());
         }
-        let Some((reading, writing)) = PIPE.get() else { return Ok(()) };
-        if TAKEN.swap(true, Ordering::AcqRel) {
-            return Err(io::Error::new(
-                io::ErrorKind::ResourceBusy,
-                "another reactor of this process has the signals",
-            ));
+        let (read_end, write_end) = if let Some(pipe) = PIPE.get() {
+            pipe
+        } else {
+            let (read_end, write_end) = UnixStream::pair()?;
+            read_end.set_nonblocking(true)?;
+            write_end.set_nonblocking(true)?;
+            PIPE.get_or_init(|| (read_end, write_end)) // another thread may have been faster
+        };
+        if CLAIMED.swap(true, Ordering::AcqRel) {
+            let text = "another reactor of this process has the signals";
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
         }
-        self.signals = Some(Signals { caught: Vec::new() });
-        sys::ring_on_signal(writing.as_raw_fd());
-        if let Err(error) = self.add_lent(Alarm { pipe: reading }, Interest::READABLE) {
-            self.signals = None;
-            return Err(error);
-        }
-        Ok(())
+        let pipe = self.insert(SignalPipe(read_end)).id();
+        self.signals = Some(Signals { pipe, registrations: Vec::new() });
+        sys::set_wakeup_fd(write_end);
+        self.register(pipe, read_end, Interest::READABLE)
     }
 }

@@ -1,17 +1,19 @@
 //! Where the sources live: a slab of slots, each with a generation.
 //!
-//! Invariant: an [`Id`] names one source for ever. When a source leaves its slot, the slot's
-//! generation goes up, so every `Id` and [`Handle`] that is still around finds nothing instead of
-//! the slot's next tenant. No address dangles and nothing has to be counted.
+//! Invariant: an [`Id`] names one source forever. A slot's generation goes up when a source leaves it, and
+//! again when the next one comes, so every `Id` and [`Handle`] that is still around finds nothing instead
+//! of the slot's next tenant. Occupied slots have even generations, so no `Id` names a vacant one. No
+//! address dangles, and nothing is reference-counted.
 //!
-//! A source that runs is *out* of its slot ([`State::Running`]): whoever runs it holds it by value,
-//! so `&mut source` and `&mut Reactor` are two different things, and the compiler knows it.
+//! A source that runs is *out* of its slot ([`State::Running`]): whoever runs it owns it, so
+//! `&mut source` and `&mut Reactor` are two different things, and the compiler knows it.
 //!
 //! Read next: `mod.rs`, where a turn takes sources out and puts them back.
 
 use std::any::{Any, TypeId};
-use std::fmt;
+use std::error::Error;
 use std::marker::PhantomData;
+use std::{fmt, io};
 
 use mio::Token;
 
@@ -19,25 +21,21 @@ use super::{Ready, Source};
 
 /// The address of a source: a slot and the generation of its tenant.
 ///
-/// It is `Copy`, keeps nothing alive, and goes stale harmlessly.
+/// It is `Copy`, keeps nothing alive, and goes stale harmlessly. It is only meaningful for the reactor
+/// that returned it: another reactor may have a source of its own at the same address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id {
     slot: u32,
     generation: u32,
 }
 
-// A token carries a whole `Id`.
+// A token holds a whole `Id`.
 const _: () = assert!(usize::BITS >= 64, "an Id needs a 64-bit token");
 
 impl Id {
-    /// Which slot. It may have had other tenants before.
+    /// The index of the slot. It may have had other tenants before.
     pub(crate) fn slot(self) -> usize {
         self.slot as usize
-    }
-
-    /// How many tenants the slot had before.
-    pub(crate) fn generation(self) -> u32 {
-        self.generation
     }
 
     #[allow(clippy::cast_possible_truncation)] // checked above: a usize has 64 bits
@@ -64,8 +62,8 @@ impl fmt::Debug for Id {
     }
 }
 
-/// An [`Id`] that knows the type of its source: what [`Reactor::with`](super::Reactor::with) and
-/// [`Reactor::get_mut`](super::Reactor::get_mut) take.
+/// An [`Id`] that knows the type of its source. Operations on one kind of source are methods of its
+/// handle, such as [`Handle<Listener>::close`](Handle::close).
 pub struct Handle<T> {
     id: Id,
     kind: PhantomData<fn() -> T>,
@@ -78,7 +76,7 @@ impl<T> Handle<T> {
         Handle { id, kind: PhantomData }
     }
 
-    /// The address without the type.
+    /// Returns the address without the type.
     #[must_use]
     pub fn id(self) -> Id {
         self.id
@@ -107,8 +105,41 @@ impl<T> fmt::Debug for Handle<T> {
     }
 }
 
+/// Why a source cannot be reached through its handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unavailable {
+    /// It has left the reactor.
+    Gone,
+    /// It is running: it is the one that calls, directly or through others.
+    Running,
+    /// The connection is not established yet.
+    Connecting,
+    /// The id names a source of another type.
+    WrongType,
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unavailable::Gone => "the source is gone",
+            Unavailable::Running => "the source is running",
+            Unavailable::Connecting => "the connection is not established yet",
+            Unavailable::WrongType => "the source is of another type",
+        })
+    }
+}
+
+impl Error for Unavailable {}
+
+impl From<Unavailable> for io::Error {
+    fn from(error: Unavailable) -> Self {
+        io::Error::other(error)
+    }
+}
+
 enum State {
-    /// Nobody lives here; the next vacant slot, if there is one.
+    /// Free; the next free slot, if there is one.
     Vacant {
         next: Option<u32>,
     },
@@ -120,8 +151,26 @@ enum State {
 struct Slot {
     state: State,
     generation: u32,
-    /// What is queued for the source: `None` when it is not in the queue at all.
-    queued: Option<Ready>,
+    /// The call that the source waits for, if any.
+    pending: Option<Ready>,
+    place: Place,
+}
+
+/// The place of a source in the queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    None,
+    Queued,
+    /// An event or a timer has made the pending call before the queue came to it.
+    Overtaken,
+}
+
+/// What the queue does with a source whose turn has come.
+pub(super) enum Turn {
+    Call(Ready),
+    /// It was called in this turn already, and wants to be called again: in the next one.
+    Requeue,
+    Nothing,
 }
 
 impl Slot {
@@ -145,8 +194,8 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Reserves a slot for a source that is not made yet. Until [`put_back`](Self::put_back) it
-    /// counts as running.
+    /// Reserves a slot for a source that is not built yet. Until [`put_back`](Self::put_back) it counts
+    /// as running.
     pub fn reserve(&mut self) -> Id {
         self.occupied += 1;
         if let Some(index) = self.vacant
@@ -155,36 +204,24 @@ impl Slots {
         {
             self.vacant = next;
             slot.state = State::Running;
+            slot.generation = slot.generation.wrapping_add(1);
             return Id { slot: index, generation: slot.generation };
         }
         // Descriptors and memory run out long before 2^32 slots do.
         let index = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
-        self.all.push(Slot { state: State::Running, generation: 0, queued: None });
+        self.all.push(Slot { state: State::Running, generation: 0, pending: None, place: Place::None });
         Id { slot: index, generation: 0 }
     }
 
     /// Takes a resting source out, to run it. `None`: it is gone, or it is running already.
     pub fn take_out(&mut self, id: Id) -> Option<Box<dyn Source>> {
-        self.of_mut(id)?.take_out()
+        self.slot_mut(id)?.take_out()
     }
 
-    /// The same for an event. If the source is in the queue, the event joins what is queued, so that it is
-    /// called once for both.
-    pub fn take_out_for_event(&mut self, id: Id, ready: Ready) -> Option<Box<dyn Source>> {
-        let slot = self.of_mut(id)?;
-        match &mut slot.queued {
-            Some(queued) => {
-                *queued |= ready;
-                None
-            }
-            None => slot.take_out(),
-        }
-    }
-
-    /// Puts a source back after it ran. Handed back as an error: it was removed, or replaced,
-    /// while it was out.
+    /// Puts a source back after it ran. Returns it as an error if it was removed or replaced while it
+    /// was out.
     pub fn put_back(&mut self, id: Id, source: Box<dyn Source>) -> Result<(), Box<dyn Source>> {
-        match self.of_mut(id) {
+        match self.slot_mut(id) {
             Some(slot) if matches!(slot.state, State::Running) => {
                 slot.state = State::Resting(source);
                 Ok(())
@@ -193,13 +230,14 @@ impl Slots {
         }
     }
 
-    /// Ends the tenancy. Hands back the source, unless it is running.
+    /// Frees the slot. Returns the source, unless it is running.
     pub fn vacate(&mut self, id: Id) -> Option<Box<dyn Source>> {
         let next = self.vacant;
-        let slot = self.of_mut(id)?;
+        let slot = self.slot_mut(id)?;
         let state = std::mem::replace(&mut slot.state, State::Vacant { next });
         slot.generation = slot.generation.wrapping_add(1);
-        slot.queued = None;
+        slot.pending = None;
+        slot.place = Place::None;
         self.vacant = Some(id.slot);
         self.occupied -= 1;
         match state {
@@ -208,33 +246,70 @@ impl Slots {
         }
     }
 
-    /// Adds to what is queued for the source. `true`: it was not in the queue, so queue it.
-    pub fn queue(&mut self, id: Id, ready: Ready) -> bool {
-        let Some(slot) = self.of_mut(id) else { return false };
-        let first = slot.queued.is_none();
-        slot.queued = Some(slot.queued.unwrap_or_default() | ready);
-        first
-    }
-
-    /// What was queued for the source; the queue holds it no longer.
-    pub fn unqueue(&mut self, id: Id) -> Option<Ready> {
-        self.of_mut(id)?.queued.take()
-    }
-
-    pub fn get_mut<T: Source>(&mut self, id: Id) -> Option<&mut T> {
-        match &mut self.of_mut(id)?.state {
-            State::Resting(source) => (source.as_mut() as &mut dyn Any).downcast_mut(),
-            _ => None,
+    /// Adds to the pending call of a source. `Some(true)`: it needs a place in the queue. `None`: it is
+    /// gone.
+    pub fn add_pending(&mut self, id: Id, ready: Ready) -> Option<bool> {
+        let slot = self.slot_mut(id)?;
+        slot.pending = Some(slot.pending.unwrap_or_default() | ready);
+        let needs_place = slot.place == Place::None;
+        if needs_place {
+            slot.place = Place::Queued;
         }
+        Some(needs_place)
+    }
+
+    /// Takes a resting source out for an event or a timer, with its pending call.
+    pub fn take_out_now(&mut self, id: Id) -> Option<(Box<dyn Source>, Ready)> {
+        let slot = self.slot_mut(id)?;
+        let source = slot.take_out()?;
+        if slot.place == Place::Queued {
+            slot.place = Place::Overtaken;
+        }
+        Some((source, slot.pending.take().unwrap_or_default()))
+    }
+
+    /// Takes a source's turn in the queue.
+    pub fn take_turn(&mut self, id: Id) -> Turn {
+        let Some(slot) = self.slot_mut(id) else { return Turn::Nothing };
+        if slot.place == Place::Overtaken && slot.pending.is_some() {
+            slot.place = Place::Queued;
+            return Turn::Requeue;
+        }
+        slot.place = Place::None;
+        slot.pending.take().map_or(Turn::Nothing, Turn::Call)
+    }
+
+    pub fn get<T: Source>(&self, id: Id) -> Result<&T, Unavailable> {
+        match self.slot(id) {
+            Some(Slot { state: State::Resting(source), .. }) => {
+                (source.as_ref() as &dyn Any).downcast_ref().ok_or(Unavailable::WrongType)
+            }
+            Some(_) => Err(Unavailable::Running),
+            None => Err(Unavailable::Gone),
+        }
+    }
+
+    pub fn get_mut<T: Source>(&mut self, id: Id) -> Result<&mut T, Unavailable> {
+        match self.slot_mut(id) {
+            Some(Slot { state: State::Resting(source), .. }) => {
+                (source.as_mut() as &mut dyn Any).downcast_mut().ok_or(Unavailable::WrongType)
+            }
+            Some(_) => Err(Unavailable::Running),
+            None => Err(Unavailable::Gone),
+        }
+    }
+
+    pub fn is_resting(&self, id: Id) -> bool {
+        matches!(self.slot(id), Some(Slot { state: State::Resting(_), .. }))
     }
 
     /// Whether a source lives there: resting, or running.
     pub fn contains(&self, id: Id) -> bool {
-        self.all.get(id.slot as usize).is_some_and(|slot| slot.generation == id.generation)
+        self.slot(id).is_some()
     }
 
-    /// The addresses of all resting sources of one type.
-    pub fn all_of<T: Source>(&self) -> impl Iterator<Item = Handle<T>> {
+    /// The handles of all resting sources of one type.
+    pub fn handles_of<T: Source>(&self) -> impl Iterator<Item = Handle<T>> {
         self.all.iter().zip(0..).filter_map(|(slot, index)| match &slot.state {
             State::Resting(source) if (source.as_ref() as &dyn Any).type_id() == TypeId::of::<T>() => {
                 Some(Handle::new(Id { slot: index, generation: slot.generation }))
@@ -243,13 +318,22 @@ impl Slots {
         })
     }
 
+    /// The ids of all sources.
+    pub fn ids(&self) -> impl Iterator<Item = Id> {
+        let occupied =
+            self.all.iter().zip(0..).filter(|(slot, _)| !matches!(slot.state, State::Vacant { .. }));
+        occupied.map(|(slot, index)| Id { slot: index, generation: slot.generation })
+    }
+
     pub fn len(&self) -> usize {
         self.occupied
     }
 
-    /// The slot that `id` names, if it still names one. A vacant one is named by nobody: its generation is
-    /// that of its next tenant.
-    fn of_mut(&mut self, id: Id) -> Option<&mut Slot> {
-        self.all.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)
+    fn slot(&self, id: Id) -> Option<&Slot> {
+        self.all.get(id.slot()).filter(|slot| slot.generation == id.generation)
+    }
+
+    fn slot_mut(&mut self, id: Id) -> Option<&mut Slot> {
+        self.all.get_mut(id.slot()).filter(|slot| slot.generation == id.generation)
     }
 }

@@ -1,144 +1,222 @@
-//! Adding sources, finding them, and letting them go.
+//! Adding sources, reaching them, and removing them.
 //!
-//! Invariant: a descriptor is registered once, for all that will ever be of interest, and leaves epoll
-//! either by being closed with its source or, where it lives on, by being deregistered.
+//! Invariant: a source learns that it leaves. However it ends (it returned `Done`, was removed, or
+//! the reactor is dropped), [`Source::removed`] is called once, so that it can release what it holds
+//! elsewhere: timers, a place among a listener's connections, the registration of a descriptor that
+//! lives on.
 //!
 //! Read next: `slots.rs`, where they live.
 
 use std::any::Any;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Instant;
 
 use mio::Interest;
 use mio::unix::SourceFd;
 
-use super::{Handle, Id, Reactor, Source};
+use super::{Handle, Id, Reactor, Source, Unavailable};
 
 impl Reactor {
     /// Adds a source that owns a descriptor (asyncio: `add_reader` and `add_writer` at once).
     ///
-    /// The source must be the only owner: closing the descriptor when the source is dropped is what
-    /// takes it out of epoll, and saves a system call. For a descriptor that lives on (stdin, a
-    /// duplicate), use [`add_lent`](Self::add_lent).
-    ///
     /// # Errors
-    /// `PermissionDenied` for what epoll does not take (a regular file), else as in `epoll_ctl(2)`.
+    /// `PermissionDenied` for what epoll does not take (a regular file); otherwise as in `epoll_ctl(2)`.
     pub fn add<T: Source + AsFd>(&mut self, source: T, interest: Interest) -> io::Result<Handle<T>> {
         let id = self.slots.reserve();
-        if let Err(error) = self.attach(id, &source, interest) {
+        if let Err(error) = self.register(id, &source, interest) {
             self.slots.vacate(id);
             return Err(error);
         }
-        Ok(self.settle_in(id, source))
+        Ok(self.install(id, source))
     }
 
-    /// Adds a source whose descriptor outlives it: it is deregistered when the source goes.
-    ///
-    /// # Errors
-    /// As for [`add`](Self::add).
-    pub fn add_lent<T: Source + AsFd>(&mut self, source: T, interest: Interest) -> io::Result<Handle<T>> {
-        let fd = source.as_fd().as_raw_fd();
-        let handle = self.add(source, interest)?;
-        self.lend(handle.id(), fd);
-        Ok(handle)
-    }
-
-    /// Adds a source without a descriptor: a mailbox, or one that will [`attach`](Self::attach) its
-    /// descriptors.
+    /// Adds a source without a descriptor: a mailbox, or one that will [`register`](Self::register)
+    /// its descriptors.
     pub fn insert<T: Source>(&mut self, source: T) -> Handle<T> {
         let id = self.slots.reserve();
-        self.settle_in(id, source)
+        self.install(id, source)
     }
 
-    /// Registers one more descriptor for a source. It must be owned by that source alone, as in
-    /// [`add`](Self::add), and registered once, for all that will ever be of interest.
+    /// Registers a descriptor for a source, edge-triggered. Register it once, for everything that
+    /// will ever be of interest.
+    ///
+    /// Closing the descriptor deregisters it, unless another process or a duplicate keeps it open:
+    /// then [`deregister`](Self::deregister) it in [`Source::removed`].
     ///
     /// # Errors
-    /// As for [`add`](Self::add).
-    pub fn attach(&self, id: Id, descriptor: &impl AsFd, interest: Interest) -> io::Result<()> {
+    /// `NotFound` if there is no such source; otherwise as for [`add`](Self::add).
+    pub fn register(&self, id: Id, descriptor: &impl AsFd, interest: Interest) -> io::Result<()> {
+        if !self.contains(id) {
+            return Err(io::Error::new(io::ErrorKind::NotFound, Unavailable::Gone));
+        }
         let fd = descriptor.as_fd().as_raw_fd();
         self.poll.registry().register(&mut SourceFd(&fd), id.token(), interest)
     }
 
-    /// Notes a descriptor to be deregistered when its source goes.
-    pub(super) fn lend(&mut self, id: Id, fd: RawFd) {
-        self.lent.insert((id, fd));
+    /// Changes the interest of a registered descriptor. Readiness that exists already is reported again.
+    ///
+    /// # Errors
+    /// As in `epoll_ctl(2)`.
+    pub fn reregister(&self, id: Id, descriptor: &impl AsFd, interest: Interest) -> io::Result<()> {
+        let fd = descriptor.as_fd().as_raw_fd();
+        self.poll.registry().reregister(&mut SourceFd(&fd), id.token(), interest)
     }
 
-    /// Deregisters one that [`lend`](Self::lend) noted.
-    pub(super) fn take_back(&mut self, id: Id, fd: RawFd) {
-        if self.lent.remove(&(id, fd))
-            && let Err(error) = self.poll.registry().deregister(&mut SourceFd(&fd))
-        {
-            log::debug!("source {id}: cannot deregister its descriptor: {error}");
-        }
+    /// Deregisters a descriptor that lives on.
+    ///
+    /// # Errors
+    /// As in `epoll_ctl(2)`.
+    pub fn deregister(&self, descriptor: &impl AsFd) -> io::Result<()> {
+        self.poll.registry().deregister(&mut SourceFd(&descriptor.as_fd().as_raw_fd()))
     }
 
-    /// Puts another source in the place of the one that is running: same [`Id`], same descriptors.
-    /// The old one is dropped when it returns. (A connector becomes the connection.)
-    pub fn replace<T: Source>(&mut self, running: Id, by: T) -> Handle<T> {
-        self.settle_in(running, by)
+    /// Puts another source in the place of the one that is running: same [`Id`], same descriptors. The
+    /// old one is dropped when it returns. (A connector becomes the connection.)
+    pub(crate) fn replace<T: Source>(&mut self, running: Id, by: T) -> Handle<T> {
+        self.install(running, by)
     }
 
-    fn settle_in<T: Source>(&mut self, id: Id, source: T) -> Handle<T> {
+    fn install<T: Source>(&mut self, id: Id, source: T) -> Handle<T> {
         if self.is_observed() {
-            let (kind, activity, now) = (source.kind(), source.activity(), Instant::now());
-            self.tell(|observer| observer.added(id, kind, activity, now));
+            let (type_name, stats, now) = (source.type_name(), source.stats(), Instant::now());
+            self.notify(|observer| observer.on_added(id, type_name, stats, now));
         }
-        // An error would mean that the slot is no longer ours; then the handle is simply stale.
+        // It fails only if the slot was vacated meanwhile; then the handle is simply stale.
         drop(self.slots.put_back(id, Box::new(source)));
         Handle::new(id)
     }
 
-    /// Removes a source and drops it, or lets it be dropped as soon as it returns. It is told
-    /// nothing: a connection is ended with [`Transport::close`](crate::Transport::close) or
-    /// [`abort`](crate::Transport::abort) instead. A stale `id` is ignored.
-    pub fn remove(&mut self, id: Id) {
-        while let Some(&(_, fd)) = self.lent.range((id, RawFd::MIN)..=(id, RawFd::MAX)).next() {
-            self.take_back(id, fd);
-        }
-        if self.is_observed() && self.slots.contains(id) {
+    /// Removes a source and drops it; if it is running, when it returns. [`Source::removed`] is called
+    /// for it. Returns `false` if `id` names no source.
+    ///
+    /// A connection that is removed is aborted. To end it in order, use
+    /// [`Transport::close`](crate::Transport::close).
+    pub fn remove(&mut self, id: Id) -> bool {
+        let is_there = self.contains(id);
+        if is_there && self.is_observed() {
             let now = Instant::now();
-            self.tell(|observer| observer.removed(id, now));
+            self.notify(|observer| observer.on_removed(id, now));
         }
-        drop(self.slots.vacate(id));
+        match self.slots.vacate(id) {
+            Some(mut source) => source.removed(id, self),
+            None if is_there => self.removed_running += 1,
+            None => {}
+        }
+        is_there
     }
 
-    /// Calls `f` with a source, which is out of its slot meanwhile. `None`: it is gone, it is
-    /// running, or it is of another type.
+    /// Whether a source that is running was removed meanwhile.
+    pub(crate) fn was_removed(&self, running: Id) -> bool {
+        self.removed_running > 0 && !self.contains(running)
+    }
+
+    /// Removes the sources that have panicked, if the caller has caught that.
+    pub(super) fn remove_panicked(&mut self) {
+        while let Some((id, mut source)) = self.panicked.pop() {
+            if !self.slots.is_resting(id) {
+                self.remove(id); // now at the latest
+                self.removed_running -= 1;
+            } // otherwise it was replaced before it panicked
+            source.removed(id, self);
+        }
+    }
+
+    /// Calls `f` with a source, which is out of its slot meanwhile.
+    ///
+    /// # Errors
+    /// Says why the source cannot be reached.
     pub fn with<T: Source, R>(
         &mut self,
-        of: Handle<T>,
+        handle: Handle<T>,
         f: impl FnOnce(&mut T, &mut Reactor) -> R,
-    ) -> Option<R> {
-        self.get_mut(of)?; // the type, before anything moves
-        let mut source = self.slots.take_out(of.id())?;
-        let result = (source.as_mut() as &mut dyn Any).downcast_mut().map(|source| f(source, self));
-        drop(self.slots.put_back(of.id(), source));
-        result
+    ) -> Result<R, Unavailable> {
+        let id = handle.id();
+        self.slots.get::<T>(id)?; // before anything moves
+        let source = self.slots.take_out(id).ok_or(Unavailable::Running)?;
+        Running::new(self, id, source)
+            .run(|source, reactor| (source as &mut dyn Any).downcast_mut().map(|source| f(source, reactor)))
+            .and_then(|(result, _)| result)
+            .ok_or(Unavailable::WrongType)
     }
 
-    /// Looks at a source. `None` as for [`with`](Self::with).
-    pub fn get_mut<T: Source>(&mut self, of: Handle<T>) -> Option<&mut T> {
-        self.slots.get_mut(of.id())
+    /// Looks at a source.
+    ///
+    /// # Errors
+    /// Says why the source cannot be reached.
+    pub fn get<T: Source>(&self, handle: Handle<T>) -> Result<&T, Unavailable> {
+        self.slots.get(handle.id())
     }
 
-    /// The addresses of all sources of one type that are not running: all connections, say.
+    /// Changes a source.
+    ///
+    /// # Errors
+    /// Says why the source cannot be reached.
+    pub fn get_mut<T: Source>(&mut self, handle: Handle<T>) -> Result<&mut T, Unavailable> {
+        self.slots.get_mut(handle.id())
+    }
+
+    /// Returns the handles of all sources of one type that are not running: all connections, for
+    /// example.
     #[must_use]
-    pub fn all<T: Source>(&self) -> Vec<Handle<T>> {
-        self.slots.all_of().collect()
+    pub fn handles<T: Source>(&self) -> Vec<Handle<T>> {
+        self.slots.handles_of().collect()
     }
 
-    /// Whether `id` still names a source.
+    /// Returns whether `id` still names a source.
     #[must_use]
     pub fn contains(&self, id: Id) -> bool {
         self.slots.contains(id)
     }
 
-    /// How many sources there are.
+    /// Returns how many sources there are.
     #[must_use]
-    pub fn sources(&self) -> usize {
+    pub fn source_count(&self) -> usize {
         self.slots.len()
+    }
+}
+
+/// A source that is out of its slot. It is put back when it returns. If it panics, its state is unknown,
+/// so it leaves.
+pub(super) struct Running<'a> {
+    reactor: &'a mut Reactor,
+    id: Id,
+    /// `None` when it was put back.
+    source: Option<Box<dyn Source>>,
+}
+
+impl<'a> Running<'a> {
+    pub fn new(reactor: &'a mut Reactor, id: Id, source: Box<dyn Source>) -> Self {
+        reactor.running += 1;
+        Running { reactor, id, source: Some(source) }
+    }
+
+    /// Runs the source, and puts it back. Also returns whether it still has its slot: it may have been
+    /// removed or replaced while it ran.
+    pub fn run<R>(mut self, f: impl FnOnce(&mut dyn Source, &mut Reactor) -> R) -> Option<(R, bool)> {
+        let result = f(self.source.as_deref_mut()?, self.reactor);
+        self.reactor.running -= 1;
+        let has_slot = match self.reactor.slots.put_back(self.id, self.source.take()?) {
+            Ok(()) => true,
+            Err(mut source) => {
+                if !self.reactor.contains(self.id) {
+                    self.reactor.removed_running -= 1;
+                    source.removed(self.id, self.reactor);
+                }
+                false
+            }
+        };
+        mem::forget(self); // it did not panic
+        Some((result, has_slot))
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(source) = self.source.take() {
+            self.reactor.running -= 1;
+            self.reactor.panicked.push((self.id, source));
+        }
     }
 }

@@ -1,12 +1,11 @@
 //! Closures as sources: the smallest thing that one can write on the reactor.
 //!
-//! Invariant: **`?` on `WouldBlock` gives the turn back.** The closure returns `Ok(())` when it is
-//! finished; `WouldBlock` means: call me when the descriptor is ready; any other error is logged,
-//! and the watch ends. The closure keeps its state in what it captures.
+//! Invariant: **`?` on `WouldBlock` waits for the next event.** The closure returns `Ok(())` when it is
+//! finished; `WouldBlock` means: call me when the descriptor is ready; any other error is logged, and
+//! the watch ends. The closure keeps its state in what it captures.
 //!
-//! What it does not have is the reason for the next layer: there is no ration, so a peer that
-//! floods holds the loop for as long as the closure goes on; and an `accept` that fails ends the
-//! listener. See `../transport/` for both.
+//! The next layer exists because of two things that a watch lacks. It has no budget, so a peer that
+//! floods holds the loop for as long as the closure goes on; and an `accept` that fails ends it.
 //!
 //! Read next: `../transport/mod.rs`.
 
@@ -38,6 +37,11 @@ where
             }
         }
     }
+
+    fn removed(&mut self, _: Id, reactor: &mut Reactor) {
+        // The descriptor may live on, as stdin does. An error says that the closure has closed it.
+        let _ = reactor.deregister(&self.io);
+    }
 }
 
 impl<S: AsFd, F> AsFd for Watch<S, F> {
@@ -50,7 +54,7 @@ impl Reactor {
     /// Calls `f` whenever the descriptor may have become readable or writable (asyncio:
     /// `add_reader`, `add_writer`). The descriptor must be non-blocking.
     ///
-    /// An echo server that does nothing else, on raw sockets:
+    /// An echo server on raw sockets, and nothing else:
     ///
     /// ```
     /// use std::io::{self, Read, Write};
@@ -59,13 +63,13 @@ impl Reactor {
     /// fn serve(reactor: &mut Reactor, listener: mio::net::TcpListener) -> io::Result<()> {
     ///     reactor.watch(listener, |listener, reactor| loop {
     ///         let (stream, _) = listener.accept()?;
-    ///         let (mut buffer, mut owed) = ([0; 4096], 0..0);
+    ///         let (mut buffer, mut unsent) = ([0; 4096], 0..0);
     ///         reactor.watch(stream, move |stream, _| loop {
-    ///             while !owed.is_empty() {
-    ///                 owed.start += stream.write(&buffer[owed.clone()])?;
+    ///             while !unsent.is_empty() {
+    ///                 unsent.start += stream.write(&buffer[unsent.clone()])?;
     ///             }
-    ///             owed = 0..stream.read(&mut buffer)?;
-    ///             if owed.is_empty() {
+    ///             unsent = 0..stream.read(&mut buffer)?;
+    ///             if unsent.is_empty() {
     ///                 return Ok(()); // end of file: finished
     ///             }
     ///         })?;
@@ -82,6 +86,6 @@ impl Reactor {
         f: impl FnMut(&mut S, &mut Reactor) -> io::Result<()> + 'static,
     ) -> io::Result<Id> {
         let watch = Watch { io, f };
-        Ok(self.add_lent(watch, Interest::READABLE | Interest::WRITABLE)?.id())
+        Ok(self.add(watch, Interest::READABLE | Interest::WRITABLE)?.id())
     }
 }

@@ -1,22 +1,21 @@
-//! A descriptor that somebody gave us, used without blocking and without changing it.
+//! A descriptor that we were given, used without blocking and without changing it.
 //!
 //! | what it is | how it is read and written |
 //! | --- | --- |
-//! | pipe, FIFO, terminal | opened anew, through `/proc/self/fd` or as `/dev/tty`: a description of our own, non-blocking |
-//! | pipe that cannot be opened anew | a flag in each call: `RWF_NOWAIT` |
-//! | terminal that cannot be opened anew | `poll(2)`, then one call that is small enough not to block |
+//! | pipe, FIFO, terminal | reopened, through `/proc/self/fd` or as `/dev/tty`: a non-blocking open file description of our own |
 //! | socket | a flag in each call: `MSG_DONTWAIT` |
-//! | regular file, `/dev/null` and the like | as it is: epoll refuses it, because it never blocks |
+//! | anything that epoll refuses: a regular file, `/dev/null` | as it is, because it never blocks |
+//! | anything else: a pipe that cannot be reopened, a pseudo-file, an event counter | a flag in each call, `RWF_NOWAIT`; where that is not supported, `poll(2)`, then one small call |
 //!
 //! A closed descriptor needs no row: before `main`, Rust's runtime opens `/dev/null` in the place of
 //! each of 0, 1 and 2 that is closed.
 //!
-//! Invariant: see `mod.rs`. The one gap: a terminal that is another user's and not the one that we were
-//! started from, and that another process reads at the same time, may block us between poll and read.
+//! Invariant: see `mod.rs`. Known gap: a read may block on a terminal that belongs to another user, is
+//! not our controlling terminal, and is read by another process between our `poll` and our `read`.
 //!
 //! Read next: `input.rs`.
 
-use std::fs::{File, FileType, Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -26,105 +25,115 @@ use mio::{Interest, Poll, Token};
 
 use crate::sys;
 
-/// What a pipe takes in one write when `poll(2)` says that it takes anything: `PIPE_BUF`, `pipe(7)`.
-const SMALL: usize = 4096;
+/// The size of a write that a writable pipe takes without blocking, see `pipe(7)`.
+const PIPE_BUF: usize = 4096;
 
-/// What a descriptor is to be used for.
+/// The direction in which a descriptor is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// `read(2)`
+    /// `read(2)`.
     Read,
-    /// `write(2)`
+    /// `write(2)`.
     Write,
 }
 
 /// A duplicate of a descriptor, and the way to use it. See the module.
 #[derive(Debug)]
-pub enum Descriptor {
-    /// A description of our own.
-    Private(File),
-    /// Shared, and asked each time whether it would block.
-    Polled(File),
-    /// Shared, with a flag in each call.
+pub struct Descriptor(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// Reopened: an open file description of our own.
+    Reopened(File),
+    /// Shared with others; each call says that it must not wait.
+    Shared(File),
+    /// A socket, shared with others; each call says that it must not wait.
     Socket(OwnedFd),
-    /// Never blocks, and epoll does not take it.
-    Unpollable(File),
+    /// Never blocks, and epoll refuses it.
+    AlwaysReady(File),
 }
 
 impl Descriptor {
     /// Duplicates a descriptor, to be used in one direction.
     ///
     /// # Errors
-    /// See `fcntl(2)` under `F_DUPFD_CLOEXEC`, and `fstat(2)`.
+    /// `EBADF` if it is not open in that direction; see also `fcntl(2)` under `F_DUPFD_CLOEXEC`.
     pub fn open(descriptor: &impl AsFd, direction: Direction) -> io::Result<Self> {
         let file = File::from(descriptor.as_fd().try_clone_to_owned()?);
         let metadata = file.metadata()?;
-        let kind = metadata.file_type();
-        if kind.is_socket() {
-            return Ok(Descriptor::Socket(file.into()));
+        if metadata.file_type().is_socket() {
+            return Ok(Descriptor(Kind::Socket(file.into())));
         }
-        if !may_block(kind, &file, direction)? {
-            return Ok(Descriptor::Unpollable(file));
+        let other = if direction == Direction::Read { libc::O_WRONLY } else { libc::O_RDONLY };
+        if sys::access_mode(&file)? == other {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
-        if (kind.is_fifo() || file.is_terminal())
+        if !is_pollable(&file, direction)? {
+            return Ok(Descriptor(Kind::AlwaysReady(file)));
+        }
+        if (metadata.file_type().is_fifo() || file.is_terminal())
             && !is_terminal_master(&metadata)
-            && let Ok(private) = open_anew(&file, direction)
+            && let Ok(reopened) = reopen(&file, direction)
         {
-            return Ok(Descriptor::Private(private));
+            return Ok(Descriptor(Kind::Reopened(reopened)));
         }
-        Ok(Descriptor::Polled(file))
+        Ok(Descriptor(Kind::Shared(file)))
     }
 
-    /// Whether epoll takes it. Otherwise it is always ready.
+    /// Returns whether epoll takes it. Otherwise it is always ready.
     #[must_use]
     pub fn is_pollable(&self) -> bool {
-        !matches!(self, Descriptor::Unpollable(_))
+        !matches!(self.0, Kind::AlwaysReady(_))
     }
 
-    /// `read(2)`, once.
+    /// Reads once: `read(2)`.
     ///
     /// # Errors
-    /// `WouldBlock` when there is nothing yet.
+    /// `WouldBlock` if there is nothing yet.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Descriptor::Private(file) | Descriptor::Unpollable(file) => (&*file).read(buffer),
-            Descriptor::Socket(socket) => sys::receive_now(socket, buffer),
-            Descriptor::Polled(file) => {
-                or_poll(sys::read_now(file, buffer), file, libc::POLLIN, || (&*file).read(buffer))
+        match &self.0 {
+            Kind::Reopened(file) | Kind::AlwaysReady(file) => (&*file).read(buffer),
+            Kind::Socket(socket) => sys::receive_now(socket, buffer),
+            Kind::Shared(file) => {
+                let tried = sys::read_now(file, buffer);
+                with_poll_fallback(tried, file, libc::POLLIN, || (&*file).read(buffer))
             }
         }
     }
 
-    /// `write(2)`, once: it may take less than all.
+    /// Writes once: `write(2)`. It may take less than everything.
     ///
     /// # Errors
-    /// `WouldBlock` when it takes nothing now.
+    /// `WouldBlock` if there is no room.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Descriptor::Private(file) | Descriptor::Unpollable(file) => (&*file).write(bytes),
-            Descriptor::Socket(socket) => sys::send_now(socket, bytes),
-            Descriptor::Polled(file) => or_poll(sys::write_now(file, bytes), file, libc::POLLOUT, || {
-                (&*file).write(&bytes[..bytes.len().min(SMALL)])
-            }),
+        match &self.0 {
+            Kind::Reopened(file) | Kind::AlwaysReady(file) => (&*file).write(bytes),
+            Kind::Socket(socket) => sys::send_now(socket, bytes),
+            Kind::Shared(file) => write_shared(file, bytes),
         }
     }
+}
+
+/// Writes once to a descriptor that is shared with others, without blocking.
+pub(crate) fn write_shared(descriptor: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    let start = &bytes[..bytes.len().min(PIPE_BUF)];
+    let tried = sys::write_now(descriptor, bytes);
+    with_poll_fallback(tried, descriptor, libc::POLLOUT, || sys::write(descriptor, start))
 }
 
 impl AsFd for Descriptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Descriptor::Private(file) | Descriptor::Polled(file) | Descriptor::Unpollable(file) => {
-                file.as_fd()
-            }
-            Descriptor::Socket(socket) => socket.as_fd(),
+        match &self.0 {
+            Kind::Reopened(file) | Kind::Shared(file) | Kind::AlwaysReady(file) => file.as_fd(),
+            Kind::Socket(socket) => socket.as_fd(),
         }
     }
 }
 
-/// Where the kernel does not know how not to wait on this kind of descriptor: asks first.
-fn or_poll(
+/// If this kind of descriptor has no non-blocking call (`EOPNOTSUPP`), checks with `poll(2)` first.
+fn with_poll_fallback(
     tried: io::Result<usize>,
-    file: &File,
+    descriptor: &impl AsFd,
     events: libc::c_short,
     blocking: impl FnOnce() -> io::Result<usize>,
 ) -> io::Result<usize> {
@@ -132,15 +141,12 @@ fn or_poll(
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
         known => return known,
     }
-    if sys::is_ready_now(file, events)? { blocking() } else { Err(ErrorKind::WouldBlock.into()) }
+    if sys::is_ready_now(descriptor, events)? { blocking() } else { Err(ErrorKind::WouldBlock.into()) }
 }
 
-/// Whether it is of a kind that can block. Of a device only epoll can tell: it refuses those that
-/// cannot.
-fn may_block(kind: FileType, file: &File, direction: Direction) -> io::Result<bool> {
-    if !kind.is_char_device() {
-        return Ok(kind.is_fifo());
-    }
+/// Whether epoll takes it. It refuses descriptors that cannot block. The kind of file is not enough to
+/// decide, because some pseudo-files block.
+fn is_pollable(file: &File, direction: Direction) -> io::Result<bool> {
     let interest = match direction {
         Direction::Read => Interest::READABLE,
         Direction::Write => Interest::WRITABLE,
@@ -151,19 +157,63 @@ fn may_block(kind: FileType, file: &File, direction: Direction) -> io::Result<bo
     }
 }
 
-/// `/dev/ptmx` opened anew is another terminal altogether: major 5, minor 2 in Linux's list of devices.
+/// Reopening `/dev/ptmx` would open another terminal altogether: major 5, minor 2 in Linux's list of
+/// devices.
 fn is_terminal_master(metadata: &Metadata) -> bool {
     metadata.rdev() == libc::makedev(5, 2)
 }
 
-/// It may be refused: a terminal is its user's, and after `su` we are another. Then `/dev/tty` is another
-/// name for it, if it is the one that we were started from.
-fn open_anew(file: &File, direction: Direction) -> io::Result<File> {
-    let mut how = OpenOptions::new();
-    how.read(direction == Direction::Read)
+/// Reopening may be refused: a terminal is its user's, and after `su` we are another user. Then
+/// `/dev/tty` is another name for it, if it is our controlling terminal.
+fn reopen(file: &File, direction: Direction) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options
+        .read(direction == Direction::Read)
         .write(direction == Direction::Write)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-    how.open(format!("/proc/self/fd/{}", file.as_raw_fd())).or_else(|refused| {
-        if sys::is_controlling_terminal(file) { how.open("/dev/tty") } else { Err(refused) }
+    options.open(format!("/proc/self/fd/{}", file.as_raw_fd())).or_else(|refused| {
+        if sys::is_controlling_terminal(file) { options.open("/dev/tty") } else { Err(refused) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn shared_pipe_never_blocks_one_of_two_readers() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let tries: Vec<_> = (0..2)
+            .map(|_| {
+                let duplicate = File::from(OwnedFd::from(reader.try_clone().unwrap()));
+                let descriptor = Descriptor(Kind::Shared(duplicate)); // as if reopening had been refused
+                let tries = Arc::new(AtomicUsize::new(0));
+                let counted = tries.clone();
+                std::thread::spawn(move || {
+                    while !matches!(descriptor.read(&mut [0]), Ok(0)) {
+                        counted.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+                tries
+            })
+            .collect();
+        // Both see each byte, and one of them gets it. The other one has to go on all the same.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        for _ in 0..300 {
+            writer.write_all(b"x").unwrap();
+            while rustix::io::ioctl_fionread(&reader).unwrap() > 0 {
+                std::thread::yield_now();
+            }
+            for tries in &tries {
+                let before = tries.load(Ordering::Relaxed);
+                while tries.load(Ordering::Relaxed) < before + 2 {
+                    assert!(Instant::now() < deadline, "it waits in a read");
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
 }

@@ -1,8 +1,11 @@
 //! Reading stdin, or any descriptor, into a mailbox.
 //!
-//! Invariant: nothing is read that there is no room for, and all that was read is in the mailbox or in
-//! `pending`. Lines are cut here and nowhere else: a buffered reader on top of a descriptor that is
-//! polled would hold lines that no readiness tells of.
+//! Invariant: nothing is read for which there is no room, and everything that was read is in the mailbox
+//! or in `lines`. Lines are cut here and nowhere else: a buffered reader on top of a polled descriptor
+//! would hold lines for which no readiness event ever comes.
+//!
+//! A terminal is not read before epoll reports that there is something to read. So a background job whose
+//! stdin is the terminal runs until somebody types, instead of being stopped by SIGTTIN.
 //!
 //! Read next: `output.rs`.
 
@@ -12,33 +15,27 @@ use std::os::fd::{AsFd, BorrowedFd};
 use mio::Interest;
 
 use super::{Descriptor, Direction};
-use crate::mailbox::{Mailbox, Room};
+use crate::lines::LineBuffer;
+use crate::mailbox::{Capacity, Mailbox};
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source};
 
-/// The largest chunk, and the longest line that is not cut.
-const CHUNK: usize = 64 * 1024;
+/// The size of the largest chunk, and of the longest line that is not cut.
+const CHUNK_SIZE: usize = 64 * 1024;
 
-/// Reads in one turn.
-const RATION: usize = 4;
+const MAX_READS_PER_TURN: usize = 4;
 
-/// What an [`Input`] puts into its mailbox: bytes, or, as the last item, why there are no more.
+/// What an [`Input`] sends to its mailbox: bytes, or, as the last item, why there are no more.
 pub type Chunk = io::Result<Vec<u8>>;
 
 /// How bytes are cut into items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Framing {
-    /// As they come: what one read gave.
+    /// As they come: what one read returned.
     Bytes,
-    /// Line by line, each with its newline. A line of more than 64 KiB comes in pieces, of which only
-    /// the last has one; so does a last line without a newline.
+    /// Line by line, each with its newline. A line of more than 64 KiB comes in pieces, of which only the
+    /// last has one; so does a last line without a newline.
     Lines,
-}
-
-#[derive(PartialEq, Eq)]
-enum State {
-    Reading,
-    /// The end was read; what is pending has yet to be delivered.
-    Ended,
 }
 
 /// A source that reads a descriptor to its end, and then closes the mailbox.
@@ -46,15 +43,18 @@ pub struct Input {
     descriptor: Descriptor,
     framing: Framing,
     mailbox: Handle<Mailbox<Chunk>>,
-    /// Read, but not delivered: the beginning of a line, or lines that wait for room.
-    pending: Vec<u8>,
+    /// Read, but not sent: the beginning of a line, or lines for which there is no room.
+    lines: LineBuffer,
     readable: bool,
-    state: State,
+    at_eof: bool,
+    /// The error that ended it, to be sent last.
+    error: Option<io::Error>,
 }
 
 impl Input {
-    /// Begins to read `descriptor` (asyncio: `connect_read_pipe`, for what that cannot do, too). It is
-    /// duplicated; its flags stay as they are.
+    /// Begins to read `descriptor` (asyncio: `connect_read_pipe`, and what that cannot do). The
+    /// descriptor is duplicated; its flags stay as they are. When the source is removed, it closes the
+    /// mailbox.
     ///
     /// ```
     /// use echo_reactor::{Framing, Input, Mailbox, Reactor};
@@ -62,13 +62,13 @@ impl Input {
     /// let mut reactor = Reactor::new()?;
     /// let lines = Mailbox::new(&mut reactor, 16);
     /// Input::open(&mut reactor, &std::io::stdin(), Framing::Lines, lines)?;
-    /// // ... and a protocol calls lines.take(transport.reactor(), id) when it is woken
+    /// // ... and a protocol calls lines.try_recv(transport.reactor(), id) when it is woken
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// Of [`Descriptor::open`], and of [`Reactor::add`].
+    /// Those of [`Descriptor::open`] and [`Reactor::add`].
     pub fn open(
         reactor: &mut Reactor,
         descriptor: &impl AsFd,
@@ -76,95 +76,91 @@ impl Input {
         mailbox: Handle<Mailbox<Chunk>>,
     ) -> io::Result<Handle<Input>> {
         let descriptor = Descriptor::open(descriptor, Direction::Read)?;
-        let pollable = descriptor.is_pollable();
+        let is_pollable = descriptor.is_pollable();
+        // Everything else may be read at once. It has to: a FIFO that was reopened after its last writer
+        // left never reports its end.
+        let readable = !descriptor.as_fd().is_terminal();
         let input = Input {
             descriptor,
             framing,
             mailbox,
-            pending: Vec::new(),
-            readable: true,
-            state: State::Reading,
+            lines: LineBuffer::new(CHUNK_SIZE),
+            readable,
+            at_eof: false,
+            error: None,
         };
         let handle =
-            if pollable { reactor.add_lent(input, Interest::READABLE)? } else { reactor.insert(input) };
+            if is_pollable { reactor.add(input, Interest::READABLE)? } else { reactor.insert(input) };
         reactor.call_again(handle.id());
         Ok(handle)
     }
 
     fn read(&mut self, id: Id, reactor: &mut Reactor) {
         let result: io::Result<()> = reactor.with_scratch(|reactor, scratch| {
-            let count = self.descriptor.read(&mut scratch[..CHUNK])?;
+            let count = self.descriptor.read(&mut scratch[..CHUNK_SIZE])?;
             if count == 0 {
-                self.state = State::Ended;
+                self.at_eof = true;
             } else if self.framing == Framing::Bytes {
-                self.put(id, reactor, Ok(scratch[..count].to_vec()));
+                self.send(id, reactor, Ok(scratch[..count].to_vec()));
             } else {
-                self.pending.extend_from_slice(&scratch[..count]);
+                self.lines.push(&scratch[..count]);
             }
             Ok(())
         });
         let Err(error) = result else { return };
         match error.kind() {
             ErrorKind::Interrupted => {}
-            // A device that is non-blocking already and that epoll does not take.
+            // A device may be non-blocking already and refused by epoll.
             ErrorKind::WouldBlock => self.readable = !self.descriptor.is_pollable(),
-            // The terminal is gone, or another process group has it: as good as its end.
+            // The terminal is gone, or belongs to another process group: like its end.
             _ if error.raw_os_error() == Some(libc::EIO) && self.descriptor.as_fd().is_terminal() => {
-                self.state = State::Ended;
+                self.at_eof = true;
             }
             _ => {
-                self.state = State::Ended;
-                self.put(id, reactor, Err(error));
+                self.at_eof = true;
+                self.error = Some(error);
             }
         }
     }
 
-    /// Delivers the pending lines that there is room for. `false`: there was not room for all.
-    fn deliver_lines(&mut self, id: Id, reactor: &mut Reactor) -> bool {
-        let mut start = 0;
-        let mut room = true;
-        while let Some(length) = self.next_line(start) {
-            room = self.mailbox.room(reactor, id) == Room::Free;
-            if !room {
-                break;
+    /// Sends the lines for which there is room. Returns `false` if there was not room for all.
+    fn send_lines(&mut self, id: Id, reactor: &mut Reactor) -> bool {
+        while !self.lines.is_empty() {
+            if self.mailbox.capacity(reactor, id) != Capacity::Free {
+                return false;
             }
-            self.put(id, reactor, Ok(self.pending[start..start + length].to_vec()));
-            start += length;
+            let line = match self.lines.next_line() {
+                Ok(Some(line)) => line,
+                Ok(None) if !self.at_eof => break,
+                Ok(None) | Err(_) => self.lines.take(CHUNK_SIZE), // the last line, or a piece of a long one
+            };
+            self.send(id, reactor, Ok(line));
         }
-        self.pending.drain(..start);
-        room
+        true
     }
 
-    /// The length of the line at `start`, if it is whole, or as whole as it will be.
-    fn next_line(&self, start: usize) -> Option<usize> {
-        let rest = &self.pending[start..];
-        match rest.iter().take(CHUNK).position(|&byte| byte == b'\n') {
-            Some(index) => Some(index + 1),
-            None if rest.len() >= CHUNK => Some(CHUNK),
-            None if self.state == State::Ended && !rest.is_empty() => Some(rest.len()),
-            None => None,
-        }
-    }
-
-    /// There is room: it was asked for. Where the mailbox is closed, nobody wants it.
-    fn put(&self, id: Id, reactor: &mut Reactor, chunk: Chunk) {
-        let _ = self.mailbox.put(reactor, id, chunk);
+    /// There is room: it was checked. If the mailbox is closed, nobody wants the chunk.
+    fn send(&self, id: Id, reactor: &mut Reactor, chunk: Chunk) {
+        let _ = self.mailbox.try_send(reactor, id, chunk);
     }
 }
 
 impl Source for Input {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
-        self.readable |= ready.is(Ready::READABLE);
-        for _ in 0..RATION {
-            let delivered = self.deliver_lines(id, reactor);
-            match self.mailbox.room(reactor, id) {
-                Room::Closed => return Next::Done,
-                Room::Full => return Next::Wait,
-                Room::Free if !delivered => return Next::Again,
-                Room::Free => {}
+        self.readable |= ready.intersects(Ready::READABLE);
+        for _ in 0..MAX_READS_PER_TURN {
+            let has_sent_all = self.send_lines(id, reactor);
+            match self.mailbox.capacity(reactor, id) {
+                Capacity::Closed => return Next::Done,
+                Capacity::Full => return Next::Wait,
+                Capacity::Free if !has_sent_all => return Next::Again,
+                Capacity::Free => {}
             }
-            if self.state == State::Ended {
-                self.mailbox.close(reactor);
+            if let Some(error) = self.error.take() {
+                self.send(id, reactor, Err(error));
+                continue;
+            }
+            if self.at_eof {
                 return Next::Done;
             }
             if !self.readable {
@@ -174,6 +170,13 @@ impl Source for Input {
         }
         Next::Again
     }
+
+    fn removed(&mut self, _: Id, reactor: &mut Reactor) {
+        self.mailbox.close(reactor);
+        if self.descriptor.is_pollable() {
+            let _ = reactor.deregister(&self.descriptor); // it may be shared, and live on
+        }
+    }
 }
 
 impl AsFd for Input {
@@ -181,3 +184,5 @@ impl AsFd for Input {
         self.descriptor.as_fd()
     }
 }
+
+crate::opaque_debug!(Input);

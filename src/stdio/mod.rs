@@ -1,8 +1,8 @@
-//! Stdin and stdout as sources: of every kind, and without a trace.
+//! Stdin and stdout as sources: of every kind, and without side effects.
 //!
 //! The descriptors 0, 1 and 2 are shared with whoever started the program. `O_NONBLOCK` belongs to the
-//! open file description, so to set it on one's own stdin is to set it for the shell as well, and it
-//! stays set when the program is killed.
+//! open file description, so setting it on our stdin sets it for the shell as well, and it stays set
+//! when the program is killed.
 //!
 //! Invariant: the flags of a descriptor that we were given are never changed, and no call on one ever
 //! blocks the loop.
@@ -13,6 +13,8 @@ mod descriptor;
 mod input;
 mod output;
 
+#[cfg(feature = "cli")]
+pub(crate) use descriptor::write_shared;
 pub use descriptor::{Descriptor, Direction};
 pub use input::{Chunk, Framing, Input};
 pub use output::Output;

@@ -1,8 +1,11 @@
 //! Writing stdout, or any descriptor, with a buffer of its own.
 //!
-//! Invariant: bytes are written in the order in which they came, and none is dropped while the
-//! descriptor takes any. What is owed is bounded by whoever heeds [`Flow::Full`]: who does is woken
-//! when there is room again. A failure is told once, also while nobody writes.
+//! Invariants:
+//! - Bytes are written first in, first out, and none is dropped while the descriptor takes any. Callers
+//!   that respect [`Flow::Full`] keep the buffer bounded, and are woken when there is room.
+//! - An error is reported once, even while nobody writes.
+//! - The descriptor is registered for writing only while something is buffered. Otherwise each line that
+//!   another program writes on the same terminal would wake the loop.
 //!
 //! Read next: `../lib.rs`, for the map; or a program in `../bin/`.
 
@@ -12,85 +15,99 @@ use std::os::fd::{AsFd, BorrowedFd};
 use mio::Interest;
 
 use super::{Descriptor, Direction};
+use crate::mailbox::Waiters;
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source};
-use crate::transport::{Buffer, Flow};
+use crate::transport::{Flow, HIGH_WATER, LOW_WATER, WriteBuffer};
 
-const HIGH_WATER: usize = 64 * 1024;
-const LOW_WATER: usize = 16 * 1024;
+/// Hang-ups and errors are always reported, whatever the interest. This one adds nothing to them for a
+/// descriptor that is written.
+const ERRORS_ONLY: Interest = Interest::PRIORITY;
 
 type OnError = Box<dyn FnOnce(&mut Reactor, io::Error)>;
-type OnWritten = Box<dyn FnOnce(&mut Reactor)>;
+type OnFlushed = Box<dyn FnOnce(&mut Reactor)>;
 
 /// A source that writes. It is used through its [`Handle`].
 pub struct Output {
     descriptor: Descriptor,
-    owed: Buffer,
+    buffer: WriteBuffer,
+    /// Whether the descriptor takes bytes, as far as it is known. If not, it is registered for writing.
     writable: bool,
-    /// Who found it full.
-    waiting: Option<Id>,
-    on_written: Option<OnWritten>,
-    /// `None` when it has failed, and that was told.
+    /// The sources that found it full.
+    waiting: Waiters,
+    on_flushed: Vec<OnFlushed>,
+    /// `None` when it has failed, and that was reported.
     on_error: Option<OnError>,
 }
 
 impl Output {
-    /// Takes `descriptor` for writing (asyncio: `connect_write_pipe`). It is duplicated; its flags
-    /// stay as they are. `on_error` is told of the failure that ends it: `BrokenPipe` when its reader
-    /// is gone, which is noticed also while nothing is written.
+    /// Takes `descriptor` for writing (asyncio: `connect_write_pipe`). It is duplicated; its flags stay
+    /// as they are. `on_error` is called with the error that ends it: `BrokenPipe` when its reader is
+    /// gone, which is noticed even while nothing is written.
     ///
     /// # Errors
-    /// Of [`Descriptor::open`], and of [`Reactor::add`].
+    /// Those of [`Descriptor::open`] and [`Reactor::add`].
     pub fn open(
         reactor: &mut Reactor,
         descriptor: &impl AsFd,
         on_error: impl FnOnce(&mut Reactor, io::Error) + 'static,
     ) -> io::Result<Handle<Output>> {
         let descriptor = Descriptor::open(descriptor, Direction::Write)?;
-        let pollable = descriptor.is_pollable();
+        let is_pollable = descriptor.is_pollable();
         let output = Output {
             descriptor,
-            owed: Buffer::default(),
+            buffer: WriteBuffer::default(),
             writable: true,
-            waiting: None,
-            on_written: None,
+            waiting: Waiters::default(),
+            on_flushed: Vec::new(),
             on_error: Some(Box::new(on_error)),
         };
-        if pollable { reactor.add_lent(output, Interest::WRITABLE) } else { Ok(reactor.insert(output)) }
+        if is_pollable { reactor.add(output, ERRORS_ONLY) } else { Ok(reactor.insert(output)) }
     }
 
-    /// Writes as far as the descriptor takes it. What a failed one does not take is lost in any case,
-    /// so it counts as written.
-    fn send(&mut self, mut bytes: &[u8], reactor: &mut Reactor) -> usize {
+    /// Writes as far as the descriptor takes it. Bytes that a failed one rejects are lost anyway, so they
+    /// count as written.
+    fn send(&mut self, mut bytes: &[u8], id: Id, reactor: &mut Reactor) -> usize {
         let length = bytes.len();
         while self.writable && !bytes.is_empty() {
-            match self.descriptor.write(bytes) {
-                Ok(count) => bytes = &bytes[count..],
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted => {}
-                    ErrorKind::WouldBlock => self.writable = false,
-                    _ => {
-                        self.fail(error, reactor);
-                        return length;
-                    }
-                },
+            let result = match self.descriptor.write(bytes) {
+                Ok(count) => {
+                    bytes = &bytes[count..];
+                    Ok(())
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.writable = false;
+                    self.register_for_writing(id, reactor)
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = result {
+                self.fail(error, reactor);
+                return length;
             }
         }
         length - bytes.len()
     }
 
-    fn flush(&mut self, reactor: &mut Reactor) {
-        let mut owed = std::mem::take(&mut self.owed);
-        owed.consume(self.send(owed.as_slice(), reactor));
-        self.owed = owed;
-        if self.owed.len() <= LOW_WATER
-            && let Some(id) = self.waiting.take()
-        {
-            reactor.wake(id);
+    fn register_for_writing(&self, id: Id, reactor: &mut Reactor) -> io::Result<()> {
+        if self.descriptor.is_pollable() {
+            return reactor.reregister(id, &self.descriptor, ERRORS_ONLY | Interest::WRITABLE);
         }
-        if self.owed.is_empty()
-            && let Some(call) = self.on_written.take()
-        {
-            reactor.call_soon(call);
+        reactor.call_again(id); // epoll refuses this device, so only another write can find room
+        Ok(())
+    }
+
+    fn flush(&mut self, id: Id, reactor: &mut Reactor) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.consume(self.send(buffer.as_slice(), id, reactor), 0);
+        if self.on_error.is_some() {
+            self.buffer = buffer; // else nothing will ever take it
+        }
+        if self.buffer.len() <= LOW_WATER {
+            self.waiting.wake_all(reactor);
+        }
+        if self.buffer.is_empty() {
+            self.on_flushed.drain(..).for_each(|call| reactor.call_soon(call));
         }
     }
 
@@ -103,45 +120,66 @@ impl Output {
 
 impl Handle<Output> {
     /// Writes `bytes`: at once as far as the descriptor takes them, the rest as soon as it does. At
-    /// [`Flow::Full`] `by` is woken when less is owed.
-    pub fn write(self, reactor: &mut Reactor, by: Id, bytes: &[u8]) -> Flow {
+    /// [`Flow::Full`], `waiter` is woken when less is buffered.
+    pub fn write(self, reactor: &mut Reactor, waiter: Id, bytes: &[u8]) -> Flow {
         let flow = reactor.with(self, |output, reactor| {
             if output.on_error.is_none() {
                 return Flow::Closed;
             }
-            let sent = if output.owed.is_empty() { output.send(bytes, reactor) } else { 0 };
-            output.owed.push(&bytes[sent..]);
-            if output.owed.len() <= HIGH_WATER {
+            let is_empty = output.buffer.is_empty();
+            let sent = if is_empty { output.send(bytes, self.id(), reactor) } else { 0 };
+            output.buffer.push(&bytes[sent..]);
+            if output.buffer.len() <= HIGH_WATER {
                 return Flow::Open;
             }
-            output.waiting = Some(by);
+            output.waiting.add(waiter, reactor);
             Flow::Full
         });
         flow.unwrap_or(Flow::Closed)
     }
 
-    /// What [`write`](Self::write) would say now; at [`Flow::Full`] `by` is woken in the same way.
-    pub fn flow(self, reactor: &mut Reactor, by: Id) -> Flow {
-        self.write(reactor, by, &[])
+    /// Returns what [`write`](Self::write) would return now. At [`Flow::Full`], `waiter` is woken in the
+    /// same way.
+    pub fn flow(self, reactor: &mut Reactor, waiter: Id) -> Flow {
+        self.write(reactor, waiter, &[])
     }
 
-    /// Calls `f` when all that was written so far is on the descriptor.
-    pub fn when_written(self, reactor: &mut Reactor, f: impl FnOnce(&mut Reactor) + 'static) {
-        reactor.with(self, |output, reactor| {
-            output.on_written = Some(Box::new(f));
-            output.flush(reactor);
+    /// Calls `f` when nothing is buffered any more: all that was written is on the descriptor, or the
+    /// descriptor has failed, or the output is gone.
+    pub fn on_flushed(self, reactor: &mut Reactor, f: impl FnOnce(&mut Reactor) + 'static) {
+        let mut f = Some(f);
+        let added = reactor.with(self, |output, reactor| {
+            output.on_flushed.extend(f.take().map(|f| Box::new(f) as OnFlushed));
+            output.flush(self.id(), reactor);
         });
+        if let (Err(_), Some(f)) = (added, f) {
+            reactor.call_soon(f);
+        }
     }
 }
 
 impl Source for Output {
-    fn ready(&mut self, _: Id, ready: Ready, reactor: &mut Reactor) -> Next {
-        self.writable |= ready.is(Ready::WRITABLE);
-        if ready.is(Ready::WRITE_CLOSED) {
+    fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
+        if ready.intersects(Ready::WRITE_CLOSED) {
             self.fail(ErrorKind::BrokenPipe.into(), reactor);
         }
-        self.flush(reactor);
+        let is_pollable = self.descriptor.is_pollable();
+        if !self.writable && (ready.intersects(Ready::WRITABLE) || !is_pollable) {
+            self.writable = true;
+            if is_pollable && let Err(error) = reactor.reregister(id, &self.descriptor, ERRORS_ONLY) {
+                self.fail(error, reactor);
+            }
+        }
+        self.flush(id, reactor);
         Next::Wait
+    }
+
+    fn removed(&mut self, _: Id, reactor: &mut Reactor) {
+        self.waiting.wake_all(reactor);
+        self.on_flushed.drain(..).for_each(|call| reactor.call_soon(call));
+        if self.descriptor.is_pollable() {
+            let _ = reactor.deregister(&self.descriptor); // it may be shared, and live on
+        }
     }
 }
 
@@ -150,3 +188,5 @@ impl AsFd for Output {
         self.descriptor.as_fd()
     }
 }
+
+crate::opaque_debug!(Output);

@@ -9,12 +9,11 @@ use std::cell::RefMut;
 use std::io;
 use std::task::Waker;
 
-use super::pipe::{Demand, HIGH_WATER, Line, Pipe, SMALL, SharedPipe};
-use crate::reactor::{Activity, Id, Reactor, Ready, SCRATCH};
-use crate::transport::{INTEREST, Reason, Received};
-
-/// Who waits to write goes on when no more than this is owed.
-const LOW_WATER: usize = 16 * 1024;
+use super::pipe::{Demand, Line, Pipe, SMALL, SharedPipe};
+use crate::net::Socket;
+use crate::reactor::observe::IoStats;
+use crate::reactor::{Id, Reactor, Ready, SCRATCH_SIZE};
+use crate::transport::{CloseReason, HIGH_WATER, LOW_WATER, Received};
 
 /// What comes after a poll.
 pub(super) enum Step {
@@ -31,7 +30,9 @@ pub(super) enum Step {
 impl SharedPipe {
     /// Registers the socket.
     pub fn attach(&self, id: Id, reactor: &Reactor) -> io::Result<()> {
-        self.borrow().channel().map_or(Ok(()), |channel| reactor.attach(id, channel.socket(), INTEREST))
+        self.borrow()
+            .duplex()
+            .map_or(Ok(()), |duplex| reactor.register(id, duplex.socket(), Socket::INTEREST))
     }
 
     /// A turn begins, and with it a new ration. The future is polled next.
@@ -39,14 +40,17 @@ impl SharedPipe {
         let mut pipe = self.borrow();
         pipe.received = 0;
         pipe.polled = true;
-        let Line::Up(channel) = &mut pipe.line else { return };
-        channel.note(ready);
-        if ready.is(Ready::DUE) {
-            channel.check_deadline(id, reactor);
-        }
+        let Line::Up(duplex) = &mut pipe.line else { return };
+        duplex.note(ready);
+        let timed_out = ready.intersects(Ready::TIMEOUT);
         let mut news = ready != Ready::NONE;
-        if channel.buffered() > 0 || !matches!(pipe.demand, Demand::Buffer) {
+        if timed_out || duplex.buffered() > 0 || !matches!(pipe.demand, Demand::Buffer) {
             news |= pipe.exchange(id, reactor);
+        }
+        // The I/O that was there is done. Only now the time decides.
+        if timed_out && let Line::Up(duplex) = &mut pipe.line {
+            duplex.on_timeout(id, reactor);
+            pipe.exchange(id, reactor);
         }
         if news && !pipe.waiting.is_empty() {
             wake_all(pipe);
@@ -58,7 +62,6 @@ impl SharedPipe {
         if self.borrow().send(reactor) { Step::Wait } else { self.conclude_slowly(id, reactor) }
     }
 
-    #[cold]
     fn conclude_slowly(&self, id: Id, reactor: &mut Reactor) -> Step {
         let mut news = self.borrow().exchange(id, reactor);
         news |= self.answer_requests(id, reactor);
@@ -67,7 +70,7 @@ impl SharedPipe {
         let step = match &pipe.line {
             _ if news => Step::Poll,
             Line::Down { .. } => Step::End,
-            Line::Up(channel) if channel.may_read() && pipe.received >= SCRATCH => Step::Again,
+            Line::Up(duplex) if duplex.may_read() && pipe.received >= SCRATCH_SIZE => Step::Again,
             Line::Up(_) => return Step::Wait,
         };
         wake_all(pipe);
@@ -88,56 +91,62 @@ impl SharedPipe {
 impl Pipe {
     /// Sends what is owed. `true`: nothing else is to be done.
     fn send(&mut self, reactor: &Reactor) -> bool {
-        let Line::Up(channel) = &mut self.line else { return false };
-        channel.flush(SMALL, reactor);
+        let Line::Up(duplex) = &mut self.line else { return false };
+        duplex.flush(SMALL, reactor);
         self.polled = false;
-        channel.is_settled() && !channel.may_read() && !self.writer_waits && self.requests.is_empty()
+        duplex.has_nothing_pending() && !duplex.may_read() && !self.writer_waits && self.requests.is_empty()
     }
 
     /// Sends what is owed, reads ahead, and takes the steps that follow. `true`: there is news.
-    #[cold] // not rare, but out of the way of a small message that is read, answered and sent
     fn exchange(&mut self, id: Id, reactor: &mut Reactor) -> bool {
-        let Line::Up(channel) = &mut self.line else { return false };
-        channel.flush(SMALL, reactor);
-        let has_room = channel.buffered() <= LOW_WATER;
+        let Line::Up(duplex) = &mut self.line else { return false };
+        duplex.flush(SMALL, reactor);
+        let has_room = duplex.buffered() <= LOW_WATER;
         let mut news = self.writer_waits && has_room;
         self.writer_waits &= !has_room;
         let most = match self.demand {
             Demand::Bytes(count) => count.max(HIGH_WATER),
             Demand::Buffer => HIGH_WATER,
         };
-        while channel.may_read() && self.received < SCRATCH && self.ahead.len() < most {
-            reactor.with_scratch(|_, scratch| match channel.receive(scratch) {
+        while duplex.may_read() && self.received < SCRATCH_SIZE && self.ahead.len() < most {
+            reactor.with_scratch(|_, scratch| match duplex.receive(scratch) {
                 Received::Bytes(count) => {
                     self.received += count;
                     self.ahead.push(&scratch[..count]);
                     news = true;
                 }
                 Received::Discarded(count) => self.received += count,
-                Received::End => news = true,
+                Received::Eof => news = true,
                 Received::Nothing => {}
             });
         }
-        if !channel.is_settled() {
-            channel.advance(id, reactor);
+        if !duplex.has_nothing_pending() {
+            duplex.advance(id, reactor);
         }
-        if let Some(reason) = channel.take_end(reactor) {
-            let activity = channel.activity();
-            self.line = Line::Down { reason, activity }; // which closes the socket
+        if duplex.has_ended() {
+            self.take_down(reactor);
             news = true;
         }
         news
     }
 
-    pub fn activity(&self) -> Activity {
+    /// Closes the socket: in order if the connection has ended, otherwise it is aborted.
+    pub fn take_down(&mut self, reactor: &mut Reactor) {
+        if let Line::Up(duplex) = &mut self.line {
+            let (reason, stats) = (duplex.take_end(reactor), duplex.stats());
+            self.line = Line::Down { reason, stats };
+        }
+    }
+
+    pub fn stats(&self) -> IoStats {
         match &self.line {
-            Line::Up(channel) => Activity { held_up: self.writer_waits, ..channel.activity() },
-            Line::Down { activity, .. } => *activity,
+            Line::Up(duplex) => IoStats { backpressured: self.writer_waits, ..duplex.stats() },
+            Line::Down { stats, .. } => *stats,
         }
     }
 
     /// Why the connection is gone, if it is.
-    pub fn loss(&self) -> Option<&Reason> {
+    pub fn loss(&self) -> Option<&CloseReason> {
         match &self.line {
             Line::Up(_) => None,
             Line::Down { reason, .. } => Some(reason),
@@ -145,7 +154,6 @@ impl Pipe {
     }
 }
 
-#[cold]
 fn wake_all(mut pipe: RefMut<'_, Pipe>) {
     let waiting = std::mem::take(&mut pipe.waiting);
     drop(pipe);

@@ -5,7 +5,7 @@
 //!                       │                │      ▲
 //!                       │          write │      │ read
 //!                       ▼                ▼      │
-//!   kernel ◀─── after the poll ─── Channel, in a Pipe ◀─── kernel
+//!   kernel ◀─── after the poll ─── Duplex, in a Pipe ◀─── kernel
 //! ```
 //!
 //! A future is a state machine that the compiler wrote. Here it is a source like any other: when its
@@ -35,8 +35,12 @@ pub use running_loop::{Inbox, Loop, Winner, race};
 pub use task::Task;
 pub use writer::Writer;
 
-use crate::reactor::{Activity, Handle, Reactor};
-use crate::transport::{Address, Channel, Connect, Listener, ListeningSocket, Serve, connect, listen};
+use crate::net::{
+    Address, ConnectOptions, ListenOptions, Listener, ListeningSocket, NotConnected, connect, listen,
+};
+use crate::reactor::observe::IoStats;
+use crate::reactor::{Handle, Reactor};
+use crate::transport::{CloseReason, Duplex};
 use pipe::Line;
 
 /// Listens on all of `addresses`, or on none; each connection is given to a future of its own
@@ -45,7 +49,7 @@ use pipe::Line;
 /// A handler that returns ends its connection in order. The error that it returns is logged.
 ///
 /// ```
-/// use echo_reactor::{Reactor, Reader, Serve, Writer, start_server};
+/// use echo_reactor::{Reactor, Reader, ListenOptions, Writer, start_server};
 /// # use std::io;
 ///
 /// async fn echo(mut reader: Reader, mut writer: Writer) -> io::Result<()> {
@@ -57,8 +61,7 @@ use pipe::Line;
 ///
 /// # fn main() -> io::Result<()> {
 /// let mut reactor = Reactor::new()?;
-/// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-/// start_server(&mut reactor, &[address.into()], &Serve::default(), echo)?;
+/// start_server(&mut reactor, &["127.0.0.1:0".parse()?], &ListenOptions::default(), echo)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -68,16 +71,17 @@ use pipe::Line;
 pub fn start_server<F>(
     reactor: &mut Reactor,
     addresses: &[Address],
-    how: &Serve,
+    options: &ListenOptions,
     mut handler: impl FnMut(Reader, Writer) -> F + 'static,
 ) -> io::Result<Handle<Listener>>
 where
     F: Future<Output = io::Result<()>> + 'static,
 {
     let remote = reactor.remote()?;
-    let sockets = ListeningSocket::bind_all(addresses, how)?;
-    listen(reactor, sockets, how, move |reactor, socket, listener| {
-        Task::accepted(reactor, socket, listener, remote.clone(), &mut handler)
+    let sockets = ListeningSocket::bind_all(addresses, options)?;
+    listen(reactor, sockets, options, move |reactor, socket, peer, listener| {
+        let duplex = Duplex::new(socket, Some(peer));
+        Task::accepted(reactor, duplex, listener, remote.clone(), &mut handler)
     })
 }
 
@@ -88,18 +92,22 @@ where
 /// As for [`Reactor::remote`].
 pub fn open_connection<F>(
     reactor: &mut Reactor,
-    addresses: Vec<Address>,
-    how: &Connect,
+    addresses: &[Address],
+    options: &ConnectOptions,
     handler: impl FnOnce(Reader, Writer) -> F + 'static,
 ) -> io::Result<Handle<Task<F>>>
 where
     F: Future<Output = io::Result<()>> + 'static,
 {
     let remote = reactor.remote()?;
-    Ok(connect(reactor, addresses, how, move |reactor, id, connected| {
-        let line = match connected {
-            Ok((socket, ready)) => Line::Up(Channel::new(socket, ready)),
-            Err(reason) => Line::Down { reason, activity: Activity::default() },
+    Ok(connect(reactor, addresses, options, move |reactor, id, result| {
+        let line = match result {
+            Ok(connected) => Line::Up(Duplex::connected(connected)),
+            Err(NotConnected::Failed(error)) => {
+                let reason = CloseReason::Unreachable(error);
+                Line::Down { reason, stats: IoStats::default() }
+            }
+            Err(NotConnected::Removed) => return, // and so is the future, before it began
         };
         Task::connected(reactor, id, line, remote, handler);
     }))

@@ -18,11 +18,10 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-use crate::reactor::{Activity, Id, Reactor, SCRATCH};
-use crate::transport::{Address, Buffer, Channel, Reason, Received};
-
-/// Bytes that wait for the reader, or for the kernel, before their source is held up.
-pub(super) const HIGH_WATER: usize = 64 * 1024;
+use crate::net::Address;
+use crate::reactor::observe::IoStats;
+use crate::reactor::{Id, Reactor, SCRATCH_SIZE};
+use crate::transport::{CloseReason, Duplex, HIGH_WATER, Received, WriteBuffer};
 
 /// What an empty buffer keeps, so that a conversation in small messages allocates nothing.
 pub(super) const SMALL: usize = 1024;
@@ -32,8 +31,8 @@ pub(super) type Request = Box<dyn FnOnce(&mut Reactor, Id) -> bool>;
 
 /// The connection, or what is left of it.
 pub(super) enum Line {
-    Up(Channel),
-    Down { reason: Reason, activity: Activity },
+    Up(Duplex),
+    Down { reason: CloseReason, stats: IoStats },
 }
 
 /// What the reader waits for.
@@ -52,7 +51,7 @@ pub(super) struct Pipe {
     pub line: Line,
     pub peer: Option<Address>,
     /// Bytes that came before the reader asked for them.
-    pub ahead: Buffer,
+    pub ahead: WriteBuffer,
     pub demand: Demand,
     /// Bytes read in this turn. At a scratch buffer's worth the others have theirs.
     pub received: usize,
@@ -63,9 +62,9 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    pub fn channel(&mut self) -> Option<&mut Channel> {
+    pub fn duplex(&mut self) -> Option<&mut Duplex> {
         match &mut self.line {
-            Line::Up(channel) => Some(channel),
+            Line::Up(duplex) => Some(duplex),
             Line::Down { .. } => None,
         }
     }
@@ -73,16 +72,16 @@ impl Pipe {
     /// Reads from the kernel, straight into the reader's buffer. 0 is the end of file. `None`: nothing
     /// there, or nothing more in this turn.
     pub fn receive(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        let Line::Up(channel) = &mut self.line else { return None };
-        if self.received >= SCRATCH || !channel.may_deliver() {
+        let Line::Up(duplex) = &mut self.line else { return None };
+        if self.received >= SCRATCH_SIZE || !duplex.may_deliver() {
             return None;
         }
-        match channel.receive(buffer) {
+        match duplex.receive(buffer) {
             Received::Bytes(count) => {
                 self.received += count;
                 Some(count)
             }
-            Received::End => Some(0),
+            Received::Eof => Some(0),
             Received::Discarded(_) | Received::Nothing => None,
         }
     }
@@ -91,18 +90,18 @@ impl Pipe {
     pub fn take<T>(&mut self, count: usize, take: impl FnOnce(&[u8]) -> T) -> T {
         self.demand = Demand::Bytes(1);
         let taken = take(&self.ahead.as_slice()[..count]);
-        self.ahead.consume_and_keep(count, SMALL);
+        self.ahead.consume(count, SMALL);
         taken
     }
 
     /// What it means that nothing more comes; `None` while something may.
     pub fn end_of_input(&self) -> Option<io::Result<()>> {
         let reason = match &self.line {
-            Line::Up(channel) if !channel.input_has_ended() => return None,
-            Line::Up(channel) => channel.reason(),
+            Line::Up(duplex) if !duplex.is_at_eof() => return None,
+            Line::Up(duplex) => duplex.close_reason(),
             Line::Down { reason, .. } => Some(reason),
         };
-        Some(reason.and_then(Reason::error).map_or(Ok(()), Err))
+        Some(reason.and_then(CloseReason::to_error).map_or(Ok(()), Err))
     }
 
     /// Owes `bytes` to the peer: they leave when the future waits. `false`: not now, or not at all.
@@ -110,19 +109,18 @@ impl Pipe {
         if !self.polled {
             self.wake_task();
         }
-        self.channel().is_some_and(|channel| channel.owe(bytes, HIGH_WATER))
+        self.duplex().is_some_and(|duplex| duplex.buffer(bytes, HIGH_WATER))
     }
 
     /// Ends our side, or the connection, after what is owed.
-    pub fn end(&mut self, how: fn(&mut Channel)) {
+    pub fn end(&mut self, how: fn(&mut Duplex)) {
         if !self.polled {
             self.wake_task();
         }
-        self.channel().map(how);
+        self.duplex().map(how);
     }
 
     /// Somebody else has the writer: the task, which would look for itself after a poll, has to be told.
-    #[cold]
     fn wake_task(&self) {
         self.own.wake_by_ref();
     }
@@ -130,8 +128,10 @@ impl Pipe {
     /// Why nothing can be written any more, if so.
     pub fn refusal(&self) -> Option<io::Error> {
         match &self.line {
-            Line::Up(channel) => channel.refusal(),
-            Line::Down { reason, .. } => Some(reason.error().unwrap_or_else(|| ErrorKind::BrokenPipe.into())),
+            Line::Up(duplex) => duplex.write_error(),
+            Line::Down { reason, .. } => {
+                Some(reason.to_error().unwrap_or_else(|| ErrorKind::BrokenPipe.into()))
+            }
         }
     }
 
@@ -156,7 +156,7 @@ pub(super) struct SharedPipe(Rc<RefCell<Pipe>>);
 impl SharedPipe {
     pub fn new(line: Line, own: Waker) -> Self {
         let peer = match &line {
-            Line::Up(channel) => channel.socket().peer_addr().ok(),
+            Line::Up(duplex) => duplex.peer().cloned(),
             Line::Down { .. } => None,
         };
         SharedPipe(Rc::new(RefCell::new(Pipe {
@@ -164,7 +164,7 @@ impl SharedPipe {
             polled: false,
             line,
             peer,
-            ahead: Buffer::default(),
+            ahead: WriteBuffer::default(),
             demand: Demand::Bytes(1),
             received: 0,
             writer_waits: false,

@@ -142,7 +142,7 @@ fn until(delimiter: u8, limit: usize) -> impl FnMut(&[u8]) -> Look {
         searched = bytes.len();
         match found {
             Some(length) if length <= limit => Look::Found(length),
-            None if bytes.len() <= limit => Look::Wants(limit + 1),
+            None if bytes.len() <= limit => Look::Wants(limit.saturating_add(1)),
             _ => {
                 let text = format!("no delimiter within {limit} bytes");
                 Look::Never(io::Error::new(ErrorKind::InvalidData, text))
@@ -150,3 +150,5 @@ fn until(delimiter: u8, limit: usize) -> impl FnMut(&[u8]) -> Look {
         }
     }
 }
+
+crate::opaque_debug!(Reader);

@@ -9,24 +9,17 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::pipe::SharedPipe;
-use crate::mailbox::{Mailbox, Taken};
+use crate::mailbox::{Mailbox, TryRecv};
 use crate::reactor::{Handle, Id, Reactor, Timer};
 
 /// The reactor of a future (asyncio: what `get_running_loop` returns).
 #[derive(Clone)]
 pub struct Loop {
     pipe: SharedPipe,
-}
-
-enum Question<F, R> {
-    /// To be asked, again perhaps.
-    Open(F),
-    Asked,
-    Answered(R),
 }
 
 impl Loop {
@@ -44,10 +37,14 @@ impl Loop {
         .await
     }
 
-    /// A way to take from a mailbox.
+    /// Returns a way to take from a mailbox.
     #[must_use]
     pub fn inbox<T: 'static>(&self, mailbox: Handle<Mailbox<T>>) -> Inbox<T> {
-        Inbox { pipe: self.pipe.clone(), mailbox, answer: Rc::new(Cell::new(Answer::None)) }
+        Inbox(Pending::new(&self.pipe, move |reactor, id| match mailbox.try_recv(reactor, id) {
+            TryRecv::Item(item) => Poll::Ready(Some(item)),
+            TryRecv::Closed => Poll::Ready(None),
+            TryRecv::Empty => Poll::Pending, // and we are woken
+        }))
     }
 
     /// Waits for `delay` (asyncio: `sleep`). One that is given up leaves no timer behind.
@@ -57,7 +54,7 @@ impl Loop {
         self.ask(move |reactor, id| {
             let when = *until.get_or_insert_with(|| {
                 let when = reactor.after(delay);
-                timer.set(Some(reactor.call_at(when, move |reactor| reactor.wake(id))));
+                timer.set(Some(reactor.wake_at(when, id)));
                 when
             });
             if reactor.now() >= when { Poll::Ready(()) } else { Poll::Pending }
@@ -76,28 +73,57 @@ impl Loop {
 
     /// Asks `f` until it has an answer: now, and each time that the connection is called.
     async fn ask<R: 'static>(&self, f: impl FnMut(&mut Reactor, Id) -> Poll<R> + 'static) -> R {
-        let question = Rc::new(RefCell::new(Question::Open(f)));
-        poll_fn(|context| {
-            let state = std::mem::replace(&mut *question.borrow_mut(), Question::Asked);
-            match state {
-                Question::Answered(answer) => return Poll::Ready(answer),
-                Question::Asked => {}
-                Question::Open(mut f) => {
-                    let question = question.clone();
-                    self.pipe.borrow().request(Box::new(move |reactor, id| {
-                        let (state, answered) = match f(reactor, id) {
-                            Poll::Ready(answer) => (Question::Answered(answer), true),
-                            Poll::Pending => (Question::Open(f), false),
-                        };
-                        *question.borrow_mut() = state;
-                        answered
-                    }));
-                }
+        let pending = Pending::new(&self.pipe, f);
+        poll_fn(|context| pending.poll(context)).await
+    }
+}
+
+/// A question to the reactor, and its answer. An answer that nobody waited for any more is kept for the
+/// next poll.
+struct Pending<R> {
+    pipe: SharedPipe,
+    question: Rc<RefCell<Question<R>>>,
+    answer: Rc<Cell<Answer<R>>>,
+}
+
+type Question<R> = dyn FnMut(&mut Reactor, Id) -> Poll<R>;
+
+enum Answer<R> {
+    /// Nothing is asked.
+    None,
+    Asked,
+    Ready(R),
+}
+
+impl<R: 'static> Pending<R> {
+    fn new(pipe: &SharedPipe, question: impl FnMut(&mut Reactor, Id) -> Poll<R> + 'static) -> Self {
+        let (question, answer) = (Rc::new(RefCell::new(question)), Rc::new(Cell::new(Answer::None)));
+        Pending { pipe: pipe.clone(), question, answer }
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<R> {
+        match self.answer.replace(Answer::Asked) {
+            Answer::Ready(answer) => {
+                self.answer.set(Answer::None);
+                return Poll::Ready(answer);
             }
-            self.pipe.borrow().wait(context);
-            Poll::Pending
-        })
-        .await
+            Answer::Asked => {}
+            Answer::None => {
+                let (question, answer) = (self.question.clone(), self.answer.clone());
+                self.pipe.borrow().request(Box::new(move |reactor, id| {
+                    let answered = (question.borrow_mut())(reactor, id);
+                    let is_answered = answered.is_ready();
+                    answer.set(if let Poll::Ready(value) = answered {
+                        Answer::Ready(value)
+                    } else {
+                        Answer::None
+                    });
+                    is_answered
+                }));
+            }
+        }
+        self.pipe.borrow().wait(context);
+        Poll::Pending
     }
 }
 
@@ -118,48 +144,13 @@ impl Drop for SetTimer {
     }
 }
 
-enum Answer<T> {
-    /// Nothing is asked.
-    None,
-    Asked,
-    /// What was taken, or that there will be nothing more.
-    Taken(Option<T>),
-}
-
 /// A future's hold on a mailbox. What was taken for a wait that was given up is kept here for the next.
-pub struct Inbox<T> {
-    pipe: SharedPipe,
-    mailbox: Handle<Mailbox<T>>,
-    answer: Rc<Cell<Answer<T>>>,
-}
+pub struct Inbox<T>(Pending<Option<T>>);
 
 impl<T: 'static> Inbox<T> {
     /// Takes the oldest item; waits if there is none (asyncio: `Queue.get`). `None`: it is closed.
     pub async fn take(&mut self) -> Option<T> {
-        poll_fn(|context| {
-            match self.answer.replace(Answer::Asked) {
-                Answer::Taken(item) => {
-                    self.answer.set(Answer::None);
-                    return Poll::Ready(item);
-                }
-                Answer::Asked => {}
-                Answer::None => {
-                    let (mailbox, answer) = (self.mailbox, self.answer.clone());
-                    self.pipe.borrow().request(Box::new(move |reactor, id| {
-                        let (found, answered) = match mailbox.take(reactor, id) {
-                            Taken::Item(item) => (Answer::Taken(Some(item)), true),
-                            Taken::Closed => (Answer::Taken(None), true),
-                            Taken::Empty => (Answer::None, false), // and we are woken
-                        };
-                        answer.set(found);
-                        answered
-                    }));
-                }
-            }
-            self.pipe.borrow().wait(context);
-            Poll::Pending
-        })
-        .await
+        poll_fn(|context| self.0.poll(context)).await
     }
 }
 
@@ -185,3 +176,6 @@ pub async fn race<A, B>(first: impl Future<Output = A>, second: impl Future<Outp
     })
     .await
 }
+
+crate::opaque_debug!(Loop);
+crate::opaque_debug!(Inbox<T>, T);

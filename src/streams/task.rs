@@ -15,8 +15,10 @@ use super::pipe::{Line, SharedPipe};
 use super::reader::Reader;
 use super::waker::TaskWaker;
 use super::writer::Writer;
-use crate::reactor::{Activity, Handle, Id, Next, Reactor, Ready, Remote, Source};
-use crate::transport::{Channel, Listener, Plain, Socket};
+use crate::net::{ErrorText, Listener};
+use crate::reactor::observe::IoStats;
+use crate::reactor::{Handle, Id, Next, Reactor, Ready, Remote, Source};
+use crate::transport::Duplex;
 
 /// Polls in a row of a future that always gets on. Then the others have their turn.
 const RATION: usize = 16;
@@ -42,17 +44,23 @@ impl<F: Future<Output = io::Result<()>> + 'static> Task<F> {
 
     pub(super) fn accepted(
         reactor: &mut Reactor,
-        socket: Socket,
+        duplex: Duplex,
         listener: Handle<Listener>,
         remote: Remote,
         handler: impl FnOnce(Reader, Writer) -> F,
     ) -> io::Result<()> {
-        let line = Line::Up(Channel::new(socket, Ready::NONE));
-        let task = Task { listener: Some(listener), ..Task::new(line, remote, handler) };
+        let task = Task::new(Line::Up(duplex), remote, handler);
         let (pipe, waker) = (task.pipe.clone(), task.waker.clone());
-        let id = reactor.insert(task).id();
+        let handle = reactor.insert(task);
+        let id = handle.id();
         waker.point_at(id);
-        pipe.attach(id, reactor).inspect_err(|_| reactor.remove(id))?;
+        if let Err(error) = pipe.attach(id, reactor) {
+            reactor.remove(id);
+            return Err(error);
+        }
+        if let Ok(task) = reactor.get_mut(handle) {
+            task.listener = Some(listener); // from here on it has a place there
+        }
         reactor.wake(id);
         Ok(())
     }
@@ -79,26 +87,25 @@ impl<F: Future<Output = io::Result<()>> + 'static> Task<F> {
         }
     }
 
-    #[cold]
     fn returned(&mut self, result: io::Result<()>) {
         if let Err(error) = result {
-            log::warn!("a handler failed: {}", Plain(&error));
+            log::warn!("a handler failed: {}", ErrorText(&error));
         }
         self.future = None;
-        self.pipe.borrow().end(Channel::close);
+        self.pipe.borrow().end(Duplex::close);
     }
 
-    /// The connection is gone.
-    #[cold]
+    /// Drops the future, and releases what it holds elsewhere.
     fn end(&mut self, id: Id, reactor: &mut Reactor) {
         let was_waiting = self.future.take().is_some(); // dropped here, before the pipe is borrowed
+        self.pipe.borrow().take_down(reactor);
         if was_waiting && let Some(reason) = self.pipe.borrow().loss() {
             log::debug!("a handler was still waiting when its connection ended: {reason}");
         }
         self.pipe.answer_requests(id, reactor); // what the future had to take back
         if let Some(listener) = self.listener.take() {
-            let Activity { bytes_in, bytes_out, .. } = self.pipe.borrow().activity();
-            Listener::released(reactor, listener, bytes_in, bytes_out);
+            let IoStats { bytes_in, bytes_out, .. } = self.pipe.borrow().stats();
+            listener.release(reactor, bytes_in, bytes_out);
         }
     }
 }
@@ -115,14 +122,16 @@ impl<F: Future<Output = io::Result<()>> + 'static> Source for Task<F> {
                 Step::End => break,
             }
         }
-        if self.pipe.borrow().loss().is_none() {
-            return Next::Again;
-        }
-        self.end(id, reactor);
-        Next::Done
+        if self.pipe.borrow().loss().is_none() { Next::Again } else { Next::Done }
     }
 
-    fn activity(&self) -> Option<Activity> {
-        Some(self.pipe.borrow().activity())
+    fn removed(&mut self, id: Id, reactor: &mut Reactor) {
+        self.end(id, reactor);
+    }
+
+    fn stats(&self) -> Option<IoStats> {
+        Some(self.pipe.borrow().stats())
     }
 }
+
+crate::opaque_debug!(Task<F>, F);

@@ -9,7 +9,8 @@ use std::io;
 use std::task::Poll;
 
 use super::pipe::SharedPipe;
-use crate::transport::{Address, Channel};
+use crate::net::Address;
+use crate::transport::Duplex;
 
 /// What goes to the peer (asyncio: `StreamWriter`). It may be given to another task: what that one writes is
 /// sent all the same.
@@ -45,12 +46,12 @@ impl Writer {
 
     /// Ends our side after what is written; reading goes on.
     pub fn write_eof(&mut self) {
-        self.pipe.borrow().end(Channel::write_eof);
+        self.pipe.borrow().end(Duplex::write_eof);
     }
 
     /// Ends the connection after what is written, as returning from the handler does.
     pub fn close(&mut self) {
-        self.pipe.borrow().end(Channel::close);
+        self.pipe.borrow().end(Duplex::close);
     }
 
     /// The address of the peer, if there is one.
@@ -59,3 +60,5 @@ impl Writer {
         self.pipe.borrow().peer.clone()
     }
 }
+
+crate::opaque_debug!(Writer);

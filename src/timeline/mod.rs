@@ -1,5 +1,5 @@
-//! A record of what the loop does, to be looked at: Chrome trace events, for Perfetto (`ui.perfetto.dev`) and
-//! `chrome://tracing`.
+//! A record of what the loop does, to be looked at: Chrome trace events, for Perfetto
+//! (`ui.perfetto.dev`) and `chrome://tracing`.
 //!
 //! ```text
 //!   loop            ├── sleep ──┤├─ turn ──────────────────┤├─ sleep ─┤├─ turn ─┤
@@ -8,11 +8,11 @@
 //!                                                   ├─ the peer is behind ─┤
 //! ```
 //!
-//! Invariant: on each track spans lie within each other or apart, and what began has its end, unless the
-//! program was killed. Then the file is readable all the same, and lacks a hundredth of a second. It stops
-//! at [`LIMIT`].
+//! Invariant: spans on a track nest or are disjoint, and every begin event has an end event, unless the
+//! program was killed; then the file is still valid and lacks at most the last 10 ms. It stops at
+//! [`LIMIT`].
 //!
-//! Read next: `trace_file.rs`, how it is written; `../reactor/observe.rs`, where the facts come from.
+//! Read next: `trace_file.rs`, how it is written; `../reactor/observe.rs`, where the data comes from.
 
 mod trace_file;
 
@@ -22,20 +22,21 @@ use std::time::Instant;
 
 pub use trace_file::LIMIT;
 
-use crate::reactor::{Activity, Call, Id, Observer, Run, Sleep, Turn};
+use crate::reactor::Id;
+use crate::reactor::observe::{CallbackEnd, DispatchEnd, IoStats, Observer, Origin, PollEnd, TurnEnd};
 use trace_file::{Room, TraceFile};
 
-/// The track of the loop. A connection's is its slot above the next one.
+/// The track of the loop. The track of a connection is its slot plus the next number.
 const LOOP: u64 = 1;
 
-/// Writes down what it is told, see the module.
+/// An observer that writes a timeline, see the module.
 ///
 /// ```
 /// use echo_reactor::{Reactor, Timeline};
 /// # fn main() -> std::io::Result<()> {
 /// # let path = std::env::temp_dir().join(format!("timeline-{}.json", std::process::id()));
 /// let mut reactor = Reactor::new()?;
-/// reactor.observe(Timeline::create(&path)?);
+/// reactor.add_observer(Timeline::create(&path)?);
 /// reactor.call_soon(Reactor::stop);
 /// reactor.run()?;
 /// drop(reactor); // writes the rest
@@ -43,26 +44,27 @@ const LOOP: u64 = 1;
 /// # std::fs::remove_file(path)
 /// # }
 /// ```
+#[derive(Debug)]
 pub struct Timeline {
     /// `None` when it is full, or cannot be written.
     file: Option<TraceFile>,
-    /// By slot: whose life is open.
+    /// By slot: the connections that are open.
     lives: Vec<Option<Life>>,
-    /// Names of types without their paths.
+    /// The names of types, without their paths.
     names: Vec<(&'static str, String)>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Life {
     id: Id,
-    activity: Activity,
+    stats: IoStats,
 }
 
 impl Timeline {
-    /// Creates the file, or makes it empty.
+    /// Creates the file, or empties it.
     ///
     /// # Errors
-    /// Of `open(2)` and `pwrite(2)`: it has to be a file in which one can go back.
+    /// Those of `open(2)` and `pwrite(2)`: the file must be seekable.
     pub fn create(path: &Path) -> io::Result<Self> {
         let file = TraceFile::create(path, LOOP, "loop")?;
         Ok(Timeline { file: Some(file), lives: Vec::new(), names: Vec::new() })
@@ -76,112 +78,95 @@ impl Timeline {
         &mut self.lives[slot]
     }
 
-    fn open(&mut self, id: Id, at: Instant) {
+    fn begin_life(&mut self, id: Id, at: Instant) {
         if self.life(id).is_some_and(|life| life.id == id) {
             return;
         }
-        *self.life(id) = Some(Life { id, activity: Activity::default() });
+        *self.life(id) = Some(Life { id, stats: IoStats::default() });
         if let Some(file) = &mut self.file {
-            file.name_track(track(id), &format!("connection, slot {}", id.slot()));
-            file.begin('B', track(id), &format!("connection {id}"));
-            file.at(at);
-            file.close(1);
+            file.name_track(track(id), format_args!("connection, slot {}", id.slot()));
+            file.event('B', track(id), format_args!("connection {id}"), at, format_args!(""));
         }
     }
 
-    /// What a connection has come to: notes whether its peer is behind.
-    fn update(&mut self, id: Id, activity: Activity, at: Instant) {
-        self.open(id, at);
+    /// Records what a connection has counted, and whether its peer is behind.
+    fn update(&mut self, id: Id, stats: IoStats, at: Instant) {
+        self.begin_life(id, at);
         let Some(life) = self.life(id) else { return };
-        let was_held_up = std::mem::replace(&mut life.activity, activity).held_up;
-        if was_held_up != activity.held_up
+        let was_behind = std::mem::replace(&mut life.stats, stats).backpressured;
+        if was_behind != stats.backpressured
             && let Some(file) = &mut self.file
         {
-            file.begin(if activity.held_up { 'B' } else { 'E' }, track(id), "the peer is behind");
-            file.at(at);
-            file.number(",\"args\":{\"buffered\":", activity.buffered as u64);
-            file.close(2);
+            let phase = if stats.backpressured { 'B' } else { 'E' };
+            let buffered = format_args!("\"buffered\":{}", stats.buffered);
+            file.event(phase, track(id), format_args!("the peer is behind"), at, buffered);
         }
     }
 
-    fn close(&mut self, id: Id, at: Instant) {
+    fn end_life(&mut self, id: Id, at: Instant) {
         let Some(life) = self.life(id).filter(|life| life.id == id) else { return };
-        self.update(id, Activity { held_up: false, buffered: 0, ..life.activity }, at);
+        self.update(id, IoStats { backpressured: false, buffered: 0, ..life.stats }, at);
         *self.life(id) = None;
         if let Some(file) = &mut self.file {
-            file.begin('E', track(id), &format!("connection {id}"));
-            file.at(at);
-            file.number(",\"args\":{\"in\":", life.activity.bytes_in);
-            file.number(",\"out\":", life.activity.bytes_out);
-            file.close(2);
-        }
-    }
-
-    /// Does something with the file, if it is still written.
-    fn record(&mut self, f: impl FnOnce(&mut TraceFile)) {
-        if let Some(file) = &mut self.file {
-            f(file);
+            let moved = format_args!("\"in\":{},\"out\":{}", life.stats.bytes_in, life.stats.bytes_out);
+            file.event('E', track(id), format_args!("connection {id}"), at, moved);
         }
     }
 }
 
 impl Observer for Timeline {
-    fn slept(&mut self, sleep: &Sleep) {
-        self.record(|file| {
-            file.span(LOOP, "sleep", sleep.began, sleep.ended);
-            file.number(",\"args\":{\"events\":", sleep.events as u64);
-            file.close(2);
-        });
+    fn on_poll(&mut self, poll: &PollEnd) {
+        if let Some(file) = &mut self.file {
+            let events = format_args!("\"events\":{}", poll.events);
+            file.span(LOOP, "sleep", poll.began, poll.ended, events);
+        }
     }
 
-    fn ran(&mut self, run: &Run) {
+    fn on_dispatch(&mut self, dispatch: &DispatchEnd) {
         let Some(file) = &mut self.file else { return };
-        let known = self.names.iter().position(|(kind, _)| std::ptr::eq(*kind, run.kind));
-        let name = known.unwrap_or_else(|| {
-            self.names.push((run.kind, short_name(run.kind)));
+        let known = self.names.iter().position(|(name, _)| std::ptr::eq(*name, dispatch.type_name));
+        let index = known.unwrap_or_else(|| {
+            self.names.push((dispatch.type_name, short_name(dispatch.type_name)));
             self.names.len() - 1
         });
-        file.span(LOOP, &self.names[name].1, run.began, run.ended);
-        file.number(",\"args\":{\"id\":\"", run.id.slot() as u64);
-        file.number(".", run.id.generation().into());
-        file.text("\",\"ready\":\"");
-        file.written_by(|bytes| run.ready.append_names(bytes));
-        file.text("\"");
-        if let Some((before, after)) = run.activity {
-            file.number(",\"in\":", after.bytes_in - before.bytes_in);
-            file.number(",\"out\":", after.bytes_out - before.bytes_out);
-            if after.buffered > 0 {
-                file.number(",\"buffered\":", after.buffered as u64);
-            }
-        }
-        file.close(2);
-        if let Some((_, after)) = run.activity {
-            self.update(run.id, after, run.ended);
-        }
-    }
-
-    fn called(&mut self, call: &Call) {
-        self.record(|file| {
-            file.span(LOOP, if call.by_timer { "timer" } else { "call" }, call.began, call.ended);
-            file.close(1);
-        });
-    }
-
-    fn added(&mut self, id: Id, _: &'static str, activity: Option<Activity>, at: Instant) {
-        if activity.is_some() {
-            self.open(id, at);
+        let (id, ready, name) = (dispatch.id, dispatch.ready, &self.names[index].1);
+        let (before, after) = dispatch.stats.unwrap_or_default();
+        let (bytes_in, bytes_out) = (after.bytes_in - before.bytes_in, after.bytes_out - before.bytes_out);
+        file.span(
+            LOOP,
+            name,
+            dispatch.began,
+            dispatch.ended,
+            format_args!(
+                "\"id\":\"{id}\",\"ready\":\"{ready:?}\",\"in\":{bytes_in},\"out\":{bytes_out},\"buffered\":{}",
+                after.buffered,
+            ),
+        );
+        if dispatch.stats.is_some() {
+            self.update(id, after, dispatch.ended);
         }
     }
 
-    fn removed(&mut self, id: Id, at: Instant) {
-        self.close(id, at);
+    fn on_callback(&mut self, callback: &CallbackEnd) {
+        if let Some(file) = &mut self.file {
+            let name = if callback.origin == Origin::Timer { "timer" } else { "call" };
+            file.span(LOOP, name, callback.began, callback.ended, format_args!(""));
+        }
     }
 
-    fn turned(&mut self, turn: &Turn) {
+    fn on_added(&mut self, id: Id, _: &'static str, stats: Option<IoStats>, at: Instant) {
+        if stats.is_some() {
+            self.begin_life(id, at);
+        }
+    }
+
+    fn on_removed(&mut self, id: Id, at: Instant) {
+        self.end_life(id, at);
+    }
+
+    fn on_turn_end(&mut self, turn: &TurnEnd) {
         let Some(file) = &mut self.file else { return };
-        file.span(LOOP, "turn", turn.began, turn.ended);
-        file.number(",\"args\":{\"number\":", turn.number);
-        file.close(2);
+        file.span(LOOP, "turn", turn.began, turn.ended, format_args!("\"number\":{}", turn.number));
         match file.write_if_due(turn.ended) {
             Ok(Room::Enough) => return,
             Ok(Room::Full) => log::warn!("the timeline is full: {} MiB", LIMIT >> 20),
@@ -193,11 +178,11 @@ impl Observer for Timeline {
 
 impl Drop for Timeline {
     fn drop(&mut self) {
-        // Lives that go on end here, so that each that began has its end.
+        // Every begin event gets its end event.
         let open: Vec<Id> = self.lives.iter().flatten().map(|life| life.id).collect();
         let now = Instant::now();
         for id in open {
-            self.close(id, now);
+            self.end_life(id, now);
         }
         if let Some(file) = &mut self.file
             && let Err(error) = file.write()
@@ -211,18 +196,20 @@ fn track(id: Id) -> u64 {
     LOOP + 1 + id.slot() as u64
 }
 
-/// The name of a type without the paths in it: `Connection<Echo>`. A future goes by the name of its function.
+/// Returns the name of a type without the paths in it: `Connection<Echo>`. A future has the name of its
+/// function. What would break a line or a JSON string is replaced.
 ///
 /// ```
 /// use echo_reactor::timeline::short_name;
 /// assert_eq!(short_name("echo_reactor::transport::Connection<echo_server::Echo>"), "Connection<Echo>");
 /// assert_eq!(short_name("echo_reactor::streams::Task<stream_server::echo::{{closure}}>"), "Task<echo>");
+/// assert_eq!(short_name("a \"name\"\n"), "a 'name''");
 /// ```
 #[must_use]
-pub fn short_name(kind: &str) -> String {
+pub fn short_name(type_name: &str) -> String {
     let mut name = String::new();
-    for part in kind.replace("::{{closure}}", "").split_inclusive(['<', '>', ',', ' ', '(', ')', '&']) {
+    for part in type_name.replace("::{{closure}}", "").split_inclusive(['<', '>', ',', ' ', '(', ')', '&']) {
         name.push_str(part.rsplit("::").next().unwrap_or(part));
     }
-    name.replace(['"', '\\'], "'")
+    name.replace(|c: char| c == '"' || c == '\\' || c.is_control(), "'")
 }

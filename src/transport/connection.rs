@@ -1,201 +1,305 @@
 //! A connection as a source: who calls whom, and in which order.
 //!
-//! Invariant: notices are settled after a callback has returned, never in the middle of one. So a
-//! protocol is never entered twice, and sees the consequences of what it did (`pause_writing`, the
-//! end) only when it is done doing it.
+//! Invariants:
+//! - Consequences are evaluated after a callback has returned, never in the middle of one. So a protocol
+//!   is never entered twice, and sees the consequences of what it did (`pause_writing`, the end) only
+//!   when it is done.
+//! - What is due by time (`woken`, a timeout) comes last, after the I/O that is there.
+//! - Budgets: one call of [`Source::ready`] reads and sends about one scratch buffer of bytes each, then
+//!   returns `Again`. A peer that floods gets its share of each turn and no more.
 //!
-//! Rations: one call to [`Source::ready`] reads at most about one scratch buffer's worth of bytes,
-//! then says `Again`; a peer that floods gets its share of each turn and no more.
-//!
-//! Read next: `listener.rs`.
+//! Read next: `duplex/`, what is done to the socket.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::channel::{Channel, INTEREST, Received};
-use super::{Listener, Protocol, Socket, Transport};
-use crate::reactor::{Activity, Handle, Id, Next, Reactor, Ready, SCRATCH, Source};
+use super::duplex::{Duplex, KERNEL_BUFFER, Notification, Received};
+use super::{CloseReason, ConnectionLost, Protocol, Transport};
+use crate::net::{
+    Address, ConnectOptions, Connector, ListenOptions, Listener, ListeningSocket, NotConnected, Socket,
+    connect, listen,
+};
+use crate::reactor::observe::IoStats;
+use crate::reactor::{Handle, Id, Next, Reactor, Ready, SCRATCH_SIZE, Source, Unavailable};
 
-/// A connected socket with its protocol. One is made by [`create_server`](super::create_server), by
-/// [`create_connection`](super::create_connection), or from a connected socket by
-/// [`Connection::adopt`].
+/// Listens on all of `addresses`, or, if one fails, on none (asyncio: `create_server`). Each connection
+/// gets a protocol from `factory`.
+///
+/// ```
+/// # use echo_reactor::{ListenOptions, Protocol, Reactor, Transport, create_server};
+/// # struct Echo;
+/// # impl Protocol for Echo {
+/// #     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) { transport.write(data); }
+/// # }
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = Reactor::new()?;
+/// let addresses = ["127.0.0.1:0".parse()?];
+/// let listener = create_server(&mut reactor, &addresses, &ListenOptions::default(), || Echo)?;
+/// println!("{}", listener.addresses(&reactor)?[0]); // with the port that it got
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// As for [`ListeningSocket::bind_all`], and for [`Reactor::add`].
+pub fn create_server<P: Protocol>(
+    reactor: &mut Reactor,
+    addresses: &[Address],
+    options: &ListenOptions,
+    factory: impl FnMut() -> P + 'static,
+) -> io::Result<Handle<Listener>> {
+    create_server_with_sockets(reactor, ListeningSocket::bind_all(addresses, options)?, options, factory)
+}
+
+/// Does the same on sockets that listen already (asyncio: `create_server` with `sock`), such as those of
+/// [`ListeningSocket::from_listen_fds`].
+///
+/// # Errors
+/// If there is no socket; and as for [`Reactor::add`].
+pub fn create_server_with_sockets<P: Protocol>(
+    reactor: &mut Reactor,
+    sockets: Vec<ListeningSocket>,
+    options: &ListenOptions,
+    mut factory: impl FnMut() -> P + 'static,
+) -> io::Result<Handle<Listener>> {
+    listen(reactor, sockets, options, move |reactor, socket, peer, listener| {
+        let connection = Connection::new(Duplex::new(socket, Some(peer)), factory(), Some(listener));
+        connection.start(reactor).map(drop)
+    })
+}
+
+/// Connects to the first of `addresses` that answers (asyncio: `create_connection`).
+///
+/// It returns at once. The protocol's `connection_made` is called when the connection is established, or
+/// its `connection_lost` with [`CloseReason::Unreachable`] when every address has failed. To give up
+/// before that, [`Reactor::remove`] the handle.
+pub fn create_connection<P: Protocol>(
+    reactor: &mut Reactor,
+    addresses: &[Address],
+    options: &ConnectOptions,
+    mut protocol: P,
+) -> Handle<Connection<P>> {
+    connect(reactor, addresses, options, move |reactor, id, result| {
+        let reason = match result {
+            Ok(connected) => {
+                let ready = connected.cause();
+                let connection = Connection::new(Duplex::connected(connected), protocol, None);
+                reactor.replace(id, connection);
+                reactor.enqueue(id, ready);
+                return;
+            }
+            Err(NotConnected::Failed(error)) => CloseReason::Unreachable(error),
+            Err(NotConnected::Removed) => CloseReason::Aborted,
+        };
+        let lost = ConnectionLost { id, peer: None, bytes_in: 0, bytes_out: 0, reason };
+        protocol.connection_lost(reactor, lost);
+    })
+}
+
+/// A connected socket with its protocol. Created by [`create_server`], by [`create_connection`], or from
+/// a connected socket by [`Connection::from_socket`].
 pub struct Connection<P> {
-    channel: Channel,
+    duplex: Duplex,
     protocol: P,
-    /// Who accepted it, and has to hear of its end.
+    /// Whether `connection_made` was called.
+    is_made: bool,
+    /// The listener that accepted it, which waits for its place.
     listener: Option<Handle<Listener>>,
 }
 
 impl<P: Protocol> Connection<P> {
-    pub(super) fn new(socket: Socket, ready: Ready, protocol: P) -> Self {
-        Connection { channel: Channel::new(socket, ready), protocol, listener: None }
+    fn new(duplex: Duplex, protocol: P, listener: Option<Handle<Listener>>) -> Self {
+        Connection { duplex, protocol, is_made: false, listener }
     }
 
     /// Makes a connection of a socket that is connected already (asyncio: `create_connection` with
-    /// `sock`).
+    /// `sock`). The protocol's `connection_made` is called in the next turn, or by the first
+    /// [`enter`](Handle::enter) if that comes earlier.
     ///
     /// # Errors
-    /// As for [`Reactor::add`]. The protocol has heard nothing then.
-    pub fn adopt(reactor: &mut Reactor, socket: impl Into<Socket>, protocol: P) -> io::Result<Handle<Self>> {
-        Self::start(reactor, Connection::new(socket.into(), Ready::NONE, protocol))
-    }
-
-    pub(super) fn accepted(
+    /// As for [`Reactor::add`]. No callback is called then.
+    pub fn from_socket(
         reactor: &mut Reactor,
-        socket: Socket,
+        socket: impl Into<Socket>,
         protocol: P,
-        listener: Handle<Listener>,
-    ) -> io::Result<()> {
-        let connection = Connection::new(socket, Ready::NONE, protocol);
-        Self::start(reactor, Connection { listener: Some(listener), ..connection }).map(drop)
+    ) -> io::Result<Handle<Self>> {
+        let socket = socket.into();
+        let peer = socket.peer_addr().ok();
+        Connection::new(Duplex::new(socket, peer), protocol, None).start(reactor)
     }
 
-    fn start(reactor: &mut Reactor, connection: Self) -> io::Result<Handle<Self>> {
-        let handle = reactor.add(connection, INTEREST)?;
-        Self::enter(reactor, handle, P::connection_made);
+    fn start(self, reactor: &mut Reactor) -> io::Result<Handle<Self>> {
+        let handle = reactor.add(self, Socket::INTEREST)?;
+        reactor.call_again(handle.id());
         Ok(handle)
     }
 
-    /// Enters a connection from outside: a callback that comes not from its socket but from you.
-    /// `None`: it is gone, not connected yet, or running already (it is the one that is calling).
-    ///
-    /// ```
-    /// use echo_reactor::{Connection, Protocol, Reactor, Transport};
-    ///
-    /// fn tell_everybody<P: Protocol>(reactor: &mut Reactor, news: &[u8]) {
-    ///     for handle in reactor.all::<Connection<P>>() {
-    ///         Connection::enter(reactor, handle, |_, transport| transport.write(news));
-    ///     }
-    /// }
-    /// ```
-    pub fn enter<R>(
-        reactor: &mut Reactor,
-        handle: Handle<Self>,
-        f: impl FnOnce(&mut P, &mut Transport) -> R,
-    ) -> Option<R> {
-        let id = handle.id();
-        reactor.with(handle, |connection, reactor| {
-            let result = connection.call(id, reactor, f);
-            match connection.conclude(connection.channel.may_read(), reactor) {
-                Next::Wait => {}
-                Next::Again => reactor.call_again(id),
-                Next::Done => reactor.remove(id),
-            }
-            result
-        })
+    fn make(&mut self, id: Id, reactor: &mut Reactor) {
+        if !self.is_made {
+            self.is_made = true;
+            self.call(id, reactor, P::connection_made);
+        }
     }
 
-    /// One callback, and what follows from it.
+    /// Calls a callback, and evaluates its consequences.
     fn call<R>(&mut self, id: Id, reactor: &mut Reactor, f: impl FnOnce(&mut P, &mut Transport) -> R) -> R {
-        let result = f(&mut self.protocol, &mut Transport { id, channel: &mut self.channel, reactor });
-        self.settle(id, reactor);
+        let result = f(&mut self.protocol, &mut Transport { id, duplex: &mut self.duplex, reactor });
+        if self.was_removed(id, reactor) || !self.duplex.has_nothing_pending() {
+            self.after_callback(id, reactor);
+        }
         result
     }
 
-    fn settle(&mut self, id: Id, reactor: &mut Reactor) {
-        if !self.channel.is_settled() {
-            self.tell_and_advance(id, reactor);
-        }
-    }
-
-    #[cold]
-    fn tell_and_advance(&mut self, id: Id, reactor: &mut Reactor) {
-        while let Some(pause) = self.channel.take_notice() {
-            let transport = &mut Transport { id, channel: &mut self.channel, reactor };
-            if pause {
-                self.protocol.pause_writing(transport);
-            } else {
-                self.protocol.resume_writing(transport);
+    /// Evaluates the consequences of what a callback or the socket did.
+    fn after_callback(&mut self, id: Id, reactor: &mut Reactor) {
+        while let Some(notification) = self.duplex.take_notification() {
+            let transport = &mut Transport { id, duplex: &mut self.duplex, reactor };
+            match notification {
+                Notification::PauseWriting => self.protocol.pause_writing(transport),
+                Notification::ResumeWriting => self.protocol.resume_writing(transport),
             }
+            self.was_removed(id, reactor);
         }
-        self.channel.advance(id, reactor);
+        self.duplex.advance(id, reactor);
     }
 
-    /// A timer came, or somebody else's call.
-    #[cold]
-    fn called(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) {
-        if ready.is(Ready::DUE) {
-            self.channel.check_deadline(id, reactor);
+    /// Whether a callback has removed the connection: then no other one follows but `connection_lost`.
+    fn was_removed(&mut self, id: Id, reactor: &Reactor) -> bool {
+        let is_gone = reactor.was_removed(id);
+        if is_gone {
+            self.duplex.end(CloseReason::Aborted);
         }
-        if ready.is(Ready::WOKEN) && self.channel.delivers() {
+        is_gone
+    }
+
+    /// Reads up to the budget.
+    fn read(&mut self, mut budget: usize, id: Id, reactor: &mut Reactor) {
+        reactor.with_scratch(|reactor, scratch| {
+            loop {
+                match self.duplex.receive(scratch) {
+                    Received::Bytes(count) => {
+                        budget = budget.saturating_sub(count);
+                        self.duplex.touch(reactor);
+                        self.call(id, reactor, |protocol, transport| {
+                            protocol.data_received(transport, &scratch[..count]);
+                        });
+                    }
+                    Received::Discarded(count) => budget = budget.saturating_sub(count),
+                    Received::Eof => self.call(id, reactor, P::eof_received),
+                    Received::Nothing => self.after_callback(id, reactor),
+                }
+                if budget == 0 || !self.duplex.may_read() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// The user's timer or wake-up, and our own timeout.
+    fn on_time(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) {
+        if ready.intersects(Ready::WOKEN) && !self.duplex.is_closing() {
             self.call(id, reactor, P::woken);
         }
-    }
-
-    /// Reads a ration. Whether there may be more.
-    fn read(&mut self, id: Id, reactor: &mut Reactor) -> bool {
-        if !self.channel.may_read() {
-            return false;
+        if ready.intersects(Ready::TIMEOUT) && !self.duplex.has_ended() {
+            self.duplex.on_timeout(id, reactor);
         }
-        reactor.with_scratch(|reactor, scratch| {
-            let mut ration = SCRATCH;
-            loop {
-                let received = self.channel.receive(scratch);
-                if let Received::Bytes(count) | Received::Discarded(count) = received {
-                    ration = ration.saturating_sub(count);
-                    self.channel.deadline.put_off(reactor);
-                }
-                match received {
-                    Received::Bytes(count) => self.call(id, reactor, |protocol, transport| {
-                        protocol.data_received(transport, &scratch[..count]);
-                    }),
-                    Received::Discarded(_) => {}
-                    Received::End => self.call(id, reactor, P::eof_received),
-                    Received::Nothing => self.settle(id, reactor),
-                }
-                let more = self.channel.may_read();
-                if !more || ration == 0 {
-                    return more;
-                }
-            }
-        })
     }
 
-    /// What is to be next.
-    fn conclude(&mut self, may_read: bool, reactor: &mut Reactor) -> Next {
-        if self.channel.has_ended() {
-            self.end(reactor);
+    fn next(&self) -> Next {
+        if self.duplex.has_ended() {
             Next::Done
-        } else if may_read {
+        } else if self.duplex.may_read() || self.duplex.may_flush() {
             Next::Again
         } else {
             Next::Wait
-        }
-    }
-
-    /// The last callback.
-    #[cold]
-    fn end(&mut self, reactor: &mut Reactor) {
-        if let Some(reason) = self.channel.take_end(reactor) {
-            self.protocol.connection_lost(reactor, reason);
-            if let Some(listener) = self.listener.take() {
-                Listener::released(reactor, listener, self.channel.bytes_in(), self.channel.bytes_out());
-            }
         }
     }
 }
 
 impl<P: Protocol> Source for Connection<P> {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
-        self.channel.note(ready);
-        if ready.is(Ready::DUE | Ready::WOKEN) {
-            self.called(id, ready, reactor);
+        self.duplex.note(ready);
+        self.make(id, reactor);
+        if self.duplex.may_flush() {
+            self.duplex.flush(0, reactor);
+            self.after_callback(id, reactor);
         }
-        if self.channel.buffered() > 0 {
-            self.channel.flush(0, reactor);
-            self.settle(id, reactor);
+        if self.duplex.may_read() {
+            let is_due = ready.intersects(Ready::TIMEOUT);
+            self.read(if is_due { KERNEL_BUFFER } else { SCRATCH_SIZE }, id, reactor);
         }
-        let may_read = self.read(id, reactor);
-        self.conclude(may_read, reactor)
+        if self.duplex.check_hang_up() {
+            self.after_callback(id, reactor);
+        }
+        if ready.intersects(Ready::WOKEN | Ready::TIMEOUT) {
+            self.on_time(id, ready, reactor);
+        }
+        self.next()
     }
 
-    fn activity(&self) -> Option<Activity> {
-        Some(self.channel.activity())
+    fn removed(&mut self, id: Id, reactor: &mut Reactor) {
+        let reason = self.duplex.take_end(reactor);
+        let IoStats { bytes_in, bytes_out, .. } = self.duplex.stats();
+        if let Some(listener) = self.listener {
+            listener.release(reactor, bytes_in, bytes_out);
+        }
+        let lost = ConnectionLost { id, peer: self.duplex.peer().cloned(), bytes_in, bytes_out, reason };
+        self.protocol.connection_lost(reactor, lost);
+    }
+
+    fn stats(&self) -> Option<IoStats> {
+        Some(self.duplex.stats())
     }
 }
 
 impl<P> AsFd for Connection<P> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.channel.socket().as_fd()
+        self.duplex.socket().as_fd()
     }
 }
+
+impl<P: Protocol> Handle<Connection<P>> {
+    /// Enters a connection from outside: a callback that comes from you and not from its socket.
+    ///
+    /// ```
+    /// use echo_reactor::{Connection, Flow, Protocol, Reactor, Transport};
+    ///
+    /// fn broadcast<P: Protocol>(reactor: &mut Reactor, news: &[u8]) {
+    ///     for connection in reactor.handles::<Connection<P>>() {
+    ///         let _ = connection.enter(reactor, |_, transport| {
+    ///             if transport.write(news) == Flow::Full {
+    ///                 transport.abort(); // it reads too slowly for what others say
+    ///             }
+    ///         });
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Says why not: the connection is gone, is not established yet, or is running (it is the one that
+    /// calls).
+    pub fn enter<R>(
+        self,
+        reactor: &mut Reactor,
+        f: impl FnOnce(&mut P, &mut Transport) -> R,
+    ) -> Result<R, Unavailable> {
+        let id = self.id();
+        if reactor.get(Handle::<Connector>::new(id)).is_ok() {
+            return Err(Unavailable::Connecting);
+        }
+        let (result, next) = reactor.with(self, |connection, reactor| {
+            connection.duplex.note(Ready::NONE);
+            connection.make(id, reactor);
+            let result = connection.call(id, reactor, f);
+            (result, connection.next())
+        })?;
+        match next {
+            Next::Wait => {}
+            Next::Again => reactor.call_again(id),
+            Next::Done => drop(reactor.remove(id)),
+        }
+        Ok(result)
+    }
+}
+
+crate::opaque_debug!(Connection<P>, P);

@@ -1,60 +1,43 @@
-//! Transport and protocol: the kernel's side of a connection and yours.
+//! Transport and protocol: the kernel's side of a connection, and yours.
 //!
 //! ```text
 //!   kernel ─▶ turn ─▶ Connection ─┬─ data_received(&mut transport, data) ─▶ Protocol (yours)
 //!                                 │                                            │
-//!   kernel ◀───────── Channel ◀───┴──────────── transport.write(bytes) ◀───────┘
+//!   kernel ◀───────── Duplex ◀────┴──────────── transport.write(bytes) ◀───────┘
 //! ```
 //!
-//! Invariant: a [`Protocol`] hears of its connection in this order, and of nothing after its end:
+//! Invariant: the callbacks of a [`Protocol`] come in this order, and none after the end:
 //!
 //! ```text
 //!   connection_made?  ( data_received | pause_writing resume_writing | woken )*
 //!   eof_received?     connection_lost
 //! ```
 //!
-//! (Between `eof_received` and `connection_lost`, a protocol that keeps its own side open still
-//! hears `woken`, `pause_writing` and `resume_writing`.) A [`Transport`] is lent for the time of
-//! one call: it cannot be stored, so it cannot dangle.
+//! (Between `eof_received` and `connection_lost`, a protocol that keeps its own side open still gets
+//! `woken`, `pause_writing` and `resume_writing`.) A [`Transport`] is lent for one call: it cannot be
+//! stored, so it cannot dangle.
 //!
-//! Read next: `channel/` (the two half-machines), `connection.rs` (who calls whom),
-//! `listener.rs` and `connector.rs` (where connections come from).
+//! Read next: `connection.rs` (who calls whom), `duplex/` (the two directions of a connection),
+//! `../net/` (where connections come from).
 
-mod address;
-mod batch;
-mod buffer;
-mod channel;
 mod connection;
-mod connector;
-mod deadline;
-mod inherited;
-mod listener;
-mod listening_socket;
-mod socket;
-mod unix_path;
+mod duplex;
 
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-pub use address::Address;
-pub use connection::Connection;
-pub use connector::{Connect, create_connection};
-pub use listener::{Listener, Serve, Totals, create_server, create_server_on};
-pub use listening_socket::ListeningSocket;
-pub use socket::Socket;
+pub use connection::{Connection, create_connection, create_server, create_server_with_sockets};
 
-pub(crate) use buffer::Buffer;
-pub(crate) use channel::{Channel, INTEREST, Received};
-pub(crate) use connector::connect;
-pub(crate) use listener::listen;
+pub(crate) use duplex::{Duplex, HIGH_WATER, LOW_WATER, Received, WriteBuffer};
 
-use crate::reactor::{Id, Reactor};
+use crate::net::{Address, ConnectError, ErrorText};
+use crate::reactor::{Handle, Id, Reactor};
 
-/// What one does with a connection: callbacks (asyncio: `asyncio.Protocol`).
+/// The program's side of a connection: callbacks (asyncio: `asyncio.Protocol`).
 ///
-/// Every default does what an orderly peer would expect. An echo server that bounds the memory of
-/// peers that send and never read:
+/// Every default does what an orderly peer would expect, and bounds the memory that a peer can use. An
+/// echo server:
 ///
 /// ```
 /// use echo_reactor::{Protocol, Transport};
@@ -65,116 +48,122 @@ use crate::reactor::{Id, Reactor};
 ///     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
 ///         transport.write(data);
 ///     }
-///     fn pause_writing(&mut self, transport: &mut Transport) {
-///         transport.pause_reading();
-///     }
-///     fn resume_writing(&mut self, transport: &mut Transport) {
-///         transport.resume_reading();
-///     }
 /// }
 /// ```
-#[allow(unused_variables)] // the defaults have no use for what they are lent
+#[allow(unused_variables)] // by the defaults
 pub trait Protocol: Sized + 'static {
-    /// The connection stands.
+    /// The connection is established.
     fn connection_made(&mut self, transport: &mut Transport) {}
 
-    /// Bytes came: as many as one read gave, which says nothing of how they were sent.
+    /// Bytes have arrived: as many as one read returned, which says nothing about how they were sent.
+    ///
+    /// If the answers are larger than the requests, stop at [`Flow::Full`] and keep the rest of `data`
+    /// until [`resume_writing`](Self::resume_writing): [`LineBuffer`](crate::LineBuffer) helps.
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]);
 
-    /// The peer has ended its side. The default flushes what is owed and closes; override it to go on
-    /// writing, and call [`Transport::close`] or [`Transport::write_eof`] when done.
+    /// The peer has ended its side. The default flushes what is buffered and closes. Override it to
+    /// keep writing, and call [`Transport::close`] or [`Transport::write_eof`] when done.
     fn eof_received(&mut self, transport: &mut Transport) {
         transport.close();
     }
 
-    /// More is owed than the high-water mark: the peer reads more slowly than you write.
-    fn pause_writing(&mut self, transport: &mut Transport) {}
+    /// More is buffered than the high-water mark: the peer reads more slowly than you write. The
+    /// default pauses reading, so a peer that sends and never reads cannot fill the memory.
+    ///
+    /// That is right for a protocol that writes answers to what it reads. One that also writes of its
+    /// own accord, such as a client, overrides this to do nothing: if both ends stop reading until the
+    /// other one reads, they wait forever.
+    fn pause_writing(&mut self, transport: &mut Transport) {
+        transport.pause_reading();
+    }
 
-    /// No more is owed than the low-water mark.
-    fn resume_writing(&mut self, transport: &mut Transport) {}
+    /// No more is buffered than the low-water mark. The default resumes reading; so does an override,
+    /// unless [`pause_writing`](Self::pause_writing) is overridden, too.
+    fn resume_writing(&mut self, transport: &mut Transport) {
+        transport.resume_reading();
+    }
 
-    /// Somebody called [`Reactor::wake`] with this connection's [`Id`]: a mailbox, a timer of yours.
+    /// Somebody called [`Reactor::wake`] with this connection's [`Id`], for example a mailbox; or a
+    /// timer that was set with [`Reactor::wake_at`] has expired.
     fn woken(&mut self, transport: &mut Transport) {}
 
-    /// The end, told exactly once. It comes without a `connection_made` when there was no connection.
-    fn connection_lost(&mut self, reactor: &mut Reactor, reason: Reason) {}
+    /// The connection has ended, however it ended. Called exactly once, and last; without a
+    /// [`connection_made`](Self::connection_made) before it if there was no connection, or if it was
+    /// removed before its first turn.
+    fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {}
+}
+
+/// A connection that has ended: which one it was, what it did, and why it ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ConnectionLost {
+    /// The address that it had in the reactor.
+    pub id: Id,
+    /// The address of the peer, if there was one.
+    pub peer: Option<Address>,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes that the kernel accepted for sending.
+    pub bytes_out: u64,
+    /// Why it ended.
+    pub reason: CloseReason,
 }
 
 /// Why a connection ended.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Reason {
-    /// In order: both sides ended theirs, and what was owed is sent.
+pub enum CloseReason {
+    /// In order: both sides have ended theirs, and everything buffered is sent.
     Closed,
-    /// [`Transport::abort`].
+    /// [`Transport::abort`] was called, or the connection was removed from the reactor.
     Aborted,
     /// No byte moved, either way, for as long as [`Transport::set_idle_timeout`] allows.
-    Idle,
+    IdleTimeout,
     /// It was closed and flushed, but the peer did not end its side in time.
-    Lingered,
-    /// There was no connection: every address that was tried, and why it failed.
-    Unreachable(Vec<(Address, io::Error)>),
-    /// Something broke it, a reset most often.
+    LingerTimeout,
+    /// It could not be established.
+    Unreachable(ConnectError),
+    /// An error broke it, most often a reset.
     Failed(io::Error),
 }
 
-impl Reason {
-    /// What a read or a write makes of it; `None` for an end in order.
-    pub(crate) fn error(&self) -> Option<io::Error> {
+impl CloseReason {
+    /// The error that a read or a write returns for it; `None` for an end in order.
+    pub(crate) fn to_error(&self) -> Option<io::Error> {
         let kind = match self {
-            Reason::Closed => return None,
-            Reason::Failed(error) => error.kind(),
-            Reason::Unreachable(_) => ErrorKind::NotConnected,
-            Reason::Aborted | Reason::Idle | Reason::Lingered => ErrorKind::ConnectionAborted,
+            CloseReason::Closed => return None,
+            CloseReason::Failed(error) => error.kind(),
+            CloseReason::Unreachable(_) => ErrorKind::NotConnected,
+            CloseReason::Aborted | CloseReason::IdleTimeout | CloseReason::LingerTimeout => {
+                ErrorKind::ConnectionAborted
+            }
         };
         Some(io::Error::new(kind, self.to_string()))
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reason::Closed => f.write_str("closed"),
-            Reason::Aborted => f.write_str("aborted"),
-            Reason::Idle => f.write_str("idle for too long"),
-            Reason::Lingered => f.write_str("the peer did not end its side in time"),
-            Reason::Unreachable(failures) => {
-                for (index, (address, error)) in failures.iter().enumerate() {
-                    let separator = if index == 0 { "" } else { "; " };
-                    write!(f, "{separator}{address}: {}", Plain(error))?;
-                }
-                Ok(())
-            }
-            Reason::Failed(error) => write!(f, "{}", Plain(error)),
+            CloseReason::Closed => f.write_str("closed"),
+            CloseReason::Aborted => f.write_str("aborted"),
+            CloseReason::IdleTimeout => f.write_str("idle for too long"),
+            CloseReason::LingerTimeout => f.write_str("the peer did not end its side in time"),
+            CloseReason::Unreachable(error) => write!(f, "{error}"),
+            CloseReason::Failed(error) => write!(f, "{}", ErrorText(error)),
         }
     }
 }
 
-/// Shows an error as `strerror(3)` has it, without the number that `std` adds.
-///
-/// ```
-/// let error = std::io::Error::from_raw_os_error(111);
-/// assert_eq!(echo_reactor::Plain(&error).to_string(), "Connection refused");
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Plain<'a>(pub &'a io::Error);
-
-impl fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.to_string();
-        let plain = text.rsplit_once(" (os error ").map_or(text.as_str(), |(plain, _)| plain);
-        f.write_str(plain)
-    }
-}
-
-/// What [`Transport::write`] has to say about the next write.
+/// What the next [`Transport::write`] can expect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// Go on.
     Open,
-    /// More is owed than the high-water mark. What was written is kept; stop until `resume_writing`.
+    /// More is buffered than the high-water mark. The bytes are kept; stop until `resume_writing`.
     Full,
-    /// Our side is ended: what was written is dropped.
+    /// Our side has ended, or the connection is broken: what is written is dropped. Nothing has to wait
+    /// for it, so go on as with `Open`.
     Closed,
 }
 
@@ -192,111 +181,130 @@ pub enum Flow {
 /// ```
 pub struct Transport<'a> {
     id: Id,
-    channel: &'a mut Channel,
+    duplex: &'a mut Duplex,
     reactor: &'a mut Reactor,
 }
 
 impl Transport<'_> {
-    /// Sends `bytes`: at once as far as the socket takes them, the rest as soon as it does. An error
-    /// of the socket is told by `connection_lost`.
+    /// Sends `bytes`: at once as far as the socket takes them, the rest as soon as it does. An error of
+    /// the socket is reported by `connection_lost`.
     pub fn write(&mut self, bytes: &[u8]) -> Flow {
-        self.channel.write(bytes, self.reactor)
+        self.duplex.write(bytes, self.reactor)
     }
 
-    /// What [`write`](Self::write) would say now.
+    /// Returns what [`write`](Self::write) would return now.
     #[must_use]
     pub fn flow(&self) -> Flow {
-        self.channel.flow()
+        self.duplex.flow()
     }
 
-    /// Ends our side after what is owed; the peer may go on sending (asyncio: `write_eof`).
+    /// Ends our side after what is buffered; the peer may go on sending (asyncio: `write_eof`).
     pub fn write_eof(&mut self) {
-        self.channel.write_eof();
+        self.duplex.write_eof();
     }
 
-    /// Ends the connection in order: sends what is owed, ends our side, and throws away what comes
-    /// until the peer has ended its own, for at most half a minute, so that no reset destroys bytes on
-    /// their way. No callback but `connection_lost` comes after this one.
+    /// Ends the connection in order: sends what is buffered, ends our side, and discards input until the
+    /// peer has ended its own, so that no reset destroys bytes on their way. It waits 30 seconds for a
+    /// peer that takes nothing of what is buffered, and again for one that does not end its side. No
+    /// callback but `connection_lost` comes after this one.
     pub fn close(&mut self) {
-        self.channel.close();
+        self.duplex.close();
     }
 
-    /// Ends the connection at once, with a reset; what is owed is dropped.
+    /// Ends the connection at once, with a reset. Buffered bytes are dropped.
     pub fn abort(&mut self) {
-        self.channel.end(Reason::Aborted);
+        self.duplex.end(CloseReason::Aborted);
     }
 
-    /// Stops `data_received`. Bytes wait in the kernel, and in the end the peer does. It costs no
-    /// system call.
+    /// Returns whether the connection is ending: [`close`](Self::close) or [`abort`](Self::abort) was
+    /// called, or both sides have ended (asyncio: `is_closing`).
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.duplex.is_closing()
+    }
+
+    /// Stops `data_received`. Bytes wait in the kernel, and in the end the peer waits. It costs no system
+    /// call. Data that has arrived is delivered before the end is reported, so a paused connection learns
+    /// of its peer's end only after [`resume_reading`](Self::resume_reading). If writing fails meanwhile,
+    /// it is resumed by itself, because then the connection ends.
     pub fn pause_reading(&mut self) {
-        self.channel.pause_reading();
+        self.duplex.pause_reading();
     }
 
     /// Goes on after [`pause_reading`](Self::pause_reading).
     pub fn resume_reading(&mut self) {
-        self.channel.resume_reading();
+        self.duplex.resume_reading();
     }
 
-    /// Sets the high- and low-water marks in bytes: 64 KiB and 16 KiB unless set. `pause_writing`
-    /// comes when more than `high` is owed, `resume_writing` when no more than `low` is. A `low`
+    /// Sets the high- and low-water marks in bytes: 64 KiB and 16 KiB unless set. `pause_writing` is
+    /// called when more than `high` is buffered, `resume_writing` when no more than `low` is. A `low`
     /// above `high` counts as `high`.
     pub fn set_write_marks(&mut self, high: usize, low: usize) {
-        self.channel.set_marks(high, low);
+        self.duplex.set_write_marks(high, low);
     }
 
     /// Ends the connection when no byte has moved, either way, for `limit` (`None`: never).
     pub fn set_idle_timeout(&mut self, limit: Option<Duration>) {
-        self.channel.deadline.set_idle_timeout(limit, self.id, self.reactor);
+        self.duplex.set_idle_timeout(limit, self.id, self.reactor);
     }
 
-    /// How long no byte has moved, either way. It is only noted where an idle timeout is set.
+    /// Returns how long ago a byte last moved, either way. It is only tracked while an idle timeout is
+    /// set.
     #[must_use]
-    pub fn idle(&self) -> Option<Duration> {
-        self.channel.deadline.idle(self.reactor)
+    pub fn idle_time(&self) -> Option<Duration> {
+        self.duplex.idle_time(self.reactor)
     }
 
-    /// Bytes that are owed to the peer and still with us.
+    /// Returns how many bytes are buffered for the peer.
     #[must_use]
     pub fn buffered(&self) -> usize {
-        self.channel.buffered()
+        self.duplex.buffered()
     }
 
-    /// Bytes received since the connection was made.
+    /// Returns how many bytes were received.
     #[must_use]
     pub fn bytes_in(&self) -> u64 {
-        self.channel.bytes_in()
+        self.duplex.stats().bytes_in
     }
 
-    /// Bytes that the kernel has taken since the connection was made.
+    /// Returns how many bytes the kernel has accepted for sending.
     #[must_use]
     pub fn bytes_out(&self) -> u64 {
-        self.channel.bytes_out()
+        self.duplex.stats().bytes_out
     }
 
-    /// The address of the peer (asyncio: `get_extra_info('peername')`).
-    ///
-    /// # Errors
-    /// When the peer is gone already: `getpeername(2)`.
-    pub fn peer_addr(&self) -> io::Result<Address> {
-        self.channel.socket().peer_addr()
+    /// Returns the address of the peer (asyncio: `get_extra_info('peername')`). `None` if the peer was
+    /// gone before the connection was made.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<&Address> {
+        self.duplex.peer()
     }
 
-    /// The address of this end (asyncio: `get_extra_info('sockname')`).
+    /// Returns the address of this end (asyncio: `get_extra_info('sockname')`).
     ///
     /// # Errors
     /// See `getsockname(2)`.
     pub fn local_addr(&self) -> io::Result<Address> {
-        self.channel.socket().local_addr()
+        self.duplex.socket().local_addr()
     }
 
-    /// The address of this connection in the reactor.
+    /// Returns the address of this connection in the reactor.
     #[must_use]
     pub fn id(&self) -> Id {
         self.id
     }
 
-    /// The reactor, for anything else. This connection is out of its slot meanwhile.
+    /// Returns the handle of this connection, whose protocol is a `P`: in a protocol,
+    /// `transport.handle::<Self>()`.
+    #[must_use]
+    pub fn handle<P: Protocol>(&self) -> Handle<Connection<P>> {
+        Handle::new(self.id)
+    }
+
+    /// Returns the reactor, for anything else. This connection is out of its slot meanwhile.
     pub fn reactor(&mut self) -> &mut Reactor {
         self.reactor
     }
 }
+
+crate::opaque_debug!(Transport<'_>);

@@ -93,12 +93,6 @@ impl Protocol for Echo {
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
         transport.write(data);
     }
-    fn pause_writing(&mut self, transport: &mut Transport) {
-        transport.pause_reading();
-    }
-    fn resume_writing(&mut self, transport: &mut Transport) {
-        transport.resume_reading();
-    }
 }
 
 // ---- places

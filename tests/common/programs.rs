@@ -262,6 +262,11 @@ pub fn run(command: &mut Command, input: &[u8]) -> Outcome {
 /// Waits for a process whose stdout and stderr are pipes.
 #[track_caller]
 pub fn outcome(mut process: Process) -> Outcome {
+    outcome_of(&mut process)
+}
+
+#[track_caller]
+pub fn outcome_of(process: &mut Process) -> Outcome {
     let stdout: ChildStdout = process.child.stdout.take().unwrap();
     let stderr: ChildStderr = process.child.stderr.take().unwrap();
     let (stdout, stderr) = (collect(stdout), collect(stderr));

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use echo_reactor::cli;
-use echo_reactor::{Address, Protocol, Reactor, Reason, Transport, create_connection};
+use echo_reactor::{Address, CloseReason, ConnectionLost, Protocol, Reactor, Transport, create_connection};
 
 use crate::Ending;
 use crate::options::Options;
@@ -38,17 +38,19 @@ pub struct Client {
 impl Client {
     /// Connects, and does the transfer.
     pub fn connect(reactor: &mut Reactor, plan: Rc<Plan>, transfer: Box<Transfer>, attempt: u32) {
-        let (addresses, how) = (plan.addresses.clone(), plan.options.connect.clone());
+        let (addresses, options) = (plan.addresses.clone(), plan.options.connect.clone());
         let client = Client { plan, transfer: Some(transfer), attempt, connected: false };
-        create_connection(reactor, addresses, &how, client);
+        create_connection(reactor, &addresses, &options, client);
     }
 
-    fn connect_again(self, reactor: &mut Reactor, transfer: Box<Transfer>, reason: &Reason) {
+    fn connect_again(self, reactor: &mut Reactor, transfer: Box<Transfer>, reason: &CloseReason) {
         let delay = delay_before(self.attempt);
         let server = &self.plan.options.address;
         let what = match reason {
-            Reason::Closed | Reason::Aborted | Reason::Lingered => format!("{server} closed the connection"),
-            Reason::Unreachable(_) => format!("cannot connect to {reason}"),
+            CloseReason::Closed | CloseReason::Aborted | CloseReason::LingerTimeout => {
+                format!("{server} closed the connection")
+            }
+            CloseReason::Unreachable(_) => format!("cannot connect to {reason}"),
             other => format!("lost the connection to {server}: {other}"),
         };
         let text = format!("{what}; connecting again in {} ms", delay.as_millis());
@@ -92,6 +94,9 @@ impl Protocol for Client {
         }
     }
 
+    /// Reading goes on: an echo server stops reading while its echo is not read.
+    fn pause_writing(&mut self, _: &mut Transport) {}
+
     fn resume_writing(&mut self, transport: &mut Transport) {
         if let Some(transfer) = &mut self.transfer {
             transfer.send(transport);
@@ -104,7 +109,8 @@ impl Protocol for Client {
         }
     }
 
-    fn connection_lost(&mut self, reactor: &mut Reactor, reason: Reason) {
+    fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {
+        let reason = lost.reason;
         let Some(mut transfer) = self.transfer.take() else { return };
         let options = &self.plan.options;
         if options.reconnect && transfer.is_mendable() && !transfer.is_complete() {

@@ -104,6 +104,6 @@ impl Display {
         if matches!(self.mode, Mode::Terminal(Screen::Prompt | Screen::Line | Screen::LineAbove)) {
             self.output.write(reactor, self.output.id(), b"\n");
         }
-        self.output.when_written(reactor, f);
+        self.output.on_flushed(reactor, f);
     }
 }

@@ -15,8 +15,8 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use echo_reactor::cli::{self, cannot, complain, init_logging, print};
-use echo_reactor::{Framing, Input, Mailbox, Output, Plain, Reactor};
+use echo_reactor::cli::{self, ErrorText, cannot, init_logging, report, write_stdout};
+use echo_reactor::{Framing, Input, Mailbox, Output, Reactor};
 
 use client::{Client, Plan};
 use display::Display;
@@ -34,7 +34,7 @@ type Verdict = (u8, Option<String>);
 
 /// How the program ends. What is decided first stands.
 #[derive(Clone, Default)]
-pub struct Ending(Rc<Cell<Option<Verdict>>>);
+pub(crate) struct Ending(Rc<Cell<Option<Verdict>>>);
 
 impl Ending {
     /// Decides how to end, unless it is decided.
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         }
         let (status, complaint) = ending.0.take().unwrap_or((cli::DONE, None));
         if let Some(complaint) = complaint {
-            complain(NAME, complaint);
+            report(NAME, complaint);
         }
         status
     })
@@ -94,12 +94,12 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
     let transfer = Transfer::new(stdin, display, check || options.reconnect, moved.clone());
     let plan = Plan { options, addresses, ending: ending.clone() };
     Client::connect(&mut reactor, Rc::new(plan), Box::new(transfer), 0);
-    reactor.run()?;
+    reactor.run().map_err(cannot("wait for events"))?;
     if progress {
         progress::finish(moved.get(), began.elapsed());
     }
     if check && ending.is_success() {
-        complain(NAME, format_args!("{} bytes came back as they were sent", moved.get().received));
+        report(NAME, format_args!("{} bytes came back as they were sent", moved.get().received));
     }
     Ok(())
 }
@@ -109,7 +109,7 @@ fn catch_signals(reactor: &mut Reactor, ending: &Ending, interactive: bool) -> i
         let ending = ending.clone();
         reactor.on_signal(signal, move |reactor| {
             if interactive {
-                print("\n");
+                write_stdout("\n");
             }
             ending.set(cli::killed_by(signal), None);
             reactor.stop();
@@ -122,6 +122,6 @@ fn stdout_failed(ending: &Ending, error: &io::Error) {
     if error.kind() == io::ErrorKind::BrokenPipe {
         ending.set(cli::killed_by(libc::SIGPIPE), None);
     } else {
-        ending.set(cli::FAILURE, Some(format!("cannot write standard output: {}", Plain(error))));
+        ending.set(cli::FAILURE, Some(format!("cannot write standard output: {}", ErrorText(error))));
     }
 }

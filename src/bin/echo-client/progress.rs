@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use echo_reactor::Reactor;
-use echo_reactor::cli::say;
+use echo_reactor::cli::write_stderr;
 
 use crate::transfer::Moved;
 
@@ -50,14 +50,18 @@ impl Progress {
 
     fn show(&self, moved: Moved, bytes: u64, seconds: f64) {
         let line = line(moved, bytes, seconds);
-        if self.on_terminal { say(format_args!("\r\x1b[K{line}")) } else { say(format_args!("{line}\n")) }
+        if self.on_terminal {
+            write_stderr(format_args!("\r\x1b[K{line}"));
+        } else {
+            write_stderr(format_args!("{line}\n"));
+        }
     }
 }
 
 /// The last line: the whole, and the rate from beginning to end.
 pub fn finish(moved: Moved, took: Duration) {
     let start = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
-    say(format_args!("{start}{}\n", line(moved, moved.received, took.as_secs_f64())));
+    write_stderr(format_args!("{start}{}\n", line(moved, moved.received, took.as_secs_f64())));
 }
 
 fn line(moved: Moved, bytes: u64, seconds: f64) -> String {

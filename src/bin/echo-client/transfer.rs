@@ -9,8 +9,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use echo_reactor::cli::complain;
-use echo_reactor::{Chunk, Flow, Handle, Mailbox, Plain, Reactor, Reason, Taken, Transport};
+use echo_reactor::cli::{ErrorText, report};
+use echo_reactor::{Chunk, CloseReason, Flow, Handle, Mailbox, Reactor, Transport, TryRecv};
 
 use crate::NAME;
 use crate::display::Display;
@@ -85,8 +85,8 @@ impl Transfer {
     /// Takes a chunk from stdin. `false`: there is none yet.
     fn take_chunk(&mut self, transport: &mut Transport) -> bool {
         let id = transport.id();
-        match self.from.take(transport.reactor(), id) {
-            Taken::Item(Ok(bytes)) => {
+        match self.from.try_recv(transport.reactor(), id) {
+            TryRecv::Item(Ok(bytes)) => {
                 let Moved { sent, received } = self.moved.get();
                 self.moved.set(Moved { sent: sent + bytes.len() as u64, received });
                 self.display.line_entered(transport.reactor(), id);
@@ -96,15 +96,15 @@ impl Transfer {
                 }
                 true
             }
-            Taken::Item(Err(error)) => {
-                self.fail(format!("cannot read standard input: {}", Plain(&error)), transport);
+            TryRecv::Item(Err(error)) => {
+                self.fail(format!("cannot read standard input: {}", ErrorText(&error)), transport);
                 true
             }
-            Taken::Closed => {
+            TryRecv::Closed => {
                 self.stdin = Stdin::Ended;
                 true
             }
-            Taken::Empty => false,
+            TryRecv::Empty => false,
         }
     }
 
@@ -158,11 +158,10 @@ impl Transfer {
     }
 
     pub fn greet(&mut self, transport: &mut Transport) {
-        if self.display.is_interactive() {
-            match transport.peer_addr() {
-                Ok(peer) => complain(NAME, format_args!("connected to {peer}")),
-                Err(error) => log::debug!("the peer is gone already: {error}"),
-            }
+        if self.display.is_interactive()
+            && let Some(peer) = transport.peer_addr()
+        {
+            report(NAME, format_args!("connected to {peer}"));
         }
         let id = transport.id();
         self.display.prompt(transport.reactor(), id);
@@ -180,19 +179,25 @@ impl Transfer {
     }
 
     /// What the end was like, in words, if it was not as it should be.
-    pub fn complaint(&mut self, options: &Options, reason: &Reason) -> Option<String> {
+    pub fn complaint(&mut self, options: &Options, reason: &CloseReason) -> Option<String> {
         if let Some(failure) = self.failure.take() {
             return Some(failure);
         }
         let server = &options.address;
         let how = match reason {
-            Reason::Unreachable(_) => return Some(format!("cannot connect to {reason}")),
-            Reason::Closed | Reason::Lingered | Reason::Aborted if self.is_complete() => return None,
-            Reason::Closed | Reason::Lingered | Reason::Aborted if self.stdin == Stdin::Open => {
+            CloseReason::Unreachable(_) => return Some(format!("cannot connect to {reason}")),
+            CloseReason::Closed | CloseReason::LingerTimeout | CloseReason::Aborted if self.is_complete() => {
+                return None;
+            }
+            CloseReason::Closed | CloseReason::LingerTimeout | CloseReason::Aborted
+                if self.stdin == Stdin::Open =>
+            {
                 format!("{server} closed the connection before the end of the input")
             }
-            Reason::Closed | Reason::Lingered | Reason::Aborted => format!("{server} closed the connection"),
-            Reason::Idle => {
+            CloseReason::Closed | CloseReason::LingerTimeout | CloseReason::Aborted => {
+                format!("{server} closed the connection")
+            }
+            CloseReason::IdleTimeout => {
                 let limit = options.timeout.unwrap_or_default();
                 format!("no byte has moved to or from {server} for {limit:?}")
             }

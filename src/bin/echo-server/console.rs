@@ -1,7 +1,7 @@
 //! `--console`: the operator's commands, a line each, from stdin.
 //!
-//! Invariant: it holds nobody up. A reply that stdout does not take is dropped, and the end of stdin is
-//! the end of the console, not of the server.
+//! Invariant: it delays nobody. A reply that stdout does not take is dropped, and the end of stdin ends
+//! the console, not the server.
 //!
 //! Read next: `main.rs`.
 
@@ -10,7 +10,7 @@ use std::io;
 
 use echo_reactor::{
     Chunk, Connection, Flow, Framing, Handle, Id, Input, Listener, Mailbox, Next, Output, Reactor, Ready,
-    Source, Taken, Transport,
+    Source, Transport, TryRecv,
 };
 
 use crate::echo::Echo;
@@ -44,7 +44,7 @@ impl Console {
         Ok(())
     }
 
-    fn obey(&self, line: &str, reactor: &mut Reactor) -> String {
+    fn execute(&self, line: &str, reactor: &mut Reactor) -> String {
         let line = line.trim_end_matches(['\n', '\r']);
         let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
         match (command, rest) {
@@ -66,37 +66,37 @@ impl Console {
 impl Source for Console {
     fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
         loop {
-            match self.lines.take(reactor, id) {
-                Taken::Item(Ok(line)) => {
-                    let reply = self.obey(&String::from_utf8_lossy(&line), reactor);
+            match self.lines.try_recv(reactor, id) {
+                TryRecv::Item(Ok(line)) => {
+                    let reply = self.execute(&String::from_utf8_lossy(&line), reactor);
                     if self.stdout.flow(reactor, id) != Flow::Full {
                         self.stdout.write(reactor, id, reply.as_bytes());
                     }
                 }
-                Taken::Item(Err(error)) => log::warn!("cannot read standard input: {error}"),
-                Taken::Empty => return Next::Wait,
-                Taken::Closed => return Next::Done,
+                TryRecv::Item(Err(error)) => log::warn!("cannot read standard input: {error}"),
+                TryRecv::Empty => return Next::Wait,
+                TryRecv::Closed => return Next::Done,
             }
         }
     }
 }
 
-/// Enters every connection.
+/// Calls `f` for every connection.
 fn each<R>(reactor: &mut Reactor, mut f: impl FnMut(&mut Echo, &mut Transport) -> R) -> Vec<R> {
-    let connections = reactor.all::<Connection<Echo>>();
-    connections.into_iter().filter_map(|connection| Connection::enter(reactor, connection, &mut f)).collect()
+    let connections = reactor.handles::<Connection<Echo>>();
+    connections.into_iter().filter_map(|connection| connection.enter(reactor, &mut f).ok()).collect()
 }
 
 fn list(reactor: &mut Reactor) -> String {
     let now = reactor.now();
     let lines = each(reactor, |echo, transport| {
-        let peer = transport.peer_addr().map_or_else(|_| String::from("?"), |peer| peer.to_string());
+        let peer = transport.peer_addr().map_or_else(|| String::from("?"), ToString::to_string);
         let age = echo.since.map_or(0.0, |since| (now - since).as_secs_f64());
-        let idle = transport.idle().unwrap_or_default().as_secs_f64();
-        let (received, sent, owed) = (transport.bytes_in(), transport.bytes_out(), transport.buffered());
+        let idle = transport.idle_time().unwrap_or_default().as_secs_f64();
+        let (received, sent, buffered) = (transport.bytes_in(), transport.bytes_out(), transport.buffered());
         (
             transport.id(),
-            format!("{peer} {received} in {sent} out {owed} buffered {age:.1}s old {idle:.1}s idle"),
+            format!("{peer} {received} in {sent} out {buffered} buffered {age:.1}s old {idle:.1}s idle"),
         )
     });
     let mut all = String::new();
@@ -107,28 +107,28 @@ fn list(reactor: &mut Reactor) -> String {
     all + "end of list\n"
 }
 
-/// Who is behind with reading as it is hears nothing: what is owed to a peer is bounded.
+/// Skips peers that are already behind, so that the data buffered for a peer stays bounded.
 fn say(reactor: &mut Reactor, text: &str) -> String {
     let line = format!("{text}\n");
-    let heard = each(reactor, |_, transport| {
-        let listens = transport.flow() == Flow::Open;
-        if listens {
+    let sent = each(reactor, |_, transport| {
+        let is_open = transport.flow() == Flow::Open;
+        if is_open {
             transport.write(line.as_bytes());
         }
-        listens
+        is_open
     });
-    let told = heard.iter().filter(|&&listens| listens).count();
-    match heard.len() - told {
-        0 => format!("said to {told} connections\n"),
-        behind => format!("said to {told} connections, {behind} do not listen\n"),
+    let told = sent.iter().filter(|&&is_open| is_open).count();
+    match sent.len() - told {
+        0 => format!("sent to {told} connections\n"),
+        behind => format!("sent to {told} connections, skipped {behind} that are behind\n"),
     }
 }
 
 fn close(reactor: &mut Reactor, id: &str) -> String {
     let connection =
-        reactor.all::<Connection<Echo>>().into_iter().find(|handle| handle.id().to_string() == id);
-    match connection.and_then(|handle| Connection::enter(reactor, handle, |_, transport| transport.close())) {
-        Some(()) => format!("closing {id}\n"),
-        None => format!("error: no connection '{id}' (see list)\n"),
+        reactor.handles::<Connection<Echo>>().into_iter().find(|handle| handle.id().to_string() == id);
+    match connection.map(|handle| handle.enter(reactor, |_, transport| transport.close())) {
+        Some(Ok(())) => format!("closing {id}\n"),
+        _ => format!("error: no connection '{id}' (see list)\n"),
     }
 }

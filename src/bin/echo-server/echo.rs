@@ -1,10 +1,11 @@
-//! The server's protocol: what comes goes back, and who does not take it back is not read from.
+//! The server's protocol: echoes what it receives, and stops reading from a peer that does not read its
+//! echo.
 //!
 //! Read next: `console.rs`.
 
 use std::time::{Duration, Instant};
 
-use echo_reactor::{Protocol, Reactor, Reason, Transport};
+use echo_reactor::{ConnectionLost, Protocol, Reactor, Transport};
 
 #[derive(Clone, Copy)]
 pub struct Echo {
@@ -19,9 +20,7 @@ impl Protocol for Echo {
         self.since = Some(transport.reactor().now());
         transport.set_write_marks(self.high_water, self.high_water / 4);
         transport.set_idle_timeout(self.idle_timeout);
-        if log::log_enabled!(log::Level::Info)
-            && let Ok(peer) = transport.peer_addr()
-        {
+        if let Some(peer) = transport.peer_addr() {
             log::info!("connection {} from {peer}", transport.id());
         }
     }
@@ -30,15 +29,8 @@ impl Protocol for Echo {
         transport.write(data);
     }
 
-    fn pause_writing(&mut self, transport: &mut Transport) {
-        transport.pause_reading();
-    }
-
-    fn resume_writing(&mut self, transport: &mut Transport) {
-        transport.resume_reading();
-    }
-
-    fn connection_lost(&mut self, _: &mut Reactor, reason: Reason) {
-        log::info!("a connection ended: {reason}");
+    fn connection_lost(&mut self, _: &mut Reactor, lost: ConnectionLost) {
+        let ConnectionLost { id, bytes_in, bytes_out, reason, .. } = lost;
+        log::info!("connection {id} ended: {reason}; {bytes_in} bytes in, {bytes_out} out");
     }
 }

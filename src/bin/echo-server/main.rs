@@ -12,8 +12,8 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use echo_reactor::cli::{self, AddressArgument, cannot, complain, init_logging, print};
-use echo_reactor::{Address, Handle, Listener, ListeningSocket, Reactor, create_server_on};
+use echo_reactor::cli::{self, AddressArgument, cannot, init_logging, report, write_stdout};
+use echo_reactor::{Address, Handle, Listener, ListeningSocket, Reactor, create_server_with_sockets};
 
 use console::Console;
 use echo::Echo;
@@ -26,16 +26,17 @@ const NAME: &str = "echo-server";
 fn main() -> ExitCode {
     cli::main(NAME, options::parse, |options| {
         // Before anything of ours is opened.
-        let inherited = ListeningSocket::inherited();
+        let inherited = ListeningSocket::from_listen_fds();
         init_logging(NAME, options.verbosity);
         inherited.and_then(|sockets| serve(&options, sockets)).unwrap_or_else(|error| {
-            complain(NAME, error);
+            report(NAME, error);
             cli::FAILURE
         })
     })
 }
 
-/// A timeout is what has idleness noted, which `list` shows.
+/// `list` shows for how long a connection was idle, which is only tracked while a timeout is set. This one
+/// never expires.
 const NEVER: Duration = Duration::MAX;
 
 fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<u8> {
@@ -43,30 +44,28 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<u8>
     reactor.set_spin(options.spin);
     cli::watch(&mut reactor, options.timeline.as_ref())?;
     let addresses = listening_addresses(options, sockets.is_empty())?;
-    sockets.extend(ListeningSocket::bind_all(&addresses, &options.serve)?);
+    sockets.extend(ListeningSocket::bind_all(&addresses, &options.listen)?);
     let idle_timeout = options.idle_timeout.or(options.console.then_some(NEVER));
     let echo = Echo { idle_timeout, high_water: options.buffer, since: None };
-    let listener = create_server_on(&mut reactor, sockets, &options.serve, move || echo)?;
+    let listener = create_server_with_sockets(&mut reactor, sockets, &options.listen, move || echo)
+        .map_err(cannot("register the listening sockets"))?;
 
-    let shutdown = Shutdown::new(listener, options.grace);
+    let shutdown = Shutdown::new(&mut reactor, listener, options.grace)?;
     catch_signals(&mut reactor, listener, &shutdown).map_err(cannot("catch signals"))?;
     if options.console {
         Console::open(&mut reactor, listener, shutdown.clone()).map_err(cannot("open the console"))?;
     }
 
-    for address in Listener::addresses(&mut reactor, listener) {
-        print(format_args!("listening on {address}\n"));
+    for address in listener.addresses(&reactor)? {
+        write_stdout(format_args!("listening on {address}\n"));
     }
-    reactor.run()?;
+    reactor.run().map_err(cannot("wait for events"))?;
     log::info!("{}", statistics(&mut reactor, listener));
-    if let Some(signal) = shutdown.killed_by() {
-        return Ok(cli::killed_by(signal));
-    }
-    let left = Listener::totals(&mut reactor, listener).open;
-    if left > 0 {
+    let left = listener.stats(&reactor)?.open;
+    if left > 0 && shutdown.is_draining() {
         log::warn!("{left} connections did not finish in time");
     }
-    Ok(cli::DONE)
+    Ok(shutdown.status())
 }
 
 fn catch_signals(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: &Shutdown) -> io::Result<()> {
@@ -74,10 +73,11 @@ fn catch_signals(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: &S
         let shutdown = shutdown.clone();
         reactor.on_signal(signal, move |reactor| shutdown.begin(reactor, signal))?;
     }
-    reactor.on_signal(libc::SIGUSR1, move |reactor| complain(NAME, statistics(reactor, listener)))
+    reactor.on_signal(libc::SIGUSR1, move |reactor| report(NAME, statistics(reactor, listener)))
 }
 
-/// Where to listen: as told, each address once. The default is for a server that would not listen at all.
+/// The addresses to listen on, without duplicates; the default only if there is nothing else to listen
+/// on.
 fn listening_addresses(options: &Options, or_default: bool) -> io::Result<Vec<Address>> {
     if options.addresses.is_empty() && or_default {
         return AddressArgument::default().to_listen();

@@ -1,5 +1,5 @@
-//! The end, in order: no newcomers, what is owed is sent, each connection is ended with a FIN, and then
-//! the loop stops. The second time it is asked for, at once.
+//! Graceful shutdown: stops accepting, sends what is buffered, ends each connection with a FIN, and then
+//! stops the loop. The second request ends it at once.
 //!
 //! Read next: `console.rs`.
 
@@ -7,16 +7,16 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use echo_reactor::{Connection, Handle, Listener, Reactor};
+use echo_reactor::cli;
+use echo_reactor::{Connection, Handle, Listener, Reactor, Unavailable};
 
 use crate::echo::Echo;
 
-/// What the next signal means.
 #[derive(Clone, Copy)]
 enum Stage {
     Serving,
-    /// Connections are finishing.
-    Draining,
+    /// Connections are finishing. The exit status after that.
+    Draining(u8),
     /// A second signal came.
     Killed(i32),
 }
@@ -29,40 +29,65 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    pub fn new(listener: Handle<Listener>, grace: Duration) -> Self {
-        Shutdown { listener, grace, stage: Rc::new(Cell::new(Stage::Serving)) }
+    /// A server that cannot listen anywhere any more shuts down, too.
+    ///
+    /// # Errors
+    /// If the listener is gone.
+    pub fn new(
+        reactor: &mut Reactor,
+        listener: Handle<Listener>,
+        grace: Duration,
+    ) -> Result<Self, Unavailable> {
+        let shutdown = Shutdown { listener, grace, stage: Rc::new(Cell::new(Stage::Serving)) };
+        let stopped = shutdown.clone();
+        listener.on_stopped(reactor, move |reactor| {
+            if let Stage::Serving = stopped.stage.get() {
+                stopped.drain(reactor, cli::FAILURE);
+            }
+        })?;
+        Ok(shutdown)
     }
 
-    /// A signal came, or a command that is as good as one.
+    /// A signal came, or a command that is equivalent to one.
     pub fn begin(&self, reactor: &mut Reactor, signal: i32) {
         match self.stage.get() {
-            Stage::Serving => {
-                self.stage.set(Stage::Draining);
-                self.finish_connections(reactor);
-                reactor.call_later(self.grace, Reactor::stop);
-            }
-            Stage::Draining | Stage::Killed(_) => {
+            Stage::Serving => self.drain(reactor, cli::DONE),
+            Stage::Draining(_) | Stage::Killed(_) => {
                 self.stage.set(Stage::Killed(signal));
                 reactor.stop();
             }
         }
     }
 
-    /// The signal that ended it, if it did not end in order.
-    pub fn killed_by(&self) -> Option<i32> {
+    /// The exit status, when the loop has stopped.
+    pub fn status(&self) -> u8 {
         match self.stage.get() {
-            Stage::Killed(signal) => Some(signal),
-            Stage::Serving | Stage::Draining => None,
+            Stage::Serving => cli::DONE,
+            Stage::Draining(status) => status,
+            Stage::Killed(signal) => cli::killed_by(signal),
         }
     }
 
-    fn finish_connections(&self, reactor: &mut Reactor) {
-        Listener::close(reactor, self.listener);
-        let connections = reactor.all::<Connection<Echo>>();
+    /// Whether connections may still finish.
+    pub fn is_draining(&self) -> bool {
+        matches!(self.stage.get(), Stage::Draining(_))
+    }
+
+    fn drain(&self, reactor: &mut Reactor, status: u8) {
+        self.stage.set(Stage::Draining(status));
+        reactor.call_later(self.grace, Reactor::stop);
+        if self.finish_connections(reactor).is_err() {
+            reactor.stop(); // without a listener nothing reports the last connection
+        }
+    }
+
+    fn finish_connections(&self, reactor: &mut Reactor) -> Result<(), Unavailable> {
+        self.listener.close(reactor)?;
+        let connections = reactor.handles::<Connection<Echo>>();
         log::info!("shutting down, {} connections are open", connections.len());
         for connection in connections {
-            Connection::enter(reactor, connection, |_, transport| transport.close());
+            let _ = connection.enter(reactor, |_, transport| transport.close());
         }
-        Listener::when_closed(reactor, self.listener, Reactor::stop);
+        self.listener.on_closed(reactor, Reactor::stop)
     }
 }

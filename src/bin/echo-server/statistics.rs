@@ -5,23 +5,23 @@ use echo_reactor::{Connection, Handle, Listener, Reactor};
 use crate::echo::Echo;
 
 pub fn statistics(reactor: &mut Reactor, listener: Handle<Listener>) -> String {
-    // The listener knows of connections that are closed; the others know of themselves.
-    let mut totals = Listener::totals(reactor, listener);
+    let Ok(mut stats) = listener.stats(reactor) else { return "there is no listener".into() };
+    // The listener counts what moved on closed connections; the open ones count for themselves.
     let mut buffered = 0;
-    for connection in reactor.all::<Connection<Echo>>() {
-        Connection::enter(reactor, connection, |_, transport| {
-            totals.bytes_in += transport.bytes_in();
-            totals.bytes_out += transport.bytes_out();
+    for connection in reactor.handles::<Connection<Echo>>() {
+        let _ = connection.enter(reactor, |_, transport| {
+            stats.bytes_in += transport.bytes_in();
+            stats.bytes_out += transport.bytes_out();
             buffered += transport.buffered();
         });
     }
     format!(
         "connections: {} open, {} accepted, {} refused; bytes: {} in, {} out, {buffered} buffered; turns: {}",
-        totals.open,
-        totals.accepted,
-        totals.refused,
-        totals.bytes_in,
-        totals.bytes_out,
-        reactor.turns(),
+        stats.open,
+        stats.accepted,
+        stats.refused,
+        stats.bytes_in,
+        stats.bytes_out,
+        reactor.turn_count(),
     )
 }

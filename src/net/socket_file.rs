@@ -1,10 +1,10 @@
 //! The file that a listening Unix socket leaves in the file system.
 //!
-//! Invariant: only what is ours is removed. A file that nobody listens on is replaced; a live socket,
-//! or a file that is no socket, is left as it is. At the end the file goes, unless somebody else has
-//! put theirs there since.
+//! Invariant: only our own file is removed. A file on which nobody listens is replaced; a live socket,
+//! or a file that is not a socket, is left alone. On drop our file is removed, unless another process
+//! has replaced it.
 //!
-//! Read next: `listener.rs`.
+//! Read next: `listening_socket.rs`.
 
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 
 use mio::net::{UnixListener, UnixStream};
 
-/// The file of a listening socket: removed when this is dropped.
+/// The file of a listening socket. It is removed when this is dropped.
 #[derive(Debug)]
-pub(super) struct UnixPath {
+pub(super) struct SocketFile {
     path: PathBuf,
     file: FileId,
 }
 
-/// What tells one file from another of the same name.
+/// What distinguishes a file from another one of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId {
     device: u64,
@@ -28,21 +28,21 @@ struct FileId {
     changed: (i64, i64),
 }
 
-impl FileId {
-    fn of(metadata: &Metadata) -> Self {
+impl From<&Metadata> for FileId {
+    fn from(metadata: &Metadata) -> Self {
         FileId {
             device: metadata.dev(),
             inode: metadata.ino(),
-            // Inode numbers are used again at once on some file systems.
+            // Some file systems reuse inode numbers at once.
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }
 
-impl Drop for UnixPath {
+impl Drop for SocketFile {
     fn drop(&mut self) {
         if let Ok(metadata) = fs::symlink_metadata(&self.path)
-            && FileId::of(&metadata) == self.file
+            && FileId::from(&metadata) == self.file
             && let Err(error) = fs::remove_file(&self.path)
         {
             log::warn!("cannot remove {}: {error}", self.path.display());
@@ -50,8 +50,8 @@ impl Drop for UnixPath {
     }
 }
 
-/// Binds and listens, in place of a stale socket if there is one.
-pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, UnixPath)> {
+/// Binds and listens. Replaces a stale socket, if there is one.
+pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             remove_if_stale(path)?;
@@ -59,22 +59,22 @@ pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, UnixPath)> {
         }
         other => other?,
     };
-    let file = FileId::of(&fs::symlink_metadata(path)?);
-    Ok((listener, UnixPath { path: path.to_owned(), file }))
+    let file = FileId::from(&fs::symlink_metadata(path)?);
+    Ok((listener, SocketFile { path: path.to_owned(), file }))
 }
 
 fn remove_if_stale(path: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(ErrorKind::AlreadyExists, "the file exists and is no socket"));
+        return Err(io::Error::new(ErrorKind::AlreadyExists, "the file exists and is not a socket"));
     }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
-        // Connected, or its queue is full, or it is of another kind: somebody has it.
+        // Connected, or its backlog is full, or it is of another kind: it is in use.
         _ => return Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
     }
-    // Another server may have been as fast as we are.
-    if FileId::of(&fs::symlink_metadata(path)?) != FileId::of(&metadata) {
+    // Another server may have replaced it meanwhile.
+    if FileId::from(&fs::symlink_metadata(path)?) != FileId::from(&metadata) {
         return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
     }
     log::debug!("replacing the stale socket {}", path.display());

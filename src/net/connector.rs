@@ -1,0 +1,256 @@
+//! The connector: tries every address in turn, with a timeout each, until one answers.
+//!
+//! Invariant: the connector lives in the slot that its connection will have. When an attempt succeeds,
+//! the connection replaces the connector, so the handle that the caller got at the start becomes valid,
+//! and the socket's registration is reused.
+//!
+//! The outcome of an attempt is determined in one place: read `SO_ERROR` (reading clears it); if there
+//! is none, `getpeername(2)` distinguishes connected from still connecting.
+//!
+//! Read next: `../transport/connection.rs`.
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::time::{Duration, Instant};
+use std::vec;
+
+use super::{Address, ErrorText, Socket};
+use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Timer};
+
+/// How long to wait before trying again while the backlog of a Unix server is full.
+const BACKLOG_RETRY: Duration = Duration::from_millis(20);
+
+/// How to connect.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectOptions {
+    /// How long to try one address. The default is 10 seconds.
+    pub timeout: Duration,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        ConnectOptions { timeout: Duration::from_secs(10) }
+    }
+}
+
+/// Why there is no connection: every address that was tried, and why it failed.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct ConnectError {
+    /// The addresses in the order of the attempts, each with its error.
+    pub attempts: Vec<(Address, io::Error)>,
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.attempts.is_empty() {
+            return f.write_str("no address to connect to");
+        }
+        for (index, (address, error)) in self.attempts.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{address}: {}", ErrorText(error))?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for ConnectError {}
+
+/// The result of a successful attempt.
+pub(crate) struct Connected {
+    pub socket: Socket,
+    pub peer: Address,
+    /// The readiness that the kernel has reported.
+    pub ready: Ready,
+    /// Whether the connection was woken before it was established.
+    pub woken: bool,
+}
+
+impl Connected {
+    /// The readiness bits to call the new connection with.
+    pub fn cause(&self) -> Ready {
+        if self.woken { Ready::WOKEN } else { Ready::NONE }
+    }
+}
+
+/// Why there is no connection.
+pub(crate) enum NotConnected {
+    Failed(ConnectError),
+    /// The caller has removed the connector.
+    Removed,
+}
+
+type OnDone = Box<dyn FnOnce(&mut Reactor, Id, Result<Connected, NotConnected>)>;
+
+/// Connects to the first of `addresses` that answers. Calls `on_done` with the connected socket, so that
+/// it can replace the connector, or with the reason why there is none.
+pub(crate) fn connect<T: Source>(
+    reactor: &mut Reactor,
+    addresses: &[Address],
+    options: &ConnectOptions,
+    on_done: impl FnOnce(&mut Reactor, Id, Result<Connected, NotConnected>) + 'static,
+) -> Handle<T> {
+    let connector = reactor.insert(Connector {
+        addresses: Vec::from(addresses).into_iter(),
+        timeout: options.timeout,
+        state: State::Idle,
+        failed: ConnectError::default(),
+        woken: false,
+        on_done: Some(Box::new(on_done)),
+    });
+    reactor.call_again(connector.id());
+    Handle::new(connector.id())
+}
+
+pub(crate) struct Connector {
+    addresses: vec::IntoIter<Address>,
+    timeout: Duration,
+    state: State,
+    failed: ConnectError,
+    /// Whether somebody woke the connection that this will become.
+    woken: bool,
+    /// Called once.
+    on_done: Option<OnDone>,
+}
+
+/// The state of the current address.
+enum State {
+    /// There is none: the next one is to be tried.
+    Idle,
+    /// An event reports when the attempt has ended.
+    Connecting { address: Address, socket: Socket, timeout: Timer },
+    /// The Unix server's backlog is full. `connect(2)` fails immediately, and no event reports when
+    /// there is room, so a timer retries.
+    BacklogFull { address: Address, deadline: Instant, retry: Timer },
+}
+
+impl Source for Connector {
+    fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
+        self.woken |= ready.intersects(Ready::WOKEN);
+        let timed_out = ready.intersects(Ready::TIMEOUT);
+        match mem::replace(&mut self.state, State::Idle) {
+            State::Idle => {}
+            State::Connecting { address, socket, timeout } => {
+                // First the socket, then the clock: it may have connected just in time.
+                match connected_peer(&socket) {
+                    Ok(None) if !timed_out => {
+                        self.state = State::Connecting { address, socket, timeout };
+                        return Next::Wait;
+                    }
+                    Ok(Some(peer)) => {
+                        reactor.cancel(timeout);
+                        let connected =
+                            Connected { socket, peer, ready: ready.kernel_bits(), woken: self.woken };
+                        return self.finish(id, reactor, Ok(connected));
+                    }
+                    Ok(None) => self.failed.attempts.push((address, timeout_error())),
+                    Err(error) => {
+                        reactor.cancel(timeout);
+                        self.failed.attempts.push((address, error));
+                    }
+                }
+            }
+            State::BacklogFull { address, deadline, .. } if timed_out => {
+                self.begin(address, deadline, id, reactor);
+            }
+            waiting @ State::BacklogFull { .. } => {
+                self.state = waiting;
+                return Next::Wait;
+            }
+        }
+        while matches!(self.state, State::Idle) {
+            let Some(address) = self.addresses.next() else {
+                let failed = NotConnected::Failed(mem::take(&mut self.failed));
+                return self.finish(id, reactor, Err(failed));
+            };
+            self.begin(address, reactor.after(self.timeout), id, reactor);
+        }
+        Next::Wait
+    }
+
+    fn removed(&mut self, id: Id, reactor: &mut Reactor) {
+        match mem::replace(&mut self.state, State::Idle) {
+            State::Connecting { timeout: timer, .. } | State::BacklogFull { retry: timer, .. } => {
+                reactor.cancel(timer);
+            }
+            State::Idle => {}
+        }
+        self.finish(id, reactor, Err(NotConnected::Removed));
+    }
+}
+
+impl Connector {
+    /// Begins an attempt. If it fails immediately, the state stays `Idle`.
+    fn begin(&mut self, address: Address, deadline: Instant, id: Id, reactor: &mut Reactor) {
+        let begun = Socket::connect(&address)
+            .and_then(|socket| reactor.register(id, &socket, Socket::INTEREST).map(|()| socket));
+        match begun {
+            Ok(socket) => {
+                let timeout = reactor.timeout_at(deadline, id);
+                self.state = State::Connecting { address, socket, timeout };
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock && reactor.now() < deadline => {
+                let retry = reactor.timeout_at(deadline.min(reactor.after(BACKLOG_RETRY)), id);
+                self.state = State::BacklogFull { address, deadline, retry };
+            }
+            Err(error) => {
+                let is_late = error.kind() == ErrorKind::WouldBlock;
+                self.failed.attempts.push((address, if is_late { timeout_error() } else { error }));
+            }
+        }
+    }
+
+    fn finish(&mut self, id: Id, reactor: &mut Reactor, result: Result<Connected, NotConnected>) -> Next {
+        if let Some(on_done) = self.on_done.take() {
+            on_done(reactor, id, result);
+        }
+        Next::Done
+    }
+}
+
+/// The peer of a connected socket; `None` while it is still connecting.
+fn connected_peer(socket: &Socket) -> io::Result<Option<Address>> {
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
+    match socket.peer_addr() {
+        Ok(peer) if is_own_address(socket, &peer) => {
+            Err(io::Error::new(ErrorKind::ConnectionRefused, "connected to itself: nobody listens"))
+        }
+        Ok(peer) => Ok(Some(peer)),
+        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A connect to a free port of this machine can meet itself: the kernel may choose that very port for
+/// our own end, and TCP lets two ends open at once (RFC 9293, 3.5).
+fn is_own_address(socket: &Socket, peer: &Address) -> bool {
+    matches!(peer, Address::Tcp(_)) && socket.local_addr().is_ok_and(|local| local == *peer)
+}
+
+fn timeout_error() -> io::Error {
+    io::Error::from_raw_os_error(libc::ETIMEDOUT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketType, bind, connect, getsockname, socket};
+    use std::net::{SocketAddr, TcpStream};
+
+    #[test]
+    fn connection_to_itself_is_refused() {
+        // What the kernel does by chance when it chooses the port of our end, done on purpose.
+        let end = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&end, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let own = SocketAddr::try_from(getsockname(&end).unwrap()).unwrap();
+        connect(&end, &own).unwrap();
+        let socket = Socket::Tcp(mio::net::TcpStream::from_std(TcpStream::from(end)));
+        assert_eq!(socket.peer_addr().unwrap(), own.into(), "it did connect");
+        assert_eq!(connected_peer(&socket).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    }
+}

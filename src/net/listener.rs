@@ -1,0 +1,357 @@
+//! The listener: accepts connections and passes each one to a closure.
+//!
+//! Invariant: neither a peer nor resource exhaustion ever stops the listener. Its sockets are
+//! edge-triggered, so which of them may have a pending connection is remembered until `accept` returns
+//! `WouldBlock`. Whatever makes it stop earlier also makes it continue:
+//!
+//! - the budget: it returns `Again`;
+//! - the limit on connections: the next one that closes calls it again;
+//! - missing descriptors: the next connection that closes calls it again, and a timer does so after a
+//!   second, because a descriptor may be freed elsewhere.
+//!
+//! Read next: `../transport/connection.rs`, what becomes of a connection; `connector.rs`, the other
+//! way in.
+
+use std::io;
+use std::mem;
+use std::time::{Duration, Instant};
+
+use super::listening_socket::AcceptError;
+use super::{Address, ErrorText, ListeningSocket, Socket};
+use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Timer, Unavailable};
+
+use mio::Interest;
+
+/// How many connections are accepted in one turn.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// How long to wait before accepting again while descriptors are missing.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// How to listen.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ListenOptions {
+    /// At this many open connections the listener stops accepting; later peers wait in the kernel's
+    /// backlog. `None` (the default): as many as there are descriptors. With 0 nothing is accepted.
+    pub max_connections: Option<usize>,
+    /// The length of the kernel's queue of connections that are not accepted yet, see `listen(2)`. The
+    /// default is 4096.
+    pub backlog: u16,
+    /// `SO_REUSEPORT`: several processes on one port, see `socket(7)`. Off by default.
+    pub reuse_port: bool,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        ListenOptions { max_connections: None, backlog: 4096, reuse_port: false }
+    }
+}
+
+/// The counters of a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListenerStats {
+    /// Connections that are open.
+    pub open: usize,
+    /// Connections accepted so far.
+    pub accepted: u64,
+    /// Connections that were lost before they could be served.
+    pub refused: u64,
+    /// Bytes received on connections that are closed.
+    pub bytes_in: u64,
+    /// Bytes sent on connections that are closed.
+    pub bytes_out: u64,
+}
+
+/// Makes a source of an accepted socket. That source calls [`Handle::release`] when it leaves.
+type Serve = Box<dyn FnMut(&mut Reactor, Socket, Address, Handle<Listener>) -> io::Result<()>>;
+
+type Callback = Box<dyn FnOnce(&mut Reactor)>;
+
+/// The source that accepts. Created by [`create_server`](crate::create_server) and
+/// [`start_server`](crate::start_server), and used through its [`Handle`].
+pub struct Listener {
+    sockets: Vec<Registered>,
+    /// The index of the socket to accept from next.
+    turn: usize,
+    serve: Serve,
+    limit: usize,
+    descriptors: Descriptors,
+    stats: ListenerStats,
+    on_stopped: Vec<Callback>,
+    on_closed: Vec<Callback>,
+}
+
+struct Registered {
+    socket: ListeningSocket,
+    /// Whether a connection may be pending.
+    readable: bool,
+}
+
+/// Whether there are descriptors for new connections.
+enum Descriptors {
+    Available,
+    Exhausted { since: Instant, retry: Timer },
+}
+
+/// Listens on `sockets`, and calls `serve` with each accepted socket.
+pub(crate) fn listen(
+    reactor: &mut Reactor,
+    sockets: Vec<ListeningSocket>,
+    options: &ListenOptions,
+    serve: impl FnMut(&mut Reactor, Socket, Address, Handle<Listener>) -> io::Result<()> + 'static,
+) -> io::Result<Handle<Listener>> {
+    if sockets.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on"));
+    }
+    let sockets = sockets.into_iter().map(|socket| Registered { socket, readable: false }).collect();
+    let handle = reactor.insert(Listener {
+        sockets,
+        turn: 0,
+        serve: Box::new(serve),
+        limit: options.max_connections.unwrap_or(usize::MAX),
+        descriptors: Descriptors::Available,
+        stats: ListenerStats::default(),
+        on_stopped: Vec::new(),
+        on_closed: Vec::new(),
+    });
+    let registered = reactor.get(handle).map_err(io::Error::from).and_then(|listener| {
+        let mut sockets = listener.sockets.iter();
+        sockets.try_for_each(|one| reactor.register(handle.id(), &one.socket, Interest::READABLE))
+    });
+    if let Err(error) = registered {
+        reactor.remove(handle.id());
+        return Err(error);
+    }
+    Ok(handle)
+}
+
+impl Source for Listener {
+    fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
+        if ready.intersects(Ready::READABLE) {
+            // The event does not say which socket it is for.
+            self.sockets.iter_mut().for_each(|one| one.readable = true);
+        }
+        let next = self.accept(id, reactor);
+        self.check_exhaustion(reactor);
+        next
+    }
+
+    fn removed(&mut self, _: Id, reactor: &mut Reactor) {
+        self.stop(reactor);
+        self.on_closed.drain(..).for_each(|call| reactor.call_soon(call));
+    }
+}
+
+// ---- the accept path
+
+impl Listener {
+    /// Accepts up to the budget, from each socket in turn.
+    fn accept(&mut self, id: Id, reactor: &mut Reactor) -> Next {
+        let (mut budget, mut lost) = (ACCEPTS_PER_TURN, 0);
+        while self.stats.open < self.limit
+            && let Some(index) = self.next_readable()
+        {
+            if budget == 0 {
+                return Next::Again;
+            }
+            budget -= 1;
+            let Err((kind, error)) = self.accept_one(index, id, reactor) else { continue };
+            match kind {
+                AcceptError::WouldBlock => self.sockets[index].readable = false,
+                AcceptError::Transient if lost < ACCEPTS_PER_TURN - 1 => {
+                    log::debug!("a connection was lost before it could be served: {error}");
+                    self.stats.refused += 1;
+                    lost += 1;
+                }
+                // Nothing but losses: something refuses every connection.
+                AcceptError::Transient | AcceptError::Exhausted => {
+                    self.back_off(&error, id, reactor);
+                    break;
+                }
+                AcceptError::Fatal => self.drop_socket(index, &error, reactor),
+            }
+        }
+        Next::Wait
+    }
+
+    /// The next socket that may have a pending connection, so that no address starves another one.
+    fn next_readable(&mut self) -> Option<usize> {
+        let count = self.sockets.len();
+        let mut in_turn = (self.turn..self.turn + count).map(|index| index % count);
+        let index = in_turn.find(|&index| self.sockets[index].readable)?;
+        self.turn = index + 1;
+        Some(index)
+    }
+
+    fn accept_one(
+        &mut self,
+        index: usize,
+        id: Id,
+        reactor: &mut Reactor,
+    ) -> Result<(), (AcceptError, io::Error)> {
+        let accepted = self.sockets[index].socket.accept();
+        let (socket, peer) = accepted.map_err(|error| (AcceptError::classify(&error), error))?;
+        (self.serve)(reactor, socket, peer, Handle::new(id)).map_err(|error| match AcceptError::classify(
+            &error,
+        ) {
+            AcceptError::Exhausted => {
+                self.stats.refused += 1; // it is dropped
+                (AcceptError::Exhausted, error)
+            }
+            _ => (AcceptError::Transient, error), // it says nothing about the listening socket
+        })?;
+        self.stats.open += 1;
+        self.stats.accepted += 1;
+        Ok(())
+    }
+
+    /// Logs one warning per shortage.
+    fn back_off(&mut self, error: &io::Error, id: Id, reactor: &mut Reactor) {
+        let (since, retry) = (reactor.now(), reactor.timeout_after(RETRY_DELAY, id));
+        match mem::replace(&mut self.descriptors, Descriptors::Exhausted { since, retry }) {
+            Descriptors::Available => log::warn!(
+                "cannot accept more connections: {}; {} are open, others wait until one closes",
+                ErrorText(error),
+                self.stats.open,
+            ),
+            Descriptors::Exhausted { retry, .. } => drop(reactor.cancel(retry)),
+        }
+    }
+
+    /// A shortage ends only after a full second without a failure; otherwise every peer that comes and
+    /// goes at the limit would start a new one.
+    fn check_exhaustion(&mut self, reactor: &mut Reactor) {
+        if let Descriptors::Exhausted { since, retry } = self.descriptors
+            && reactor.now() >= since + RETRY_DELAY
+        {
+            reactor.cancel(retry);
+            self.descriptors = Descriptors::Available;
+            log::info!("accepting connections again");
+        }
+    }
+
+    fn drop_socket(&mut self, index: usize, error: &io::Error, reactor: &mut Reactor) {
+        let Registered { socket, .. } = self.sockets.remove(index);
+        let address = socket.local_addr().map_or_else(|_| String::from("a socket"), |own| own.to_string());
+        log::error!("cannot accept connections on {address} any more: {}", ErrorText(error));
+        // Closing it would not be enough if another process has it, too.
+        let _ = reactor.deregister(&socket);
+        drop(socket);
+        if self.sockets.is_empty() {
+            self.stop(reactor);
+        }
+    }
+
+    /// Stops listening. The kernel resets the connections that are not accepted yet, unless another
+    /// descriptor keeps the socket open.
+    fn stop(&mut self, reactor: &mut Reactor) {
+        for Registered { socket, .. } in self.sockets.drain(..) {
+            let _ = reactor.deregister(&socket); // as above
+        }
+        if let Descriptors::Exhausted { retry, .. } =
+            mem::replace(&mut self.descriptors, Descriptors::Available)
+        {
+            reactor.cancel(retry);
+        }
+        self.call_back(reactor);
+    }
+
+    fn call_back(&mut self, reactor: &mut Reactor) {
+        if self.sockets.is_empty() {
+            self.on_stopped.drain(..).for_each(|call| reactor.call_soon(call));
+            if self.stats.open == 0 {
+                self.on_closed.drain(..).for_each(|call| reactor.call_soon(call));
+            }
+        }
+    }
+}
+
+// ---- its handle
+
+/// A server (asyncio: `Server`). No callback of a connection runs while its listener does, so all of
+/// this can be called from there, too. It fails only if the listener was removed.
+impl Handle<Listener> {
+    /// Returns the addresses that it listens on, with the ports that the kernel chose: none after
+    /// [`close`](Self::close).
+    ///
+    /// # Errors
+    /// If the listener is gone.
+    pub fn addresses(self, reactor: &Reactor) -> Result<Vec<Address>, Unavailable> {
+        let sockets = &reactor.get(self)?.sockets;
+        Ok(sockets.iter().filter_map(|one| one.socket.local_addr().ok()).collect())
+    }
+
+    /// Returns its counters.
+    ///
+    /// # Errors
+    /// If the listener is gone.
+    pub fn stats(self, reactor: &Reactor) -> Result<ListenerStats, Unavailable> {
+        Ok(reactor.get(self)?.stats)
+    }
+
+    /// Stops listening. Open connections go on, and those that were accepted in this turn are still made
+    /// (asyncio: `Server.close`). A socket that was passed to the process
+    /// ([`ListeningSocket::from_listen_fds`]) goes on listening for the next server. The listener keeps
+    /// its counts until it is removed.
+    ///
+    /// # Errors
+    /// If the listener is gone.
+    pub fn close(self, reactor: &mut Reactor) -> Result<(), Unavailable> {
+        reactor.with(self, Listener::stop)
+    }
+
+    /// Calls `f` when it listens no longer: it was closed or removed, or its last socket became
+    /// unusable.
+    ///
+    /// # Errors
+    /// If the listener is gone.
+    pub fn on_stopped(
+        self,
+        reactor: &mut Reactor,
+        f: impl FnOnce(&mut Reactor) + 'static,
+    ) -> Result<(), Unavailable> {
+        reactor.with(self, |listener, reactor| {
+            listener.on_stopped.push(Box::new(f));
+            listener.call_back(reactor);
+        })
+    }
+
+    /// Calls `f` when it listens no longer and its last connection has ended (asyncio:
+    /// `Server.wait_closed`), or when it is removed.
+    ///
+    /// # Errors
+    /// If the listener is gone.
+    pub fn on_closed(
+        self,
+        reactor: &mut Reactor,
+        f: impl FnOnce(&mut Reactor) + 'static,
+    ) -> Result<(), Unavailable> {
+        reactor.with(self, |listener, reactor| {
+            listener.on_closed.push(Box::new(f));
+            listener.call_back(reactor);
+        })
+    }
+
+    /// Gives back the place of a connection that has left. Does nothing if the listener is gone.
+    pub(crate) fn release(self, reactor: &mut Reactor, bytes_in: u64, bytes_out: u64) {
+        let released = reactor.with(self, |listener, reactor| {
+            listener.stats.open -= 1;
+            listener.stats.bytes_in += bytes_in;
+            listener.stats.bytes_out += bytes_out;
+            listener.call_back(reactor);
+            listener.sockets.iter().any(|one| one.readable)
+        });
+        match released {
+            Ok(true) => reactor.call_again(self.id()),
+            // Somebody has it by `Reactor::with`.
+            Err(Unavailable::Running) => {
+                reactor.call_soon(move |reactor| self.release(reactor, bytes_in, bytes_out));
+            }
+            _ => {}
+        }
+    }
+}
+
+crate::opaque_debug!(Listener);

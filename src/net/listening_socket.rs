@@ -1,0 +1,208 @@
+//! One listening socket, TCP or Unix: where it comes from, and what a failed `accept` means.
+//!
+//! Invariant: it is non-blocking, and what is accepted from it needs no further system call to be set
+//! up.
+//!
+//! Read next: `listener.rs`, the source that accepts; `socket_file.rs`.
+
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::{env, process};
+
+use mio::net::{TcpListener, UnixListener};
+
+use super::socket::retry_interrupted;
+use super::socket_file::{self, SocketFile};
+use super::{Address, ErrorText, ListenOptions, Socket};
+use crate::sys::{self, TcpListenOptions};
+
+/// The first descriptor of socket activation, by convention. The others follow without a gap.
+const FIRST_LISTEN_FD: RawFd = 3;
+
+/// A socket that listens, for
+/// [`create_server_with_sockets`](crate::create_server_with_sockets).
+#[derive(Debug)]
+pub struct ListeningSocket {
+    kind: Kind,
+    /// The file of a Unix socket that we bound ourselves. It is removed with the socket.
+    _file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl ListeningSocket {
+    /// Listens on all of `addresses`, or, if one fails, on none. The IPv6 wildcard `[::]` accepts IPv4
+    /// connections, too, unless `0.0.0.0` is among the others.
+    ///
+    /// # Errors
+    /// Names the address and the reason: `cannot listen on 127.0.0.1:80: Permission denied`.
+    pub fn bind_all(addresses: &[Address], options: &ListenOptions) -> io::Result<Vec<Self>> {
+        let v6_only = addresses
+            .iter()
+            .any(|address| matches!(address, Address::Tcp(SocketAddr::V4(v4)) if v4.ip().is_unspecified()));
+        let options =
+            TcpListenOptions { reuse_port: options.reuse_port, v6_only, backlog: options.backlog.into() };
+        let bind = |address: &Address| {
+            Self::bind(address, options).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot listen on {address}: {}", ErrorText(&error)))
+            })
+        };
+        addresses.iter().map(bind).collect()
+    }
+
+    fn bind(address: &Address, options: TcpListenOptions) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => Ok(Self::tcp(sys::listen_tcp(*address, options)?)),
+            Address::Unix(path) => {
+                let (socket, file) = socket_file::bind(path)?;
+                sys::listen(&socket, options.backlog)?;
+                Ok(ListeningSocket { kind: Kind::Unix(socket), _file: Some(file) })
+            }
+        }
+    }
+
+    fn tcp(socket: OwnedFd) -> Self {
+        ListeningSocket { kind: Kind::Tcp(TcpListener::from_std(socket.into())), _file: None }
+    }
+
+    fn unix(socket: OwnedFd) -> Self {
+        ListeningSocket { kind: Kind::Unix(UnixListener::from_std(socket.into())), _file: None }
+    }
+
+    /// Duplicates the listening sockets that the process was started with: socket activation, as
+    /// systemd does it (`sd_listen_fds(3)`). There are none unless `LISTEN_PID` is this process and
+    /// `LISTEN_FDS` says how many there are. With them a server can be restarted without refusing
+    /// anybody, and can listen on a port that it may not open itself.
+    ///
+    /// The sockets are identified by number only, so call this before anything else opens a
+    /// descriptor. They are made non-blocking. The descriptors that the process was started with stay
+    /// open; only their duplicates are closed with the server.
+    ///
+    /// # Errors
+    /// Names the descriptor that is not a listening stream socket, or the variable that is not a
+    /// number.
+    pub fn from_listen_fds() -> io::Result<Vec<Self>> {
+        let (pid, count) = (env::var_os("LISTEN_PID"), env::var_os("LISTEN_FDS"));
+        let Some(count) = count.filter(|_| pid.is_some_and(|pid| pid == *process::id().to_string())) else {
+            return Ok(Vec::new());
+        };
+        let number = count.to_str().and_then(|count| count.parse::<u16>().ok());
+        let number = number.ok_or_else(|| not_a_number(&count))?;
+        let end = FIRST_LISTEN_FD + RawFd::from(number);
+        (FIRST_LISTEN_FD..end).map(|fd| Self::from_listen_fd(fd, end)).collect()
+    }
+
+    /// The duplicate gets a number from `end` on, so that it is not taken for one that was passed.
+    fn from_listen_fd(fd: RawFd, end: RawFd) -> io::Result<Self> {
+        let describe = |error: io::Error| {
+            let text = format!("cannot use descriptor {fd} (LISTEN_FDS): {}", ErrorText(&error));
+            io::Error::new(error.kind(), text)
+        };
+        let (socket, family) = sys::duplicate_listening(fd, end).map_err(describe)?;
+        match family {
+            libc::AF_UNIX => Ok(Self::unix(socket)),
+            libc::AF_INET | libc::AF_INET6 => Ok(Self::tcp(socket)),
+            _ => Err(describe(io::Error::new(ErrorKind::Unsupported, "neither a TCP nor a Unix socket"))),
+        }
+    }
+
+    /// Accepts one connection, with the address of its peer.
+    pub(super) fn accept(&self) -> io::Result<(Socket, Address)> {
+        retry_interrupted(|| match &self.kind {
+            Kind::Tcp(socket) => socket.accept().map(|(stream, peer)| (Socket::Tcp(stream), peer.into())),
+            Kind::Unix(socket) => socket.accept().map(|(stream, peer)| (Socket::Unix(stream), peer.into())),
+        })
+    }
+
+    /// Returns the address that it listens on, with the port that the kernel chose.
+    ///
+    /// # Errors
+    /// See `getsockname(2)`.
+    pub fn local_addr(&self) -> io::Result<Address> {
+        match &self.kind {
+            // Not canonical: `[::]` is what was asked for.
+            Kind::Tcp(socket) => socket.local_addr().map(Address::Tcp),
+            Kind::Unix(socket) => socket.local_addr().map(Address::from),
+        }
+    }
+}
+
+impl AsFd for ListeningSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.kind {
+            Kind::Tcp(socket) => socket.as_fd(),
+            Kind::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+fn not_a_number(text: &OsStr) -> io::Error {
+    let text = text.to_string_lossy();
+    io::Error::new(ErrorKind::InvalidInput, format!("LISTEN_FDS is not a number: '{}'", text.escape_debug()))
+}
+
+/// What a connection that could not be accepted (`accept(2)`), or not be registered (`epoll_ctl(2)`),
+/// means for the listener.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum AcceptError {
+    /// No connection is pending.
+    WouldBlock,
+    /// That peer is gone, or its network is down. The next one may be fine.
+    Transient,
+    /// The process or the machine has no resources for another connection.
+    Exhausted,
+    /// The socket itself is unusable.
+    Fatal,
+}
+
+impl AcceptError {
+    pub fn classify(error: &io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::WouldBlock => return AcceptError::WouldBlock,
+            ErrorKind::ConnectionAborted => return AcceptError::Transient,
+            _ => {}
+        }
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC) => {
+                AcceptError::Exhausted
+            }
+            Some(
+                libc::EPROTO
+                | libc::EPERM
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENETUNREACH
+                | libc::ETIMEDOUT,
+            ) => AcceptError::Transient,
+            _ => AcceptError::Fatal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_that_a_peer_can_cause_do_not_end_a_listener() {
+        let classify = |number| AcceptError::classify(&io::Error::from_raw_os_error(number));
+        for number in [libc::ECONNABORTED, libc::EPROTO, libc::EPERM, libc::ENETDOWN, libc::ETIMEDOUT] {
+            assert_eq!(classify(number), AcceptError::Transient, "{number}");
+        }
+        for number in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::ENOSPC] {
+            assert_eq!(classify(number), AcceptError::Exhausted, "{number}");
+        }
+        assert_eq!(classify(libc::EAGAIN), AcceptError::WouldBlock);
+        assert_eq!(classify(libc::EBADF), AcceptError::Fatal);
+    }
+}

@@ -1,0 +1,43 @@
+//! Where connections come from: addresses, sockets, the listener and the connector.
+//!
+//! ```text
+//!   peers ─▶ ListeningSocket ─▶ Listener ──┐
+//!                                          ├─▶ Socket ─▶ a Connection (`../transport/`)
+//!   Address ─▶ Connector ──────────────────┘             or a Task (`../streams/`)
+//! ```
+//!
+//! Invariant: nothing here knows what a connection does. The listener and the connector pass each
+//! connected socket to a closure.
+//!
+//! Read next: `listener.rs`, the accept path; `connector.rs`, the other way in.
+
+mod address;
+mod connector;
+mod listener;
+mod listening_socket;
+mod socket;
+mod socket_file;
+
+pub use address::{Address, ParseAddressError};
+pub use connector::{ConnectError, ConnectOptions};
+pub use listener::{ListenOptions, Listener, ListenerStats};
+pub use listening_socket::ListeningSocket;
+pub use socket::Socket;
+
+pub(crate) use connector::{Connected, Connector, NotConnected, connect};
+pub(crate) use listener::listen;
+
+use std::fmt;
+use std::io;
+
+/// Shows an error as `strerror(3)` does, without the number that `std` appends.
+#[doc(hidden)] // for the two programs
+#[derive(Debug)]
+pub struct ErrorText<'a>(pub &'a io::Error);
+
+impl fmt::Display for ErrorText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        f.write_str(text.rsplit_once(" (os error ").map_or(text.as_str(), |(text, _)| text))
+    }
+}

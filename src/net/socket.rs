@@ -1,0 +1,141 @@
+//! A connected stream socket, TCP or Unix, behind one interface.
+//!
+//! Invariant: it is non-blocking, and it is the only owner of its descriptor.
+//!
+//! Read next: `../transport/duplex/`, which reads and writes it.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use mio::Interest;
+use mio::net::{TcpStream, UnixStream};
+
+use super::Address;
+use crate::reactor::Ready;
+use crate::sys;
+
+/// A connected, or connecting, stream socket. It is non-blocking.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix stream socket.
+    Unix(UnixStream),
+}
+
+impl From<TcpStream> for Socket {
+    fn from(stream: TcpStream) -> Self {
+        Socket::Tcp(stream)
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(stream: UnixStream) -> Self {
+        Socket::Unix(stream)
+    }
+}
+
+impl Socket {
+    /// The interest of every socket. It is registered once and never changed.
+    pub(crate) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+
+    /// Begins to connect: `connect(2)`. The socket becomes writable when the attempt has ended.
+    pub(super) fn connect(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(*address)?;
+                stream.set_nodelay(true)?;
+                sys::set_urgent_inline(&stream)?;
+                Ok(Socket::Tcp(stream))
+            }
+            Address::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path)?)),
+        }
+    }
+
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => (&*stream).read(buffer),
+            Socket::Unix(stream) => (&*stream).read(buffer),
+        }
+    }
+
+    /// Whether a read that filled only part of its buffer proves that nothing is left to read, so that
+    /// the read that would return `WouldBlock` can be saved. `ready` is what the kernel has reported.
+    ///
+    /// A stream may promise this only if a read ends early for no other reason. The kernel ends a read
+    /// of a **Unix** socket before a message that carries descriptors or other credentials
+    /// (`unix(7)`), so never there. It ends a read of a **TCP** socket at the mark of urgent data and
+    /// at the peer's FIN, both of which are reported with the event. A layer that decrypts records
+    /// must not promise it: a read returns one record, and the next one may be buffered already.
+    pub(crate) fn short_read_means_empty(&self, ready: Ready) -> bool {
+        match self {
+            Socket::Tcp(_) => !ready.intersects(Ready::READ_CLOSED | Ready::PRIORITY),
+            Socket::Unix(_) => false,
+        }
+    }
+
+    /// Whether a hang-up, reported while our side is open, means that the connection was reset. A Unix socket
+    /// also reports it when the peer has closed in order; what it sent before can still be read.
+    pub(crate) fn hang_up_means_reset(&self) -> bool {
+        matches!(self, Socket::Tcp(_))
+    }
+
+    /// Writes once, and again only if a signal came before the first byte was taken.
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        retry_interrupted(|| match self {
+            Socket::Tcp(stream) => (&*stream).write(bytes),
+            Socket::Unix(stream) => (&*stream).write(bytes),
+        })
+    }
+
+    /// Ends our side: `shutdown(2)`, a FIN after the bytes that were written.
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    /// `SO_ERROR`. Reading clears it, so only the connector reads it.
+    pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self {
+            Socket::Tcp(stream) => stream.take_error(),
+            Socket::Unix(stream) => stream.take_error(),
+        }
+    }
+
+    /// The address of the other end. An error while the socket is not connected.
+    pub(crate) fn peer_addr(&self) -> io::Result<Address> {
+        match self {
+            Socket::Tcp(stream) => stream.peer_addr().map(Address::from),
+            Socket::Unix(stream) => stream.peer_addr().map(Address::from),
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        match self {
+            Socket::Tcp(stream) => stream.local_addr().map(Address::from),
+            Socket::Unix(stream) => stream.local_addr().map(Address::from),
+        }
+    }
+}
+
+/// Calls `f` again while a signal interrupts it.
+pub(super) fn retry_interrupted<T>(mut f: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match f() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Tcp(stream) => stream.as_fd(),
+            Socket::Unix(stream) => stream.as_fd(),
+        }
+    }
+}

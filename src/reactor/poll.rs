@@ -1,0 +1,105 @@
+//! How the loop waits: steps 1 and 2 of a turn.
+//!
+//! Invariants:
+//! - This is the only place that blocks, and it blocks until the next timer at most, and not at all
+//!   while something is queued.
+//! - **A deadline never decides before I/O that is already there.** Timers that are due when the poll
+//!   begins run after its events, and only if it reported everything that was ready. So a program
+//!   that was stopped, or whose machine slept, looks at its sockets first. (A timer that expires
+//!   during the sleep runs in the next turn, which does not sleep.)
+//!
+//! Read next: `ready.rs`, what the events become.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use mio::Events;
+
+use super::observe::PollEnd;
+use super::time::Clock;
+use super::{EVENT_CAPACITY, Reactor};
+
+impl Reactor {
+    /// Makes the loop busy-poll for this long before each sleep. Off ([`Duration::ZERO`]) by default.
+    ///
+    /// This trades CPU for latency: putting a thread to sleep and waking it takes several
+    /// microseconds, which is most of a round trip on one machine when there is one message at a time.
+    /// It pays if there is a core to spare and the gaps between messages are short. It hurts if the
+    /// loop shares its core, for example with its peer, and gains nothing under load, because a busy
+    /// loop does not sleep anyway.
+    pub fn set_spin(&mut self, spin: Duration) {
+        self.spin = spin;
+    }
+
+    /// Polls. Returns the time when the poll began if timers may run in this turn: there are some, and
+    /// the poll reported every source that was ready.
+    pub(super) fn poll_events(
+        &mut self,
+        events: &mut Events,
+        at_most: Option<Duration>,
+    ) -> io::Result<Option<Instant>> {
+        self.clock.forget();
+        let began = self.timers.next().map(|_| self.now());
+        let timeout = match (self.time_to_sleep(), at_most) {
+            (Some(own), Some(given)) => Some(own.min(given)),
+            (own, given) => own.or(given),
+        };
+        let observed = self.is_observed().then(Instant::now);
+        let polled = if self.spin.is_zero() || timeout.is_some_and(|timeout| timeout.is_zero()) {
+            self.poll.poll(events, timeout)
+        } else {
+            self.spin_then_sleep(events, timeout)
+        };
+        self.clock.forget();
+        let was_interrupted = match polled {
+            // A signal: the next turn finds what its handler wrote.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                events.clear();
+                true
+            }
+            other => other.map(|()| false)?,
+        };
+        let count = events.iter().count();
+        if let Some(began) = observed {
+            let end = PollEnd { began, ended: Instant::now(), timeout, events: count };
+            self.notify(|observer| observer.on_poll(&end));
+        }
+        Ok(began.filter(|_| !was_interrupted && self.has_reported_everything(count)))
+    }
+
+    /// Returns whether every source that was ready has been reported. A poll that fills the event list
+    /// leaves the rest for the next one. The kernel reports them in order of readiness, so after as many
+    /// events as there are sources, all have been reported: timers wait no longer than that.
+    fn has_reported_everything(&mut self, count: usize) -> bool {
+        self.reported = if count < EVENT_CAPACITY { 0 } else { self.reported + count };
+        if self.reported >= self.slots.len() {
+            self.reported = 0;
+        }
+        self.reported == 0
+    }
+
+    fn spin_then_sleep(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        let began = Instant::now();
+        let spin = timeout.map_or(self.spin, |timeout| timeout.min(self.spin));
+        while began.elapsed() < spin {
+            self.poll.poll(events, Some(Duration::ZERO))?;
+            if !events.is_empty() {
+                return Ok(());
+            }
+        }
+        self.poll.poll(events, timeout.map(|timeout| timeout.saturating_sub(began.elapsed())))
+    }
+
+    /// `None`: without limit. `mio` rounds up to whole milliseconds, so that no timer runs early.
+    fn time_to_sleep(&self) -> Option<Duration> {
+        if !self.queue.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.timers.next()?;
+        match self.clock {
+            Clock::System(_) => Some(deadline.saturating_duration_since(self.now())),
+            // A clock that is set by a test does not run.
+            Clock::Set(now) => (deadline <= now).then_some(Duration::ZERO),
+        }
+    }
+}

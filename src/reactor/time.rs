@@ -1,0 +1,183 @@
+//! Time: the loop's clock, its timers, and what is scheduled on them.
+//!
+//! Invariants:
+//! - Time stands still while a turn calls sources. The clock is read only if somebody asks, at most once
+//!   before the poll (if there are timers) and once after it.
+//! - A job runs at its deadline or later, never earlier, in the order of the deadlines, and in the
+//!   order of setting where deadlines are equal.
+//! - Nothing that is scheduled here runs immediately; the caller always finishes first. A turn runs
+//!   only timers that were set before it began to run timers, so a timer that keeps setting itself
+//!   cannot hold the loop.
+//!
+//! Read next: `mod.rs`, steps 4 and 5 of a turn.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::time::{Duration, Instant};
+
+use super::{Id, Job, Reactor, Ready};
+
+/// The longest delay that is meaningful, about thirty years: longer ones count as this one, because
+/// adding them to the clock could overflow.
+pub(crate) const FAR_FUTURE: Duration = Duration::from_secs(1_000_000_000);
+
+/// A timer that was set, for [`Reactor::cancel`]. It goes stale harmlessly.
+///
+/// Like an [`Id`], it is only meaningful for the reactor that returned it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timer {
+    when: Instant,
+    sequence: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Timers {
+    jobs: BTreeMap<Timer, Job>,
+    /// How many timers were ever set.
+    count: u64,
+}
+
+impl Timers {
+    fn set(&mut self, when: Instant, job: Job) -> Timer {
+        let timer = Timer { when, sequence: self.count };
+        self.count += 1;
+        self.jobs.insert(timer, job);
+        timer
+    }
+
+    /// The next deadline.
+    pub fn next(&self) -> Option<Instant> {
+        self.jobs.first_key_value().map(|(timer, _)| timer.when)
+    }
+
+    /// Takes the first job after `last` that is due at `now` and was set before there were `count`.
+    fn take_due(&mut self, last: Option<Timer>, now: Instant, count: u64) -> Option<(Timer, Job)> {
+        let start = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let due = self.jobs.range((start, Bound::Unbounded)).take_while(|(timer, _)| timer.when <= now);
+        let timer = due.map(|(&timer, _)| timer).find(|timer| timer.sequence < count)?;
+        self.jobs.remove(&timer).map(|job| (timer, job))
+    }
+}
+
+pub(super) enum Clock {
+    /// The monotonic clock of the system, as read in this turn, if it was.
+    System(Cell<Option<Instant>>),
+    /// Stands where a test has set it.
+    Set(Instant),
+}
+
+impl Clock {
+    /// Forgets the time: the loop has slept, or may have.
+    pub fn forget(&self) {
+        if let Clock::System(read) = self {
+            read.set(None);
+        }
+    }
+}
+
+impl Reactor {
+    /// Calls a source with [`Ready::WOKEN`]: in this turn, or in the next one if this turn's queue is
+    /// running or the source was called already. Several wake-ups before that are one.
+    ///
+    /// Returns `false` if `id` names no source.
+    pub fn wake(&mut self, id: Id) -> bool {
+        self.enqueue(id, Ready::WOKEN)
+    }
+
+    /// Calls a source with nothing new, as if it had returned [`Next::Again`](super::Next::Again).
+    pub(crate) fn call_again(&mut self, id: Id) {
+        self.enqueue(id, Ready::NONE);
+    }
+
+    pub(crate) fn enqueue(&mut self, id: Id, ready: Ready) -> bool {
+        let Some(needs_place) = self.slots.add_pending(id, ready) else { return false };
+        if needs_place {
+            self.queue.push_back(Job::Notify(id, Ready::NONE)); // the slot has the bits
+        }
+        true
+    }
+
+    /// Calls a source with [`Ready::WOKEN`] at `when` or soon after: a [`wake`](Self::wake) later on.
+    ///
+    /// A source that leaves should [`cancel`](Self::cancel) its timers. One that it leaves behind
+    /// stays until it expires, and then does nothing.
+    pub fn wake_at(&mut self, when: Instant, id: Id) -> Timer {
+        self.timers.set(when, Job::Notify(id, Ready::WOKEN))
+    }
+
+    /// Calls a source of the library with [`Ready::TIMEOUT`] after `delay`.
+    pub(crate) fn timeout_after(&mut self, delay: Duration, id: Id) -> Timer {
+        self.timeout_at(self.after(delay), id)
+    }
+
+    /// Calls a source of the library with [`Ready::TIMEOUT`] at `when`.
+    pub(crate) fn timeout_at(&mut self, when: Instant, id: Id) -> Timer {
+        self.timers.set(when, Job::Notify(id, Ready::TIMEOUT))
+    }
+
+    /// Calls `f` in this turn, or in the next one if this turn's queue is running already (asyncio:
+    /// `call_soon`).
+    pub fn call_soon(&mut self, f: impl FnOnce(&mut Reactor) + 'static) {
+        self.queue.push_back(Job::Call(Box::new(f)));
+    }
+
+    /// Calls `f` at `when` or soon after, never earlier (asyncio: `call_at`).
+    pub fn call_at(&mut self, when: Instant, f: impl FnOnce(&mut Reactor) + 'static) -> Timer {
+        self.timers.set(when, Job::Call(Box::new(f)))
+    }
+
+    /// Calls `f` after `delay`, counted from this turn's [`now`](Self::now) (asyncio: `call_later`).
+    pub fn call_later(&mut self, delay: Duration, f: impl FnOnce(&mut Reactor) + 'static) -> Timer {
+        self.call_at(self.after(delay), f)
+    }
+
+    /// Returns the time after `delay`.
+    pub(crate) fn after(&self, delay: Duration) -> Instant {
+        self.now() + delay.min(FAR_FUTURE)
+    }
+
+    /// Cancels a timer (asyncio: `TimerHandle.cancel`). Returns `false` if it ran or was cancelled
+    /// before.
+    pub fn cancel(&mut self, timer: Timer) -> bool {
+        self.timers.jobs.remove(&timer).is_some()
+    }
+
+    /// Returns the time of this turn, read when first asked for (asyncio: `loop.time`); between two turns,
+    /// the time that it is.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        match &self.clock {
+            Clock::System(_) if self.events.is_some() => Instant::now(), // between two turns
+            Clock::System(read) => read.get().unwrap_or_else(|| {
+                let now = Instant::now();
+                read.set(Some(now));
+                now
+            }),
+            Clock::Set(now) => *now,
+        }
+    }
+
+    /// Stops the clock, for tests: from now on it shows `now`, until it is set again.
+    pub fn set_now(&mut self, now: Instant) {
+        self.clock = Clock::Set(now);
+    }
+
+    /// Returns how many timers are set.
+    #[must_use]
+    pub fn timer_count(&self) -> usize {
+        self.timers.jobs.len()
+    }
+
+    /// Runs the timers that were due at `now`.
+    pub(super) fn run_timers(&mut self, now: Instant) {
+        let (mut last, count) = (None, self.timers.count);
+        while let Some((timer, job)) = self.timers.take_due(last, now, count) {
+            last = Some(timer);
+            match job {
+                Job::Call(call) => self.call(super::observe::Origin::Timer, call),
+                Job::Notify(id, ready) => self.dispatch(id, ready),
+            }
+        }
+    }
+}

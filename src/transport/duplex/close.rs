@@ -1,0 +1,121 @@
+//! The close path: from the wish to end a connection to its last moment.
+//!
+//! Invariant: a connection ends when both directions have ended, or at once when nothing can end them
+//! in order any more. It has exactly one reason.
+//!
+//! Read next: `timeout.rs`; `../connection.rs`.
+
+use std::io::ErrorKind;
+use std::mem;
+
+use super::{Duplex, ReadState, WriteBuffer, WriteState};
+use crate::reactor::{Id, Reactor, Ready};
+use crate::sys;
+use crate::transport::CloseReason;
+
+impl Duplex {
+    /// Ends our side after what is buffered.
+    pub fn write_eof(&mut self) {
+        if matches!(self.write, WriteState::Open) {
+            self.write = WriteState::Draining;
+        }
+    }
+
+    /// Ends the connection in order: ends our side, and discards input until the peer ends its own.
+    pub fn close(&mut self) {
+        self.write_eof();
+        if self.read != ReadState::Eof {
+            self.read = ReadState::Discarding;
+        }
+    }
+
+    /// Ends the connection at once. Bytes that are still buffered are dropped.
+    pub fn end(&mut self, reason: CloseReason) {
+        if self.ended.is_some() {
+            return;
+        }
+        let reset = match reason {
+            CloseReason::Aborted => true,
+            // The kernel need not go on for a peer that has stalled.
+            CloseReason::IdleTimeout | CloseReason::LingerTimeout => !self.write_buffer.is_empty(),
+            _ => false,
+        };
+        if reset && let Err(error) = sys::reset_on_close(&self.socket) {
+            log::debug!("cannot reset a connection: {error}");
+        }
+        self.ended = Some(reason);
+        self.read = ReadState::Eof;
+        self.write = WriteState::Shutdown;
+        self.write_buffer = WriteBuffer::default();
+    }
+
+    /// Breaks the write side of a connection whose peer is gone while nobody reads it: our side was kept
+    /// open after the end of file, or reading is paused. Nothing else would notice. Returns whether it did.
+    pub fn check_hang_up(&mut self) -> bool {
+        let is_gone = self.ready.intersects(Ready::WRITE_CLOSED)
+            && matches!(self.write, WriteState::Open)
+            && (self.read == ReadState::Eof || self.socket.hang_up_means_reset());
+        if is_gone {
+            self.break_write(ErrorKind::BrokenPipe.into());
+        }
+        is_gone
+    }
+
+    /// Whether nothing is left to do but to end in order.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.read, ReadState::Discarding | ReadState::Eof) && !matches!(self.write, WriteState::Open)
+    }
+
+    /// Whether the last callback left nothing to do. This is the fast path.
+    pub fn has_nothing_pending(&self) -> bool {
+        self.write_buffer.is_empty() && !self.writing_paused && matches!(self.write, WriteState::Open)
+    }
+
+    /// Takes the steps that follow from what a callback or the socket did: the FIN when everything is
+    /// sent, the end when both directions have ended.
+    pub fn advance(&mut self, id: Id, reactor: &mut Reactor) {
+        if self.ended.is_some() {
+            return;
+        }
+        if matches!(self.write, WriteState::Draining) && self.write_buffer.is_empty() {
+            self.write = WriteState::Shutdown;
+            self.restart_linger(id, reactor); // from here on the peer has the time to end its side
+            // If both directions have ended, closing the socket sends the FIN.
+            if self.read != ReadState::Eof
+                && let Err(error) = self.socket.shutdown_write()
+            {
+                self.break_write(error);
+            }
+        }
+        let may_have_input = self.ready.intersects(Ready::READABLE);
+        match (self.read, &mut self.write) {
+            (ReadState::Eof, WriteState::Shutdown) => self.end(CloseReason::Closed),
+            (ReadState::Discarding | ReadState::Eof, WriteState::Draining)
+            | (ReadState::Discarding, WriteState::Shutdown) => self.start_linger(id, reactor),
+            // Nothing would end it in order, so it ends when everything that has arrived is delivered.
+            (ReadState::Open, WriteState::Broken { rest: 1.., .. }) if may_have_input => {}
+            (_, WriteState::Broken { error, .. }) => {
+                let error = mem::replace(error, ErrorKind::NotConnected.into());
+                self.end(CloseReason::Failed(error));
+            }
+            _ => {}
+        }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// The reason, if the connection has ended.
+    pub fn close_reason(&self) -> Option<&CloseReason> {
+        self.ended.as_ref()
+    }
+
+    /// Releases what the connection holds elsewhere, before its socket is dropped. Returns why it ended;
+    /// if it did not end by itself, it is aborted.
+    pub fn take_end(&mut self, reactor: &mut Reactor) -> CloseReason {
+        self.timeout.cancel(reactor);
+        self.end(CloseReason::Aborted); // if it has not ended yet
+        self.ended.take().unwrap_or(CloseReason::Aborted)
+    }
+}

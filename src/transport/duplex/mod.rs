@@ -1,0 +1,122 @@
+//! A connection without its protocol: a socket, and a state machine for each direction.
+//!
+//! ```text
+//!  ReadState                                      WriteState
+//!     Open ◀──pause/resume──▶ Paused                 Open ──an error──▶ Broken (and Paused becomes Open)
+//!      │ └──────close───┐        │                    │
+//!      │ end of file    ▼        │ close          write_eof, close
+//!      │            Discarding ◀─┘                    ▼
+//!      ▼                │ end of file             Draining ──an error──▶ Broken
+//!     Eof ◀─────────────┘                             │ all sent: FIN
+//!                                                     ▼
+//!                                                  Shutdown
+//! ```
+//!
+//! Invariant: readiness is remembered, not asked for again. An event sets a bit in `ready`, and
+//! `WouldBlock` clears it. So does a read or write that did less than it was asked to, where that
+//! proves that the socket can do no more ([`Socket::short_read_means_empty`]).
+//!
+//! Read next: `read.rs`, `write.rs` and `close.rs`, a path each; `../connection.rs`, which lends this
+//! to a protocol.
+
+mod close;
+mod read;
+mod timeout;
+mod write;
+mod write_buffer;
+
+use super::CloseReason;
+use crate::net::{Address, Connected, Socket};
+use crate::reactor::observe::IoStats;
+use crate::reactor::{Ready, SCRATCH_SIZE};
+
+use read::ReadState;
+use timeout::ConnectionTimeout;
+use write::WriteState;
+
+pub(crate) use read::Received;
+pub(crate) use write::Notification;
+pub(crate) use write_buffer::WriteBuffer;
+
+/// More than the kernel buffers for a socket, in bytes. So much is read before a timeout decides, or before
+/// a connection whose writes fail ends.
+pub(crate) const KERNEL_BUFFER: usize = 8 << 20;
+
+pub(crate) const HIGH_WATER: usize = 64 * 1024;
+pub(crate) const LOW_WATER: usize = 16 * 1024;
+
+pub(crate) struct Duplex {
+    socket: Socket,
+    peer: Option<Address>,
+    /// Readiness as far as it is known.
+    ready: Ready,
+    read: ReadState,
+    write: WriteState,
+    write_buffer: WriteBuffer,
+    high: usize,
+    low: usize,
+    /// Whether the last notification was `pause_writing`.
+    writing_paused: bool,
+    /// Set when the connection has ended. Nothing changes after that.
+    ended: Option<CloseReason>,
+    timeout: ConnectionTimeout,
+    bytes_in: u64,
+    bytes_out: u64,
+    /// How many bytes may still be sent in this call. The others are buffered until the next turn.
+    send_budget: usize,
+}
+
+impl Duplex {
+    /// A connected socket. A new one can be written to.
+    pub fn new(socket: Socket, peer: Option<Address>) -> Self {
+        Duplex {
+            socket,
+            peer,
+            ready: Ready::WRITABLE,
+            read: ReadState::Open,
+            write: WriteState::Open,
+            write_buffer: WriteBuffer::default(),
+            high: HIGH_WATER,
+            low: LOW_WATER,
+            writing_paused: false,
+            ended: None,
+            timeout: ConnectionTimeout::default(),
+            bytes_in: 0,
+            bytes_out: 0,
+            send_budget: SCRATCH_SIZE,
+        }
+    }
+
+    pub fn connected(connected: Connected) -> Self {
+        let mut duplex = Duplex::new(connected.socket, Some(connected.peer));
+        duplex.note(connected.ready);
+        duplex
+    }
+
+    /// Remembers what the kernel has reported, and begins with a new budget.
+    pub fn note(&mut self, ready: Ready) {
+        self.ready |= ready.kernel_bits();
+        self.send_budget = SCRATCH_SIZE;
+    }
+
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    pub fn peer(&self) -> Option<&Address> {
+        self.peer.as_ref()
+    }
+
+    pub fn buffered(&self) -> usize {
+        self.write_buffer.len()
+    }
+
+    pub fn stats(&self) -> IoStats {
+        IoStats {
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            buffered: self.write_buffer.len(),
+            backpressured: self.writing_paused,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The read path.
+//!
+//! Invariant: the end of file is reported once, and after `close` nothing is reported at all.
+//!
+//! Read next: `write.rs`.
+
+use std::io::ErrorKind;
+
+use super::{Duplex, WriteState};
+use crate::reactor::Ready;
+use crate::transport::CloseReason;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadState {
+    Open,
+    Paused,
+    /// We have closed: what arrives is discarded.
+    Discarding,
+    /// The peer has ended its side.
+    Eof,
+}
+
+/// The result of one read.
+pub(crate) enum Received {
+    Bytes(usize),
+    /// Bytes after `close`.
+    Discarded(usize),
+    /// The end of file, if it is to be reported: not after `close`, nor if it is only what a broken
+    /// connection leaves behind.
+    Eof,
+    Nothing,
+}
+
+impl Duplex {
+    /// Whether a read is wanted and may return something.
+    pub fn may_read(&self) -> bool {
+        self.ready.intersects(Ready::READABLE) && matches!(self.read, ReadState::Open | ReadState::Discarding)
+    }
+
+    /// Whether a read may return something that is not to be discarded.
+    pub fn may_deliver(&self) -> bool {
+        self.ready.intersects(Ready::READABLE) && self.read == ReadState::Open
+    }
+
+    /// Reads once: one system call.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
+        let is_open = self.read == ReadState::Open;
+        match self.socket.read(buffer) {
+            Ok(0) => {
+                self.read = ReadState::Eof;
+                let is_broken = matches!(self.write, WriteState::Broken { .. });
+                if is_open && !is_broken { Received::Eof } else { Received::Nothing }
+            }
+            Ok(count) => {
+                if count < buffer.len() && self.socket.short_read_means_empty(self.ready) {
+                    self.ready.remove(Ready::READABLE);
+                }
+                self.bytes_in += count as u64;
+                if let WriteState::Broken { rest, .. } = &mut self.write {
+                    *rest = rest.saturating_sub(count);
+                }
+                if is_open { Received::Bytes(count) } else { Received::Discarded(count) }
+            }
+            Err(error) => {
+                match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => self.ready.remove(Ready::READABLE | Ready::PRIORITY),
+                    _ => self.end(CloseReason::Failed(error)),
+                }
+                Received::Nothing
+            }
+        }
+    }
+
+    /// Whether nothing more will be read.
+    pub fn is_at_eof(&self) -> bool {
+        self.read == ReadState::Eof
+    }
+
+    pub fn pause_reading(&mut self) {
+        if self.read == ReadState::Open && !matches!(self.write, WriteState::Broken { .. }) {
+            self.read = ReadState::Paused;
+        }
+    }
+
+    pub fn resume_reading(&mut self) {
+        if self.read == ReadState::Paused {
+            self.read = ReadState::Open;
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The write path: to the socket, or else to the write buffer, and from there to the socket.
+//!
+//! Invariant: bytes leave in the order in which they were written. While something is buffered, nothing
+//! else is sent before it.
+//!
+//! Read next: `close.rs`.
+
+use std::io::{self, ErrorKind};
+
+use super::{Duplex, KERNEL_BUFFER};
+use crate::net::ErrorText;
+use crate::reactor::{Reactor, Ready};
+use crate::transport::{CloseReason, Flow};
+
+pub(super) enum WriteState {
+    Open,
+    /// No more may be written; what is buffered is still to be sent.
+    Draining,
+    /// FIN is sent.
+    Shutdown,
+    /// The socket accepts nothing any more, for this reason. Data that has arrived can still be read: at
+    /// most `rest` bytes, because the peer may go on sending.
+    Broken {
+        error: io::Error,
+        rest: usize,
+    },
+}
+
+/// A notification for the protocol about the write buffer.
+pub(crate) enum Notification {
+    PauseWriting,
+    ResumeWriting,
+}
+
+impl Duplex {
+    /// Writes `bytes`: sends what the socket takes, and buffers the rest.
+    pub fn write(&mut self, bytes: &[u8], reactor: &Reactor) -> Flow {
+        if !matches!(self.write, WriteState::Open) {
+            return Flow::Closed;
+        }
+        let may_send =
+            self.write_buffer.is_empty() && self.ready.intersects(Ready::WRITABLE) && self.send_budget > 0;
+        let sent = if may_send && !bytes.is_empty() {
+            match self.socket.write(bytes) {
+                Ok(count) => self.count_sent(count, bytes.len(), reactor),
+                Err(error) => self.count_failed(error, bytes.len()),
+            }
+        } else {
+            0
+        };
+        if sent < bytes.len() {
+            self.write_buffer.push(&bytes[sent..]);
+        }
+        self.flow()
+    }
+
+    /// Buffers `bytes` for the next [`flush`](Self::flush). Returns `false` if our side has ended, or if
+    /// `limit` bytes are buffered already.
+    pub fn buffer(&mut self, bytes: &[u8], limit: usize) -> bool {
+        let is_room = matches!(self.write, WriteState::Open) && self.write_buffer.len() < limit;
+        if is_room {
+            self.write_buffer.push(bytes);
+        }
+        is_room
+    }
+
+    /// Sends what is buffered, as far as the socket takes it. The empty buffer retains at most `retain`
+    /// bytes of memory.
+    pub fn flush(&mut self, retain: usize, reactor: &Reactor) {
+        if self.may_flush() {
+            let length = self.write_buffer.len();
+            let sent = match self.socket.write(self.write_buffer.as_slice()) {
+                Ok(count) => self.count_sent(count, length, reactor),
+                Err(error) => self.count_failed(error, length),
+            };
+            self.write_buffer.consume(sent, retain);
+        }
+    }
+
+    /// Records that `count` of `length` bytes were sent. Returns how many need no further attempt.
+    fn count_sent(&mut self, count: usize, length: usize, reactor: &Reactor) -> usize {
+        if count < length {
+            self.ready.remove(Ready::WRITABLE);
+        }
+        self.bytes_out += count as u64;
+        self.send_budget = self.send_budget.saturating_sub(count);
+        self.timeout.touch(reactor);
+        count
+    }
+
+    /// The same for a write that failed.
+    fn count_failed(&mut self, error: io::Error, length: usize) -> usize {
+        if error.kind() == ErrorKind::WouldBlock {
+            self.ready.remove(Ready::WRITABLE);
+            return 0;
+        }
+        self.break_write(error);
+        length // lost anyway
+    }
+
+    /// Nothing can be sent any more. Data that has arrived is still read, also if reading is paused,
+    /// because nothing else would end a pause that waits for the peer. After that, `close.rs` ends the
+    /// connection.
+    pub(super) fn break_write(&mut self, error: io::Error) {
+        self.write = WriteState::Broken { error, rest: KERNEL_BUFFER };
+        self.ready |= Ready::READABLE;
+        self.resume_reading();
+    }
+
+    /// Whether a flush has to go on in the next turn.
+    pub fn may_flush(&self) -> bool {
+        !self.write_buffer.is_empty() && self.ready.intersects(Ready::WRITABLE)
+    }
+
+    pub fn flow(&self) -> Flow {
+        if !matches!(self.write, WriteState::Open) {
+            Flow::Closed
+        } else if self.write_buffer.len() > self.high {
+            Flow::Full
+        } else {
+            Flow::Open
+        }
+    }
+
+    /// Why nothing can be written any more, if that is so.
+    pub fn write_error(&self) -> Option<io::Error> {
+        match &self.write {
+            WriteState::Open => None,
+            WriteState::Broken { error, .. } => {
+                Some(io::Error::new(error.kind(), ErrorText(error).to_string()))
+            }
+            WriteState::Draining | WriteState::Shutdown => {
+                let error = self.ended.as_ref().and_then(CloseReason::to_error);
+                Some(error.unwrap_or_else(|| ErrorKind::BrokenPipe.into()))
+            }
+        }
+    }
+
+    pub fn set_write_marks(&mut self, high: usize, low: usize) {
+        self.high = high;
+        self.low = low.min(high);
+    }
+
+    /// The notification that is due, if any. Marks it as delivered.
+    pub fn take_notification(&mut self) -> Option<Notification> {
+        let mark = if self.writing_paused { self.low } else { self.high };
+        let pause = self.write_buffer.len() > mark;
+        if pause == self.writing_paused || self.is_closing() {
+            return None;
+        }
+        self.writing_paused = pause;
+        Some(if pause { Notification::PauseWriting } else { Notification::ResumeWriting })
+    }
+}
