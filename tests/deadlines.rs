@@ -1,0 +1,371 @@
+//! A deadline never decides before I/O that is already there: a process that was stopped, or whose machine
+//! slept, looks at its sockets first. And the library's timers on a connection are not the user's.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::rc::Rc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Process, Server, client_command, ping, serve_once, turn_until, turn_until_quiet};
+use echo_reactor::{
+    Address, CloseReason, ConnectOptions, Connection, ConnectionLost, Handle, ListenOptions, Protocol,
+    Reactor, Reader, Transport, Winner, Writer, create_connection, create_server, race, start_server,
+};
+use rustix::process::Signal;
+
+const LIMIT: Duration = Duration::from_millis(50);
+
+/// What happened to a connection.
+#[derive(Clone, Default)]
+struct Log(Rc<RefCell<Vec<String>>>);
+
+impl Log {
+    fn push(&self, what: impl Into<String>) {
+        self.0.borrow_mut().push(what.into());
+    }
+}
+
+/// Gives its peer up after [`LIMIT`].
+#[derive(Clone, Default)]
+struct Impatient(Log);
+
+impl Protocol for Impatient {
+    fn connection_made(&mut self, transport: &mut Transport) {
+        transport.set_idle_timeout(Some(LIMIT));
+    }
+    fn data_received(&mut self, _: &mut Transport, _: &[u8]) {
+        self.0.push("data");
+    }
+    fn woken(&mut self, _: &mut Transport) {
+        self.0.push("woken");
+    }
+    fn connection_lost(&mut self, _: &mut Reactor, lost: ConnectionLost) {
+        self.0.push(match lost.reason {
+            CloseReason::IdleTimeout => "idle".into(),
+            other => other.to_string(),
+        });
+    }
+}
+
+fn impatient(reactor: &mut Reactor) -> (Handle<Connection<Impatient>>, Log, UnixStream) {
+    let (ours, peer) = mio::net::UnixStream::pair().unwrap();
+    let protocol = Impatient::default();
+    let log = protocol.0.clone();
+    let handle = Connection::from_socket(reactor, ours, protocol).unwrap();
+    turn_until_quiet(reactor);
+    (handle, log, UnixStream::from(std::os::fd::OwnedFd::from(peer)))
+}
+
+/// The thing under test: the process does not run for longer than any of the limits here.
+fn stand_still() {
+    thread::sleep(3 * LIMIT);
+}
+
+#[test]
+fn bytes_that_arrived_while_the_process_stood_still_win_against_the_idle_timeout() {
+    let mut reactor = Reactor::new().unwrap();
+    let (_, log, mut peer) = impatient(&mut reactor);
+    peer.write_all(b"in time").unwrap();
+    stand_still();
+    turn_until(&mut reactor, "it decided", |_| !log.0.borrow().is_empty());
+    assert_eq!(log.0.borrow()[0], "data");
+}
+
+#[test]
+fn more_connections_than_one_poll_reports_are_all_looked_at_first() {
+    let mut reactor = Reactor::new().unwrap();
+    let any = ["127.0.0.1:0".parse().unwrap()];
+    let protocol = Impatient::default();
+    let log = protocol.0.clone();
+    allow_many_descriptors();
+    let listener =
+        create_server(&mut reactor, &any, &ListenOptions::default(), move || protocol.clone()).unwrap();
+    let address = listener.addresses(&reactor).unwrap()[0].to_string();
+    let mut peers = Vec::new();
+    while peers.len() < 2500 {
+        // They are made in a tenth of the limit, else the first ones would be given up.
+        peers.extend((0..100).map(|_| TcpStream::connect(&address).unwrap()));
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+        peers.iter_mut().for_each(|peer| peer.write_all(b"x").unwrap());
+    }
+    let open = |reactor: &mut Reactor| listener.stats(reactor).unwrap().open;
+    turn_until(&mut reactor, "all are made", |reactor| open(reactor) == 2500);
+    peers.iter_mut().for_each(|peer| peer.write_all(b"x").unwrap());
+    stand_still();
+    log.0.borrow_mut().clear();
+    peers.iter_mut().for_each(|peer| peer.write_all(b"y").unwrap());
+    while log.0.borrow().iter().filter(|what| *what == "data").count() < 2500 {
+        reactor.turn(Some(Duration::from_millis(10))).unwrap();
+        assert!(!log.0.borrow().contains(&"idle".into()), "it was ended with bytes waiting");
+    }
+}
+
+fn allow_many_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+}
+
+#[test]
+fn timers_are_not_starved_by_polls_that_are_always_full() {
+    let mut reactor = Reactor::new().unwrap();
+    allow_many_descriptors();
+    let mut peers = Vec::new();
+    for _ in 0..1100 {
+        let (ours, peer) = mio::net::UnixStream::pair().unwrap();
+        peers.push(peer);
+        let mut bytes = [0; 16];
+        reactor
+            .watch(ours, move |stream, _| {
+                loop {
+                    let count = stream.read(&mut bytes)?;
+                    let _ = stream.write(&bytes[..count])?;
+                }
+            })
+            .unwrap();
+    }
+    let ran = Rc::new(Cell::new(false));
+    let note = ran.clone();
+    reactor.call_later(Duration::ZERO, move |_| note.set(true));
+    for _ in 0..4 {
+        peers.iter_mut().for_each(|peer| drop(peer.write(b"x")));
+        reactor.turn(None).unwrap();
+    }
+    assert!(ran.get());
+}
+
+#[test]
+fn connect_that_succeeded_meanwhile_wins_against_its_timeout() {
+    let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    let mut options = ConnectOptions::default();
+    options.timeout = LIMIT;
+    let protocol = Impatient::default();
+    let log = protocol.0.clone();
+    let address = Address::from(listening.local_addr().unwrap());
+    create_connection(&mut reactor, &[address], &options, protocol);
+    reactor.turn(Some(Duration::ZERO)).unwrap(); // begins to connect
+    stand_still();
+    let (mut peer, _) = listening.accept().unwrap();
+    peer.write_all(b"hello").unwrap();
+    turn_until(&mut reactor, "it decided", |_| !log.0.borrow().is_empty());
+    assert_eq!(log.0.borrow()[0], "data");
+}
+
+#[test]
+fn end_of_file_that_is_there_wins_against_the_linger_timeout() {
+    let mut reactor = Reactor::new().unwrap();
+    let start = Instant::now();
+    reactor.set_now(start);
+    let (handle, log, peer) = impatient(&mut reactor);
+    handle.enter(&mut reactor, |_, transport| transport.close()).unwrap();
+    turn_until_quiet(&mut reactor);
+    drop(peer);
+    reactor.set_now(start + Duration::from_secs(31));
+    turn_until(&mut reactor, "it ended", |_| !log.0.borrow().is_empty());
+    assert_eq!(*log.0.borrow(), ["closed"]);
+}
+
+#[test]
+fn line_that_arrived_meanwhile_wins_against_a_sleep() {
+    let mut reactor = Reactor::new().unwrap();
+    let first = Rc::new(Cell::new(None));
+    let noted = first.clone();
+    let handler = move |mut reader: Reader, _writer: Writer| {
+        let noted = noted.clone();
+        async move {
+            let clock = reader.running_loop();
+            let winner = race(reader.read_line(100), clock.sleep(LIMIT)).await;
+            noted.set(Some(matches!(winner, Winner::First(_))));
+            Ok(())
+        }
+    };
+    let any = ["127.0.0.1:0".parse().unwrap()];
+    let listener = start_server(&mut reactor, &any, &ListenOptions::default(), handler).unwrap();
+    let mut peer = TcpStream::connect(listener.addresses(&reactor).unwrap()[0].to_string()).unwrap();
+    turn_until(&mut reactor, "it waits", |reactor| reactor.timer_count() == 1);
+    peer.write_all(b"in time\n").unwrap();
+    stand_still();
+    turn_until(&mut reactor, "it decided", |_| first.get().is_some());
+    assert_eq!(first.get(), Some(true));
+}
+
+#[test]
+fn stopped_server_serves_what_was_sent_meanwhile() {
+    let server = Server::start(&["--idle-timeout", "0.2"]);
+    let mut streams: Vec<_> = (0..50).map(|_| server.connect()).collect();
+    for round in 0..3 {
+        streams.iter_mut().for_each(|stream| ping(stream, b"before"));
+        server.process.signal(Signal::STOP);
+        streams.iter_mut().for_each(|stream| stream.write_all(b"meanwhile").unwrap());
+        thread::sleep(Duration::from_millis(400)); // the thing under test: time passes
+        server.process.signal(Signal::CONT);
+        for stream in &mut streams {
+            let mut echo = [0; 9];
+            stream.read_exact(&mut echo).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn stopped_client_takes_the_echo_that_came_meanwhile() {
+    let (address, server) = serve_once(|mut stream| {
+        let mut line = [0; 6];
+        stream.read_exact(&mut line).unwrap();
+        stream.write_all(&line).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    });
+    let mut command = client_command();
+    command.args(["--timeout", "0.2", &address]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut client = Process::spawn(&mut command);
+    let mut stdin = client.child.stdin.take().unwrap();
+    let out = common::Lines::of(client.child.stdout.take().unwrap());
+    client.signal(Signal::STOP);
+    stdin.write_all(b"hello\n").unwrap();
+    drop(stdin);
+    thread::sleep(Duration::from_millis(400)); // the thing under test: time passes
+    client.signal(Signal::CONT);
+    assert_eq!(out.next(), "hello");
+    assert_eq!(client.wait_code(), 0);
+    server.join().unwrap();
+}
+
+#[test]
+fn users_timer_reaches_the_protocol_and_does_not_touch_the_connections_own() {
+    let mut reactor = Reactor::new().unwrap();
+    let start = Instant::now();
+    reactor.set_now(start);
+    let (handle, log, peer) = impatient(&mut reactor);
+    for number in 1..=5 {
+        reactor.wake_at(start + number * LIMIT / 10, handle.id());
+    }
+    for number in 1..=5 {
+        reactor.set_now(start + number * LIMIT / 10);
+        turn_until_quiet(&mut reactor);
+        assert_eq!(*log.0.borrow(), vec!["woken"; number as usize]);
+        assert_eq!(reactor.timer_count(), 6 - number as usize, "those that are left, and the idle timeout");
+    }
+    reactor.set_now(start + LIMIT);
+    turn_until(&mut reactor, "it ended", |_| log.0.borrow().len() == 6);
+    assert_eq!((log.0.borrow()[5].as_str(), reactor.timer_count()), ("idle", 0));
+    drop(peer);
+}
+
+#[test]
+fn users_timer_does_not_end_a_connection_that_lingers() {
+    let mut reactor = Reactor::new().unwrap();
+    let (handle, log, mut peer) = impatient(&mut reactor);
+    handle.enter(&mut reactor, |_, transport| transport.close()).unwrap();
+    reactor.wake_at(reactor.now(), handle.id());
+    turn_until_quiet(&mut reactor);
+    assert!(log.0.borrow().is_empty(), "{:?}", log.0.borrow());
+    assert_eq!(reactor.timer_count(), 1);
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "our side is ended in order");
+    drop(peer);
+    turn_until(&mut reactor, "it ended", |_| !log.0.borrow().is_empty());
+    assert_eq!(*log.0.borrow(), ["closed"]);
+}
+
+#[test]
+fn event_of_a_source_that_is_queued_comes_before_a_timer() {
+    let mut reactor = Reactor::new().unwrap();
+    let (handle, log, mut peer) = impatient(&mut reactor);
+    let note = log.clone();
+    reactor.call_later(LIMIT / 10, move |_| note.push("deadline"));
+    reactor.wake_at(reactor.now() + LIMIT / 10, handle.id());
+    peer.write_all(b"in time").unwrap();
+    reactor.wake(handle.id());
+    stand_still();
+    turn_until(&mut reactor, "both came", |_| log.0.borrow().len() >= 3);
+    assert_eq!(log.0.borrow()[0], "data", "{:?}", log.0.borrow());
+}
+
+#[test]
+fn delay_counts_from_when_it_was_asked_for_between_two_turns() {
+    let mut reactor = Reactor::new().unwrap();
+    reactor.turn(Some(Duration::ZERO)).unwrap();
+    let _ = reactor.now();
+    stand_still();
+    let (began, ran) = (Instant::now(), Rc::new(Cell::new(None)));
+    let note = ran.clone();
+    reactor.call_later(LIMIT, move |_| note.set(Some(Instant::now())));
+    turn_until(&mut reactor, "it ran", |_| ran.get().is_some());
+    assert!(ran.get().unwrap() >= began + LIMIT, "it was early");
+}
+
+#[test]
+fn stop_does_not_make_other_turns_spin() {
+    let mut reactor = Reactor::new().unwrap();
+    reactor.stop();
+    assert!(!reactor.run_until(LIMIT, |_| false).unwrap());
+    assert!(reactor.turn_count() < 10, "{} turns", reactor.turn_count());
+}
+
+#[test]
+fn closed_connection_waits_for_a_peer_only_while_it_takes_something() {
+    let mut reactor = Reactor::new().unwrap();
+    let start = Instant::now();
+    reactor.set_now(start);
+    let (ours, mut peer) = mio::net::UnixStream::pair().unwrap();
+    let protocol = Lingering::default();
+    let log = protocol.0.clone();
+    let handle = Connection::from_socket(&mut reactor, ours, protocol).unwrap();
+    handle
+        .enter(&mut reactor, |_, transport| {
+            transport.write(&[0; 1 << 22]);
+            transport.close();
+        })
+        .unwrap();
+    for minute in 1..=3 {
+        reactor.set_now(start + Duration::from_secs(60 * minute));
+        peer.read_exact(&mut vec![0; 100_000]).unwrap(); // slow, but it reads
+        turn_until_quiet(&mut reactor);
+        assert!(log.0.borrow().is_empty(), "after {minute} minutes: {:?}", log.0.borrow());
+    }
+    for minute in 4..=5 {
+        reactor.set_now(start + Duration::from_secs(60 * minute));
+        turn_until_quiet(&mut reactor);
+    }
+    assert_eq!(*log.0.borrow(), ["the peer did not end its side in time"]);
+    assert_eq!((reactor.timer_count(), reactor.source_count()), (0, 0));
+}
+
+#[derive(Default)]
+struct Lingering(Log);
+
+impl Protocol for Lingering {
+    fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
+    fn connection_lost(&mut self, _: &mut Reactor, lost: ConnectionLost) {
+        self.0.push(lost.reason.to_string());
+    }
+}
+
+#[test]
+fn peer_that_dribbles_does_not_hold_a_closed_connection_that_had_an_idle_timeout() {
+    let mut reactor = Reactor::new().unwrap();
+    let start = Instant::now();
+    reactor.set_now(start);
+    let (handle, log, mut peer) = impatient(&mut reactor);
+    handle
+        .enter(&mut reactor, |_, transport| {
+            transport.set_idle_timeout(Some(Duration::from_secs(5)));
+            transport.write(&[0; 1 << 22]);
+            transport.close();
+        })
+        .unwrap();
+    for second in 1..=12 {
+        let _ = peer.write(b"x"); // it sends, and reads nothing
+        reactor.set_now(start + Duration::from_secs(second));
+        turn_until_quiet(&mut reactor);
+    }
+    assert_eq!(*log.0.borrow(), ["the peer did not end its side in time"]);
+    assert_eq!((reactor.timer_count(), reactor.source_count()), (0, 0));
+}

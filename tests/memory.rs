@@ -1,0 +1,95 @@
+//! The memory that a peer can use is bounded in every program and example, whatever it sends and however
+//! little it reads.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{A_WHILE, Server};
+
+const SERVERS: [&str; 7] = [
+    "sock_server",
+    "stream_server",
+    "protocol_server",
+    "kv_protocol",
+    "kv_streams",
+    "prompt_server",
+    "chat_server",
+];
+
+/// In KiB.
+const MOST: u64 = 32 << 10;
+
+/// In bytes.
+const SENT: usize = 64 << 20;
+
+fn serve(name: &str) -> Server {
+    let programs = PathBuf::from(env!("CARGO_BIN_EXE_echo-server"));
+    let program = match name {
+        "echo-server" => programs,
+        example => programs.parent().unwrap().join("examples").join(example),
+    };
+    Server::run(Command::new(program).arg("127.0.0.1:0").stdin(Stdio::piped()), 1)
+}
+
+/// Sends `text` again and again, 64 MiB of it, until the server ends the connection or takes no more.
+fn send(stream: &mut TcpStream, text: &[u8]) {
+    let chunk = text.repeat((64 << 10) / text.len() + 1);
+    stream.set_nonblocking(true).unwrap();
+    let (mut sent, mut moved) = (0, Instant::now());
+    while sent < SENT && moved.elapsed() < A_WHILE {
+        match stream.write(&chunk[sent % text.len()..]) {
+            Ok(count) => (sent, moved) = (sent + count, Instant::now()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(_) => return, // it was ended
+        }
+    }
+}
+
+#[test]
+fn peer_that_sends_and_never_reads_uses_bounded_memory() {
+    for name in SERVERS.into_iter().chain(["echo-server"]) {
+        let server = serve(name);
+        for text in [&b"x"[..], b"a line\n", &[b"x".repeat(4000), b"\n".to_vec()].concat()] {
+            let _listener = server.connect(); // somebody else is there, and does not read either
+            send(&mut server.connect(), text);
+            let used = server.process.peak_resident();
+            assert!(used < MOST, "{name}: {used} KiB for {:?}…", String::from_utf8_lossy(&text[..1]));
+        }
+    }
+}
+
+#[test]
+fn peer_that_asks_and_never_reads_the_answers_uses_bounded_memory() {
+    for name in ["kv_protocol", "kv_streams"] {
+        let server = serve(name);
+        let mut stream = server.connect();
+        stream.write_all(&[b"set k ".to_vec(), b"v".repeat(4000), b"\n".to_vec()].concat()).unwrap();
+        send(&mut stream, b"get k\n"); // each answer is 700 times as long
+        let used = server.process.peak_resident();
+        assert!(used < MOST, "{name}: {used} KiB");
+    }
+}
+
+#[test]
+fn peer_that_stores_ever_more_uses_bounded_memory() {
+    for name in ["kv_protocol", "kv_streams"] {
+        let server = serve(name);
+        let mut stream = server.connect();
+        let mut lines = Vec::new();
+        for number in 0..SENT / 4000 {
+            lines.extend_from_slice(format!("set {number} {}\n", "v".repeat(4000)).as_bytes());
+        }
+        send(&mut stream, &lines);
+        let used = server.process.peak_resident();
+        assert!(used < MOST, "{name}: {used} KiB");
+    }
+}

@@ -1,0 +1,259 @@
+//! What a program does wrong does no more harm than it must.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::cell::Cell;
+use std::io::ErrorKind;
+use std::net::{TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use common::{turn_until, turn_until_quiet};
+use echo_reactor::{
+    Connection, ConnectionLost, ListenOptions, ListeningSocket, Protocol, Reactor, Transport, create_server,
+};
+
+/// Panics at its first byte.
+#[derive(Clone)]
+struct Panicking(Rc<Cell<u32>>);
+
+impl Protocol for Panicking {
+    fn data_received(&mut self, _: &mut Transport, data: &[u8]) {
+        if data[0] == b'!' {
+            panic!("the thing under test");
+        }
+    }
+    fn connection_lost(&mut self, _: &mut Reactor, _: ConnectionLost) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn after_a_panic_that_was_caught_the_loop_goes_on_without_that_source() {
+    let mut reactor = Reactor::new().unwrap();
+    let lost = Rc::new(Cell::new(0));
+    let (protocol, any) = (Panicking(lost.clone()), ["127.0.0.1:0".parse().unwrap()]);
+    let listener =
+        create_server(&mut reactor, &any, &ListenOptions::default(), move || protocol.clone()).unwrap();
+    let address = listener.addresses(&reactor).unwrap()[0].to_string();
+    let mut peers = [(); 2].map(|()| TcpStream::connect(&address).unwrap());
+    turn_until(&mut reactor, "both are served", |reactor| listener.stats(reactor).unwrap().open == 2);
+    std::io::Write::write_all(&mut peers[0], b"!").unwrap();
+    let panicked = catch_unwind(AssertUnwindSafe(|| reactor.run_until(common::PATIENCE, |_| false)));
+    assert!(panicked.is_err());
+    turn_until(&mut reactor, "the place is given back", |reactor| listener.stats(reactor).unwrap().open == 1);
+    assert_eq!((lost.get(), reactor.handles::<Connection<Panicking>>().len()), (1, 1));
+    assert!(std::io::Read::read(&mut peers[0], &mut [0]).is_err(), "its connection was reset");
+}
+
+#[test]
+fn panic_in_a_call_is_caught_and_the_loop_goes_on() {
+    let mut reactor = Reactor::new().unwrap();
+    reactor.call_soon(|_| panic!("the thing under test"));
+    assert!(catch_unwind(AssertUnwindSafe(|| reactor.turn(None))).is_err());
+    reactor.call_soon(Reactor::stop);
+    reactor.run().unwrap();
+}
+
+#[test]
+fn handler_that_cannot_be_installed_leaves_the_signals_to_others() {
+    let mut first = Reactor::new().unwrap();
+    for signal in [9, -1, 1000] {
+        let error = first.on_signal(signal, |_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{signal}");
+        assert_eq!(first.source_count(), 0);
+    }
+    let mut second = Reactor::new().unwrap();
+    second.on_signal(12, Reactor::stop).unwrap();
+    let busy = first.on_signal(12, |_| ()).unwrap_err();
+    assert_eq!(busy.kind(), ErrorKind::ResourceBusy);
+    assert!(second.on_signal(9, |_| ()).is_err());
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::USR2).unwrap();
+    second.run().unwrap(); // what was installed before works on
+    drop(second);
+    first.on_signal(12, |_| ()).unwrap();
+}
+
+#[test]
+fn timers_that_each_set_an_earlier_one_cost_a_turn_in_proportion() {
+    let mut reactor = Reactor::new().unwrap();
+    let now = Instant::now();
+    reactor.set_now(now);
+    for number in 0..50_000 {
+        reactor.call_at(now - Duration::from_nanos(number), move |reactor| {
+            reactor.call_at(now - Duration::from_secs(1), |_| ());
+        });
+    }
+    let began = Instant::now();
+    reactor.turn(None).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(reactor.timer_count(), 50_000);
+}
+
+/// Run by the next test in a process of its own, whose descriptor 3 is free.
+#[test]
+#[ignore = "a part of safe_code_cannot_own_one_descriptor_twice"]
+fn child_that_uses_the_number_of_a_passed_socket() {
+    let own = TcpListener::bind("127.0.0.1:0").unwrap();
+    assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&own), 3);
+    let passed = [(); 2].map(|()| ListeningSocket::from_listen_fds().unwrap());
+    assert_eq!(passed.map(|sockets| sockets.len()), [1, 1]);
+    // Had they been owners of descriptor 3, std would abort here: "IO Safety violation".
+    TcpStream::connect(own.local_addr().unwrap()).unwrap();
+}
+
+#[test]
+fn safe_code_cannot_own_one_descriptor_twice() {
+    let program = std::env::current_exe().unwrap();
+    let script = format!(
+        "LISTEN_PID=$$ LISTEN_FDS=1 exec {} --exact --ignored --test-threads 1 \
+         child_that_uses_the_number_of_a_passed_socket 3<&-",
+        program.display(),
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+fn removing_others_from_callbacks_is_harmless() {
+    let mut reactor = Reactor::new().unwrap();
+    for _ in 0..10 {
+        let (ours, _) = mio::net::UnixStream::pair().unwrap();
+        Connection::from_socket(&mut reactor, ours, Panicking(Rc::default())).unwrap();
+    }
+    reactor.call_soon(|reactor| {
+        for handle in reactor.handles::<Connection<Panicking>>() {
+            reactor.remove(handle.id());
+        }
+    });
+    turn_until_quiet(&mut reactor);
+    assert_eq!(reactor.source_count(), 0);
+}
+
+/// Notes what happens to a connection, and panics at `!`.
+#[derive(Clone, Default)]
+struct Noting(Rc<std::cell::RefCell<Vec<String>>>);
+
+impl Protocol for Noting {
+    fn data_received(&mut self, _: &mut Transport, data: &[u8]) {
+        self.0.borrow_mut().push(String::from_utf8_lossy(data).into_owned());
+        assert!(data[0] != b'!', "the thing under test");
+    }
+    fn connection_lost(&mut self, _: &mut Reactor, lost: ConnectionLost) {
+        self.0.borrow_mut().push(lost.reason.to_string());
+    }
+}
+
+#[test]
+fn panic_loses_no_event_of_others_and_no_call_from_other_threads() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Noting::default();
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        let (ours, peer) = mio::net::UnixStream::pair().unwrap();
+        Connection::from_socket(&mut reactor, ours, log.clone()).unwrap();
+        peers.push(peer);
+    }
+    turn_until_quiet(&mut reactor);
+    let remote = reactor.remote().unwrap();
+    for (peer, text) in peers.iter_mut().zip(["one", "!", "three"]) {
+        std::io::Write::write_all(peer, text.as_bytes()).unwrap();
+    }
+    remote.call(|_| ()).unwrap(); // in the same batch of events
+    assert!(catch_unwind(AssertUnwindSafe(|| reactor.turn(None))).is_err());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    remote.call(move |_| sender.send(()).unwrap()).unwrap();
+    turn_until(&mut reactor, "the other thread's call", |_| receiver.try_recv().is_ok());
+    turn_until_quiet(&mut reactor);
+    let mut log = log.0.take();
+    log.sort();
+    assert_eq!(log, ["!", "aborted", "one", "three"], "each once, and the one that panicked is lost");
+}
+
+#[test]
+fn source_that_panicked_is_removed_also_when_the_reactor_is_dropped_before_its_next_turn() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Noting::default();
+    let (ours, mut peer) = mio::net::UnixStream::pair().unwrap();
+    Connection::from_socket(&mut reactor, ours, log.clone()).unwrap();
+    std::io::Write::write_all(&mut peer, b"!").unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| reactor.run_until(common::PATIENCE, |_| false))).is_err());
+    drop(reactor);
+    assert_eq!(log.0.take(), ["!", "aborted"]);
+}
+
+#[test]
+fn panic_in_connection_lost_gives_the_place_back() {
+    struct Losing;
+    impl Protocol for Losing {
+        fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
+        fn connection_lost(&mut self, _: &mut Reactor, _: ConnectionLost) {
+            panic!("the thing under test");
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let any = ["127.0.0.1:0".parse().unwrap()];
+    let listener = create_server(&mut reactor, &any, &ListenOptions::default(), || Losing).unwrap();
+    let peer = TcpStream::connect(listener.addresses(&reactor).unwrap()[0].to_string()).unwrap();
+    turn_until(&mut reactor, "it is served", |reactor| listener.stats(reactor).unwrap().open == 1);
+    drop(peer);
+    assert!(catch_unwind(AssertUnwindSafe(|| reactor.run_until(common::PATIENCE, |_| false))).is_err());
+    assert_eq!(listener.stats(&reactor).unwrap().open, 0);
+}
+
+#[test]
+fn id_of_another_reactor_never_names_a_vacant_slot() {
+    let (mut one, mut other) = (Reactor::new().unwrap(), Reactor::new().unwrap());
+    let gone = echo_reactor::Mailbox::<u8>::new(&mut one, 1).id();
+    one.remove(gone);
+    let next = echo_reactor::Mailbox::<u8>::new(&mut one, 1).id(); // of the second generation
+    let vacant = echo_reactor::Mailbox::<u8>::new(&mut other, 1).id();
+    other.remove(vacant);
+    assert!(!other.contains(next) && !other.wake(next) && !other.remove(next));
+    assert_eq!(other.source_count(), 0);
+}
+
+#[test]
+fn panic_while_a_panicked_source_is_removed_repeats_no_event() {
+    struct Twice;
+    impl Protocol for Twice {
+        fn data_received(&mut self, _: &mut Transport, _: &[u8]) {
+            panic!("the thing under test");
+        }
+        fn connection_lost(&mut self, _: &mut Reactor, _: ConnectionLost) {
+            panic!("the thing under test, once more");
+        }
+    }
+    struct Counting(Rc<Cell<u32>>);
+    impl echo_reactor::Source for Counting {
+        fn ready(
+            &mut self,
+            _: echo_reactor::Id,
+            ready: echo_reactor::Ready,
+            _: &mut Reactor,
+        ) -> echo_reactor::Next {
+            self.0.set(self.0.get() + u32::from(ready.intersects(echo_reactor::Ready::READABLE)));
+            echo_reactor::Next::Wait
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let count = Rc::new(Cell::new(0));
+    let (end, mut other) = mio::net::UnixStream::pair().unwrap();
+    let source = reactor.insert(Counting(count.clone())).id();
+    reactor.register(source, &end, mio::Interest::READABLE).unwrap();
+    let (ours, mut peer) = mio::net::UnixStream::pair().unwrap();
+    Connection::from_socket(&mut reactor, ours, Twice).unwrap();
+    turn_until_quiet(&mut reactor);
+    std::io::Write::write_all(&mut other, b"x").unwrap();
+    std::io::Write::write_all(&mut peer, b"x").unwrap();
+    for _ in 0..2 {
+        assert!(catch_unwind(AssertUnwindSafe(|| reactor.turn(Some(Duration::ZERO)))).is_err());
+    }
+    turn_until_quiet(&mut reactor);
+    assert_eq!((count.get(), reactor.source_count()), (1, 1));
+}

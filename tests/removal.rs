@@ -1,0 +1,287 @@
+//! A source learns that it leaves, however it ends, so nothing that it holds elsewhere stays behind.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::io::Read;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::Duration;
+
+use common::{DeadPort, Echo, ping, pipe, turn_until, turn_until_quiet};
+use echo_reactor::{
+    Chunk, ConnectOptions, Connection, ConnectionLost, Flow, Framing, Id, Input, ListenOptions, Mailbox,
+    Next, Output, Protocol, Reactor, Reader, Ready, Source, Transport, TryRecv, Writer, create_connection,
+    create_server, start_server,
+};
+
+/// Counts the calls of `removed`, and returns what a test says.
+struct Leaving {
+    removed: Rc<Cell<u32>>,
+    next: Next,
+}
+
+impl Source for Leaving {
+    fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
+        if ready.intersects(Ready::READABLE) {
+            reactor.remove(id);
+        }
+        self.next
+    }
+
+    fn removed(&mut self, id: Id, reactor: &mut Reactor) {
+        assert!(!reactor.contains(id), "it has left");
+        self.removed.set(self.removed.get() + 1);
+    }
+}
+
+/// Keeps why its connection was lost.
+#[derive(Clone, Default)]
+struct Losing(Rc<RefCell<Vec<String>>>);
+
+impl Protocol for Losing {
+    fn connection_made(&mut self, transport: &mut Transport) {
+        transport.set_idle_timeout(Some(Duration::from_secs(3600)));
+        self.0.borrow_mut().push("made".into());
+    }
+    fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
+    fn connection_lost(&mut self, _: &mut Reactor, lost: ConnectionLost) {
+        self.0.borrow_mut().push(lost.reason.to_string());
+    }
+}
+
+struct Woken(Rc<Cell<u32>>);
+
+impl Source for Woken {
+    fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
+        self.0.set(self.0.get() + 1);
+        Next::Wait
+    }
+}
+
+#[test]
+fn removed_is_called_once_however_a_source_ends() {
+    let mut reactor = Reactor::new().unwrap();
+    let counts: [Rc<Cell<u32>>; 4] = Default::default();
+    let mut insert =
+        |index: usize, next| reactor.insert(Leaving { removed: counts[index].clone(), next }).id();
+    let done = insert(0, Next::Done);
+    let removed = insert(1, Next::Wait);
+    insert(2, Next::Wait); // stays until the reactor is dropped
+    reactor.wake(done);
+    assert!(reactor.remove(removed));
+    assert!(!reactor.remove(removed), "it is gone");
+    let (end, _other) = mio::net::UnixStream::pair().unwrap();
+    let running = reactor.insert(Leaving { removed: counts[3].clone(), next: Next::Again }).id();
+    reactor.register(running, &end, mio::Interest::READABLE).unwrap();
+    drop(_other); // it removes itself while it runs
+    turn_until(&mut reactor, "only one is left", |reactor| reactor.source_count() == 1);
+    assert_eq!([1, 1, 0, 1], [0, 1, 2, 3].map(|index| counts[index].get()));
+    drop(reactor);
+    assert_eq!([1, 1, 1, 1], [0, 1, 2, 3].map(|index| counts[index].get()));
+}
+
+#[test]
+fn removed_connection_gives_its_place_at_the_limit_back_and_leaves_no_timer() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Losing::default();
+    let factory = log.clone();
+    let mut options = ListenOptions::default();
+    options.max_connections = Some(1);
+    let any = ["127.0.0.1:0".parse().unwrap()];
+    let listener = create_server(&mut reactor, &any, &options, move || factory.clone()).unwrap();
+    let address = listener.addresses(&reactor).unwrap()[0].to_string();
+    let mut first = TcpStream::connect(&address).unwrap();
+    let _second = TcpStream::connect(&address).unwrap();
+    turn_until(&mut reactor, "one is served", |_| log.0.borrow().len() == 1);
+    let served = reactor.handles::<Connection<Losing>>()[0];
+    reactor.remove(served.id());
+    assert_eq!(*log.0.borrow(), ["made", "aborted"]);
+    assert_eq!(reactor.timer_count(), 0);
+    assert!(first.read(&mut [0]).is_err(), "it was reset");
+    turn_until(&mut reactor, "the next one is served", |_| log.0.borrow().len() == 3);
+    let stats = listener.stats(&reactor).unwrap();
+    assert_eq!((stats.open, stats.accepted), (1, 2));
+}
+
+#[test]
+fn removed_task_drops_its_future_and_gives_its_place_back() {
+    let mut reactor = Reactor::new().unwrap();
+    let (alive, ids) = (Rc::new(()), Rc::new(RefCell::new(Vec::new())));
+    let mut options = ListenOptions::default();
+    options.max_connections = Some(1);
+    let any = ["127.0.0.1:0".parse().unwrap()];
+    let (held, noted) = (alive.clone(), ids.clone());
+    let handler = move |reader: Reader, _writer: Writer| {
+        let (held, noted) = (held.clone(), noted.clone());
+        async move {
+            let id = reader.running_loop().call(|_, id| id).await;
+            noted.borrow_mut().push(id);
+            reader.running_loop().sleep(Duration::from_secs(3600)).await;
+            drop(held);
+            Ok(())
+        }
+    };
+    let listener = start_server(&mut reactor, &any, &options, handler).unwrap();
+    let address = listener.addresses(&reactor).unwrap()[0].to_string();
+    let _peers = [(); 2].map(|()| TcpStream::connect(&address).unwrap());
+    for round in 1..=2 {
+        turn_until(&mut reactor, "the future sleeps", |reactor| {
+            (ids.borrow().len(), reactor.timer_count()) == (round, 1)
+        });
+        assert_eq!(Rc::strong_count(&alive), 3, "the test, the handler and one future");
+        let id = ids.borrow()[round - 1];
+        assert!(reactor.remove(id));
+        assert_eq!((Rc::strong_count(&alive), reactor.timer_count()), (2, 0));
+    }
+    assert_eq!(listener.stats(&reactor).unwrap().open, 0);
+}
+
+#[test]
+fn connection_is_lost_exactly_once_also_when_the_reactor_is_dropped() {
+    let log = Losing::default();
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, _peer) = mio::net::UnixStream::pair().unwrap();
+    Connection::from_socket(&mut reactor, ours, log.clone()).unwrap();
+    let (unmade, _other) = mio::net::UnixStream::pair().unwrap();
+    turn_until_quiet(&mut reactor);
+    Connection::from_socket(&mut reactor, unmade, log.clone()).unwrap();
+    drop(reactor);
+    assert_eq!(*log.0.borrow(), ["made", "aborted", "aborted"]);
+}
+
+#[test]
+fn connect_that_is_given_up_is_lost_and_leaves_no_timer() {
+    let queue = mio::net::TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    rustix::net::listen(&queue, 0).unwrap(); // a full backlog drops the next SYN
+    let address = queue.local_addr().unwrap();
+    let _waiting: Vec<_> = (0..3).map(|_| mio::net::TcpStream::connect(address).unwrap()).collect();
+    let log = Losing::default();
+    let mut reactor = Reactor::new().unwrap();
+    turn_until_quiet(&mut reactor);
+    let addresses = [address.into(), DeadPort::new().1.into()];
+    let handle = create_connection(&mut reactor, &addresses, &ConnectOptions::default(), log.clone());
+    turn_until(&mut reactor, "it tries", |reactor| reactor.timer_count() == 1);
+    reactor.remove(handle.id());
+    assert_eq!(*log.0.borrow(), ["aborted"]);
+    assert_eq!((reactor.timer_count(), reactor.source_count()), (0, 0));
+}
+
+#[test]
+fn mailbox_that_is_gone_or_whose_input_is_gone_is_closed_to_those_who_wait() {
+    let mut reactor = Reactor::new().unwrap();
+    let woken = Rc::new(Cell::new(0));
+    let waiter = reactor.insert(Woken(woken.clone())).id();
+    let mailbox = Mailbox::<u8>::new(&mut reactor, 1);
+    assert_eq!(mailbox.try_recv(&mut reactor, waiter), TryRecv::Empty);
+    reactor.remove(mailbox.id());
+    turn_until(&mut reactor, "it is woken", |_| woken.get() == 1);
+    assert_eq!(mailbox.try_recv(&mut reactor, waiter), TryRecv::Closed);
+
+    let (reading, _writing) = pipe();
+    let chunks = Mailbox::<Chunk>::new(&mut reactor, 1);
+    let input = Input::open(&mut reactor, &reading, Framing::Bytes, chunks).unwrap();
+    assert!(matches!(chunks.try_recv(&mut reactor, waiter), TryRecv::Empty));
+    reactor.remove(input.id());
+    turn_until(&mut reactor, "it is woken again", |_| woken.get() == 2);
+    assert!(matches!(chunks.try_recv(&mut reactor, waiter), TryRecv::Closed));
+}
+
+#[test]
+fn output_that_is_gone_wakes_its_writers_and_reports_that_nothing_is_buffered() {
+    let mut reactor = Reactor::new().unwrap();
+    let (_reading, writing) = pipe();
+    let (woken, flushed) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let waiter = reactor.insert(Woken(woken.clone())).id();
+    let output = Output::open(&mut reactor, &writing, |_, _| ()).unwrap();
+    assert_eq!(output.write(&mut reactor, waiter, &[0; 1 << 20]), Flow::Full);
+    let count = |flushed: &Rc<Cell<u32>>| {
+        let flushed = flushed.clone();
+        move |_: &mut Reactor| flushed.set(flushed.get() + 1)
+    };
+    output.on_flushed(&mut reactor, count(&flushed));
+    reactor.remove(output.id());
+    output.on_flushed(&mut reactor, count(&flushed)); // also of one that is gone already
+    turn_until(&mut reactor, "both were called", |_| flushed.get() == 2);
+    assert_eq!(woken.get(), 1);
+    assert_eq!(output.write(&mut reactor, waiter, b"x"), Flow::Closed);
+}
+
+#[test]
+fn removed_listener_calls_its_callbacks_and_its_connections_go_on() {
+    let mut reactor = Reactor::new().unwrap();
+    let any = ["127.0.0.1:0".parse().unwrap()];
+    let listener = create_server(&mut reactor, &any, &ListenOptions::default(), || Echo).unwrap();
+    let address = listener.addresses(&reactor).unwrap()[0].to_string();
+    let peer = TcpStream::connect(&address).unwrap();
+    turn_until(&mut reactor, "it is served", |reactor| listener.stats(reactor).unwrap().open == 1);
+    let called = Rc::new(Cell::new(0));
+    for _ in 0..2 {
+        let (stopped, closed) = (called.clone(), called.clone());
+        listener.on_stopped(&mut reactor, move |_| stopped.set(stopped.get() + 1)).unwrap();
+        listener.on_closed(&mut reactor, move |_| closed.set(closed.get() + 1)).unwrap();
+    }
+    reactor.remove(listener.id());
+    turn_until(&mut reactor, "all four were called", |_| called.get() == 4);
+    assert!(listener.close(&mut reactor).is_err(), "it says that it is gone");
+    let client = std::thread::spawn(move || {
+        let mut peer = peer;
+        ping(&mut peer, b"still here");
+    });
+    turn_until(&mut reactor, "the connection has ended", |reactor| reactor.source_count() == 0);
+    client.join().unwrap();
+}
+
+#[test]
+fn watch_that_swapped_its_stream_deregisters_nothing_of_others() {
+    let mut reactor = Reactor::new().unwrap();
+    let (first, mut other) = UnixStream::pair().unwrap();
+    let (second, _kept) = UnixStream::pair().unwrap();
+    first.set_nonblocking(true).unwrap();
+    let mut next = Some(second);
+    let watch = reactor
+        .watch(first, move |stream, _| {
+            if stream.read(&mut [0]).is_ok()
+                && let Some(second) = next.take()
+            {
+                *stream = second; // which closes the first one
+            }
+            Err(std::io::ErrorKind::WouldBlock.into())
+        })
+        .unwrap();
+    std::io::Write::write_all(&mut other, b"x").unwrap();
+    turn_until_quiet(&mut reactor);
+    // Gets the descriptor that was closed.
+    let (ours, peer) = mio::net::UnixStream::pair().unwrap();
+    Connection::from_socket(&mut reactor, ours, Echo).unwrap();
+    turn_until_quiet(&mut reactor);
+    reactor.remove(watch);
+    let mut peer = UnixStream::from(std::os::fd::OwnedFd::from(peer));
+    peer.set_nonblocking(false).unwrap();
+    let client = std::thread::spawn(move || ping(&mut peer, b"am I still registered?"));
+    turn_until(&mut reactor, "it was echoed", |_| client.is_finished());
+    client.join().unwrap();
+}
+
+#[test]
+fn connection_that_is_made_while_the_reactor_is_dropped_is_lost_too() {
+    struct Again(Rc<RefCell<Vec<u32>>>, u32);
+    impl Protocol for Again {
+        fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
+        fn connection_lost(&mut self, reactor: &mut Reactor, _: ConnectionLost) {
+            self.0.borrow_mut().push(self.1);
+            if self.1 < 3 {
+                let next = Again(self.0.clone(), self.1 + 1);
+                create_connection(reactor, &[], &ConnectOptions::default(), next);
+            }
+        }
+    }
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let mut reactor = Reactor::new().unwrap();
+    create_connection(&mut reactor, &[], &ConnectOptions::default(), Again(log.clone(), 0));
+    drop(reactor);
+    assert_eq!(*log.borrow(), [0, 1, 2, 3]);
+}

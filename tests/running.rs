@@ -1,0 +1,220 @@
+//! A call on something that is running, gone or not there yet takes effect, or says why not.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::cell::RefCell;
+use std::net::TcpStream;
+use std::rc::Rc;
+
+use common::{DeadPort, turn_until, turn_until_quiet};
+use echo_reactor::{
+    Address, ConnectOptions, Connection, Handle, Id, ListenOptions, Listener, Mailbox, Protocol, Reactor,
+    Transport, Unavailable, create_connection, create_server,
+};
+
+/// Does in `connection_made` what a test says.
+struct Making<F>(Option<F>);
+
+impl<F: FnOnce(&mut Transport) + 'static> Protocol for Making<F> {
+    fn connection_made(&mut self, transport: &mut Transport) {
+        if let Some(act) = self.0.take() {
+            act(transport);
+        }
+    }
+    fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
+}
+
+/// A server whose connections do this to its listener when they are made.
+fn serve<F>(reactor: &mut Reactor, act: F) -> (Handle<Listener>, String)
+where
+    F: Fn(Handle<Listener>, &mut Transport) + Clone + 'static,
+{
+    let own = Rc::new(RefCell::new(None::<Handle<Listener>>));
+    let (found, any) = (own.clone(), ["127.0.0.1:0".parse().unwrap()]);
+    let factory = move || {
+        let (found, act) = (found.clone(), act.clone());
+        Making(Some(move |transport: &mut Transport| {
+            let listener = found.borrow().unwrap();
+            act(listener, transport);
+        }))
+    };
+    let listener = create_server(reactor, &any, &ListenOptions::default(), factory).unwrap();
+    *own.borrow_mut() = Some(listener);
+    let address = listener.addresses(reactor).unwrap()[0].to_string();
+    (listener, address)
+}
+
+#[test]
+fn listener_that_is_closed_in_connection_made_listens_no_longer() {
+    let mut reactor = Reactor::new().unwrap();
+    let (listener, address) = serve(&mut reactor, |listener, transport| {
+        listener.close(transport.reactor()).unwrap();
+    });
+    let _peer = TcpStream::connect(&address).unwrap();
+    turn_until(&mut reactor, "one is served", |reactor| listener.stats(reactor).unwrap().open == 1);
+    turn_until(&mut reactor, "it has stopped", |reactor| listener.addresses(reactor).unwrap().is_empty());
+    assert!(TcpStream::connect(&address).is_err());
+}
+
+#[test]
+fn addresses_stats_and_callbacks_of_a_listener_work_in_connection_made() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let note = log.clone();
+    let (_, address) = serve(&mut reactor, move |listener, transport| {
+        let reactor = transport.reactor();
+        note.borrow_mut().push(listener.addresses(reactor).unwrap()[0].to_string());
+        assert_eq!(listener.stats(reactor).unwrap().open, 1);
+        for _ in 0..2 {
+            let note = note.clone();
+            listener.on_closed(reactor, move |_| note.borrow_mut().push("closed".into())).unwrap();
+        }
+        listener.close(reactor).unwrap();
+        transport.abort();
+    });
+    let _peer = TcpStream::connect(&address).unwrap();
+    turn_until(&mut reactor, "it is closed", |_| log.borrow().len() == 3);
+    assert_eq!(*log.borrow(), [address.as_str(), "closed", "closed"]);
+}
+
+#[test]
+fn enter_says_whether_a_connection_is_running_connecting_or_gone() {
+    let mut reactor = Reactor::new().unwrap();
+    let seen = Rc::new(RefCell::new(None));
+    let note = seen.clone();
+    type Act = Box<dyn FnOnce(&mut Transport)>;
+    let act: Act = Box::new(move |transport| {
+        let own = transport.handle::<Making<Act>>();
+        *note.borrow_mut() = Some(own.enter(transport.reactor(), |_, _| ()));
+    });
+    let (ours, peer) = mio::net::UnixStream::pair().unwrap();
+    let handle = Connection::from_socket(&mut reactor, ours, Making(Some(act))).unwrap();
+    turn_until(&mut reactor, "it was made", |_| seen.borrow().is_some());
+    assert_eq!(*seen.borrow(), Some(Err(Unavailable::Running)));
+    assert_eq!(handle.enter(&mut reactor, |_, _| 7), Ok(7));
+    drop(peer);
+    turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 0);
+    assert_eq!(handle.enter(&mut reactor, |_, _| ()), Err(Unavailable::Gone));
+
+    let dead = DeadPort::new();
+    let silent: Act = Box::new(|_| ());
+    let protocol = Making(Some(silent));
+    let connecting = create_connection(&mut reactor, &[dead.1.into()], &ConnectOptions::default(), protocol);
+    assert_eq!(connecting.enter(&mut reactor, |_, _| ()), Err(Unavailable::Connecting));
+    turn_until(&mut reactor, "it has failed", |reactor| reactor.source_count() == 0);
+    assert_eq!(connecting.enter(&mut reactor, |_, _| ()), Err(Unavailable::Gone));
+}
+
+#[test]
+fn get_needs_no_mutable_reactor_and_says_why_not() {
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::<u8>::new(&mut reactor, 1);
+    let shared: &Reactor = &reactor;
+    assert!(shared.get(mailbox).is_ok());
+    let wrong = Handle::<Mailbox<u16>>::new(mailbox.id());
+    assert_eq!(shared.get(wrong).err(), Some(Unavailable::WrongType));
+    let inside = reactor.with(mailbox, |_, reactor| reactor.get(mailbox).err()).unwrap();
+    assert_eq!(inside, Some(Unavailable::Running));
+    reactor.remove(mailbox.id());
+    assert_eq!(reactor.get(mailbox).err(), Some(Unavailable::Gone));
+    assert_eq!(std::io::Error::from(Unavailable::Gone).to_string(), "the source is gone");
+}
+
+#[test]
+fn calls_for_a_source_that_is_gone_say_so() {
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::<u8>::new(&mut reactor, 1);
+    let id: Id = mailbox.id();
+    assert!(reactor.wake(id));
+    assert!(reactor.remove(id));
+    assert!(!reactor.wake(id) && !reactor.remove(id));
+    let (end, _other) = mio::net::UnixStream::pair().unwrap();
+    let error = reactor.register(id, &end, mio::Interest::READABLE).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+}
+
+#[test]
+fn wake_of_a_connection_that_is_still_connecting_reaches_its_protocol() {
+    struct Woken(Rc<RefCell<Vec<&'static str>>>);
+    impl Protocol for Woken {
+        fn connection_made(&mut self, _: &mut Transport) {
+            self.0.borrow_mut().push("made");
+        }
+        fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
+        fn woken(&mut self, _: &mut Transport) {
+            self.0.borrow_mut().push("woken");
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let address = Address::from(listening.local_addr().unwrap());
+    let handle = create_connection(&mut reactor, &[address], &ConnectOptions::default(), Woken(log.clone()));
+    assert!(reactor.wake(handle.id()));
+    turn_until(&mut reactor, "it was woken", |_| log.borrow().len() == 2);
+    turn_until_quiet(&mut reactor);
+    assert_eq!(*log.borrow(), ["made", "woken"]);
+}
+
+#[test]
+fn nowhere_to_listen_and_nowhere_to_connect_are_said() {
+    let mut reactor = Reactor::new().unwrap();
+    let factory = || Making(Some(|_: &mut Transport| ()));
+    let error = create_server(&mut reactor, &[], &ListenOptions::default(), factory).unwrap_err();
+    assert_eq!(error.to_string(), "no address to listen on");
+
+    struct Lost(Rc<RefCell<String>>);
+    impl Protocol for Lost {
+        fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
+        fn connection_lost(&mut self, _: &mut Reactor, lost: echo_reactor::ConnectionLost) {
+            *self.0.borrow_mut() = lost.reason.to_string();
+        }
+    }
+    let reason = Rc::new(RefCell::new(String::new()));
+    create_connection(&mut reactor, &[], &ConnectOptions::default(), Lost(reason.clone()));
+    turn_until_quiet(&mut reactor);
+    assert_eq!(*reason.borrow(), "no address to connect to");
+}
+
+#[test]
+fn turn_within_a_source_is_refused_and_loses_nothing() {
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, mut peer) = mio::net::UnixStream::pair().unwrap();
+    let connection = Connection::from_socket(&mut reactor, ours, common::Echo).unwrap();
+    turn_until_quiet(&mut reactor);
+    std::io::Write::write_all(&mut peer, b"x").unwrap();
+    connection.enter(&mut reactor, |_, transport| assert!(transport.reactor().turn(None).is_err())).unwrap();
+    turn_until(&mut reactor, "it was echoed", |_| std::io::Read::read(&mut peer, &mut [0]).is_ok());
+}
+
+#[test]
+fn place_of_a_connection_that_leaves_while_its_listener_runs_is_given_back() {
+    let mut reactor = Reactor::new().unwrap();
+    let any = ["127.0.0.1:0".parse().unwrap()];
+    let listener = create_server(&mut reactor, &any, &ListenOptions::default(), || common::Echo).unwrap();
+    let _peer = TcpStream::connect(listener.addresses(&reactor).unwrap()[0].to_string()).unwrap();
+    turn_until(&mut reactor, "it is served", |reactor| listener.stats(reactor).unwrap().open == 1);
+    let connection = reactor.handles::<Connection<common::Echo>>()[0];
+    reactor.with(listener, |_, reactor| reactor.remove(connection.id())).unwrap();
+    turn_until(&mut reactor, "the place is back", |reactor| listener.stats(reactor).unwrap().open == 0);
+}
+
+#[test]
+fn calls_on_a_mailbox_that_is_running_take_effect_later() {
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, 2);
+    let waiter = mailbox.id();
+    mailbox.try_send(&mut reactor, waiter, 1).unwrap();
+    reactor
+        .with(mailbox, |_, reactor| {
+            assert_eq!(mailbox.try_recv(reactor, waiter), echo_reactor::TryRecv::Empty);
+            assert_eq!(mailbox.capacity(reactor, waiter), echo_reactor::Capacity::Full);
+            mailbox.close(reactor);
+        })
+        .unwrap();
+    turn_until_quiet(&mut reactor);
+    assert_eq!(mailbox.try_recv(&mut reactor, waiter), echo_reactor::TryRecv::Item(1));
+    assert_eq!(mailbox.try_recv(&mut reactor, waiter), echo_reactor::TryRecv::Closed);
+}
