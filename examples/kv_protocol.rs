@@ -3,30 +3,16 @@
 //! Look at `answer`: it stops when the peer reads its answers too slowly, and `resume_writing` goes on. The
 //! rest of the requests stays in `lines`, because a callback cannot wait.
 
-use std::{cell::RefCell, collections::HashMap, io, rc::Rc, time::Duration};
+mod kv_store;
+
+use std::{io, time::Duration};
 
 use echo_reactor::cli::address_argument;
 use echo_reactor::{Flow, LineBuffer, ListenOptions, Protocol, Reactor, Transport, create_server};
 
-const LONGEST_LINE: usize = 4096;
-const MAX_KEYS: usize = 1024;
+use kv_store::{LONGEST_LINE, Store, answer};
+
 const TIMEOUT: Duration = Duration::from_secs(30);
-
-type Store = Rc<RefCell<HashMap<String, String>>>;
-
-fn answer(store: &Store, line: &str) -> String {
-    let mut store = store.borrow_mut();
-    match line.splitn(3, ' ').collect::<Vec<_>>()[..] {
-        ["set", key, _] if store.len() == MAX_KEYS && !store.contains_key(key) => "full\n".into(),
-        ["set", key, value] => {
-            store.insert(key.into(), value.into());
-            "ok\n".into()
-        }
-        ["get", key] => store.get(key).map_or("none\n".into(), |value| format!("{value}\n")),
-        ["del", key] => if store.remove(key).is_some() { "ok\n" } else { "none\n" }.into(),
-        _ => "error: set KEY VALUE, get KEY, del KEY\n".into(),
-    }
-}
 
 struct Guest {
     store: Store,
@@ -39,8 +25,7 @@ impl Guest {
         while transport.flow() != Flow::Full {
             match self.lines.next_line() {
                 Ok(Some(line)) => {
-                    let answer = answer(&self.store, String::from_utf8_lossy(&line).trim_end());
-                    transport.write(answer.as_bytes());
+                    transport.write(answer(&self.store, &line).as_bytes());
                 }
                 Ok(None) => return transport.resume_reading(),
                 Err(_) => {

@@ -3,34 +3,17 @@
 //! Look at how little is left: a loop over lines, each with its timeout. A store that is borrowed briefly,
 //! and never across an `await`, may be an `Rc<RefCell>`.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+mod kv_store;
+
 use std::io;
-use std::rc::Rc;
 use std::time::Duration;
 
 use echo_reactor::cli::address_argument;
 use echo_reactor::{ListenOptions, Reactor, Reader, Winner, Writer, race, start_server};
 
-const LONGEST_LINE: usize = 4096;
-const MAX_KEYS: usize = 1024;
+use kv_store::{LONGEST_LINE, Store, answer};
+
 const TIMEOUT: Duration = Duration::from_secs(30);
-
-type Store = Rc<RefCell<HashMap<String, String>>>;
-
-fn answer(store: &Store, line: &str) -> String {
-    let mut store = store.borrow_mut();
-    match line.splitn(3, ' ').collect::<Vec<_>>()[..] {
-        ["set", key, _] if store.len() == MAX_KEYS && !store.contains_key(key) => "full\n".into(),
-        ["set", key, value] => {
-            store.insert(key.into(), value.into());
-            "ok\n".into()
-        }
-        ["get", key] => store.get(key).map_or("none\n".into(), |value| format!("{value}\n")),
-        ["del", key] => if store.remove(key).is_some() { "ok\n" } else { "none\n" }.into(),
-        _ => "error: set KEY VALUE, get KEY, del KEY\n".into(),
-    }
-}
 
 async fn serve(mut reader: Reader, mut writer: Writer, store: Store) -> io::Result<()> {
     let clock = reader.running_loop();
@@ -43,8 +26,7 @@ async fn serve(mut reader: Reader, mut writer: Writer, store: Store) -> io::Resu
             Winner::First(Ok(None)) | Winner::Second(()) => return Ok(()),
             Winner::First(Err(error)) => return Err(error),
         };
-        let answer = answer(&store, String::from_utf8_lossy(&line).trim_end());
-        writer.write_all(answer.as_bytes()).await?;
+        writer.write_all(answer(&store, &line).as_bytes()).await?;
     }
 }
 

@@ -196,7 +196,7 @@ fn writing_is_paused_above_the_high_mark_and_resumed_at_the_low_one() {
     while got.len() < bytes.len() {
         let buffered = handle.enter(&mut reactor, |_, transport| transport.buffered()).unwrap();
         let resumed = record.borrow().calls.contains(&"resume");
-        assert_eq!(resumed, buffered <= 2_000, "{buffered} bytes are owed");
+        assert_eq!(resumed, buffered <= 2_000, "{buffered} bytes are buffered");
         let mut chunk = [0; 5000];
         let count = peer.read(&mut chunk).unwrap();
         got.extend_from_slice(&chunk[..count]);
@@ -397,7 +397,7 @@ fn bytes_that_only_the_kernel_moves_are_bytes_that_move() {
     peer.read_exact(&mut [0; 100]).unwrap(); // nothing of ours moves, and yet it is less
     assert!(at(&mut reactor, 10), "it is looked at four times in the time allowed");
     for second in 11..18 {
-        assert!(at(&mut reactor, second), "something moved eight seconds ago, at the most: {second}");
+        assert!(at(&mut reactor, second), "a byte moved at most eight seconds ago: {second}");
     }
     assert!(!at(&mut reactor, 18));
     assert_eq!(record.borrow().reason.as_deref(), Some("IdleTimeout"));

@@ -6,8 +6,8 @@
 //!
 //! - the budget: it returns `Again`;
 //! - the limit on connections: the next one that closes calls it again;
-//! - missing descriptors: the next connection that closes calls it again, and a timer does so after a
-//!   second, because a descriptor may be freed elsewhere.
+//! - missing descriptors, or nothing but lost connections: the next connection that closes calls it
+//!   again, and a timer does so after a second, because a descriptor may be freed elsewhere.
 //!
 //! Read next: `../transport/connection.rs`, what becomes of a connection; `connector.rs`, the other
 //! way in.
@@ -193,15 +193,16 @@ impl Listener {
     ) -> Result<(), (AcceptError, io::Error)> {
         let accepted = self.sockets[index].socket.accept();
         let (socket, peer) = accepted.map_err(|error| (AcceptError::classify(&error), error))?;
-        (self.serve)(reactor, socket, peer, Handle::new(id)).map_err(|error| match AcceptError::classify(
-            &error,
-        ) {
-            AcceptError::Exhausted => {
-                self.stats.refused += 1; // it is dropped
-                (AcceptError::Exhausted, error)
-            }
-            _ => (AcceptError::Transient, error), // it says nothing about the listening socket
-        })?;
+        if let Err(error) = (self.serve)(reactor, socket, peer, Handle::new(id)) {
+            let kind = match AcceptError::classify(&error) {
+                AcceptError::Exhausted => {
+                    self.stats.refused += 1; // it is dropped
+                    AcceptError::Exhausted
+                }
+                _ => AcceptError::Transient, // it says nothing about the listening socket
+            };
+            return Err((kind, error));
+        }
         self.stats.open += 1;
         self.stats.accepted += 1;
         Ok(())

@@ -14,7 +14,7 @@
 //!
 //! Invariant: steps 4 and 5 process only the entries that existed when they began. Entries that a
 //! callback adds wait for the next turn, so no source can keep the loop from the others. If a source is
-//! already queued, its event or timer takes the queued call along.
+//! called for an event or a timer while a call of it is queued, both become one call.
 //!
 //! Read next: `poll.rs` (steps 1 and 2), `sources.rs` and `slots.rs` (where sources live), `time.rs`
 //! (steps 4 and 5), `watch.rs` (the smallest source), then `../transport/connection.rs` (the one that
