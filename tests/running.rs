@@ -4,14 +4,15 @@
 
 mod common;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::io::Read;
 use std::net::TcpStream;
 use std::rc::Rc;
 
 use common::{DeadPort, turn_until, turn_until_quiet};
 use echo_reactor::{
-    Address, ConnectOptions, Connection, Handle, Id, ListenOptions, Listener, Mailbox, Protocol, Reactor,
-    Transport, Unavailable, create_connection, create_server,
+    Address, ConnectOptions, Connection, Flow, Handle, Id, ListenOptions, Listener, Mailbox, Output,
+    Protocol, Reactor, Transport, Unavailable, create_connection, create_server,
 };
 
 /// Does in `connection_made` what a test says.
@@ -217,4 +218,25 @@ fn calls_on_a_mailbox_that_is_running_take_effect_later() {
     turn_until_quiet(&mut reactor);
     assert_eq!(mailbox.try_recv(&mut reactor, waiter), echo_reactor::TryRecv::Item(1));
     assert_eq!(mailbox.try_recv(&mut reactor, waiter), echo_reactor::TryRecv::Closed);
+}
+
+#[test]
+fn output_that_is_running_reports_that_it_is_flushed_only_when_it_is() {
+    let mut reactor = Reactor::new().unwrap();
+    let (mut reading, writing) = std::io::pipe().unwrap();
+    let output = Output::open(&mut reactor, &writing, |_, _| ()).unwrap();
+    assert_eq!(output.write(&mut reactor, output.id(), &[0; 300_000]), Flow::Full);
+    let flushed = Rc::new(Cell::new(false));
+    let note = flushed.clone();
+    reactor
+        .with(output, move |_, reactor| {
+            assert_eq!(output.write(reactor, output.id(), b"x"), Flow::Closed);
+            output.on_flushed(reactor, move |_| note.set(true));
+        })
+        .unwrap();
+    turn_until_quiet(&mut reactor);
+    assert!(!flushed.get(), "most of it is buffered");
+    let reader = std::thread::spawn(move || reading.read_exact(&mut [0; 300_000]).unwrap());
+    turn_until(&mut reactor, "it is flushed", |_| flushed.get());
+    reader.join().unwrap();
 }

@@ -128,8 +128,9 @@ enum Job {
 /// # }
 /// ```
 ///
-/// When it is dropped, all its sources are removed, so each of them learns of its end. Closures that are
-/// still queued are dropped. (While the thread is unwinding from a panic, sources are only dropped.)
+/// When it is dropped, all its sources are removed, so each of them learns of its end (but sources
+/// that add another one whenever they are removed end after some rounds). Closures that are still queued
+/// are dropped. (While the thread is unwinding from a panic, sources are only dropped.)
 pub struct Reactor {
     poll: Poll,
     /// `None` while a turn is under way.
@@ -237,6 +238,7 @@ impl Reactor {
         let Some(events) = self.events.take_if(|_| self.running == 0) else {
             return Err(io::Error::other("a turn or a source of this reactor is running already"));
         };
+        debug_assert_eq!(self.removed_running, 0, "no source is running");
         let mut lent = LentEvents { reactor: self, events, dispatched: 0 };
         let LentEvents { reactor, events, dispatched } = &mut lent;
         let due = reactor.poll_events(events, at_most)?;

@@ -99,7 +99,7 @@ impl Reactor {
         let registrations = self.signals.iter_mut().flat_map(|signals| &mut signals.registrations);
         if let Some(same) = registrations.into_iter().find(|registration| registration.signal == signal) {
             let replaced = mem::replace(&mut same.callback, callback);
-            if self.slots.take_out_now(replaced).is_some_and(|(_, pending)| pending != Ready::NONE) {
+            if self.slots.take_pending(replaced) != Ready::NONE {
                 self.wake(callback); // the signal was raised before
             }
             self.remove(replaced);

@@ -268,6 +268,11 @@ impl Slots {
         Some((source, slot.pending.take().unwrap_or_default()))
     }
 
+    /// Takes the call that a source waits for, if any: another source gets it.
+    pub fn take_pending(&mut self, id: Id) -> Ready {
+        self.slot_mut(id).and_then(|slot| slot.pending.take()).unwrap_or_default()
+    }
+
     /// Takes a source's turn in the queue.
     pub fn take_turn(&mut self, id: Id) -> Turn {
         let Some(slot) = self.slot_mut(id) else { return Turn::Nothing };

@@ -16,7 +16,7 @@ use mio::Interest;
 
 use super::{Descriptor, Direction};
 use crate::mailbox::Waiters;
-use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source};
+use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Unavailable};
 use crate::transport::{Flow, HIGH_WATER, LOW_WATER, WriteBuffer};
 
 /// Hang-ups and errors are always reported, whatever the interest. This one adds nothing to them for a
@@ -120,7 +120,8 @@ impl Output {
 
 impl Handle<Output> {
     /// Writes `bytes`: at once as far as the descriptor takes them, the rest as soon as it does. At
-    /// [`Flow::Full`], `waiter` is woken when less is buffered.
+    /// [`Flow::Full`], `waiter` is woken when less is buffered. [`Flow::Closed`] says that nothing was
+    /// taken: the output has failed, is gone, or is running (a call from inside [`Reactor::with`] on it).
     pub fn write(self, reactor: &mut Reactor, waiter: Id, bytes: &[u8]) -> Flow {
         let flow = reactor.with(self, |output, reactor| {
             if output.on_error.is_none() {
@@ -147,13 +148,17 @@ impl Handle<Output> {
     /// Calls `f` when nothing is buffered any more: all that was written is on the descriptor, or the
     /// descriptor has failed, or the output is gone.
     pub fn on_flushed(self, reactor: &mut Reactor, f: impl FnOnce(&mut Reactor) + 'static) {
-        let mut f = Some(f);
+        let mut f = Some(Box::new(f) as OnFlushed);
         let added = reactor.with(self, |output, reactor| {
-            output.on_flushed.extend(f.take().map(|f| Box::new(f) as OnFlushed));
+            output.on_flushed.extend(f.take());
             output.flush(self.id(), reactor);
         });
-        if let (Err(_), Some(f)) = (added, f) {
-            reactor.call_soon(f);
+        match (added, f) {
+            (Err(Unavailable::Running), Some(f)) => {
+                reactor.call_soon(move |reactor| self.on_flushed(reactor, f));
+            }
+            (Err(_), Some(f)) => reactor.call_soon(f),
+            _ => {}
         }
     }
 }
