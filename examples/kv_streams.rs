@@ -9,22 +9,22 @@ use std::io;
 use std::time::Duration;
 
 use echo_reactor::cli::address_argument;
-use echo_reactor::{ListenOptions, Reactor, Reader, Winner, Writer, race, start_server};
+use echo_reactor::{Elapsed, ListenOptions, Reactor, Reader, Writer, start_server};
 
 use kv_store::{LONGEST_LINE, Store, answer};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn serve(mut reader: Reader, mut writer: Writer, store: Store) -> io::Result<()> {
-    let clock = reader.running_loop();
+    let handle = reader.handle();
     loop {
-        let line = match race(reader.read_line(LONGEST_LINE), clock.sleep(TIMEOUT)).await {
-            Winner::First(Ok(Some(line))) => line,
-            Winner::First(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+        let line = match handle.timeout(TIMEOUT, reader.read_line(LONGEST_LINE)).await {
+            Ok(Ok(Some(line))) => line,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
                 return writer.write_all(b"error: the line is too long\n").await;
             }
-            Winner::First(Ok(None)) | Winner::Second(()) => return Ok(()),
-            Winner::First(Err(error)) => return Err(error),
+            Ok(Ok(None)) | Err(Elapsed) => return Ok(()),
+            Ok(Err(error)) => return Err(error),
         };
         writer.write_all(answer(&store, &line).as_bytes()).await?;
     }

@@ -1,35 +1,37 @@
 //! The streams style, on the client's side (asyncio: `open_connection`).
 //!
-//! Look at `race`: an answer and a line typed are waited for at once, and neither is lost when the other
-//! comes first. The original asked for input in the middle of a coroutine, which stopped the world.
+//! Look at `race`: the client waits for an answer and for a typed line at once, and loses neither when
+//! the other comes first. The original asked for input in the middle of a coroutine, which stopped the
+//! world.
 
 use std::io;
+use std::task::Poll;
 
 use echo_reactor::cli::address_argument;
 use echo_reactor::{
-    Chunk, ConnectOptions, Flow, Framing, Handle, Input, Loop, Mailbox, Output, Reactor, Reader, Winner,
-    Writer, open_connection, race,
+    Address, Chunk, ConnectOptions, Either, Flow, Framing, Handle, Input, LoopHandle, Mailbox, Output,
+    Reactor, race,
 };
 
 async fn talk(
-    reader: &mut Reader,
-    writer: &mut Writer,
+    handle: &LoopHandle,
+    addresses: &[Address],
     lines: Handle<Mailbox<Chunk>>,
     stdout: Handle<Output>,
 ) -> io::Result<()> {
-    let here = reader.running_loop();
-    let mut inbox = here.inbox(lines);
+    let (mut reader, mut writer) = handle.open_connection(addresses, &ConnectOptions::default()).await?;
+    let mut lines = handle.receiver(lines);
     let mut buffer = vec![0; 65536];
     let mut typing = true;
     loop {
-        let next = async { if typing { inbox.take().await } else { std::future::pending().await } };
+        let next = async { if typing { lines.recv().await } else { std::future::pending().await } };
         match race(reader.read(&mut buffer), next).await {
-            Winner::First(count) => match count? {
+            Either::First(count) => match count? {
                 0 => return Ok(()),
-                count => show(&here, stdout, buffer[..count].to_vec()).await,
+                count => print(handle, stdout, buffer[..count].to_vec()).await,
             },
-            Winner::Second(Some(line)) => writer.write_all(&line?).await?,
-            Winner::Second(None) => {
+            Either::Second(Some(line)) => writer.write_all(&line?).await?,
+            Either::Second(None) => {
                 typing = false;
                 writer.write_eof();
             }
@@ -38,12 +40,13 @@ async fn talk(
 }
 
 /// Writes on stdout, and waits while it is full.
-async fn show(here: &Loop, stdout: Handle<Output>, bytes: Vec<u8>) {
-    let mut flow = here.call(move |reactor, id| stdout.write(reactor, id, &bytes)).await;
-    while flow == Flow::Full {
-        here.woken().await;
-        flow = here.call(move |reactor, id| stdout.flow(reactor, id)).await;
-    }
+async fn print(handle: &LoopHandle, stdout: Handle<Output>, bytes: Vec<u8>) {
+    handle.call(move |reactor| stdout.write(reactor, stdout.id(), &bytes)).await;
+    let has_room = move |reactor: &mut Reactor, id| match stdout.flow(reactor, id) {
+        Flow::Full => Poll::Pending,
+        Flow::Open | Flow::Closed => Poll::Ready(()),
+    };
+    handle.poll_fn(has_room).await;
 }
 
 fn main() -> io::Result<()> {
@@ -52,17 +55,9 @@ fn main() -> io::Result<()> {
     Input::open(&mut reactor, &io::stdin(), Framing::Lines, lines)?;
     let stdout = Output::open(&mut reactor, &io::stdout(), |reactor, _| reactor.stop())?;
     let addresses = address_argument()?.to_connect()?;
-    open_connection(
-        &mut reactor,
-        &addresses,
-        &ConnectOptions::default(),
-        move |mut reader, mut writer| async move {
-            if let Err(error) = talk(&mut reader, &mut writer, lines, stdout).await {
-                eprintln!("{error}");
-            }
-            reader.running_loop().call(move |reactor, _| stdout.on_flushed(reactor, Reactor::stop)).await;
-            Ok(())
-        },
-    )?;
-    reactor.run()
+    let handle = reactor.handle()?;
+    let result = reactor.run_until_complete(async move { talk(&handle, &addresses, lines, stdout).await })?;
+    stdout.on_flushed(&mut reactor, Reactor::stop);
+    reactor.run()?;
+    result
 }

@@ -1,9 +1,9 @@
 //! A single-threaded event loop that one can read in an afternoon, and three ways to write on it.
 //!
 //! ```text
-//!    your program     callbacks: Protocol       async fn        closures: Reactor::watch
+//!    your program     callbacks: Protocol     async fn: Task     closures: Reactor::watch
 //!                             │                     │                    │
-//!    transport/,         Connection               Task                   │     stdio/  Input, Output
+//!    transport/,         Connection              Stream                  │     stdio/  Input, Output
 //!    streams/                └────── Duplex ────────┘                    │                │
 //!                                       │                                │                │
 //!    net/                 Listener, Connector: where they come from      │                │
@@ -93,10 +93,12 @@
 //! | `loop.create_connection` | [`create_connection`], [`Connection::from_socket`] |
 //! | `Protocol`, `Transport` | [`Protocol`], [`Transport`] |
 //! | `transport.get_extra_info('peername')` | [`Transport::peer_addr`] |
-//! | `start_server`, `open_connection` | [`start_server`], [`open_connection`] |
+//! | `start_server`, `open_connection` | [`start_server`], [`LoopHandle::open_connection`] |
 //! | `StreamReader`, `StreamWriter` | [`Reader`], [`Writer`] |
-//! | `get_running_loop`, `sleep` | [`Reader::running_loop`], [`Loop::sleep`] |
-//! | `asyncio.Queue` | [`Mailbox`], [`Inbox`] |
+//! | `run_until_complete`, `create_task` | [`Reactor::run_until_complete`], [`LoopHandle::spawn`] |
+//! | `get_running_loop`, `sleep`, `wait_for` | [`Reader::handle`], [`LoopHandle::sleep`], [`LoopHandle::timeout`] |
+//! | `gather`, `wait(FIRST_COMPLETED)` | [`join`], [`join_all`]; [`race`], [`race_all`] |
+//! | `asyncio.Queue` | [`Mailbox`], [`Receiver`] |
 //! | `loop.connect_read_pipe`, `connect_write_pipe` | [`Input`], [`Output`] |
 //! | `loop.slow_callback_duration`, the debug mode | [`Reactor::add_observer`] |
 
@@ -144,10 +146,14 @@ pub use net::{
     ParseAddressError, Socket,
 };
 pub use reactor::{
-    Handle, Id, Next, Reactor, Ready, Remote, SCRATCH_SIZE, Source, Stopped, Timer, Unavailable, observe,
+    Handle, Id, LoopHandle, Next, Reactor, Ready, Remote, SCRATCH_SIZE, Source, Stopped, Timer, Unavailable,
+    observe,
 };
 pub use stdio::{Chunk, Descriptor, Direction, Framing, Input, Output};
-pub use streams::{Inbox, Loop, Reader, Winner, Writer, open_connection, race, start_server};
+pub use streams::{
+    Cancelled, Either, Elapsed, Reader, Receiver, Task, Writer, copy, join, join_all, race, race_all,
+    start_server,
+};
 pub use timeline::Timeline;
 pub use transport::{
     CloseReason, Connection, ConnectionLost, Flow, Protocol, Transport, create_connection, create_server,

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use common::{Process, Server, client_command, ping, serve_once, turn_until, turn_until_quiet};
 use echo_reactor::{
-    Address, CloseReason, ConnectOptions, Connection, ConnectionLost, Handle, ListenOptions, Protocol,
-    Reactor, Reader, Transport, Winner, Writer, create_connection, create_server, race, start_server,
+    Address, CloseReason, ConnectOptions, Connection, ConnectionLost, Either, Handle, ListenOptions,
+    Protocol, Reactor, Reader, Transport, Writer, create_connection, create_server, race, start_server,
 };
 use rustix::process::Signal;
 
@@ -181,9 +181,9 @@ fn line_that_arrived_meanwhile_wins_against_a_sleep() {
     let handler = move |mut reader: Reader, _writer: Writer| {
         let noted = noted.clone();
         async move {
-            let clock = reader.running_loop();
+            let clock = reader.handle();
             let winner = race(reader.read_line(100), clock.sleep(LIMIT)).await;
-            noted.set(Some(matches!(winner, Winner::First(_))));
+            noted.set(Some(matches!(winner, Either::First(_))));
             Ok(())
         }
     };

@@ -108,36 +108,39 @@ fn removed_connection_gives_its_place_at_the_limit_back_and_leaves_no_timer() {
 }
 
 #[test]
-fn removed_task_drops_its_future_and_gives_its_place_back() {
+fn cancelled_task_drops_its_future_and_gives_its_place_back() {
     let mut reactor = Reactor::new().unwrap();
-    let (alive, ids) = (Rc::new(()), Rc::new(RefCell::new(Vec::new())));
+    let (alive, tasks) = (Rc::new(()), Rc::new(RefCell::new(Vec::new())));
     let mut options = ListenOptions::default();
     options.max_connections = Some(1);
     let any = ["127.0.0.1:0".parse().unwrap()];
-    let (held, noted) = (alive.clone(), ids.clone());
-    let handler = move |reader: Reader, _writer: Writer| {
-        let (held, noted) = (held.clone(), noted.clone());
-        async move {
-            let id = reader.running_loop().call(|_, id| id).await;
-            noted.borrow_mut().push(id);
-            reader.running_loop().sleep(Duration::from_secs(3600)).await;
-            drop(held);
-            Ok(())
-        }
+    let (held, noted) = (alive.clone(), tasks.clone());
+    let handler = move |reader: Reader, writer: Writer| {
+        let (held, handle) = (held.clone(), reader.handle());
+        let task = reader.handle().spawn(async move {
+            handle.sleep(Duration::from_secs(3600)).await;
+            drop((held, reader, writer));
+        });
+        noted.borrow_mut().push(task);
+        async { Ok(()) }
     };
     let listener = start_server(&mut reactor, &any, &options, handler).unwrap();
     let address = listener.addresses(&reactor).unwrap()[0].to_string();
-    let _peers = [(); 2].map(|()| TcpStream::connect(&address).unwrap());
     for round in 1..=2 {
-        turn_until(&mut reactor, "the future sleeps", |reactor| {
-            (ids.borrow().len(), reactor.timer_count()) == (round, 1)
+        let mut peer = TcpStream::connect(&address).unwrap();
+        turn_until(&mut reactor, "the task sleeps", |reactor| {
+            (tasks.borrow().len(), reactor.timer_count()) == (round, 1)
         });
         assert_eq!(Rc::strong_count(&alive), 3, "the test, the handler and one future");
-        let id = ids.borrow()[round - 1];
-        assert!(reactor.remove(id));
-        assert_eq!((Rc::strong_count(&alive), reactor.timer_count()), (2, 0));
+        tasks.borrow()[round - 1].cancel();
+        assert_eq!(Rc::strong_count(&alive), 2);
+        let thread = std::thread::spawn(move || peer.read(&mut [0]));
+        turn_until(&mut reactor, "its connection has ended", |reactor| {
+            listener.stats(reactor).unwrap().open == 0
+        });
+        assert_eq!(thread.join().unwrap().unwrap(), 0, "in order");
+        assert_eq!((reactor.timer_count(), reactor.source_count()), (0, 1));
     }
-    assert_eq!(listener.stats(&reactor).unwrap().open, 0);
 }
 
 #[test]

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use common::{DeadPort, assert_same_bytes, connect, noise, turn_until, turn_until_quiet};
 use echo_reactor::{
-    Address, ConnectOptions, ListenOptions, Mailbox, Reactor, Reader, SCRATCH_SIZE, Winner, Writer,
-    open_connection, race, start_server,
+    Address, ConnectOptions, Either, ListenOptions, Mailbox, Reactor, Reader, SCRATCH_SIZE, Writer, race,
+    start_server,
 };
 
 type Notes = Rc<RefCell<Vec<String>>>;
@@ -139,7 +139,7 @@ fn more_than_the_high_water_mark_can_be_asked_for() {
 #[test]
 fn a_reader_that_does_not_read_holds_its_peer_up() {
     let (mut reactor, mut peer) = serve(|reader: Reader, _writer| async move {
-        reader.running_loop().sleep(Duration::from_secs(3600)).await;
+        reader.handle().sleep(Duration::from_secs(3600)).await;
         Ok(())
     });
     peer.set_nonblocking(true).unwrap();
@@ -337,7 +337,7 @@ fn a_handler_that_does_not_look_is_told_of_the_end_by_its_next_call() {
             assert_eq!(reader.read(&mut [0; 1]).await?, 0);
             noted.borrow_mut().push("end of file".into());
             while writer.write_all(b"still there?").await.is_ok() {
-                reader.running_loop().woken().await;
+                reader.handle().sleep(Duration::from_millis(1)).await;
             }
             noted.borrow_mut().push("lost".into());
             Ok(())
@@ -369,9 +369,9 @@ fn a_write_that_was_given_up_does_not_keep_the_loop_awake() {
     let (mut reactor, mut peer) = serve(move |reader: Reader, mut writer: Writer| {
         let noted = noted.clone();
         async move {
-            let clock = reader.running_loop();
+            let clock = reader.handle();
             let some = [0; 65536];
-            while let Winner::First(written) =
+            while let Either::First(written) =
                 race(writer.write_all(&some), clock.sleep(Duration::from_millis(50))).await
             {
                 written?;
@@ -474,7 +474,7 @@ fn a_writer_that_was_given_away_still_sends_and_closes() {
     let listener = start_server(&mut reactor, &[any], &ListenOptions::default(), handler).unwrap();
     let address = listener.addresses(&reactor).unwrap()[0].to_string();
     let mut first = connect(&address);
-    turn_until(&mut reactor, "the first has given its writer away", |reactor| reactor.source_count() == 2);
+    turn_until(&mut reactor, "the first has given its writer away", |reactor| reactor.source_count() == 3);
     turn_until_quiet(&mut reactor);
     let mut second = connect(&address);
     let thread = std::thread::spawn(move || {
@@ -601,7 +601,7 @@ fn a_part_of_a_future_with_a_waker_of_its_own_is_woken_for_what_it_waits_for() {
             noted.borrow_mut().push(format!("{count} bytes"));
             let line = show(apart(reader.read_line(10)).await);
             noted.borrow_mut().push(line);
-            apart(reader.running_loop().sleep(Duration::from_millis(1))).await;
+            apart(reader.handle().sleep(Duration::from_millis(1))).await;
             noted.borrow_mut().push("slept".into());
             for _ in 0..100 {
                 apart(writer.write_all(&[0; 65536])).await?;
@@ -632,14 +632,14 @@ fn an_item_taken_for_a_wait_that_was_given_up_is_there_for_the_next() {
     let handler = move |mut reader: Reader, _writer| {
         let noted = noted.clone();
         async move {
-            let mut inbox = reader.running_loop().inbox(mailbox);
+            let mut receiver = reader.handle().receiver(mailbox);
             let mut buffer = [0; 1];
             let (mut bytes, mut items) = (0, 0);
             while bytes < 300 || items < 300 {
                 // Both are there in the same turn again and again, and the reader wins.
-                match race(reader.read(&mut buffer), inbox.take()).await {
-                    Winner::First(count) => bytes += count?,
-                    Winner::Second(item) => {
+                match race(reader.read(&mut buffer), receiver.recv()).await {
+                    Either::First(count) => bytes += count?,
+                    Either::Second(item) => {
                         assert_eq!(item, Some(items));
                         items += 1;
                     }
@@ -672,7 +672,7 @@ fn a_sleep_is_as_long_as_the_clock_says() {
     let (mut reactor, mut peer) = serve(move |reader: Reader, _writer| {
         let noted = noted.clone();
         async move {
-            reader.running_loop().sleep(Duration::from_secs(60)).await;
+            reader.handle().sleep(Duration::from_secs(60)).await;
             noted.borrow_mut().push("awake".into());
             Ok(())
         }
@@ -695,8 +695,8 @@ fn a_sleep_that_is_given_up_leaves_no_timer_behind() {
     let (mut reactor, mut peer) = serve(move |mut reader: Reader, _writer| {
         let noted = noted.clone();
         async move {
-            let clock = reader.running_loop();
-            while let Winner::First(Ok(Some(_))) =
+            let clock = reader.handle();
+            while let Either::First(Ok(Some(_))) =
                 race(reader.read_line(100), clock.sleep(Duration::from_secs(60))).await
             {
                 noted.borrow_mut().push("line".into());
@@ -715,68 +715,52 @@ fn a_sleep_that_is_given_up_leaves_no_timer_behind() {
 }
 
 #[test]
-fn a_handler_that_is_dropped_while_it_sleeps_leaves_no_timer_behind() {
-    let (mut reactor, peer) = serve(|reader: Reader, _writer| async move {
-        reader.running_loop().sleep(Duration::from_secs(60)).await;
-        Ok(())
-    });
-    turn_until(&mut reactor, "it sleeps", |reactor| reactor.timer_count() == 1);
-    common::reset_on_close(&peer);
-    drop(peer);
-    turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 1);
-    assert_eq!(reactor.timer_count(), 0);
-}
-
-#[test]
-fn open_connection_talks_and_a_dead_address_is_an_error_of_the_first_call() {
-    let notes = Notes::default();
+fn open_connection_connects_and_says_why_a_dead_address_does_not_answer() {
     let mut reactor = Reactor::new().unwrap();
+    let handle = reactor.handle().unwrap();
     let (address, server) = common::serve_once(|mut stream| {
         let mut got = [0; 5];
         stream.read_exact(&mut got).unwrap();
         stream.write_all(b"world\n").unwrap();
     });
     let dead = DeadPort::new();
-    for to in [address.parse().unwrap(), dead.1] {
-        let noted = notes.clone();
-        let handler = move |mut reader: Reader, mut writer: Writer| async move {
-            let sent = writer.write_all(b"hello").await;
-            let read = match sent {
-                Ok(()) => show(reader.read_line(100).await),
-                Err(error) => error.to_string(),
-            };
-            noted.borrow_mut().push(read);
-            Ok(())
-        };
-        open_connection(&mut reactor, &[to.into()], &ConnectOptions::default(), handler).unwrap();
-    }
-    turn_until(&mut reactor, "both have ended", |_| notes.borrow().len() == 2);
-    notes.borrow_mut().sort();
-    assert_eq!(notes.borrow()[0], "\"world\\n\"");
-    assert_eq!(notes.borrow()[1], format!("{}: Connection refused", dead.1));
+    let (dead_address, addresses) = (dead.1.into(), [dead.1.into(), address.parse().unwrap()]);
+    let result = reactor
+        .run_until_complete(async move {
+            let options = ConnectOptions::default();
+            let error = handle.open_connection(&[dead_address], &options).await.unwrap_err();
+            let (mut reader, mut writer) = handle.open_connection(&addresses, &options).await?;
+            writer.write_all(b"hello").await?;
+            Ok::<_, io::Error>((error.to_string(), show(reader.read_line(100).await)))
+        })
+        .unwrap()
+        .unwrap();
+    assert_eq!(result, (format!("{}: Connection refused", dead.1), "\"world\\n\"".into()));
     server.join().unwrap();
+    turn_until(&mut reactor, "nothing is left", |reactor| reactor.source_count() == 0);
 }
 
 #[test]
-fn a_handler_that_never_ends_is_dropped_with_its_connection() {
-    struct Dropped(Rc<RefCell<bool>>);
-    impl Drop for Dropped {
-        fn drop(&mut self) {
-            *self.0.borrow_mut() = true;
-        }
-    }
-    let dropped = Rc::new(RefCell::new(false));
-    let note = dropped.clone();
-    let (mut reactor, peer) = serve(move |reader: Reader, _writer| {
-        let guard = Dropped(note.clone());
+fn handler_that_does_not_look_counts_as_a_connection_until_it_returns() {
+    let gate = Rc::new(Cell::new(false));
+    let open = gate.clone();
+    let (mut reactor, peer) = serve(move |reader: Reader, writer: Writer| {
+        let open = open.clone();
         async move {
-            let _guard = guard;
-            loop {
-                reader.running_loop().call(|_, _| ()).await; // always answered, and never done
+            while !open.get() {
+                reader.handle().call(|_| ()).await;
             }
+            drop(writer);
+            Ok(())
         }
     });
+    turn_until(&mut reactor, "it runs", |reactor| reactor.source_count() == 3);
     common::reset_on_close(&peer);
     drop(peer);
-    turn_until(&mut reactor, "it is gone", |_| *dropped.borrow());
+    for _ in 0..100 {
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert_eq!(reactor.source_count(), 3);
+    gate.set(true);
+    turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 1);
 }

@@ -76,7 +76,15 @@ pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
 /// # Errors
 /// Names the argument, if it is no address.
 pub fn address_argument() -> io::Result<AddressArgument> {
-    match std::env::args_os().nth(1) {
+    nth_address_argument(1)
+}
+
+/// The address given as the argument with this number, or the default.
+///
+/// # Errors
+/// Names the argument, if it is no address.
+pub fn nth_address_argument(number: usize) -> io::Result<AddressArgument> {
+    match std::env::args_os().nth(number) {
         Some(text) => address(&text).map_err(|error| io::Error::other(error.0)),
         None => Ok(AddressArgument::default()),
     }

@@ -59,6 +59,13 @@ impl fmt::Display for ConnectError {
 
 impl Error for ConnectError {}
 
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> Self {
+        let kind = error.attempts.last().map_or(ErrorKind::InvalidInput, |(_, error)| error.kind());
+        io::Error::new(kind, error)
+    }
+}
+
 /// The result of a successful attempt.
 pub(crate) struct Connected {
     pub socket: Socket,

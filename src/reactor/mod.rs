@@ -20,6 +20,7 @@
 //! (steps 4 and 5), `watch.rs` (the smallest source), then `../transport/connection.rs` (the one that
 //! matters).
 
+mod loop_handle;
 pub mod observe;
 mod poll;
 mod ready;
@@ -32,12 +33,13 @@ mod watch;
 
 use std::any::Any;
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
+pub use loop_handle::LoopHandle;
 pub use ready::Ready;
 pub use remote::{Remote, Stopped};
 pub use slots::{Handle, Id, Unavailable};
@@ -45,6 +47,7 @@ pub use time::Timer;
 
 pub(crate) use time::FAR_FUTURE;
 
+use loop_handle::Local;
 use observe::{IoStats, Observer, Origin, TurnEnd};
 use signals::Signals;
 use slots::{Slots, Turn};
@@ -106,7 +109,10 @@ pub enum Next {
 /// Something to do later.
 enum Job {
     Call(Box<dyn FnOnce(&mut Reactor)>),
-    Notify(Id, Ready),
+    /// Call a source with these bits, and with what it has pending.
+    Dispatch(Id, Ready),
+    /// Call a source with what it has pending.
+    Pending(Id),
 }
 
 /// The event loop.
@@ -139,12 +145,10 @@ pub struct Reactor {
     reported: usize,
     slots: Slots,
     timers: Timers,
-    queue: VecDeque<Job>,
+    local: Rc<Local>,
     clock: Clock,
     /// How long to poll before sleeping.
     spin: Duration,
-    /// `None` while a source uses it.
-    scratch: Option<Box<[u8]>>,
     remote: Option<Remote>,
     signals: Option<Signals>,
     observers: Vec<Box<dyn Observer>>,
@@ -170,10 +174,9 @@ impl Reactor {
             reported: 0,
             slots: Slots::default(),
             timers: Timers::default(),
-            queue: VecDeque::new(),
+            local: Rc::default(),
             clock: Clock::System(Cell::new(None)),
             spin: Duration::ZERO,
-            scratch: Some(new_scratch()),
             remote: None,
             signals: None,
             observers: Vec::new(),
@@ -274,21 +277,29 @@ impl Reactor {
     }
 
     fn run_queue(&mut self) {
-        for _ in 0..self.queue.len() {
-            match self.queue.pop_front() {
-                Some(Job::Call(call)) => self.call(Origin::Queue, call),
-                Some(Job::Notify(id, ready)) => match self.slots.take_turn(id) {
-                    Turn::Call(ready) => self.dispatch(id, ready),
-                    Turn::Requeue => self.queue.push_back(Job::Notify(id, ready)),
-                    Turn::Nothing => {}
-                },
-                None => break,
+        let count = self.local.queue.borrow().len();
+        for _ in 0..count {
+            let job = self.local.queue.borrow_mut().pop_front();
+            if let Some(job) = job {
+                self.run_job(Origin::Queue, job);
             }
         }
     }
 
+    fn run_job(&mut self, origin: Origin, job: Job) {
+        match job {
+            Job::Call(call) => self.call(origin, call),
+            Job::Dispatch(id, ready) => self.dispatch(id, ready),
+            Job::Pending(id) => match self.slots.take_turn(id) {
+                Turn::Call(ready) => self.dispatch(id, ready),
+                Turn::Requeue => self.local.push(Job::Pending(id)),
+                Turn::Nothing => {}
+            },
+        }
+    }
+
     /// Calls a source with `ready`, and with what it has pending.
-    fn dispatch(&mut self, id: Id, ready: Ready) {
+    pub(crate) fn dispatch(&mut self, id: Id, ready: Ready) {
         let Some((source, pending)) = self.slots.take_out_now(id) else { return };
         let ready = ready | pending;
         let returned = Running::new(self, id, source).run(|source, reactor| {
@@ -309,15 +320,11 @@ impl Reactor {
     /// one runs at a time, so an idle connection owns none. A call within the call gets a buffer of its
     /// own.
     pub fn with_scratch<R>(&mut self, f: impl FnOnce(&mut Reactor, &mut [u8]) -> R) -> R {
-        let mut scratch = self.scratch.take().unwrap_or_else(new_scratch);
+        let mut scratch = self.local.take_scratch();
         let result = f(self, &mut scratch);
-        self.scratch = Some(scratch);
+        self.local.return_scratch(scratch);
         result
     }
-}
-
-fn new_scratch() -> Box<[u8]> {
-    vec![0; SCRATCH_SIZE].into_boxed_slice()
 }
 
 impl Drop for Reactor {

@@ -92,7 +92,7 @@ impl Reactor {
 
     /// `None`: without limit. `mio` rounds up to whole milliseconds, so that no timer runs early.
     fn time_to_sleep(&self) -> Option<Duration> {
-        if !self.queue.is_empty() {
+        if !self.local.queue.borrow().is_empty() {
             return Some(Duration::ZERO);
         }
         let deadline = self.timers.next()?;

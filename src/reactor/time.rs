@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
+use super::observe::Origin;
 use super::{Id, Job, Reactor, Ready};
 
 /// The longest delay that is meaningful, about thirty years: longer ones count as this one, because
@@ -93,7 +94,7 @@ impl Reactor {
     pub(crate) fn enqueue(&mut self, id: Id, ready: Ready) -> bool {
         let Some(needs_place) = self.slots.add_pending(id, ready) else { return false };
         if needs_place {
-            self.queue.push_back(Job::Notify(id, Ready::NONE)); // the slot has the bits
+            self.local.push(Job::Pending(id)); // the slot has the bits
         }
         true
     }
@@ -103,7 +104,7 @@ impl Reactor {
     /// A source that leaves should [`cancel`](Self::cancel) its timers. One that it leaves behind
     /// stays until it expires, and then does nothing.
     pub fn wake_at(&mut self, when: Instant, id: Id) -> Timer {
-        self.timers.set(when, Job::Notify(id, Ready::WOKEN))
+        self.timers.set(when, Job::Dispatch(id, Ready::WOKEN))
     }
 
     /// Calls a source of the library with [`Ready::TIMEOUT`] after `delay`.
@@ -113,13 +114,13 @@ impl Reactor {
 
     /// Calls a source of the library with [`Ready::TIMEOUT`] at `when`.
     pub(crate) fn timeout_at(&mut self, when: Instant, id: Id) -> Timer {
-        self.timers.set(when, Job::Notify(id, Ready::TIMEOUT))
+        self.timers.set(when, Job::Dispatch(id, Ready::TIMEOUT))
     }
 
     /// Calls `f` in this turn, or in the next one if this turn's queue is running already (asyncio:
     /// `call_soon`).
     pub fn call_soon(&mut self, f: impl FnOnce(&mut Reactor) + 'static) {
-        self.queue.push_back(Job::Call(Box::new(f)));
+        self.local.push(Job::Call(Box::new(f)));
     }
 
     /// Calls `f` at `when` or soon after, never earlier (asyncio: `call_at`).
@@ -174,10 +175,7 @@ impl Reactor {
         let (mut last, count) = (None, self.timers.count);
         while let Some((timer, job)) = self.timers.take_due(last, now, count) {
             last = Some(timer);
-            match job {
-                Job::Call(call) => self.call(super::observe::Origin::Timer, call),
-                Job::Notify(id, ready) => self.dispatch(id, ready),
-            }
+            self.run_job(Origin::Timer, job);
         }
     }
 }

@@ -1,52 +1,70 @@
 //! Streams: `async fn` over a reader and a writer, without a runtime.
 //!
 //! ```text
-//!   kernel ─▶ turn ─▶ Task ── poll ──▶ your async fn
-//!                       │                │      ▲
-//!                       │          write │      │ read
-//!                       ▼                ▼      │
-//!   kernel ◀─── after the poll ─── Duplex, in a Pipe ◀─── kernel
+//!   kernel ─▶ turn ─▶ StreamSource ─ poll ─▶ Task: your async fn
+//!                          │                    │ read, write
+//!                          │  before, after     ▼
+//!   kernel ◀───────────────┴────────────▶ Stream: a Duplex, and who waits for it
 //! ```
 //!
-//! A future is a state machine that the compiler wrote. Here it is a source like any other: when its
-//! connection is ready it is polled, and a read that it waits for asks the kernel. There is no executor
-//! and no queue of tasks: readiness is what polls it. Its `Waker` wakes the task, from any thread, so any
-//! other future of `std` may be awaited as well.
+//! A future is a state machine that the compiler wrote. Here it is a source, and readiness is what polls
+//! it: when its connection is ready, the connection's source polls the task that waits for it, and the
+//! read that waits asks the kernel. There is no executor. A task's `Waker` works from any thread, so any
+//! other future of `std` may be awaited, too.
 //!
-//! Invariant: what a future writes in one go leaves in one system call, after the poll; and no more
-//! than a bounded amount waits on either side of it.
+//! Invariant: what a future writes in small pieces leaves in one system call, when it waits; and a bounded
+//! amount is buffered in each direction.
 //!
-//! Read next: `task.rs` (who polls), `pipe.rs` and `exchange.rs` (what happens between two polls),
-//! `reader.rs`, `writer.rs`, `running_loop.rs`, `waker.rs`.
+//! Read next: `stream.rs` (a connection: before, poll, after), `reader.rs` and `writer.rs` (its halves),
+//! `task.rs` (who polls), `operation.rs` (what the reactor does for a future), `combinators.rs`.
+//!
+//! # Coming from asyncio or tokio
+//!
+//! | there | here |
+//! | --- | --- |
+//! | `asyncio.run(main())`, `#[tokio::main]` | `reactor.handle()?.spawn(main(...))`, then [`Reactor::run`] |
+//! | `await asyncio.open_connection(host, port)` | `handle.open_connection(&addresses, &options).await?` |
+//! | `asyncio.create_task(f())`, `tokio::spawn(f())` | `let task = handle.spawn(f());` |
+//! | `await task`, `task.cancel()`, `task.abort()` | `task.await`, `task.cancel()` |
+//! | `await asyncio.gather(a(), b())`, `tokio::join!(a(), b())` | `join(a(), b()).await`, `join_all(all).await` |
+//! | `await asyncio.wait({a, b}, return_when=FIRST_COMPLETED)`, `tokio::select!` | `race(a, b).await`, `race_all(all).await` |
+//! | `await asyncio.wait_for(f(), 5)`, `tokio::time::timeout(d, f())` | `handle.timeout(d, f()).await` |
+//! | `await asyncio.sleep(5)`, `tokio::time::sleep(d)` | `handle.sleep(d).await` |
+//! | `tokio::io::copy(&mut r, &mut w)` | `copy(&mut r, &mut w).await?` |
+//! | `writer.write(b); await writer.drain()` | `writer.write_all(b).await?` |
+//! | `writer.close()` | drop both halves, as the end of the handler does |
+//! | `writer.transport.abort()` | `writer.abort()` |
+//! | `await queue.get()`, `receiver.recv().await` | `handle.receiver(mailbox).recv().await` |
 
-mod exchange;
-mod pipe;
+mod combinators;
+mod operation;
 mod reader;
-mod running_loop;
+mod stream;
 mod task;
-mod waker;
 mod writer;
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
 
+pub use combinators::{Either, copy, join, join_all, race, race_all};
+pub use operation::{Elapsed, Receiver};
 pub use reader::Reader;
-pub use running_loop::{Inbox, Loop, Winner, race};
-pub use task::Task;
+pub use task::{Cancelled, Task};
 pub use writer::Writer;
 
-use crate::net::{
-    Address, ConnectOptions, ListenOptions, Listener, ListeningSocket, NotConnected, connect, listen,
-};
-use crate::reactor::observe::IoStats;
+use crate::net::{Address, ErrorText, ListenOptions, Listener, ListeningSocket, listen};
 use crate::reactor::{Handle, Reactor};
-use crate::transport::{CloseReason, Duplex};
-use pipe::Line;
+use crate::sys;
+use crate::transport::Duplex;
+use stream::StreamSource;
 
-/// Listens on all of `addresses`, or on none; each connection is given to a future of its own
-/// (asyncio: `start_server`).
+/// Listens on all of `addresses`, or on none. Each connection gets a task of its own, which runs the future
+/// that `handler` returns (asyncio: `start_server`).
 ///
-/// A handler that returns ends its connection in order. The error that it returns is logged.
+/// When the handler returns, its connection ends in order, unless it has given a half to somebody else. If
+/// it returns an error, that is logged as a warning; without a logger it is written to stderr. The task
+/// goes on if its peer disappears: the next read or write returns the error. Until it has dropped both
+/// halves, it counts as a connection.
 ///
 /// ```
 /// use echo_reactor::{Reactor, Reader, ListenOptions, Writer, start_server};
@@ -77,38 +95,29 @@ pub fn start_server<F>(
 where
     F: Future<Output = io::Result<()>> + 'static,
 {
-    let remote = reactor.remote()?;
+    let handle = reactor.handle()?;
     let sockets = ListeningSocket::bind_all(addresses, options)?;
     listen(reactor, sockets, options, move |reactor, socket, peer, listener| {
-        let duplex = Duplex::new(socket, Some(peer));
-        Task::accepted(reactor, duplex, listener, remote.clone(), &mut handler)
+        let name = std::any::type_name::<F>();
+        let duplex = Duplex::new(socket, Some(peer.clone()));
+        let (reader, writer) = StreamSource::accepted(reactor, &handle, duplex, listener, name)?;
+        let future = handler(reader, writer);
+        let logged = async move {
+            if let Err(error) = future.await {
+                report_failure(&peer, &error);
+            }
+        };
+        task::Core::new(&handle, logged).insert(reactor, name);
+        Ok(())
     })
 }
 
-/// Connects to the first of `addresses` that answers, and gives the connection to a future (asyncio:
-/// `open_connection`). If none answers, the first call of the reader or writer returns the error.
-///
-/// # Errors
-/// As for [`Reactor::remote`].
-pub fn open_connection<F>(
-    reactor: &mut Reactor,
-    addresses: &[Address],
-    options: &ConnectOptions,
-    handler: impl FnOnce(Reader, Writer) -> F + 'static,
-) -> io::Result<Handle<Task<F>>>
-where
-    F: Future<Output = io::Result<()>> + 'static,
-{
-    let remote = reactor.remote()?;
-    Ok(connect(reactor, addresses, options, move |reactor, id, result| {
-        let line = match result {
-            Ok(connected) => Line::Up(Duplex::connected(connected)),
-            Err(NotConnected::Failed(error)) => {
-                let reason = CloseReason::Unreachable(error);
-                Line::Down { reason, stats: IoStats::default() }
-            }
-            Err(NotConnected::Removed) => return, // and so is the future, before it began
-        };
-        Task::connected(reactor, id, line, remote, handler);
-    }))
+/// Nobody awaits a handler, so its error is reported here.
+fn report_failure(peer: &Address, error: &io::Error) {
+    let error = ErrorText(error);
+    log::warn!("the handler of {peer} failed: {error}");
+    let has_logger = log::max_level() != log::LevelFilter::Off;
+    if !has_logger && sys::is_ready_now(&io::stderr(), libc::POLLOUT).unwrap_or(false) {
+        let _ = writeln!(io::stderr(), "the handler of {peer} failed: {error}");
+    }
 }

@@ -1,137 +1,277 @@
-//! A future as a source: polled when its connection is ready.
+//! A task: a future that the reactor polls. It is a source without a descriptor.
 //!
-//! Invariant: the future is polled until it waits for something that is not there yet; and it is gone no
-//! later than its connection.
+//! A task is polled when something that it waits for is there: by the source that has it, by the reactor's
+//! queue, or because its [`Waker`] was called, from any thread. There is no executor.
 //!
-//! Read next: `pipe.rs`, what it shares with its future, and `exchange.rs`, what happens between two polls.
+//! Invariants: a future is polled by one caller at a time, and never again after it has returned, panicked
+//! or been cancelled: it is dropped then, and what it holds ends with it.
+//!
+//! Read next: `operation.rs`, what a task can wait for besides a stream.
 
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
 
-use super::exchange::Step;
-use super::pipe::{Line, SharedPipe};
-use super::reader::Reader;
-use super::waker::TaskWaker;
-use super::writer::Writer;
-use crate::net::{ErrorText, Listener};
-use crate::reactor::observe::IoStats;
-use crate::reactor::{Handle, Id, Next, Reactor, Ready, Remote, Source};
-use crate::transport::Duplex;
+use super::operation::Operation;
+use crate::reactor::{Id, LoopHandle, Next, Reactor, Ready, Remote, Source};
 
-/// Polls in a row of a future that always gets on. Then the others have their turn.
-const RATION: usize = 16;
+type BoxFuture = Pin<Box<dyn Future<Output = ()>>>;
 
-/// A connection with a future for its state machine. Made by [`start_server`](super::start_server) and
-/// [`open_connection`](super::open_connection).
-pub struct Task<F> {
-    /// `None` once it has returned.
-    future: Option<Pin<Box<F>>>,
-    pipe: SharedPipe,
-    waker: TaskWaker,
-    /// Who accepted it, and has to hear of its end.
-    listener: Option<Handle<Listener>>,
+thread_local! {
+    /// The task that is being polled.
+    static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
 }
 
-impl<F: Future<Output = io::Result<()>> + 'static> Task<F> {
-    fn new(line: Line, remote: Remote, handler: impl FnOnce(Reader, Writer) -> F) -> Self {
-        let waker = TaskWaker::new(remote);
-        let pipe = SharedPipe::new(line, waker.waker().clone());
-        let future = handler(Reader::new(pipe.clone()), Writer::new(pipe.clone()));
-        Task { future: Some(Box::pin(future)), pipe, waker, listener: None }
-    }
+/// What a task's source, its handles and those that wake it share.
+pub(super) struct Core {
+    handle: LoopHandle,
+    /// `None` while it is polled, and when it has ended.
+    future: Cell<Option<BoxFuture>>,
+    has_ended: Cell<bool>,
+    /// Whether a poll is queued.
+    scheduled: Cell<bool>,
+    address: Arc<TaskAddress>,
+    waker: Waker,
+}
 
-    pub(super) fn accepted(
-        reactor: &mut Reactor,
-        duplex: Duplex,
-        listener: Handle<Listener>,
-        remote: Remote,
-        handler: impl FnOnce(Reader, Writer) -> F,
-    ) -> io::Result<()> {
-        let task = Task::new(Line::Up(duplex), remote, handler);
-        let (pipe, waker) = (task.pipe.clone(), task.waker.clone());
-        let handle = reactor.insert(task);
-        let id = handle.id();
-        waker.point_at(id);
-        if let Err(error) = pipe.attach(id, reactor) {
-            reactor.remove(id);
-            return Err(error);
+/// Where a waker finds the task, on any thread.
+struct TaskAddress {
+    remote: Remote,
+    /// Empty until the task has its place in the reactor.
+    id: OnceLock<Id>,
+}
+
+impl Wake for TaskAddress {
+    fn wake(self: Arc<Self>) {
+        if let Some(&id) = self.id.get() {
+            let _ = self.remote.call_again(id); // without a reactor nobody is waiting
         }
-        if let Ok(task) = reactor.get_mut(handle) {
-            task.listener = Some(listener); // from here on it has a place there
-        }
-        reactor.wake(id);
-        Ok(())
+    }
+}
+
+impl Core {
+    pub fn new(handle: &LoopHandle, future: impl Future<Output = ()> + 'static) -> Rc<Self> {
+        let address = Arc::new(TaskAddress { remote: handle.remote().clone(), id: OnceLock::new() });
+        Rc::new(Core {
+            handle: handle.clone(),
+            future: Cell::new(Some(Box::pin(future))),
+            has_ended: Cell::new(false),
+            scheduled: Cell::new(false),
+            waker: Waker::from(address.clone()),
+            address,
+        })
     }
 
-    /// `line` is what came of an attempt to connect, and `id` the place that was kept for it.
-    pub(super) fn connected(
-        reactor: &mut Reactor,
-        id: Id,
-        line: Line,
-        remote: Remote,
-        handler: impl FnOnce(Reader, Writer) -> F,
-    ) {
-        let task = Task::new(line, remote, handler);
-        task.waker.point_at(id);
-        reactor.replace(id, task);
-        reactor.wake(id);
+    /// Gives the task its place in the reactor. It is polled in the next turn at the latest.
+    pub fn insert(self: &Rc<Self>, reactor: &mut Reactor, type_name: &'static str) {
+        let id = reactor.insert(TaskSource { core: self.clone(), type_name }).id();
+        self.address.id.get_or_init(|| id);
+        self.schedule();
     }
 
-    fn poll(&mut self) {
-        if let Some(future) = &mut self.future
-            && let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(self.waker.waker()))
+    /// Queues a poll.
+    fn schedule(&self) {
+        if let Some(&id) = self.address.id.get()
+            && !self.scheduled.replace(true)
         {
-            self.returned(result);
+            let _ = self.handle.dispatch_soon(id); // without a reactor nobody is waiting
         }
     }
 
-    fn returned(&mut self, result: io::Result<()>) {
-        if let Err(error) = result {
-            log::warn!("a handler failed: {}", ErrorText(&error));
+    fn poll(self: &Rc<Self>) {
+        self.scheduled.set(false);
+        let Some(mut future) = self.future.take() else { return };
+        let outer = CURRENT.replace(Some(self.clone()));
+        let mut polling = Polling { core: self, outer, is_over: true };
+        polling.is_over = future.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready();
+        drop(polling);
+        if !self.has_ended.get() {
+            self.future.set(Some(future));
         }
-        self.future = None;
-        self.pipe.borrow().end(Duplex::close);
     }
 
-    /// Drops the future, and releases what it holds elsewhere.
-    fn end(&mut self, id: Id, reactor: &mut Reactor) {
-        let was_waiting = self.future.take().is_some(); // dropped here, before the pipe is borrowed
-        self.pipe.borrow().take_down(reactor);
-        if was_waiting && let Some(reason) = self.pipe.borrow().loss() {
-            log::debug!("a handler was still waiting when its connection ended: {reason}");
-        }
-        self.pipe.answer_requests(id, reactor); // what the future had to take back
-        if let Some(listener) = self.listener.take() {
-            let IoStats { bytes_in, bytes_out, .. } = self.pipe.borrow().stats();
-            listener.release(reactor, bytes_in, bytes_out);
+    /// Drops the future, or has it dropped after the poll that is under way.
+    fn end(&self) {
+        self.has_ended.set(true);
+        drop(self.future.take());
+        self.schedule(); // so that its source leaves
+    }
+}
+
+/// A poll that is under way. It is over, too, if the future panics.
+struct Polling<'a> {
+    core: &'a Core,
+    /// The task whose poll this one is nested in.
+    outer: Option<Rc<Core>>,
+    is_over: bool,
+}
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        CURRENT.set(self.outer.take());
+        if self.is_over {
+            self.core.end();
         }
     }
 }
 
-impl<F: Future<Output = io::Result<()>> + 'static> Source for Task<F> {
-    fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
-        self.pipe.begin(id, ready, reactor);
-        for _ in 0..RATION {
-            self.poll();
-            match self.pipe.conclude(id, reactor) {
-                Step::Poll => {}
-                Step::Wait => return Next::Wait,
-                Step::Again => return Next::Again,
-                Step::End => break,
+struct TaskSource {
+    core: Rc<Core>,
+    type_name: &'static str,
+}
+
+impl Source for TaskSource {
+    fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
+        self.core.poll();
+        if self.core.has_ended.get() { Next::Done } else { Next::Wait }
+    }
+
+    fn type_name(&self) -> &'static str {
+        self.type_name
+    }
+}
+
+impl Drop for TaskSource {
+    fn drop(&mut self) {
+        self.core.end();
+    }
+}
+
+/// Somebody who waits: a task, or a part of one that has a waker of its own.
+pub(super) enum Waiter {
+    Task(Rc<Core>),
+    Waker(Waker),
+}
+
+impl Waiter {
+    pub fn new(context: &Context<'_>) -> Self {
+        CURRENT.with_borrow(|current| match current {
+            Some(core) if core.waker.will_wake(context.waker()) => Waiter::Task(core.clone()),
+            _ => Waiter::Waker(context.waker().clone()),
+        })
+    }
+
+    /// Has it polled by the queue.
+    pub fn wake(self) {
+        match self {
+            Waiter::Task(core) => core.schedule(),
+            Waiter::Waker(waker) => waker.wake(),
+        }
+    }
+
+    /// Polls it at once. No state may be borrowed.
+    pub fn poll(self) {
+        match self {
+            Waiter::Task(core) => core.poll(),
+            Waiter::Waker(waker) => waker.wake(),
+        }
+    }
+}
+
+/// A task that was spawned by [`LoopHandle::spawn`] (asyncio: `Task`). It is itself a future: the output of
+/// the task. If it is dropped, the task goes on.
+pub struct Task<T> {
+    core: Rc<Core>,
+    output: Operation<T>,
+}
+
+/// The error of waiting for a task that has ended without an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancelled;
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the task was cancelled")
+    }
+}
+
+impl Error for Cancelled {}
+
+impl<T> Task<T> {
+    /// Drops the task's future, with all that it holds, wherever it waits (asyncio: `cancel`). Connections
+    /// that it owns end in order. A task that cancels itself is dropped when it waits next.
+    pub fn cancel(&self) {
+        self.core.end();
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = Result<T, Cancelled>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.output).poll(context).map(|output| output.ok_or(Cancelled))
+    }
+}
+
+impl LoopHandle {
+    /// Runs a future as a task of its own (asyncio: `create_task`). It is polled for the first time in this
+    /// turn or in the next one.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = echo_reactor::Reactor::new()?;
+    /// let handle = reactor.handle()?;
+    /// let inner = handle.clone();
+    /// handle.spawn(async move {
+    ///     let answer = inner.spawn(async { 6 * 7 });
+    ///     assert_eq!(answer.await, Ok(42));
+    ///     let _ = inner.call_soon(|reactor| reactor.stop());
+    /// });
+    /// reactor.run()
+    /// # }
+    /// ```
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + 'static,
+    {
+        let (output, completion) = Operation::new(self);
+        let core = Core::new(self, async move { completion.complete(future.await) });
+        let inserted = core.clone();
+        // Without a reactor the task is dropped with the closure, and so is cancelled.
+        let _ = self.call_soon(move |reactor| {
+            if !inserted.has_ended.get() {
+                inserted.insert(reactor, std::any::type_name::<F>());
             }
-        }
-        if self.pipe.borrow().loss().is_none() { Next::Again } else { Next::Done }
-    }
-
-    fn removed(&mut self, id: Id, reactor: &mut Reactor) {
-        self.end(id, reactor);
-    }
-
-    fn stats(&self) -> Option<IoStats> {
-        Some(self.pipe.borrow().stats())
+        });
+        Task { core, output }
     }
 }
 
-crate::opaque_debug!(Task<F>, F);
+impl Reactor {
+    /// Runs turns until `future` has returned, and returns its output (asyncio: `run_until_complete`).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = echo_reactor::Reactor::new()?;
+    /// let handle = reactor.handle()?;
+    /// reactor.run_until_complete(async move { handle.sleep(Duration::from_millis(5)).await })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run); [`Cancelled`] if the loop was stopped before.
+    pub fn run_until_complete<F>(&mut self, future: F) -> io::Result<F::Output>
+    where
+        F: Future + 'static,
+    {
+        let handle = self.handle()?;
+        let stopping = handle.clone();
+        let task = handle.spawn(async move {
+            let output = future.await;
+            let _ = stopping.call_soon(Reactor::stop);
+            output
+        });
+        self.run()?;
+        task.core.end();
+        task.output.take_result().ok_or_else(|| io::Error::other(Cancelled))
+    }
+}
+
+crate::opaque_debug!(Task<T>, T);

@@ -221,7 +221,7 @@ impl<P: Protocol> Source for Connection<P> {
         self.duplex.note(ready);
         self.make(id, reactor);
         if self.duplex.may_flush() {
-            self.duplex.flush(0, reactor);
+            self.duplex.flush(0, || reactor.now());
             self.after_callback(id, reactor);
         }
         if self.duplex.may_read() {

@@ -189,7 +189,7 @@ impl Transport<'_> {
     /// Sends `bytes`: at once as far as the socket takes them, the rest as soon as it does. An error of
     /// the socket is reported by `connection_lost`.
     pub fn write(&mut self, bytes: &[u8]) -> Flow {
-        self.duplex.write(bytes, self.reactor)
+        self.duplex.write(bytes, || self.reactor.now())
     }
 
     /// Returns what [`write`](Self::write) would return now.

@@ -106,11 +106,6 @@ impl Duplex {
         self.ended.is_some()
     }
 
-    /// The reason, if the connection has ended.
-    pub fn close_reason(&self) -> Option<&CloseReason> {
-        self.ended.as_ref()
-    }
-
     /// Releases what the connection holds elsewhere, before its socket is dropped. Returns why it ended;
     /// if it did not end by itself, it is aborted.
     pub fn take_end(&mut self, reactor: &mut Reactor) -> CloseReason {

@@ -4,10 +4,10 @@
 //!
 //! Read next: `write.rs`.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use super::{Duplex, WriteState};
-use crate::reactor::Ready;
+use crate::reactor::{Reactor, Ready};
 use crate::transport::CloseReason;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,37 @@ impl Duplex {
                 Received::Nothing
             }
         }
+    }
+
+    /// Whether a read may return something that is to be discarded.
+    pub fn may_discard(&self) -> bool {
+        self.ready.intersects(Ready::READABLE) && self.read == ReadState::Discarding
+    }
+
+    /// Reads what is to be discarded. Returns what is left of the budget.
+    pub fn discard(&mut self, mut budget: usize, reactor: &mut Reactor) -> usize {
+        while self.may_discard() && budget > 0 {
+            reactor.with_scratch(|_, scratch| {
+                if let Received::Discarded(count) = self.receive(scratch) {
+                    budget = budget.saturating_sub(count);
+                }
+            });
+        }
+        budget
+    }
+
+    /// What a read returns when nothing more will come: 0, or what broke the connection. `None` while
+    /// something may come.
+    pub fn read_end(&self) -> Option<io::Result<usize>> {
+        if self.read != ReadState::Eof {
+            return None;
+        }
+        let error = match (&self.ended, &self.write) {
+            (Some(reason), _) => reason.to_error(),
+            (None, WriteState::Broken { .. }) => Some(self.write_error()),
+            (None, _) => None,
+        };
+        Some(error.map_or(Ok(0), Err))
     }
 
     /// Whether nothing more will be read.

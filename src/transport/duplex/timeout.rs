@@ -44,11 +44,11 @@ enum Timeout {
 pub(super) struct ConnectionTimeout(Option<Box<Timeout>>);
 
 impl ConnectionTimeout {
-    pub fn touch(&mut self, reactor: &Reactor) {
+    pub fn touch(&mut self, now: impl FnOnce() -> Instant) {
         if let Some(timeout) = &mut self.0
             && let Timeout::Idle { moved, .. } = timeout.as_mut()
         {
-            *moved = reactor.now();
+            *moved = now();
         }
     }
 
@@ -67,7 +67,7 @@ impl ConnectionTimeout {
 impl Duplex {
     /// Records that a byte has moved.
     pub fn touch(&mut self, reactor: &Reactor) {
-        self.timeout.touch(reactor);
+        self.timeout.touch(|| reactor.now());
     }
 
     pub fn set_idle_timeout(&mut self, limit: Option<Duration>, id: Id, reactor: &mut Reactor) {

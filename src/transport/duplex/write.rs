@@ -6,11 +6,12 @@
 //! Read next: `close.rs`.
 
 use std::io::{self, ErrorKind};
+use std::time::Instant;
 
 use super::{Duplex, KERNEL_BUFFER};
 use crate::net::ErrorText;
-use crate::reactor::{Reactor, Ready};
-use crate::transport::{CloseReason, Flow};
+use crate::reactor::Ready;
+use crate::transport::Flow;
 
 pub(super) enum WriteState {
     Open,
@@ -34,7 +35,7 @@ pub(crate) enum Notification {
 
 impl Duplex {
     /// Writes `bytes`: sends what the socket takes, and buffers the rest.
-    pub fn write(&mut self, bytes: &[u8], reactor: &Reactor) -> Flow {
+    pub fn write(&mut self, bytes: &[u8], now: impl FnOnce() -> Instant) -> Flow {
         if !matches!(self.write, WriteState::Open) {
             return Flow::Closed;
         }
@@ -42,7 +43,7 @@ impl Duplex {
             self.write_buffer.is_empty() && self.ready.intersects(Ready::WRITABLE) && self.send_budget > 0;
         let sent = if may_send && !bytes.is_empty() {
             match self.socket.write(bytes) {
-                Ok(count) => self.count_sent(count, bytes.len(), reactor),
+                Ok(count) => self.count_sent(count, bytes.len(), now),
                 Err(error) => self.count_failed(error, bytes.len()),
             }
         } else {
@@ -54,23 +55,20 @@ impl Duplex {
         self.flow()
     }
 
-    /// Buffers `bytes` for the next [`flush`](Self::flush). Returns `false` if our side has ended, or if
-    /// `limit` bytes are buffered already.
-    pub fn buffer(&mut self, bytes: &[u8], limit: usize) -> bool {
-        let is_room = matches!(self.write, WriteState::Open) && self.write_buffer.len() < limit;
-        if is_room {
+    /// Buffers `bytes` for the next [`flush`](Self::flush), unless our side has ended.
+    pub fn buffer(&mut self, bytes: &[u8]) {
+        if matches!(self.write, WriteState::Open) {
             self.write_buffer.push(bytes);
         }
-        is_room
     }
 
     /// Sends what is buffered, as far as the socket takes it. The empty buffer retains at most `retain`
     /// bytes of memory.
-    pub fn flush(&mut self, retain: usize, reactor: &Reactor) {
+    pub fn flush(&mut self, retain: usize, now: impl FnOnce() -> Instant) {
         if self.may_flush() {
             let length = self.write_buffer.len();
             let sent = match self.socket.write(self.write_buffer.as_slice()) {
-                Ok(count) => self.count_sent(count, length, reactor),
+                Ok(count) => self.count_sent(count, length, now),
                 Err(error) => self.count_failed(error, length),
             };
             self.write_buffer.consume(sent, retain);
@@ -78,13 +76,13 @@ impl Duplex {
     }
 
     /// Records that `count` of `length` bytes were sent. Returns how many need no further attempt.
-    fn count_sent(&mut self, count: usize, length: usize, reactor: &Reactor) -> usize {
+    fn count_sent(&mut self, count: usize, length: usize, now: impl FnOnce() -> Instant) -> usize {
         if count < length {
             self.ready.remove(Ready::WRITABLE);
         }
         self.bytes_out += count as u64;
         self.send_budget = self.send_budget.saturating_sub(count);
-        self.timeout.touch(reactor);
+        self.timeout.touch(now);
         count
     }
 
@@ -122,17 +120,14 @@ impl Duplex {
         }
     }
 
-    /// Why nothing can be written any more, if that is so.
-    pub fn write_error(&self) -> Option<io::Error> {
-        match &self.write {
-            WriteState::Open => None,
-            WriteState::Broken { error, .. } => {
-                Some(io::Error::new(error.kind(), ErrorText(error).to_string()))
+    /// Why nothing can be written any more: the error of a write at [`Flow::Closed`].
+    pub fn write_error(&self) -> io::Error {
+        match (&self.write, &self.ended) {
+            (WriteState::Broken { error, .. }, _) => {
+                io::Error::new(error.kind(), ErrorText(error).to_string())
             }
-            WriteState::Draining | WriteState::Shutdown => {
-                let error = self.ended.as_ref().and_then(CloseReason::to_error);
-                Some(error.unwrap_or_else(|| ErrorKind::BrokenPipe.into()))
-            }
+            (_, Some(reason)) => reason.to_error().unwrap_or_else(|| ErrorKind::BrokenPipe.into()),
+            (_, None) => ErrorKind::BrokenPipe.into(),
         }
     }
 

@@ -1,0 +1,91 @@
+//! The reactor as a future sees it, which cannot hold `&mut Reactor` while it waits.
+//!
+//! Invariant: what is scheduled here waits in the reactor's one queue, like what a source schedules. The
+//! handle never leaves the reactor's thread, so it needs no lock and no system call.
+//!
+//! Read next: `mod.rs`, step 5 of a turn; `../streams/operation.rs`, which makes futures of it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::rc::{Rc, Weak};
+
+use super::{Id, Job, Reactor, Ready, Remote, SCRATCH_SIZE, Stopped};
+
+/// The parts of a reactor that can be used without `&mut Reactor`.
+#[derive(Default)]
+pub(super) struct Local {
+    pub queue: RefCell<VecDeque<Job>>,
+    /// `None` while it is lent, and before it is used.
+    scratch: Cell<Option<Box<[u8]>>>,
+}
+
+impl Local {
+    pub fn push(&self, job: Job) {
+        self.queue.borrow_mut().push_back(job);
+    }
+
+    pub fn take_scratch(&self) -> Box<[u8]> {
+        self.scratch.take().unwrap_or_else(|| vec![0; SCRATCH_SIZE].into_boxed_slice())
+    }
+
+    pub fn return_scratch(&self, scratch: Box<[u8]>) {
+        self.scratch.set(Some(scratch));
+    }
+}
+
+/// The reactor of a future (asyncio: what `get_running_loop` returns).
+///
+/// It may be cloned and kept: it does not keep the reactor alive.
+#[derive(Clone)]
+pub struct LoopHandle {
+    local: Weak<Local>,
+    remote: Remote,
+}
+
+impl LoopHandle {
+    /// Calls `f` with the reactor: in this turn, or in the next one if this turn's queue is running
+    /// already (asyncio: `call_soon`).
+    ///
+    /// # Errors
+    /// [`Stopped`] if the reactor is gone.
+    pub fn call_soon(&self, f: impl FnOnce(&mut Reactor) + 'static) -> Result<(), Stopped> {
+        self.push(Job::Call(Box::new(f)))
+    }
+
+    /// Calls a source with nothing new, from the queue.
+    pub(crate) fn dispatch_soon(&self, id: Id) -> Result<(), Stopped> {
+        self.push(Job::Dispatch(id, Ready::NONE))
+    }
+
+    /// Lends the reactor's scratch buffer.
+    pub(crate) fn with_scratch<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        let local = self.local.upgrade().unwrap_or_default();
+        let mut scratch = local.take_scratch();
+        let result = f(&mut scratch);
+        local.return_scratch(scratch);
+        result
+    }
+
+    /// Returns a way in for other threads.
+    #[must_use]
+    pub fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    fn push(&self, job: Job) -> Result<(), Stopped> {
+        self.local.upgrade().map(|local| local.push(job)).ok_or(Stopped)
+    }
+}
+
+impl Reactor {
+    /// Returns a handle for futures: see [`LoopHandle::spawn`].
+    ///
+    /// # Errors
+    /// As for [`Reactor::remote`].
+    pub fn handle(&mut self) -> io::Result<LoopHandle> {
+        Ok(LoopHandle { remote: self.remote()?, local: Rc::downgrade(&self.local) })
+    }
+}
+
+crate::opaque_debug!(LoopHandle);

@@ -1,0 +1,131 @@
+//! Waiting for several things at once, and copying.
+//!
+//! Invariant: a future that has returned is not polled again, and one that nobody waits for any more is
+//! dropped.
+//!
+//! Read next: `../../examples/proxy.rs`, which uses them.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Poll, ready};
+
+use super::{Reader, Writer};
+
+/// The output of the first of two futures to return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Either<A, B> {
+    /// The first, or both at once.
+    First(A),
+    /// The second.
+    Second(B),
+}
+
+/// Waits for the first of two futures, and drops the other (asyncio: `wait` with `FIRST_COMPLETED`).
+///
+/// Every read of a [`Reader`], and [`Receiver::recv`](super::Receiver::recv), can be dropped while it
+/// waits, and nothing is lost.
+pub async fn race<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> Either<A, B> {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    poll_fn(|context| {
+        if let Poll::Ready(a) = first.as_mut().poll(context) {
+            return Poll::Ready(Either::First(a));
+        }
+        second.as_mut().poll(context).map(Either::Second)
+    })
+    .await
+}
+
+/// Waits for the first of many futures, and drops the others. Returns its index and its output; without
+/// futures it waits forever.
+pub async fn race_all<F: Future>(futures: impl IntoIterator<Item = F>) -> (usize, F::Output) {
+    let mut futures: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
+    poll_fn(|context| {
+        for (index, future) in futures.iter_mut().enumerate() {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready((index, output));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Waits for two futures (asyncio: `gather`).
+pub async fn join<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> (A, B) {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    let (mut a, mut b) = (None, None);
+    poll_fn(|context| {
+        if a.is_none()
+            && let Poll::Ready(output) = first.as_mut().poll(context)
+        {
+            a = Some(output);
+        }
+        if b.is_none()
+            && let Poll::Ready(output) = second.as_mut().poll(context)
+        {
+            b = Some(output);
+        }
+        match (a.take(), b.take()) {
+            (Some(a), Some(b)) => Poll::Ready((a, b)),
+            waiting => {
+                (a, b) = waiting;
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+/// Waits for many futures (asyncio: `gather`). Returns their outputs in the same order.
+///
+/// Each time that it is woken it polls those that have not returned. For many that are woken often, spawn a
+/// task for each, and wait for the tasks.
+pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut outputs = Vec::new();
+    let mut futures: Vec<Option<Pin<Box<F>>>> = futures.into_iter().map(|one| Some(Box::pin(one))).collect();
+    outputs.resize_with(futures.len(), || None);
+    poll_fn(|context| {
+        for (future, output) in futures.iter_mut().zip(&mut outputs) {
+            if let Some(running) = future
+                && let Poll::Ready(value) = running.as_mut().poll(context)
+            {
+                (*future, *output) = (None, Some(value));
+            }
+        }
+        if futures.iter().all(Option::is_none) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    outputs.into_iter().flatten().collect()
+}
+
+/// Sends everything that `reader` receives to `writer`, until the end of file. Returns how many bytes that
+/// were. It reads no further while the writer is full, and it owns no buffer while it waits.
+///
+/// It does not end the writer's side: call [`Writer::write_eof`] then, or [`Writer::abort`] after an error.
+///
+/// # Errors
+/// As for [`Reader::read`] and [`Writer::write_all`].
+pub async fn copy(reader: &mut Reader, writer: &mut Writer) -> io::Result<u64> {
+    let mut total = 0;
+    let handle = reader.handle();
+    poll_fn(|context| {
+        loop {
+            ready!(writer.stream.poll_room(context));
+            let count = handle.with_scratch(|scratch| {
+                let count = ready!(reader.stream.poll_read(context, scratch))?;
+                Poll::Ready(writer.stream.write(&scratch[..count]).map(|_| count))
+            });
+            match count? {
+                Poll::Ready(0) => return Poll::Ready(Ok(total)),
+                Poll::Ready(count) => total += count as u64,
+                Poll::Pending => {
+                    // A writer that breaks meanwhile must not wait for the next byte.
+                    ready!(writer.stream.poll_end(context))?;
+                    return Poll::Pending;
+                }
+            }
+        }
+    })
+    .await
+}

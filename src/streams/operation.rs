@@ -1,0 +1,299 @@
+//! What the reactor does for a future that waits: a call, a timer, an attempt to connect.
+//!
+//! A future cannot hold `&mut Reactor` while it waits. So it queues a closure that begins the operation,
+//! and is woken when the operation is complete.
+//!
+//! Invariant: an operation that is dropped leaves nothing behind in the reactor: no timer, no source, no
+//! descriptor.
+//!
+//! Read next: `../reactor/loop_handle.rs`, the queue; `combinators.rs`, waiting for several things.
+
+use std::cell::Cell;
+use std::error::Error;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::stream::StreamSource;
+use super::task::Waiter;
+use super::{Either, Reader, Writer, race};
+use crate::mailbox::{Mailbox, TryRecv};
+use crate::net::{Address, ConnectError, ConnectOptions, NotConnected, connect};
+use crate::reactor::{Handle, Id, LoopHandle, Next, Reactor, Ready, Source, Timer};
+
+/// The future's end of an operation. `None`: it will never be complete.
+pub(super) struct Operation<R> {
+    shared: Rc<Shared<R>>,
+    handle: LoopHandle,
+}
+
+/// The reactor's end.
+pub(super) struct Completion<R>(Rc<Shared<R>>);
+
+struct Shared<R> {
+    result: Cell<Option<R>>,
+    waiter: Cell<Option<Waiter>>,
+    stage: Cell<Stage>,
+}
+
+/// What the reactor has to take back if the operation is dropped.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// It has not begun.
+    New,
+    Timer(Timer),
+    Source(Id),
+    Complete,
+}
+
+impl<R: 'static> Operation<R> {
+    pub fn new(handle: &LoopHandle) -> (Self, Completion<R>) {
+        let shared = Rc::new(Shared {
+            result: Cell::new(None),
+            waiter: Cell::new(None),
+            stage: Cell::new(Stage::New),
+        });
+        (Operation { shared: shared.clone(), handle: handle.clone() }, Completion(shared))
+    }
+
+    /// Has `begin` called by the queue, unless the operation is dropped before that.
+    fn start(
+        handle: &LoopHandle,
+        begin: impl FnOnce(&mut Reactor, Completion<R>) -> Stage + 'static,
+    ) -> Self {
+        let (operation, completion) = Operation::new(handle);
+        let shared = Rc::downgrade(&operation.shared);
+        // Without a reactor the completion is dropped.
+        let _ = handle.call_soon(move |reactor| {
+            if Rc::strong_count(&completion.0) == 1 {
+                return;
+            }
+            let stage = begin(reactor, completion);
+            if let Some(shared) = shared.upgrade()
+                && matches!(shared.stage.get(), Stage::New)
+            {
+                shared.stage.set(stage);
+            }
+        });
+        operation
+    }
+}
+
+impl<R> Future for Operation<R> {
+    type Output = Option<R>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<R>> {
+        let result = self.take_result();
+        if result.is_some() || Rc::strong_count(&self.shared) == 1 {
+            return Poll::Ready(result);
+        }
+        self.shared.waiter.set(Some(Waiter::new(context)));
+        Poll::Pending
+    }
+}
+
+impl<R> Drop for Operation<R> {
+    fn drop(&mut self) {
+        let _ = match self.shared.stage.replace(Stage::Complete) {
+            Stage::Timer(timer) => self.handle.call_soon(move |reactor| _ = reactor.cancel(timer)),
+            Stage::Source(id) => self.handle.call_soon(move |reactor| _ = reactor.remove(id)),
+            Stage::New | Stage::Complete => Ok(()),
+        };
+    }
+}
+
+impl<R> Completion<R> {
+    pub fn complete(self, result: R) {
+        self.0.result.set(Some(result));
+    }
+}
+
+impl<R> Drop for Completion<R> {
+    fn drop(&mut self) {
+        self.0.stage.set(Stage::Complete);
+        if let Some(waiter) = self.0.waiter.take() {
+            waiter.wake();
+        }
+    }
+}
+
+/// Asks `f` until it has an answer.
+struct Poller<F, R> {
+    f: F,
+    completion: Option<Completion<R>>,
+}
+
+impl<R: 'static, F: FnMut(&mut Reactor, Id) -> Poll<R> + 'static> Source for Poller<F, R> {
+    fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
+        let Poll::Ready(result) = (self.f)(reactor, id) else { return Next::Wait };
+        if let Some(completion) = self.completion.take() {
+            completion.complete(result);
+        }
+        Next::Done
+    }
+}
+
+fn start_polling<R: 'static>(
+    handle: &LoopHandle,
+    f: impl FnMut(&mut Reactor, Id) -> Poll<R> + 'static,
+) -> Operation<R> {
+    Operation::start(handle, move |reactor, completion| {
+        let id = reactor.insert(Poller { f, completion: Some(completion) }).id();
+        reactor.dispatch(id, Ready::NONE);
+        Stage::Source(id)
+    })
+}
+
+/// The error of [`LoopHandle::timeout`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed;
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the time is up")
+    }
+}
+
+impl Error for Elapsed {}
+
+impl From<Elapsed> for io::Error {
+    fn from(elapsed: Elapsed) -> Self {
+        io::Error::new(ErrorKind::TimedOut, elapsed)
+    }
+}
+
+/// What a future can ask of its reactor. None of these returns once the reactor is gone.
+impl LoopHandle {
+    /// Calls `f` with the reactor, and returns what it returns.
+    pub async fn call<R: 'static>(&self, f: impl FnOnce(&mut Reactor) -> R + 'static) -> R {
+        let begin = move |reactor: &mut Reactor, completion: Completion<R>| {
+            completion.complete(f(reactor));
+            Stage::Complete
+        };
+        Operation::start(self, begin).or_never().await
+    }
+
+    /// Calls `f` with the reactor, now and each time that the [`Id`] that it gets is woken, until it returns
+    /// `Ready`. This is how a future waits for what wakes sources: a mailbox, an [`Output`](crate::Output).
+    ///
+    /// ```
+    /// # use echo_reactor::{Flow, Handle, LoopHandle, Output};
+    /// # use std::task::Poll;
+    /// /// Writes on stdout, and waits while it is full.
+    /// async fn print(handle: &LoopHandle, stdout: Handle<Output>, text: Vec<u8>) {
+    ///     handle
+    ///         .poll_fn(move |reactor, id| match stdout.flow(reactor, id) {
+    ///             Flow::Full => Poll::Pending,
+    ///             Flow::Open | Flow::Closed => Poll::Ready(stdout.write(reactor, id, &text)),
+    ///         })
+    ///         .await;
+    /// }
+    /// ```
+    pub async fn poll_fn<R: 'static>(&self, f: impl FnMut(&mut Reactor, Id) -> Poll<R> + 'static) -> R {
+        start_polling(self, f).or_never().await
+    }
+
+    /// Waits for `delay` (asyncio: `sleep`).
+    pub async fn sleep(&self, delay: Duration) {
+        let begin = move |reactor: &mut Reactor, completion: Completion<()>| {
+            Stage::Timer(reactor.call_later(delay, move |_| completion.complete(())))
+        };
+        Operation::start(self, begin).or_never().await;
+    }
+
+    /// Waits for `future`, but no longer than `limit` (asyncio: `wait_for`). Then it is dropped.
+    ///
+    /// # Errors
+    /// [`Elapsed`] if the time is up first.
+    pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+        match race(future, self.sleep(limit)).await {
+            Either::First(output) => Ok(output),
+            Either::Second(()) => Err(Elapsed),
+        }
+    }
+
+    /// Connects to the first of `addresses` that answers (asyncio: `open_connection`).
+    ///
+    /// # Errors
+    /// Every address that was tried, and why it failed.
+    pub async fn open_connection(
+        &self,
+        addresses: &[Address],
+        options: &ConnectOptions,
+    ) -> Result<(Reader, Writer), ConnectError> {
+        let (handle, addresses, options) = (self.clone(), addresses.to_vec(), options.clone());
+        let begin = move |reactor: &mut Reactor, completion: Completion<_>| {
+            let connector =
+                connect::<StreamSource>(reactor, &addresses, &options, move |reactor, id, result| {
+                    match result {
+                        Ok(connected) => {
+                            let halves = StreamSource::connected(reactor, &handle, id, connected);
+                            completion.complete(Ok(halves));
+                        }
+                        Err(NotConnected::Failed(error)) => completion.complete(Err(error)),
+                        Err(NotConnected::Removed) => {} // nobody waits for it
+                    }
+                });
+            Stage::Source(connector.id())
+        };
+        Operation::start(self, begin).or_never().await
+    }
+
+    /// Returns a way to receive from a mailbox.
+    #[must_use]
+    pub fn receiver<T: 'static>(&self, mailbox: Handle<Mailbox<T>>) -> Receiver<T> {
+        Receiver { handle: self.clone(), mailbox, pending: None }
+    }
+}
+
+impl<R> Operation<R> {
+    /// The result, if it is complete.
+    pub fn take_result(&self) -> Option<R> {
+        self.shared.result.take()
+    }
+
+    /// The result. An operation that is never complete is one whose reactor is gone.
+    async fn or_never(self) -> R {
+        match self.await {
+            Some(result) => result,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// A future's access to a mailbox.
+pub struct Receiver<T> {
+    handle: LoopHandle,
+    mailbox: Handle<Mailbox<T>>,
+    /// A wait that was given up: its item is for the next one.
+    pending: Option<Operation<Option<T>>>,
+}
+
+impl<T: 'static> Receiver<T> {
+    /// Receives the oldest item; waits if there is none (asyncio: `Queue.get`). `None`: the mailbox is
+    /// closed. A wait that is dropped loses no item: the next call returns it.
+    pub async fn recv(&mut self) -> Option<T> {
+        poll_fn(|context| {
+            let mailbox = self.mailbox;
+            let pending = self.pending.get_or_insert_with(|| {
+                start_polling(&self.handle, move |reactor, id| match mailbox.try_recv(reactor, id) {
+                    TryRecv::Item(item) => Poll::Ready(Some(item)),
+                    TryRecv::Closed => Poll::Ready(None),
+                    TryRecv::Empty => Poll::Pending, // and we are woken
+                })
+            });
+            let received = Pin::new(pending).poll(context).map(Option::flatten);
+            if received.is_ready() {
+                self.pending = None;
+            }
+            received
+        })
+        .await
+    }
+}
+
+crate::opaque_debug!(Receiver<T>, T);

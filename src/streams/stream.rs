@@ -1,0 +1,449 @@
+//! A connection whose state its reader, its writer and its source share.
+//!
+//! ```text
+//!            ┌─────────────────────── read ───────────▶ the caller's buffer
+//!   kernel ──┴──▶ read buffer ── read_line, … ────────▶ a `Vec` for the caller
+//!   kernel ◀───── write buffer ◀── write_all (small) ── the caller's bytes
+//!   kernel ◀────────────────────── write_all (large) ──
+//! ```
+//!
+//! The source does three things, each time that it is called:
+//!
+//! 1. *Before*: it notes what is ready, sends what is buffered, and looks whether a half that waits can
+//!    go on.
+//! 2. *Poll*: it polls the tasks that wait for these halves. They read from the kernel themselves.
+//! 3. *After*: it sends what they wrote, and takes the steps that follow, such as the FIN.
+//!
+//! Invariants: the state is borrowed briefly, and never while a future runs. Whatever a half does outside
+//! a call of the source, which the source has to act on, schedules such a call. The source stays until
+//! the socket is closed and both halves are dropped.
+//!
+//! Read next: `reader.rs` and `writer.rs`, the two halves; `task.rs`, who polls a future.
+
+use std::cell::{OnceCell, RefCell};
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::task::Waiter;
+use super::{Reader, Writer};
+use crate::net::{Address, Connected, Listener, Socket};
+use crate::reactor::observe::IoStats;
+use crate::reactor::{Handle, Id, LoopHandle, Next, Reactor, Ready, SCRATCH_SIZE, Source};
+use crate::transport::{CloseReason, Duplex, Flow, LOW_WATER, Received, WriteBuffer};
+
+/// How much memory an empty buffer retains, in bytes, so that a conversation in small messages allocates
+/// nothing.
+const RETAINED_CAPACITY: usize = 1024;
+
+/// How many bytes are read ahead at once.
+const READ_AHEAD: usize = 64 * 1024;
+
+pub(super) struct Stream {
+    pub handle: LoopHandle,
+    pub peer: Option<Address>,
+    /// The source. It is set at once, and never changes.
+    id: OnceCell<Id>,
+    state: RefCell<State>,
+}
+
+struct State {
+    connection: Connection,
+    /// Bytes that were read and that the reader has not taken yet.
+    read_buffer: WriteBuffer,
+    /// How many bytes may still be read before the source is called again.
+    read_budget: usize,
+    /// The reader waits for bytes.
+    reader: Option<Waiter>,
+    /// What the writer waits for.
+    writer: Option<(WriteWait, Waiter)>,
+    call: Call,
+}
+
+enum Connection {
+    Open(Duplex),
+    Closed { reason: CloseReason, stats: IoStats },
+}
+
+#[derive(Clone, Copy)]
+enum WriteWait {
+    /// There is room, or no write will succeed any more.
+    Room,
+    /// No write will succeed any more.
+    End,
+}
+
+/// The next call of the source.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Call {
+    /// Only an event causes one.
+    None,
+    Scheduled,
+    /// It is under way.
+    Running,
+}
+
+/// The source of a stream.
+pub(super) struct StreamSource {
+    stream: Rc<Stream>,
+    type_name: &'static str,
+    /// The listener that accepted it, which waits for its place.
+    listener: Option<Handle<Listener>>,
+}
+
+impl StreamSource {
+    fn new(handle: &LoopHandle, duplex: Duplex, type_name: &'static str) -> Self {
+        let state = State {
+            read_budget: SCRATCH_SIZE,
+            read_buffer: WriteBuffer::default(),
+            reader: None,
+            writer: None,
+            call: Call::None,
+            connection: Connection::Open(duplex),
+        };
+        let peer = state.duplex().and_then(Duplex::peer).cloned();
+        let stream = Stream { handle: handle.clone(), peer, id: OnceCell::new(), state: RefCell::new(state) };
+        StreamSource { stream: Rc::new(stream), type_name, listener: None }
+    }
+
+    /// Adds the source of an accepted socket. `type_name` is that of its handler.
+    pub fn accepted(
+        reactor: &mut Reactor,
+        handle: &LoopHandle,
+        duplex: Duplex,
+        listener: Handle<Listener>,
+        type_name: &'static str,
+    ) -> io::Result<(Reader, Writer)> {
+        let source = StreamSource::new(handle, duplex, type_name);
+        let stream = source.stream.clone();
+        let source = reactor.insert(source);
+        let id = *stream.id.get_or_init(|| source.id());
+        let registered = stream
+            .state
+            .borrow()
+            .duplex()
+            .map_or(Ok(()), |duplex| reactor.register(id, duplex.socket(), Socket::INTEREST));
+        if let Err(error) = registered {
+            reactor.remove(id);
+            return Err(error);
+        }
+        if let Ok(source) = reactor.get_mut(source) {
+            source.listener = Some(listener); // from here on it has a place there
+        }
+        Ok((Reader::new(stream.clone()), Writer::new(stream)))
+    }
+
+    /// Puts the source of a new connection in the place `id` of its connector.
+    pub fn connected(
+        reactor: &mut Reactor,
+        handle: &LoopHandle,
+        id: Id,
+        connected: Connected,
+    ) -> (Reader, Writer) {
+        let source =
+            StreamSource::new(handle, Duplex::connected(connected), std::any::type_name::<StreamSource>());
+        let stream = source.stream.clone();
+        stream.id.get_or_init(|| id);
+        reactor.replace(id, source);
+        (Reader::new(stream.clone()), Writer::new(stream))
+    }
+}
+
+impl Source for StreamSource {
+    fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
+        let (reader, writer) = self.stream.state.borrow_mut().before(id, ready, reactor);
+        if let Some(waiter) = reader {
+            waiter.poll();
+        }
+        if let Some((_, waiter)) = writer {
+            waiter.poll();
+        }
+        let halves_are_dropped = Rc::strong_count(&self.stream) == 1;
+        let next = self.stream.state.borrow_mut().after(id, halves_are_dropped, reactor);
+        if self.stream.is_closed() {
+            self.stream.wake_halves();
+        }
+        next
+    }
+
+    fn removed(&mut self, _: Id, reactor: &mut Reactor) {
+        let stats = {
+            let mut state = self.stream.state.borrow_mut();
+            state.close(reactor);
+            state.stats()
+        };
+        self.stream.wake_halves();
+        if let Some(listener) = self.listener.take() {
+            listener.release(reactor, stats.bytes_in, stats.bytes_out);
+        }
+    }
+
+    fn type_name(&self) -> &'static str {
+        self.type_name
+    }
+
+    fn stats(&self) -> Option<IoStats> {
+        Some(self.stream.state.borrow().stats())
+    }
+}
+
+/// What the source does.
+impl State {
+    /// Returns the halves that waited and can go on.
+    fn before(
+        &mut self,
+        id: Id,
+        ready: Ready,
+        reactor: &mut Reactor,
+    ) -> (Option<Waiter>, Option<(WriteWait, Waiter)>) {
+        self.call = Call::Running;
+        self.read_budget = SCRATCH_SIZE;
+        if let Connection::Open(duplex) = &mut self.connection {
+            duplex.note(ready);
+            duplex.check_hang_up();
+            if !duplex.has_nothing_pending() {
+                duplex.flush(RETAINED_CAPACITY, || reactor.now());
+                self.read_budget = duplex.discard(self.read_budget, reactor);
+                duplex.advance(id, reactor);
+                if ready.intersects(Ready::TIMEOUT) {
+                    duplex.on_timeout(id, reactor);
+                }
+            }
+        }
+        let reader = if self.can_read() { self.reader.take() } else { None };
+        let writer = if self.writer_can_go_on() { self.writer.take() } else { None };
+        (reader, writer)
+    }
+
+    fn after(&mut self, id: Id, halves_are_dropped: bool, reactor: &mut Reactor) -> Next {
+        self.call = Call::None;
+        let Connection::Open(duplex) = &mut self.connection else {
+            return if halves_are_dropped { Next::Done } else { Next::Wait };
+        };
+        if halves_are_dropped {
+            duplex.close();
+        }
+        duplex.flush(RETAINED_CAPACITY, || reactor.now());
+        if !duplex.has_nothing_pending() {
+            duplex.advance(id, reactor);
+            if duplex.has_ended() {
+                self.close(reactor);
+                return if halves_are_dropped { Next::Done } else { Next::Wait };
+            }
+        }
+        let goes_on = duplex.may_flush() || duplex.may_discard();
+        if goes_on || (self.reader.is_some() && self.can_read()) || self.writer_can_go_on() {
+            self.call = Call::Scheduled;
+            return Next::Again;
+        }
+        Next::Wait
+    }
+
+    /// Closes the socket: in order if the connection has ended, otherwise it is aborted.
+    fn close(&mut self, reactor: &mut Reactor) {
+        if let Connection::Open(duplex) = &mut self.connection {
+            let (reason, stats) = (duplex.take_end(reactor), duplex.stats());
+            self.connection = Connection::Closed { reason, stats };
+        }
+    }
+
+    fn stats(&self) -> IoStats {
+        match &self.connection {
+            Connection::Open(duplex) => IoStats { backpressured: self.writer.is_some(), ..duplex.stats() },
+            Connection::Closed { stats, .. } => *stats,
+        }
+    }
+
+    fn duplex(&self) -> Option<&Duplex> {
+        match &self.connection {
+            Connection::Open(duplex) => Some(duplex),
+            Connection::Closed { .. } => None,
+        }
+    }
+
+    fn can_read(&self) -> bool {
+        self.duplex().is_none_or(|duplex| duplex.may_deliver() || duplex.is_at_eof())
+    }
+
+    /// Why no write will succeed any more, if that is so.
+    fn write_error(&self) -> Option<io::Error> {
+        match &self.connection {
+            Connection::Open(duplex) if duplex.flow() == Flow::Closed => Some(duplex.write_error()),
+            Connection::Open(_) => None,
+            Connection::Closed { reason, .. } => {
+                Some(reason.to_error().unwrap_or_else(|| ErrorKind::BrokenPipe.into()))
+            }
+        }
+    }
+
+    fn writer_can_go_on(&self) -> bool {
+        match (&self.writer, self.duplex()) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some((WriteWait::Room, _)), Some(duplex)) if duplex.buffered() <= LOW_WATER => true,
+            (Some(_), Some(duplex)) => duplex.flow() == Flow::Closed,
+        }
+    }
+}
+
+/// What the two halves do.
+impl Stream {
+    /// Reads what there is, as far as `buffer` goes. 0 is the end of file.
+    pub fn poll_read(&self, context: &Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut state = self.state.borrow_mut();
+        if !state.read_buffer.is_empty() || buffer.is_empty() {
+            let count = state.read_buffer.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&state.read_buffer.as_slice()[..count]);
+            state.read_buffer.consume(count, RETAINED_CAPACITY);
+            return Poll::Ready(Ok(count));
+        }
+        self.poll_receive(&mut state, context, buffer)
+    }
+
+    /// Takes the first bytes of the read buffer: as many as `find` says, which is asked each time that
+    /// there are more. At the end of file, `at_end` says it for the rest. `None`: there is no rest.
+    pub fn poll_take(
+        &self,
+        context: &Context<'_>,
+        mut find: impl FnMut(&[u8]) -> io::Result<Option<usize>>,
+        at_end: impl FnOnce(usize) -> io::Result<usize>,
+    ) -> Poll<io::Result<Option<Vec<u8>>>> {
+        let mut state = self.state.borrow_mut();
+        let count = loop {
+            if let Some(count) = find(state.read_buffer.as_slice())? {
+                break count;
+            }
+            let received = self.handle.with_scratch(|scratch| {
+                let received = self.poll_receive(&mut state, context, &mut scratch[..READ_AHEAD]);
+                if let Poll::Ready(Ok(count)) = received {
+                    state.read_buffer.push(&scratch[..count]);
+                }
+                received
+            });
+            match received {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(0)) if state.read_buffer.is_empty() => return Poll::Ready(Ok(None)),
+                Poll::Ready(Ok(0)) => break at_end(state.read_buffer.len())?,
+                Poll::Ready(Ok(_)) => {}
+            }
+        };
+        let taken = state.read_buffer.as_slice()[..count].to_vec();
+        state.read_buffer.consume(count, RETAINED_CAPACITY);
+        Poll::Ready(Ok(Some(taken)))
+    }
+
+    fn poll_receive(
+        &self,
+        state: &mut State,
+        context: &Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let end = match &mut state.connection {
+            Connection::Open(duplex) => {
+                if state.read_budget > 0
+                    && duplex.may_deliver()
+                    && let Received::Bytes(count) = duplex.receive(buffer)
+                {
+                    state.read_budget = state.read_budget.saturating_sub(count);
+                    return Poll::Ready(Ok(count));
+                }
+                duplex.read_end()
+            }
+            Connection::Closed { reason, .. } => Some(reason.to_error().map_or(Ok(0), Err)),
+        };
+        if end.is_none() {
+            state.reader = Some(Waiter::new(context));
+        }
+        // The end, or more than the budget allows, or a broken connection that has delivered everything.
+        if state.can_read() || state.duplex().is_some_and(|duplex| !duplex.has_nothing_pending()) {
+            self.schedule(state);
+        }
+        end.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Writes `bytes`, or returns `false` if the write buffer is full. A small write waits there for others.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<bool> {
+        let mut state = self.state.borrow_mut();
+        self.schedule(&mut state);
+        if let Connection::Open(duplex) = &mut state.connection {
+            let is_small = duplex.buffered() + bytes.len() <= LOW_WATER;
+            if !is_small {
+                duplex.flush(RETAINED_CAPACITY, Instant::now);
+            }
+            match duplex.flow() {
+                Flow::Open if is_small => duplex.buffer(bytes),
+                Flow::Open => _ = duplex.write(bytes, Instant::now),
+                Flow::Full => return Ok(false),
+                Flow::Closed => {}
+            }
+        }
+        state.write_error().map_or(Ok(true), Err)
+    }
+
+    /// The same, but waits until there is room.
+    pub fn poll_write(&self, context: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
+        if self.write(bytes)? {
+            return Poll::Ready(Ok(()));
+        }
+        self.state.borrow_mut().writer = Some((WriteWait::Room, Waiter::new(context)));
+        Poll::Pending
+    }
+
+    /// Waits until there is room, or until a write would fail.
+    pub fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.state.borrow_mut();
+        if state.duplex().is_some_and(|duplex| duplex.flow() == Flow::Full) {
+            state.writer = Some((WriteWait::Room, Waiter::new(context)));
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Waits until a write would fail, and returns the error of that write.
+    pub fn poll_end(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.state.borrow_mut();
+        if let Some(error) = state.write_error() {
+            return Poll::Ready(Err(error));
+        }
+        state.writer = Some((WriteWait::End, Waiter::new(context)));
+        Poll::Pending
+    }
+
+    /// Ends the connection at once.
+    pub fn abort(&self) {
+        self.end(|duplex| duplex.end(CloseReason::Aborted));
+    }
+
+    /// Ends something of the connection, as `end` says.
+    pub fn end(&self, end: impl FnOnce(&mut Duplex)) {
+        let mut state = self.state.borrow_mut();
+        if let Connection::Open(duplex) = &mut state.connection {
+            end(duplex);
+        }
+        self.schedule(&mut state);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.state.borrow().duplex().is_none()
+    }
+
+    fn wake_halves(&self) {
+        let (reader, writer) = {
+            let mut state = self.state.borrow_mut();
+            (state.reader.take(), state.writer.take())
+        };
+        reader.into_iter().chain(writer.map(|(_, waiter)| waiter)).for_each(Waiter::wake);
+    }
+
+    /// Causes a call of the source, which acts on what a half has done.
+    fn schedule(&self, state: &mut State) {
+        if state.call == Call::None
+            && let Some(&id) = self.id.get()
+            && self.handle.dispatch_soon(id).is_ok()
+        {
+            state.call = Call::Scheduled;
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The proxy of the examples: what one side does, the other one sees.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+#[allow(dead_code, unreachable_pub)] // its `main`
+#[path = "../examples/proxy.rs"]
+mod example;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
+use common::{DeadPort, PATIENCE, assert_same_bytes, noise, reset_on_close, send_until_stalled, turn_until};
+use echo_reactor::{ListenOptions, Reactor, Remote, start_server};
+
+/// The proxy in a thread of its own.
+struct Proxy {
+    address: SocketAddr,
+    remote: Remote,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Proxy {
+    fn to(backend: SocketAddr) -> Self {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let thread = thread::spawn(move || {
+            let mut reactor = Reactor::new().unwrap();
+            let any = ["127.0.0.1:0".parse().unwrap()];
+            let handler = move |reader, writer| example::proxy(reader, writer, vec![backend.into()]);
+            let listener = start_server(&mut reactor, &any, &ListenOptions::default(), handler).unwrap();
+            let address = listener.addresses(&reactor).unwrap()[0].to_string();
+            sender.send((address.parse().unwrap(), reactor.remote().unwrap())).unwrap();
+            reactor.run().unwrap();
+            listener.close(&mut reactor).unwrap();
+            turn_until(&mut reactor, "all connections have ended", |reactor| reactor.source_count() == 1);
+            assert_eq!(reactor.timer_count(), 0);
+        });
+        let (address, remote) = receiver.recv_timeout(PATIENCE).unwrap();
+        Proxy { address, remote, thread: Some(thread) }
+    }
+
+    /// A client, and what the backend gets for it.
+    fn pair(&self, backend: &TcpListener) -> (TcpStream, TcpStream) {
+        let client = common::connect(&self.address.to_string());
+        let (server, _) = backend.accept().unwrap();
+        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        (client, server)
+    }
+
+    /// Ends it. Both connections of each pair have to be gone.
+    fn finish(mut self) {
+        self.remote.call(Reactor::stop).unwrap();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn backend() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+#[test]
+fn each_side_gets_what_the_other_sends_until_its_end_of_file() {
+    let (listener, address) = backend();
+    let proxy = Proxy::to(address);
+    let (client, server) = proxy.pair(&listener);
+    // Whichever side ends first, the other direction goes on.
+    for (mut first, mut last) in
+        [(client, server), proxy.pair(&listener)].map(|(client, server)| (server, client))
+    {
+        for length in [10, 4 << 20] {
+            let bytes = noise(length, 7);
+            let (mut sink, sent) = (first.try_clone().unwrap(), bytes.clone());
+            let sender = thread::spawn(move || sink.write_all(&sent));
+            let mut got = vec![0; length];
+            last.read_exact(&mut got).unwrap();
+            assert_same_bytes(&got, &bytes);
+            sender.join().unwrap().unwrap();
+        }
+        first.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(last.read(&mut [0]).unwrap(), 0);
+        let bytes = noise(1 << 20, 8);
+        let sent = bytes.clone();
+        let sender = thread::spawn(move || last.write_all(&sent));
+        let mut got = Vec::new();
+        first.read_to_end(&mut got).unwrap();
+        assert_same_bytes(&got, &bytes);
+        sender.join().unwrap().unwrap();
+    }
+    proxy.finish();
+}
+
+#[test]
+fn slow_reader_holds_up_its_sender_and_loses_nothing() {
+    let (listener, address) = backend();
+    let proxy = Proxy::to(address);
+    let (mut client, mut server) = proxy.pair(&listener);
+    let message = noise(65536, 9);
+    let sent = send_until_stalled(&mut client, &message);
+    assert!(sent < 64 << 20, "{sent} bytes were taken and nobody read them");
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut got = Vec::new();
+    server.read_to_end(&mut got).unwrap();
+    let expected: Vec<u8> = message.iter().cycle().take(sent).copied().collect();
+    assert_same_bytes(&got, &expected);
+    drop((client, server));
+    proxy.finish();
+}
+
+#[test]
+fn reset_of_either_side_is_a_reset_for_the_other() {
+    let (listener, address) = backend();
+    let proxy = Proxy::to(address);
+    for resets in 0..4 {
+        let (client, server) = proxy.pair(&listener);
+        let (leaving, mut staying) = if resets % 2 == 0 { (client, server) } else { (server, client) };
+        if resets >= 2 {
+            // It has half-closed before.
+            leaving.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(staying.read(&mut [0]).unwrap(), 0);
+            reset_on_close(&leaving);
+            drop(leaving);
+            let error = (0..).map(|_| staying.write_all(b"more")).find_map(Result::err).unwrap();
+            assert!([ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&error.kind()), "{error}");
+        } else {
+            reset_on_close(&leaving);
+            drop(leaving);
+            assert_eq!(staying.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        }
+    }
+    proxy.finish();
+}
+
+#[test]
+fn client_of_a_dead_backend_is_reset() {
+    let dead = DeadPort::new();
+    let proxy = Proxy::to(dead.1);
+    let mut client = common::connect(&proxy.address.to_string());
+    assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    proxy.finish();
+}

@@ -1,0 +1,501 @@
+//! Tasks: spawning, awaiting and cancelling them, and what they ask of the reactor.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::future::{pending, poll_fn};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::task::Poll;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{
+    A_WHILE, Lines, PATIENCE, assert_same_bytes, connect, noise, reset_on_close, turn_until, turn_until_quiet,
+};
+use echo_reactor::{
+    Address, Cancelled, ConnectOptions, Either, Elapsed, ListenOptions, LoopHandle, Mailbox, Reactor, Reader,
+    Task, Writer, copy, join, join_all, race, race_all, start_server,
+};
+
+/// Runs a future that needs the loop. Nothing may be left of it.
+fn run<F: Future<Output: 'static> + 'static>(f: impl FnOnce(LoopHandle) -> F) -> F::Output {
+    let mut reactor = Reactor::new().unwrap();
+    let handle = reactor.handle().unwrap();
+    let output = reactor.run_until_complete(f(handle)).unwrap();
+    turn_until(&mut reactor, "nothing is left", |reactor| {
+        (reactor.source_count(), reactor.timer_count()) == (0, 0)
+    });
+    output
+}
+
+/// Something that says when it is dropped.
+struct Guard(Rc<Cell<u32>>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn spawned_task_runs_by_itself_and_its_output_can_be_awaited() {
+    let outputs = run(|handle| async move {
+        let slow = handle.clone();
+        let slow = handle.spawn(async move {
+            slow.sleep(Duration::from_millis(20)).await;
+            "slow"
+        });
+        let quick = handle.spawn(async { "quick" });
+        handle.sleep(Duration::from_millis(1)).await; // the quick one has ended before it is awaited
+        (quick.await, slow.await)
+    });
+    assert_eq!(outputs, (Ok("quick"), Ok("slow")));
+}
+
+#[test]
+fn task_whose_handle_is_dropped_goes_on() {
+    let done = Rc::new(Cell::new(false));
+    let set = done.clone();
+    run(|handle| async move {
+        let inner = handle.clone();
+        drop(handle.spawn(async move {
+            inner.sleep(Duration::from_millis(5)).await;
+            set.set(true);
+        }));
+        handle.sleep(Duration::from_millis(50)).await;
+    });
+    assert!(done.get());
+}
+
+#[test]
+fn cancelled_task_is_dropped_wherever_it_waits() {
+    let dropped = Rc::new(Cell::new(0));
+    let guards = dropped.clone();
+    let ends = run(|handle| async move {
+        let mut ends = Vec::new();
+        // Before its first poll, while it waits for the reactor, for a timer, and for nothing.
+        for stage in 0..4 {
+            let (guard, inner) = (Guard(guards.clone()), handle.clone());
+            let task = handle.spawn(async move {
+                let _guard = guard;
+                match stage {
+                    1 => inner.call(|_| ()).await,
+                    2 => inner.sleep(Duration::from_secs(3600)).await,
+                    _ => pending().await,
+                }
+                pending::<()>().await
+            });
+            for _ in 0..stage {
+                handle.call(|_| ()).await;
+            }
+            task.cancel();
+            task.cancel(); // again changes nothing
+            ends.push(task.await);
+        }
+        ends
+    });
+    assert_eq!(ends, [Err(Cancelled); 4]);
+    assert_eq!(dropped.get(), 4);
+}
+
+#[test]
+fn task_that_cancels_itself_ends_when_it_waits() {
+    let reached = Rc::new(Cell::new(0));
+    let notes = reached.clone();
+    let end = run(|handle| async move {
+        let own: Rc<RefCell<Option<Task<()>>>> = Rc::default();
+        let other = own.clone();
+        let task = handle.spawn(async move {
+            other.take().unwrap().cancel();
+            notes.set(1);
+            poll_fn(|context| {
+                context.waker().wake_by_ref();
+                Poll::<()>::Pending
+            })
+            .await;
+            notes.set(2);
+        });
+        *own.borrow_mut() = Some(task);
+        handle.sleep(Duration::from_millis(20)).await;
+    });
+    assert_eq!((end, reached.get()), ((), 1));
+}
+
+#[test]
+fn panicking_task_ends_and_the_others_go_on() {
+    let mut reactor = Reactor::new().unwrap();
+    let handle = reactor.handle().unwrap();
+    let failing = handle.spawn(async { panic!("deliberate") });
+    let turned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        turn_until(&mut reactor, "it panics", |_| false);
+    }));
+    assert!(turned.is_err());
+    let output = reactor.run_until_complete(async move { failing.await.map(|()| "returned") }).unwrap();
+    assert_eq!(output, Err(Cancelled));
+}
+
+#[test]
+fn tasks_of_a_reactor_that_is_dropped_are_dropped_and_later_calls_say_so() {
+    let dropped = Rc::new(Cell::new(0));
+    let mut reactor = Reactor::new().unwrap();
+    let handle = reactor.handle().unwrap();
+    for waits_for_timer in [false, true] {
+        let (guard, inner) = (Guard(dropped.clone()), handle.clone());
+        handle.spawn(async move {
+            let _guard = guard;
+            if waits_for_timer {
+                inner.sleep(Duration::from_secs(3600)).await;
+            }
+            pending::<()>().await
+        });
+    }
+    turn_until_quiet(&mut reactor);
+    let never_polled = Guard(dropped.clone());
+    handle.spawn(async move { drop(never_polled) });
+    drop(reactor);
+    assert_eq!(dropped.get(), 3);
+    let late = Guard(dropped.clone());
+    handle.spawn(async move { drop(late) });
+    assert_eq!(dropped.get(), 4);
+    assert!(handle.call_soon(|_| ()).is_err());
+}
+
+#[test]
+fn run_until_complete_says_if_the_loop_was_stopped_before() {
+    let mut reactor = Reactor::new().unwrap();
+    reactor.call_later(Duration::from_millis(5), Reactor::stop);
+    let error = reactor.run_until_complete(pending::<()>()).unwrap_err();
+    assert_eq!(error.to_string(), "the task was cancelled");
+    assert_eq!(reactor.run_until_complete(async { 7 }).unwrap(), 7);
+}
+
+#[test]
+fn timeout_returns_the_output_or_drops_the_future() {
+    let dropped = Rc::new(Cell::new(0));
+    let guard = Guard(dropped.clone());
+    let results = run(|handle| async move {
+        let in_time = handle.timeout(Duration::from_secs(60), async { 7 }).await;
+        let late = async move {
+            let _guard = guard;
+            pending::<i32>().await
+        };
+        (in_time, handle.timeout(Duration::from_millis(5), late).await)
+    });
+    assert_eq!(results, (Ok(7), Err(Elapsed)));
+    assert_eq!(io::Error::from(Elapsed).kind(), ErrorKind::TimedOut);
+    assert_eq!(dropped.get(), 1);
+}
+
+#[test]
+fn join_waits_for_all_and_race_for_the_first() {
+    let outputs = run(|handle| async move {
+        let after = |milliseconds: u64| {
+            let handle = handle.clone();
+            async move {
+                handle.sleep(Duration::from_millis(milliseconds)).await;
+                milliseconds
+            }
+        };
+        let both = join(after(20), async { "now" }).await;
+        let all = join_all([30, 10, 20].map(&after)).await;
+        let first = race(after(3_600_000), after(5)).await;
+        let first_of_all = race_all([3_600_000, 5, 3_600_000].map(&after)).await;
+        assert!(join_all(Vec::<std::future::Ready<()>>::new()).await.is_empty());
+        (both, all, first, first_of_all)
+    });
+    assert_eq!(outputs.0, (20, "now"));
+    assert_eq!(outputs.1, [30, 10, 20]);
+    assert_eq!((outputs.2, outputs.3), (Either::Second(5), (1, 5)));
+}
+
+#[test]
+fn attempt_to_connect_that_is_given_up_leaves_no_socket() {
+    // The backlog of one is full, so the kernel ignores further attempts.
+    let listener =
+        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&listener, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let address = std::net::SocketAddr::try_from(rustix::net::getsockname(&listener).unwrap()).unwrap();
+    let _queued: Vec<_> =
+        (0..3).map(|_| TcpStream::connect_timeout(&address, Duration::from_millis(200))).collect();
+    let elapsed = run(|handle| async move {
+        let inner = handle.clone();
+        let addresses = [Address::from(address)];
+        let dial =
+            async move { inner.open_connection(&addresses, &ConnectOptions::default()).await.map(drop) };
+        handle.timeout(Duration::from_millis(50), dial).await.is_err()
+    });
+    assert!(elapsed);
+}
+
+#[test]
+fn open_connection_without_addresses_is_an_error() {
+    let error = run(|handle| async move {
+        handle.open_connection(&[], &ConnectOptions::default()).await.map(drop).unwrap_err()
+    });
+    assert_eq!(error.to_string(), "no address to connect to");
+}
+
+// ---- halves that are used by another task
+
+/// Accepts one connection, whose halves the handler gives to a task that was spawned before.
+fn hand_over<F: Future<Output = ()> + 'static>(
+    f: impl FnOnce(Reader, Writer) -> F + 'static,
+) -> (Reactor, TcpStream) {
+    let mut reactor = Reactor::new().unwrap();
+    let handle = reactor.handle().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, 1);
+    let mut receiver = handle.receiver(mailbox);
+    handle.spawn(async move {
+        let (reader, writer) = receiver.recv().await.unwrap();
+        f(reader, writer).await;
+    });
+    let handler = move |reader: Reader, writer: Writer| async move {
+        let handle = reader.handle();
+        handle.call(move |reactor| mailbox.try_send(reactor, mailbox.id(), (reader, writer)).is_ok()).await;
+        Ok(())
+    };
+    let any = ["127.0.0.1:0".parse().unwrap()];
+    let listener = start_server(&mut reactor, &any, &ListenOptions::default(), handler).unwrap();
+    let peer = connect(&listener.addresses(&reactor).unwrap()[0].to_string());
+    (reactor, peer)
+}
+
+#[test]
+fn reader_that_another_task_uses_gets_every_byte() {
+    for (length, way) in
+        [64 << 10, 1 << 20, 8 << 20].into_iter().flat_map(|length| [(length, 0), (length, 1)])
+    {
+        let got = Rc::new(RefCell::new(Vec::new()));
+        let sink = got.clone();
+        let (mut reactor, mut peer) = hand_over(move |mut reader, _writer| async move {
+            let mut buffer = [0; 10_000];
+            loop {
+                let piece = match way {
+                    0 => {
+                        let count = reader.read(&mut buffer).await.unwrap();
+                        buffer[..count].to_vec()
+                    }
+                    _ => reader.read_exactly(4096).await.unwrap_or_default(),
+                };
+                if piece.is_empty() {
+                    return;
+                }
+                sink.borrow_mut().extend_from_slice(&piece);
+            }
+        });
+        let bytes = noise(length, 51);
+        let sent = bytes.clone();
+        let sender = thread::spawn(move || peer.write_all(&sent));
+        turn_until(&mut reactor, "all came", |_| got.borrow().len() == length);
+        assert_same_bytes(&got.borrow(), &bytes);
+        sender.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn two_tasks_use_the_halves_of_one_connection_at_once() {
+    const LENGTH: usize = 4 << 20;
+    let received = Rc::new(RefCell::new(Vec::new()));
+    let noted = received.clone();
+    let (mut reactor, mut peer) = hand_over(|mut reader, mut writer| async move {
+        let reading = reader.handle().spawn(async move { reader.read_exactly(LENGTH).await });
+        for piece in noise(LENGTH, 53).chunks(777) {
+            writer.write_all(piece).await.unwrap();
+        }
+        *noted.borrow_mut() = reading.await.unwrap().unwrap();
+    });
+    let mut sink = peer.try_clone().unwrap();
+    let sender = thread::spawn(move || sink.write_all(&noise(LENGTH, 54)));
+    let receiver = thread::spawn(move || {
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).map(|_| got)
+    });
+    turn_until(&mut reactor, "both directions are done", |_| receiver.is_finished());
+    assert_same_bytes(&received.borrow(), &noise(LENGTH, 54));
+    assert_same_bytes(&receiver.join().unwrap().unwrap(), &noise(LENGTH, 53));
+    sender.join().unwrap().unwrap();
+}
+
+#[test]
+fn try_write_takes_all_or_nothing_and_never_waits() {
+    let counts = Rc::new(RefCell::new(Vec::new()));
+    let noted = counts.clone();
+    let (mut reactor, mut peer) = hand_over(move |_reader, mut writer| async move {
+        let mut taken = 0;
+        while writer.try_write(&[7; 1000]).unwrap() {
+            taken += 1000;
+        }
+        noted.borrow_mut().push(taken);
+        writer.write_all(b"end").await.unwrap();
+    });
+    turn_until(&mut reactor, "it is full", |_| !counts.borrow().is_empty());
+    let taken = counts.borrow()[0];
+    let thread = thread::spawn(move || {
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).map(|_| got)
+    });
+    turn_until(&mut reactor, "the peer has all", |_| thread.is_finished());
+    let got = thread.join().unwrap().unwrap();
+    assert_eq!((got.len(), &got[taken..]), (taken + 3, &b"end"[..]));
+}
+
+#[test]
+fn dropped_writer_ends_our_side_and_the_reader_goes_on() {
+    let line = Rc::new(RefCell::new(None));
+    let noted = line.clone();
+    let (mut reactor, mut peer) = hand_over(move |mut reader, mut writer| async move {
+        writer.write_all(b"bye").await.unwrap();
+        drop(writer);
+        *noted.borrow_mut() = reader.read_line(100).await.unwrap();
+    });
+    let thread = thread::spawn(move || {
+        let mut got = String::new();
+        peer.read_to_string(&mut got).unwrap();
+        peer.write_all(b"answer\n").unwrap();
+        got
+    });
+    turn_until(&mut reactor, "the answer came", |_| line.borrow().is_some());
+    assert_eq!(thread.join().unwrap(), "bye");
+    assert_eq!(line.borrow().as_deref(), Some(&b"answer\n"[..]));
+}
+
+#[test]
+fn reset_is_an_error_of_every_read_and_abort_is_a_reset() {
+    let kinds = Rc::new(RefCell::new(Vec::new()));
+    let noted = kinds.clone();
+    let (mut reactor, mut peer) = hand_over(move |mut reader, _writer| async move {
+        assert_eq!(reader.read_exactly(5).await.unwrap(), b"hello");
+        for _ in 0..2 {
+            let error = reader.read(&mut [0; 10]).await.unwrap_err();
+            noted.borrow_mut().push(error.kind());
+            let error = reader.read_line(10).await.unwrap_err();
+            noted.borrow_mut().push(error.kind());
+        }
+    });
+    peer.write_all(b"hello").unwrap();
+    turn_until_quiet(&mut reactor);
+    reset_on_close(&peer);
+    drop(peer);
+    turn_until(&mut reactor, "it was read", |_| kinds.borrow().len() == 4);
+    assert_eq!(*kinds.borrow(), [ErrorKind::ConnectionReset; 4]);
+
+    let (mut reactor, mut peer) = hand_over(|reader, mut writer| async move {
+        writer.write_all(b"never mind").await.unwrap();
+        writer.abort();
+        drop(reader);
+    });
+    let thread = thread::spawn(move || peer.read_to_end(&mut Vec::new()));
+    turn_until(&mut reactor, "the peer was told", |_| thread.is_finished());
+    assert_eq!(thread.join().unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn copy_is_complete_and_is_held_up_by_a_slow_writer() {
+    let total = Rc::new(Cell::new(0));
+    let noted = total.clone();
+    let (mut reactor, mut peer) = hand_over(move |mut reader, mut writer| async move {
+        assert_eq!(reader.read_exactly(3).await.unwrap(), b"abc"); // and more was read ahead
+        noted.set(copy(&mut reader, &mut writer).await.unwrap());
+    });
+    let bytes = noise(8 << 20, 52);
+    peer.write_all(b"abc").unwrap();
+    peer.set_nonblocking(true).unwrap();
+    let (mut sent, mut before) = (0, 1);
+    while sent != before {
+        before = sent;
+        while let Ok(count) = peer.write(&bytes[sent..]) {
+            sent += count;
+            if count == 0 {
+                break;
+            }
+        }
+        turn_until_quiet(&mut reactor);
+    }
+    assert!(sent > 100_000, "{sent}");
+    let copied_before = total.get();
+    peer.set_nonblocking(false).unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    let thread = thread::spawn(move || {
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).map(|_| got)
+    });
+    turn_until(&mut reactor, "all came back", |_| thread.is_finished());
+    assert_same_bytes(&thread.join().unwrap().unwrap(), &bytes[..sent]);
+    assert_eq!((copied_before, total.get()), (0, sent as u64));
+}
+
+#[test]
+fn copy_ends_when_its_writer_breaks_although_nothing_comes() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = Address::from(listener.local_addr().unwrap());
+    let kind = Rc::new(Cell::new(None));
+    let noted = kind.clone();
+    let (mut reactor, _peer) = hand_over(move |mut reader, _writer| async move {
+        let dialed = reader.handle().open_connection(&[other], &ConnectOptions::default()).await;
+        let (_from, mut to) = dialed.unwrap();
+        let error = copy(&mut reader, &mut to).await.unwrap_err();
+        noted.set(Some(error.kind()));
+    });
+    let accepted = thread::spawn(move || listener.accept().unwrap().0);
+    turn_until(&mut reactor, "it is connected", |_| accepted.is_finished());
+    turn_until_quiet(&mut reactor);
+    let accepted = accepted.join().unwrap();
+    reset_on_close(&accepted);
+    drop(accepted);
+    turn_until(&mut reactor, "copy has ended", |_| kind.get().is_some());
+}
+
+// ---- errors that nobody awaits
+
+/// A server whose handler fails when its peer resets, in a program without a logger.
+fn failing_server(stderr: impl Into<Stdio>) -> (std::process::Child, String) {
+    let programs = std::path::PathBuf::from(env!("CARGO_BIN_EXE_echo-server"));
+    let mut command = Command::new(programs.parent().unwrap().join("examples/stream_server"));
+    command.arg("127.0.0.1:0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+    let mut child = command.spawn().unwrap();
+    let line = Lines::of(child.stdout.take().unwrap()).next();
+    (child, line.strip_prefix("listening on ").unwrap().to_owned())
+}
+
+fn reset(address: &str) {
+    let mut peer = connect(address);
+    common::ping(&mut peer, b"hello");
+    reset_on_close(&peer);
+}
+
+#[test]
+fn error_of_a_handler_is_on_stderr_if_there_is_no_logger() {
+    let (mut child, address) = failing_server(Stdio::piped());
+    let lines = Lines::of(child.stderr.take().unwrap());
+    reset(&address);
+    let line = lines.next();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.starts_with("the handler of 127.0.0.1:"), "{line}");
+    assert!(line.to_lowercase().ends_with("failed: connection reset by peer"), "{line}");
+}
+
+#[test]
+fn stderr_that_takes_nothing_does_not_hold_up_the_server() {
+    let (reader, writer) = common::pipe();
+    let mut fill = std::fs::File::from(writer.try_clone().unwrap());
+    rustix::io::ioctl_fionbio(&fill, true).unwrap();
+    while fill.write(&[0; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&fill, false).unwrap();
+    let (mut child, address) = failing_server(writer);
+    let began = Instant::now();
+    for _ in 0..10 {
+        reset(&address);
+    }
+    common::ping(&mut connect(&address), b"still there");
+    assert!(began.elapsed() < PATIENCE.max(A_WHILE));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(reader);
+}
