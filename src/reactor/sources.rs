@@ -24,12 +24,18 @@ impl Reactor {
     /// # Errors
     /// `PermissionDenied` for what epoll does not take (a regular file); otherwise as in `epoll_ctl(2)`.
     pub fn add<T: Source + AsFd>(&mut self, source: T, interest: Interest) -> io::Result<Handle<T>> {
+        let id = self.reserve(&source, interest)?;
+        Ok(self.install(id, source))
+    }
+
+    /// Reserves the slot of a source that will own `descriptor`.
+    pub(crate) fn reserve(&mut self, descriptor: &impl AsFd, interest: Interest) -> io::Result<Id> {
         let id = self.slots.reserve();
-        if let Err(error) = self.register(id, &source, interest) {
+        if let Err(error) = self.register(id, descriptor, interest) {
             self.slots.vacate(id);
             return Err(error);
         }
-        Ok(self.install(id, source))
+        Ok(id)
     }
 
     /// Adds a source without a descriptor: a mailbox, or one that will [`register`](Self::register)
@@ -72,13 +78,9 @@ impl Reactor {
         self.poll.registry().deregister(&mut SourceFd(&descriptor.as_fd().as_raw_fd()))
     }
 
-    /// Puts another source in the place of the one that is running: same [`Id`], same descriptors. The
-    /// old one is dropped when it returns. (A connector becomes the connection.)
-    pub(crate) fn replace<T: Source>(&mut self, running: Id, by: T) -> Handle<T> {
-        self.install(running, by)
-    }
-
-    fn install<T: Source>(&mut self, id: Id, source: T) -> Handle<T> {
+    /// Puts a source in its slot, or in the place of the one that is running there: same [`Id`], same
+    /// descriptors. That one is dropped when it returns. (A connector becomes the connection.)
+    pub(crate) fn install<T: Source>(&mut self, id: Id, source: T) -> Handle<T> {
         if self.is_observed() {
             let (type_name, stats, now) = (source.type_name(), source.stats(), Instant::now());
             self.notify(|observer| observer.on_added(id, type_name, stats, now));

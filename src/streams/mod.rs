@@ -52,7 +52,7 @@ pub use reader::Reader;
 pub use task::{Cancelled, Task};
 pub use writer::Writer;
 
-use crate::net::{Address, ErrorText, ListenOptions, Listener, ListeningSocket, listen};
+use crate::net::{Address, ErrorText, ListenOptions, Listener, ListeningSocket, Socket, listen};
 use crate::reactor::{Handle, Reactor};
 use crate::sys;
 use crate::transport::Duplex;
@@ -98,9 +98,10 @@ where
     let handle = reactor.handle()?;
     let sockets = ListeningSocket::bind_all(addresses, options)?;
     listen(reactor, sockets, options, move |reactor, socket, peer, listener| {
-        let name = std::any::type_name::<F>();
+        let (name, id) = (std::any::type_name::<F>(), reactor.reserve(&socket, Socket::INTEREST)?);
         let duplex = Duplex::new(socket, Some(peer.clone()));
-        let (reader, writer) = StreamSource::accepted(reactor, &handle, duplex, listener, name)?;
+        let (source, reader, writer) = StreamSource::new(&handle, id, duplex, Some(listener), name);
+        reactor.install(id, source);
         let future = handler(reader, writer);
         let logged = async move {
             if let Err(error) = future.await {

@@ -8,6 +8,7 @@
 //!
 //! Read next: `../reactor/loop_handle.rs`, the queue; `combinators.rs`, waiting for several things.
 
+use std::any::type_name;
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
@@ -24,6 +25,7 @@ use super::{Either, Reader, Writer, race};
 use crate::mailbox::{Mailbox, TryRecv};
 use crate::net::{Address, ConnectError, ConnectOptions, NotConnected, connect};
 use crate::reactor::{Handle, Id, LoopHandle, Next, Reactor, Ready, Source, Timer};
+use crate::transport::Duplex;
 
 /// The future's end of an operation. `None`: it will never be complete.
 pub(super) struct Operation<R> {
@@ -231,8 +233,10 @@ impl LoopHandle {
                 connect::<StreamSource>(reactor, &addresses, &options, move |reactor, id, result| {
                     match result {
                         Ok(connected) => {
-                            let halves = StreamSource::connected(reactor, &handle, id, connected);
-                            completion.complete(Ok(halves));
+                            let (duplex, name) = (Duplex::connected(connected), type_name::<StreamSource>());
+                            let (source, reader, writer) = StreamSource::new(&handle, id, duplex, None, name);
+                            reactor.install(id, source);
+                            completion.complete(Ok((reader, writer)));
                         }
                         Err(NotConnected::Failed(error)) => completion.complete(Err(error)),
                         Err(NotConnected::Removed) => {} // nobody waits for it

@@ -20,7 +20,7 @@
 //!
 //! Read next: `reader.rs` and `writer.rs`, the two halves; `task.rs`, who polls a future.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -28,10 +28,10 @@ use std::time::Instant;
 
 use super::task::Waiter;
 use super::{Reader, Writer};
-use crate::net::{Address, Connected, Listener, Socket};
+use crate::net::{Address, Listener};
 use crate::reactor::observe::IoStats;
 use crate::reactor::{Handle, Id, LoopHandle, Next, Reactor, Ready, SCRATCH_SIZE, Source};
-use crate::transport::{CloseReason, Duplex, Flow, LOW_WATER, Received, WriteBuffer};
+use crate::transport::{CloseReason, Duplex, Flow, HIGH_WATER, LOW_WATER, Received, WriteBuffer};
 
 /// How much memory an empty buffer retains, in bytes, so that a conversation in small messages allocates
 /// nothing.
@@ -43,8 +43,8 @@ const READ_AHEAD: usize = 64 * 1024;
 pub(super) struct Stream {
     pub handle: LoopHandle,
     pub peer: Option<Address>,
-    /// The source. It is set at once, and never changes.
-    id: OnceCell<Id>,
+    /// The source.
+    id: Id,
     state: RefCell<State>,
 }
 
@@ -93,60 +93,26 @@ pub(super) struct StreamSource {
 }
 
 impl StreamSource {
-    fn new(handle: &LoopHandle, duplex: Duplex, type_name: &'static str) -> Self {
-        let state = State {
-            read_budget: SCRATCH_SIZE,
+    /// A socket whose source will have the place `id`. `type_name` is that of its handler, for observers.
+    pub fn new(
+        handle: &LoopHandle,
+        id: Id,
+        duplex: Duplex,
+        listener: Option<Handle<Listener>>,
+        type_name: &'static str,
+    ) -> (Self, Reader, Writer) {
+        let peer = duplex.peer().cloned();
+        let state = RefCell::new(State {
+            connection: Connection::Open(duplex),
             read_buffer: WriteBuffer::default(),
+            read_budget: SCRATCH_SIZE,
             reader: None,
             writer: None,
             call: Call::None,
-            connection: Connection::Open(duplex),
-        };
-        let peer = state.duplex().and_then(Duplex::peer).cloned();
-        let stream = Stream { handle: handle.clone(), peer, id: OnceCell::new(), state: RefCell::new(state) };
-        StreamSource { stream: Rc::new(stream), type_name, listener: None }
-    }
-
-    /// Adds the source of an accepted socket. `type_name` is that of its handler.
-    pub fn accepted(
-        reactor: &mut Reactor,
-        handle: &LoopHandle,
-        duplex: Duplex,
-        listener: Handle<Listener>,
-        type_name: &'static str,
-    ) -> io::Result<(Reader, Writer)> {
-        let source = StreamSource::new(handle, duplex, type_name);
-        let stream = source.stream.clone();
-        let source = reactor.insert(source);
-        let id = *stream.id.get_or_init(|| source.id());
-        let registered = stream
-            .state
-            .borrow()
-            .duplex()
-            .map_or(Ok(()), |duplex| reactor.register(id, duplex.socket(), Socket::INTEREST));
-        if let Err(error) = registered {
-            reactor.remove(id);
-            return Err(error);
-        }
-        if let Ok(source) = reactor.get_mut(source) {
-            source.listener = Some(listener); // from here on it has a place there
-        }
-        Ok((Reader::new(stream.clone()), Writer::new(stream)))
-    }
-
-    /// Puts the source of a new connection in the place `id` of its connector.
-    pub fn connected(
-        reactor: &mut Reactor,
-        handle: &LoopHandle,
-        id: Id,
-        connected: Connected,
-    ) -> (Reader, Writer) {
-        let source =
-            StreamSource::new(handle, Duplex::connected(connected), std::any::type_name::<StreamSource>());
-        let stream = source.stream.clone();
-        stream.id.get_or_init(|| id);
-        reactor.replace(id, source);
-        (Reader::new(stream.clone()), Writer::new(stream))
+        });
+        let stream = Rc::new(Stream { handle: handle.clone(), peer, id, state });
+        let (reader, writer) = (Reader::new(stream.clone()), Writer::new(stream.clone()));
+        (StreamSource { stream, type_name, listener }, reader, writer)
     }
 }
 
@@ -368,8 +334,8 @@ impl Stream {
         let mut state = self.state.borrow_mut();
         self.schedule(&mut state);
         if let Connection::Open(duplex) = &mut state.connection {
-            let is_small = duplex.buffered() + bytes.len() <= LOW_WATER;
-            if !is_small {
+            let is_small = bytes.len() <= LOW_WATER;
+            if !is_small || duplex.buffered() + bytes.len() > HIGH_WATER {
                 duplex.flush(RETAINED_CAPACITY, Instant::now);
             }
             match duplex.flow() {
@@ -439,10 +405,7 @@ impl Stream {
 
     /// Causes a call of the source, which acts on what a half has done.
     fn schedule(&self, state: &mut State) {
-        if state.call == Call::None
-            && let Some(&id) = self.id.get()
-            && self.handle.dispatch_soon(id).is_ok()
-        {
+        if state.call == Call::None && self.handle.dispatch_soon(self.id).is_ok() {
             state.call = Call::Scheduled;
         }
     }

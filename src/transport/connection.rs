@@ -84,7 +84,7 @@ pub fn create_connection<P: Protocol>(
             Ok(connected) => {
                 let ready = connected.cause();
                 let connection = Connection::new(Duplex::connected(connected), protocol, None);
-                reactor.replace(id, connection);
+                reactor.install(id, connection);
                 reactor.enqueue(id, ready);
                 return;
             }
