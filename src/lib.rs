@@ -80,27 +80,8 @@
 //!
 //! # Coming from asyncio
 //!
-//! | asyncio | here |
-//! | --- | --- |
-//! | `loop.run_forever()`, `stop()` | [`Reactor::run`], [`Reactor::stop`] |
-//! | `loop.call_soon`, `call_later`, `call_at` | [`Reactor::call_soon`], [`call_later`](Reactor::call_later), [`call_at`](Reactor::call_at) |
-//! | `TimerHandle.cancel()` | [`Reactor::cancel`] |
-//! | `loop.call_soon_threadsafe` | [`Remote::call`]; the well-known mistake does not compile |
-//! | `loop.time()` | [`Reactor::now`] |
-//! | `loop.add_signal_handler` | [`Reactor::on_signal`] |
-//! | `loop.add_reader`, `add_writer` | [`Reactor::watch`], [`Reactor::add`] |
-//! | `loop.create_server`, `Server.close`, `wait_closed` | [`create_server`], [`create_server_with_sockets`], [`Handle::close`](Handle#method.close), [`Handle::on_closed`] |
-//! | `loop.create_connection` | [`create_connection`], [`Connection::from_socket`] |
-//! | `Protocol`, `Transport` | [`Protocol`], [`Transport`] |
-//! | `transport.get_extra_info('peername')` | [`Transport::peer_addr`] |
-//! | `start_server`, `open_connection` | [`start_server`], [`LoopHandle::open_connection`] |
-//! | `StreamReader`, `StreamWriter` | [`Reader`], [`Writer`] |
-//! | `run_until_complete`, `create_task` | [`Reactor::run_until_complete`], [`LoopHandle::spawn`] |
-//! | `get_running_loop`, `sleep`, `wait_for` | [`Reader::handle`], [`LoopHandle::sleep`], [`LoopHandle::timeout`] |
-//! | `gather`, `wait(FIRST_COMPLETED)` | [`join`], [`join_all`]; [`race`], [`race_all`] |
-//! | `asyncio.Queue` | [`Mailbox`], [`Receiver`] |
-//! | `loop.connect_read_pipe`, `connect_write_pipe` | [`Input`], [`Output`] |
-//! | `loop.slow_callback_duration`, the debug mode | [`Reactor::add_observer`] |
+//! The names are asyncio's where asyncio has one: [`docs::asyncio`] has the whole table. Which style to
+//! write in, and what it costs: [`docs::styles`].
 
 // The README's program is compiled as a test.
 #[cfg(doctest)]
@@ -125,6 +106,7 @@ use opaque_debug;
 #[cfg(feature = "cli")]
 #[doc(hidden)] // what the two programs share
 pub mod cli;
+pub mod docs;
 pub mod guide;
 mod lines;
 mod mailbox;

@@ -13,9 +13,9 @@ fn program(example: &str) -> String {
 }
 
 #[test]
-fn the_three_servers_of_the_readme_are_the_examples() {
-    let readme = fs::read_to_string("README.md").unwrap();
+fn the_three_servers_of_the_documentation_are_the_examples() {
+    let page = fs::read_to_string("src/docs/styles.md").unwrap();
     for example in ["protocol_server", "stream_server", "sock_server"] {
-        assert!(readme.contains(&program(example)), "{example} has changed: show it in the README");
+        assert!(page.contains(&program(example)), "{example} has changed: show it in src/docs/styles.md");
     }
 }

@@ -1,4 +1,4 @@
-//! The streams style: what each read answers at its limit and at the end, and what a wait is worth.
+//! The streams style: what each read and write returns at its limit, at the end and after an error.
 
 #![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
 
@@ -75,7 +75,7 @@ fn show(result: io::Result<Option<Vec<u8>>>) -> String {
 }
 
 #[test]
-fn a_line_is_read_up_to_its_limit_and_refused_beyond() {
+fn read_line_refuses_a_line_beyond_its_limit() {
     for (line, expected) in [
         ("123456\nx", "\"123456\\n\""),
         ("1234567\nx", "\"1234567\\n\""),
@@ -91,7 +91,7 @@ fn a_line_is_read_up_to_its_limit_and_refused_beyond() {
 }
 
 #[test]
-fn a_delimiter_is_looked_for_up_to_the_limit_and_has_to_come() {
+fn read_until_needs_its_delimiter_within_the_limit() {
     for (text, expected) in
         [("1234567;", "\"1234567;\""), ("12345678;", "InvalidData"), ("1234", "UnexpectedEof"), ("", "end")]
     {
@@ -101,7 +101,7 @@ fn a_delimiter_is_looked_for_up_to_the_limit_and_has_to_come() {
 }
 
 #[test]
-fn exactly_so_many_bytes_are_read_or_none_is_taken() {
+fn read_exactly_is_all_or_nothing() {
     for (text, expected) in [
         ("1234", "\"1234\" then \"\""),
         ("12345", "\"1234\" then \"5\""),
@@ -118,7 +118,7 @@ fn exactly_so_many_bytes_are_read_or_none_is_taken() {
 }
 
 #[test]
-fn more_than_the_high_water_mark_can_be_asked_for() {
+fn read_exactly_can_exceed_the_high_water_mark() {
     let bytes = noise(1 << 20, 41);
     let notes = Rc::new(RefCell::new(Vec::new()));
     let noted = notes.clone();
@@ -137,7 +137,7 @@ fn more_than_the_high_water_mark_can_be_asked_for() {
 }
 
 #[test]
-fn a_reader_that_does_not_read_holds_its_peer_up() {
+fn reader_that_does_not_read_holds_up_its_peer() {
     let (mut reactor, mut peer) = serve(|reader: Reader, _writer| async move {
         reader.handle().sleep(Duration::from_secs(3600)).await;
         Ok(())
@@ -155,7 +155,7 @@ fn a_reader_that_does_not_read_holds_its_peer_up() {
 }
 
 #[test]
-fn write_all_waits_while_the_peer_is_slow_and_every_byte_arrives() {
+fn write_all_waits_for_a_slow_peer_and_every_byte_arrives() {
     let notes = Notes::default();
     let noted = notes.clone();
     let bytes = noise(8 << 20, 42);
@@ -173,6 +173,7 @@ fn write_all_waits_while_the_peer_is_slow_and_every_byte_arrives() {
     turn_until(&mut reactor, "it began", |_| !notes.borrow().is_empty());
     turn_until_quiet(&mut reactor);
     assert!(notes.borrow().len() < bytes.len() / 10_000, "it waits");
+    assert_sleeps(&mut reactor);
     let reader = std::thread::spawn(move || {
         let mut got = Vec::new();
         peer.read_to_end(&mut got).map(|_| got)
@@ -182,7 +183,7 @@ fn write_all_waits_while_the_peer_is_slow_and_every_byte_arrives() {
 }
 
 #[test]
-fn a_future_that_never_waits_for_its_peer_does_not_hold_the_loop() {
+fn future_that_always_writes_does_not_hold_the_loop() {
     let (mut reactor, peer) = serve(|_reader, mut writer: Writer| async move {
         loop {
             writer.write_all(&[0; 16384]).await?;
@@ -208,7 +209,7 @@ fn a_future_that_never_waits_for_its_peer_does_not_hold_the_loop() {
 }
 
 #[test]
-fn a_future_that_reads_gets_its_ration_of_each_turn_and_no_more() {
+fn future_that_always_reads_has_a_budget_for_each_turn() {
     const ALL: usize = 8 << 20;
     const PIECE: usize = 64; // small, so that the peer writes faster than the future reads
     let read = Rc::new(Cell::new(0));
@@ -237,7 +238,7 @@ fn a_future_that_reads_gets_its_ration_of_each_turn_and_no_more() {
 }
 
 #[test]
-fn a_read_of_nothing_is_nothing_and_not_the_end() {
+fn read_into_an_empty_buffer_is_not_the_end_of_file() {
     let read = |mut reader: Reader| async move {
         let nothing = reader.read(&mut []).await.unwrap();
         format!("{nothing}, then {}", show(reader.read_exactly(3).await.map(Some)))
@@ -246,7 +247,7 @@ fn a_read_of_nothing_is_nothing_and_not_the_end() {
 }
 
 #[test]
-fn the_end_is_told_to_whoever_waits_for_it_next() {
+fn end_of_file_is_returned_by_the_next_read_of_any_kind() {
     let read = |mut reader: Reader| async move {
         let count = reader.read(&mut [0; 10]).await.unwrap();
         format!("{count} bytes, then {}", show(reader.read_line(10).await))
@@ -255,7 +256,7 @@ fn the_end_is_told_to_whoever_waits_for_it_next() {
 }
 
 #[test]
-fn what_is_written_in_one_go_leaves_in_one_piece() {
+fn small_writes_in_a_row_leave_in_one_piece() {
     let (mut reactor, mut peer) = serve(|mut reader: Reader, mut writer: Writer| async move {
         while reader.read(&mut [0; 1]).await? > 0 {
             for piece in 0..10 {
@@ -276,7 +277,7 @@ fn what_is_written_in_one_go_leaves_in_one_piece() {
 }
 
 #[test]
-fn what_cannot_be_sent_any_more_is_an_error_of_the_next_write() {
+fn broken_connection_is_an_error_of_the_next_write() {
     let notes = Notes::default();
     let noted = notes.clone();
     let (mut reactor, peer) = serve(move |_reader, mut writer: Writer| {
@@ -301,7 +302,7 @@ fn what_cannot_be_sent_any_more_is_an_error_of_the_next_write() {
 }
 
 #[test]
-fn what_a_peer_sent_before_it_stopped_reading_is_read_and_then_the_connection_ends() {
+fn bytes_sent_before_the_peer_stopped_reading_are_still_read() {
     let scratch = common::Scratch::new();
     let path = scratch.path("socket");
     let notes = Notes::default();
@@ -328,7 +329,33 @@ fn what_a_peer_sent_before_it_stopped_reading_is_read_and_then_the_connection_en
 }
 
 #[test]
-fn a_handler_that_does_not_look_is_told_of_the_end_by_its_next_call() {
+fn read_after_a_broken_write_ends_although_nothing_comes() {
+    let scratch = common::Scratch::new();
+    let path = scratch.path("socket");
+    let notes = Notes::default();
+    let noted = notes.clone();
+    let mut reactor = Reactor::new().unwrap();
+    let handler = move |mut reader: Reader, mut writer: Writer| {
+        let noted = noted.clone();
+        async move {
+            reader.read_exactly(1).await?;
+            writer.write_all(b"never read").await?;
+            reader.handle().sleep(Duration::from_millis(10)).await; // nobody reads meanwhile
+            let error = reader.read(&mut [0]).await.unwrap_err();
+            noted.borrow_mut().push(format!("{:?}", error.kind()));
+            Ok(())
+        }
+    };
+    start_server(&mut reactor, &[Address::Unix(path.clone())], &ListenOptions::default(), handler).unwrap();
+    let mut peer = UnixStream::connect(&path).unwrap();
+    peer.shutdown(Shutdown::Read).unwrap();
+    peer.write_all(b"x").unwrap();
+    turn_until(&mut reactor, "the read has failed", |_| !notes.borrow().is_empty());
+    assert_eq!(notes.borrow()[0], "BrokenPipe");
+}
+
+#[test]
+fn handler_learns_of_a_reset_after_a_half_close_by_its_next_write() {
     let notes = Notes::default();
     let noted = notes.clone();
     let (mut reactor, peer) = serve(move |mut reader: Reader, mut writer: Writer| {
@@ -351,7 +378,7 @@ fn a_handler_that_does_not_look_is_told_of_the_end_by_its_next_call() {
 }
 
 #[test]
-fn a_peer_that_stays_after_its_handler_has_returned_is_given_half_a_minute() {
+fn peer_that_stays_after_the_handler_returned_has_thirty_seconds() {
     let (mut reactor, _peer) = serve(|_reader, _writer| async { Ok(()) });
     turn_until(&mut reactor, "it lingers", |reactor| reactor.timer_count() == 1);
     let now = reactor.now();
@@ -363,7 +390,7 @@ fn a_peer_that_stays_after_its_handler_has_returned_is_given_half_a_minute() {
 }
 
 #[test]
-fn a_write_that_was_given_up_does_not_keep_the_loop_awake() {
+fn dropped_write_does_not_keep_the_loop_awake() {
     let notes = Notes::default();
     let noted = notes.clone();
     let (mut reactor, mut peer) = serve(move |reader: Reader, mut writer: Writer| {
@@ -396,7 +423,7 @@ fn a_write_that_was_given_up_does_not_keep_the_loop_awake() {
 }
 
 #[test]
-fn bytes_come_in_order_in_whatever_way_they_are_read() {
+fn bytes_arrive_in_order_whatever_reads_are_mixed() {
     let bytes = noise(1 << 20, 43);
     let got = Rc::new(RefCell::new(Vec::new()));
     let gotten = got.clone();
@@ -447,7 +474,7 @@ fn bytes_come_in_order_in_whatever_way_they_are_read() {
 }
 
 #[test]
-fn a_writer_that_was_given_away_still_sends_and_closes() {
+fn writer_moved_to_another_task_still_sends_and_closes() {
     let bytes = noise(1 << 20, 44);
     let to_send = bytes.clone();
     let given = Rc::new(RefCell::new(None));
@@ -489,7 +516,7 @@ fn a_writer_that_was_given_away_still_sends_and_closes() {
 }
 
 #[test]
-fn our_side_can_be_ended_and_the_peer_still_read() {
+fn write_eof_leaves_the_reader_open() {
     let notes = Notes::default();
     let noted = notes.clone();
     let (mut reactor, mut peer) = serve(move |mut reader: Reader, mut writer: Writer| {
@@ -515,7 +542,7 @@ fn our_side_can_be_ended_and_the_peer_still_read() {
 }
 
 #[test]
-fn a_handler_that_fails_ends_its_connection_and_no_other() {
+fn failed_handler_ends_its_connection_and_no_other() {
     let (mut reactor, mut peer) = serve(|mut reader: Reader, mut writer: Writer| async move {
         writer.write_all(b"last words").await?;
         reader.read_exactly(1).await?;
@@ -537,7 +564,7 @@ fn a_handler_that_fails_ends_its_connection_and_no_other() {
 }
 
 #[test]
-fn a_waker_works_from_another_thread() {
+fn waker_works_from_another_thread() {
     let notes = Notes::default();
     let noted = notes.clone();
     let (mut reactor, _peer) = serve(move |_reader, _writer| {
@@ -564,7 +591,7 @@ fn a_waker_works_from_another_thread() {
 }
 
 #[test]
-fn a_part_of_a_future_with_a_waker_of_its_own_is_woken_for_what_it_waits_for() {
+fn sub_future_with_own_waker_is_woken() {
     /// Says when the part may be polled, as a `join` or a `select` over many does.
     struct Part {
         may_be_polled: AtomicBool,
@@ -623,7 +650,7 @@ fn a_part_of_a_future_with_a_waker_of_its_own_is_woken_for_what_it_waits_for() {
 }
 
 #[test]
-fn an_item_taken_for_a_wait_that_was_given_up_is_there_for_the_next() {
+fn item_received_for_a_dropped_wait_is_kept_for_the_next() {
     let notes = Notes::default();
     let noted = notes.clone();
     let mut reactor = Reactor::new().unwrap();
@@ -666,7 +693,7 @@ fn an_item_taken_for_a_wait_that_was_given_up_is_there_for_the_next() {
 }
 
 #[test]
-fn a_sleep_is_as_long_as_the_clock_says() {
+fn sleep_follows_the_clock_of_the_loop() {
     let notes = Notes::default();
     let noted = notes.clone();
     let (mut reactor, mut peer) = serve(move |reader: Reader, _writer| {
@@ -689,7 +716,7 @@ fn a_sleep_is_as_long_as_the_clock_says() {
 }
 
 #[test]
-fn a_sleep_that_is_given_up_leaves_no_timer_behind() {
+fn dropped_sleep_leaves_no_timer() {
     let notes = Notes::default();
     let noted = notes.clone();
     let (mut reactor, mut peer) = serve(move |mut reader: Reader, _writer| {
@@ -715,7 +742,7 @@ fn a_sleep_that_is_given_up_leaves_no_timer_behind() {
 }
 
 #[test]
-fn open_connection_connects_and_says_why_a_dead_address_does_not_answer() {
+fn open_connection_connects_or_says_why_not() {
     let mut reactor = Reactor::new().unwrap();
     let handle = reactor.handle().unwrap();
     let (address, server) = common::serve_once(|mut stream| {

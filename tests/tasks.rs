@@ -396,6 +396,28 @@ fn reset_is_an_error_of_every_read_and_abort_is_a_reset() {
 }
 
 #[test]
+fn writer_learns_that_the_task_of_its_reader_has_panicked() {
+    let kind = Rc::new(Cell::new(None));
+    let noted = kind.clone();
+    let (mut reactor, mut peer) = hand_over(move |mut reader, mut writer| async move {
+        reader.handle().spawn(async move {
+            reader.read_exactly(1).await.unwrap();
+            panic!("deliberate");
+        });
+        while writer.try_write(&[0; 65536]).unwrap() {}
+        noted.set(Some(writer.write_all(b"more").await.unwrap_err().kind()));
+    });
+    turn_until_quiet(&mut reactor);
+    peer.write_all(b"x").unwrap();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        turn_until(&mut reactor, "the task panics", |_| false);
+    }));
+    assert!(panicked.is_err());
+    turn_until(&mut reactor, "the writer has failed", |_| kind.get().is_some());
+    assert_eq!(kind.get(), Some(ErrorKind::ConnectionAborted));
+}
+
+#[test]
 fn copy_is_complete_and_is_held_up_by_a_slow_writer() {
     let total = Rc::new(Cell::new(0));
     let noted = total.clone();

@@ -204,7 +204,7 @@ impl Slots {
         {
             self.vacant = next;
             slot.state = State::Running;
-            slot.generation = slot.generation.wrapping_add(1);
+            slot.generation += 1;
             return Id { slot: index, generation: slot.generation };
         }
         // Descriptors and memory run out long before 2^32 slots do.
@@ -235,10 +235,13 @@ impl Slots {
         let next = self.vacant;
         let slot = self.slot_mut(id)?;
         let state = std::mem::replace(&mut slot.state, State::Vacant { next });
-        slot.generation = slot.generation.wrapping_add(1);
+        slot.generation += 1; // even, so it cannot overflow
         slot.pending = None;
         slot.place = Place::None;
-        self.vacant = Some(id.slot);
+        // A slot that has used up its generations is never used again, so no stale id can become valid.
+        if slot.generation < u32::MAX {
+            self.vacant = Some(id.slot);
+        }
         self.occupied -= 1;
         match state {
             State::Resting(source) => Some(source),
@@ -340,5 +343,23 @@ impl Slots {
 
     fn slot_mut(&mut self, id: Id) -> Option<&mut Slot> {
         self.all.get_mut(id.slot()).filter(|slot| slot.generation == id.generation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slot_that_has_used_up_its_generations_is_retired() {
+        let mut slots = Slots::default();
+        let first = slots.reserve();
+        slots.vacate(first);
+        let again = slots.reserve();
+        assert_eq!((again.slot, again.generation), (first.slot, 2));
+        slots.all[0].generation = u32::MAX - 1;
+        slots.vacate(Id { slot: 0, generation: u32::MAX - 1 });
+        assert_eq!(slots.reserve().slot, 1);
+        assert!(!slots.contains(first) && !slots.contains(again));
     }
 }

@@ -18,23 +18,7 @@
 //! Read next: `stream.rs` (a connection: before, poll, after), `reader.rs` and `writer.rs` (its halves),
 //! `task.rs` (who polls), `operation.rs` (what the reactor does for a future), `combinators.rs`.
 //!
-//! # Coming from asyncio or tokio
-//!
-//! | there | here |
-//! | --- | --- |
-//! | `asyncio.run(main())`, `#[tokio::main]` | `reactor.handle()?.spawn(main(...))`, then [`Reactor::run`] |
-//! | `await asyncio.open_connection(host, port)` | `handle.open_connection(&addresses, &options).await?` |
-//! | `asyncio.create_task(f())`, `tokio::spawn(f())` | `let task = handle.spawn(f());` |
-//! | `await task`, `task.cancel()`, `task.abort()` | `task.await`, `task.cancel()` |
-//! | `await asyncio.gather(a(), b())`, `tokio::join!(a(), b())` | `join(a(), b()).await`, `join_all(all).await` |
-//! | `await asyncio.wait({a, b}, return_when=FIRST_COMPLETED)`, `tokio::select!` | `race(a, b).await`, `race_all(all).await` |
-//! | `await asyncio.wait_for(f(), 5)`, `tokio::time::timeout(d, f())` | `handle.timeout(d, f()).await` |
-//! | `await asyncio.sleep(5)`, `tokio::time::sleep(d)` | `handle.sleep(d).await` |
-//! | `tokio::io::copy(&mut r, &mut w)` | `copy(&mut r, &mut w).await?` |
-//! | `writer.write(b); await writer.drain()` | `writer.write_all(b).await?` |
-//! | `writer.close()` | drop both halves, as the end of the handler does |
-//! | `writer.transport.abort()` | `writer.abort()` |
-//! | `await queue.get()`, `receiver.recv().await` | `handle.receiver(mailbox).recv().await` |
+//! Coming from asyncio or tokio: [`docs::asyncio`](crate::docs::asyncio).
 
 mod combinators;
 mod operation;

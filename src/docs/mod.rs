@@ -1,0 +1,17 @@
+//! Pages for those who use the library or compare it: what the guide and the items do not say.
+//!
+//! | page | what it answers |
+//! | --- | --- |
+//! | [`asyncio`] | what is it called here? |
+//! | [`styles`] | sockets, protocol or streams: which one, and what does it cost? |
+//! | [`performance`] | how fast is it, how was that measured, and what was tried? |
+//! | [`trouble`] | what happens when peers, users or the kernel misbehave? |
+
+#[doc = include_str!("asyncio.md")]
+pub mod asyncio {}
+#[doc = include_str!("performance.md")]
+pub mod performance {}
+#[doc = include_str!("styles.md")]
+pub mod styles {}
+#[doc = include_str!("trouble.md")]
+pub mod trouble {}
