@@ -378,6 +378,21 @@ fn handler_learns_of_a_reset_after_a_half_close_by_its_next_write() {
 }
 
 #[test]
+fn input_that_a_handler_did_not_read_does_not_delay_the_end() {
+    let scratch = common::Scratch::new();
+    let path = scratch.path("socket"); // no acknowledgement causes another event there
+    let mut reactor = Reactor::new().unwrap();
+    let handler = |mut reader: Reader, _writer| async move { reader.read_exactly(1).await.map(drop) };
+    start_server(&mut reactor, &[Address::Unix(path.clone())], &ListenOptions::default(), handler).unwrap();
+    let mut peer = UnixStream::connect(&path).unwrap();
+    peer.write_all(&[0; 100_000]).unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    turn_until(&mut reactor, "it was accepted", |reactor| reactor.source_count() == 3);
+    turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 1);
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "in order");
+}
+
+#[test]
 fn peer_that_stays_after_the_handler_returned_has_thirty_seconds() {
     let (mut reactor, _peer) = serve(|_reader, _writer| async { Ok(()) });
     turn_until(&mut reactor, "it lingers", |reactor| reactor.timer_count() == 1);

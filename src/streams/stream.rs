@@ -198,8 +198,7 @@ impl State {
                 return if halves_are_dropped { Next::Done } else { Next::Wait };
             }
         }
-        let goes_on = duplex.may_flush() || duplex.may_discard();
-        if goes_on || (self.reader.is_some() && self.can_read()) || self.writer_can_go_on() {
+        if duplex.may_discard() || (self.reader.is_some() && self.can_read()) || self.writer_can_go_on() {
             self.call = Call::Scheduled;
             return Next::Again;
         }
