@@ -7,25 +7,26 @@ use std::io;
 
 use echo_reactor::cli::nth_address_argument;
 use echo_reactor::{
-    Address, ConnectOptions, ListenOptions, Reactor, Reader, Writer, copy, join, start_server,
+    Address, ConnectOptions, ListenOptions, Reactor, Reader, Writer, copy, start_server, try_join,
 };
 
-async fn forward(mut from: Reader, mut to: Writer) -> io::Result<()> {
-    let result = copy(&mut from, &mut to).await;
-    if result.is_ok() {
-        to.write_eof();
-    } else {
-        from.abort();
-        to.abort();
-    }
-    result.map(drop)
+async fn forward(from: &mut Reader, to: &mut Writer) -> io::Result<()> {
+    copy(from, to).await?;
+    to.write_eof();
+    Ok(())
 }
 
-pub(crate) async fn proxy(reader: Reader, mut writer: Writer, backend: Vec<Address>) -> io::Result<()> {
-    let dialed = reader.handle().open_connection(&backend, &ConnectOptions::default()).await;
-    let (from_backend, to_backend) = dialed.inspect_err(|_| writer.abort())?;
-    let (there, back) = join(forward(reader, to_backend), forward(from_backend, writer)).await;
-    there.and(back)
+pub(crate) async fn proxy(mut reader: Reader, mut writer: Writer, backend: Vec<Address>) -> io::Result<()> {
+    let dialed = writer.handle().open_connection(&backend, &ConnectOptions::default()).await;
+    let (mut from_backend, mut to_backend) = dialed.inspect_err(|_| writer.abort())?;
+    let there = forward(&mut reader, &mut to_backend);
+    let back = forward(&mut from_backend, &mut writer);
+    let result = try_join(there, back).await;
+    if result.is_err() {
+        writer.abort();
+        to_backend.abort();
+    }
+    result.map(drop)
 }
 
 fn main() -> io::Result<()> {

@@ -19,17 +19,18 @@ use common::{
 };
 use echo_reactor::{
     Address, Cancelled, ConnectOptions, Either, Elapsed, ListenOptions, LoopHandle, Mailbox, Reactor, Reader,
-    Task, Writer, copy, join, join_all, race, race_all, start_server,
+    Task, Writer, copy, join, join_all, race, race_all, start_server, try_join,
 };
 
-/// Runs a future that needs the loop. Nothing may be left of it.
+/// Runs a future that needs the loop. Nothing may be left of it after a few turns.
 fn run<F: Future<Output: 'static> + 'static>(f: impl FnOnce(LoopHandle) -> F) -> F::Output {
     let mut reactor = Reactor::new().unwrap();
     let handle = reactor.handle().unwrap();
     let output = reactor.run_until_complete(f(handle)).unwrap();
-    turn_until(&mut reactor, "nothing is left", |reactor| {
-        (reactor.source_count(), reactor.timer_count()) == (0, 0)
-    });
+    for _ in 0..5 {
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert_eq!((reactor.source_count(), reactor.timer_count()), (0, 0), "nothing is left");
     output
 }
 
@@ -166,11 +167,32 @@ fn tasks_of_a_reactor_that_is_dropped_are_dropped_and_later_calls_say_so() {
 }
 
 #[test]
+fn task_that_waits_for_its_peer_is_dropped_with_the_reactor() {
+    let dropped = Rc::new(Cell::new(0));
+    let guard = Guard(dropped.clone());
+    let (mut reactor, mut peer) = hand_over(|mut reader, writer| async move {
+        let _both = (guard, writer);
+        let _ = reader.read(&mut [0]).await;
+    });
+    turn_until_quiet(&mut reactor);
+    assert_eq!(dropped.get(), 0);
+    drop(reactor);
+    assert_eq!(dropped.get(), 1);
+    assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
 fn run_until_complete_says_if_the_loop_was_stopped_before() {
     let mut reactor = Reactor::new().unwrap();
     reactor.call_later(Duration::from_millis(5), Reactor::stop);
-    let error = reactor.run_until_complete(pending::<()>()).unwrap_err();
-    assert_eq!(error.to_string(), "the task was cancelled");
+    let dropped = Rc::new(Cell::new(0));
+    let guard = Guard(dropped.clone());
+    let endless = async move {
+        let _guard = guard;
+        pending::<()>().await
+    };
+    let error = reactor.run_until_complete(endless).unwrap_err();
+    assert_eq!((error.to_string().as_str(), dropped.get()), ("the task was cancelled", 1));
     assert_eq!(reactor.run_until_complete(async { 7 }).unwrap(), 7);
 }
 
@@ -211,6 +233,26 @@ fn join_waits_for_all_and_race_for_the_first() {
     assert_eq!(outputs.0, (20, "now"));
     assert_eq!(outputs.1, [30, 10, 20]);
     assert_eq!((outputs.2, outputs.3), (Either::Second(5), (1, 5)));
+}
+
+#[test]
+fn try_join_returns_the_first_error_and_drops_the_other_future() {
+    let dropped = Rc::new(Cell::new(0));
+    let guard = Guard(dropped.clone());
+    let results = run(|handle| async move {
+        let endless = async move {
+            let _guard = guard;
+            pending::<Result<(), &str>>().await
+        };
+        let failing = async {
+            handle.sleep(Duration::from_millis(1)).await;
+            Err::<(), _>("failed")
+        };
+        let both = try_join(async { Ok::<_, ()>(1) }, async { Ok(2) }).await;
+        (try_join(endless, failing).await, both)
+    });
+    assert_eq!(results, (Err("failed"), Ok((1, 2))));
+    assert_eq!(dropped.get(), 1);
 }
 
 #[test]
@@ -328,9 +370,10 @@ fn try_write_takes_all_or_nothing_and_never_waits() {
     let noted = counts.clone();
     let (mut reactor, mut peer) = hand_over(move |_reader, mut writer| async move {
         let mut taken = 0;
-        while writer.try_write(&[7; 1000]).unwrap() {
+        while writer.try_write(&[7; 1000]).is_ok() {
             taken += 1000;
         }
+        assert_eq!(writer.try_write(&[7; 1000]).unwrap_err().kind(), ErrorKind::WouldBlock);
         noted.borrow_mut().push(taken);
         writer.write_all(b"end").await.unwrap();
     });
@@ -343,6 +386,44 @@ fn try_write_takes_all_or_nothing_and_never_waits() {
     turn_until(&mut reactor, "the peer has all", |_| thread.is_finished());
     let got = thread.join().unwrap().unwrap();
     assert_eq!((got.len(), &got[taken..]), (taken + 3, &b"end"[..]));
+}
+
+#[test]
+fn flush_waits_until_the_kernel_has_everything() {
+    let flushed = Rc::new(Cell::new(false));
+    let noted = flushed.clone();
+    let (mut reactor, mut peer) = hand_over(move |_reader, mut writer| async move {
+        writer.flush().await.unwrap(); // nothing was written
+        writer.write_all(&noise(8 << 20, 55)).await.unwrap();
+        writer.flush().await.unwrap();
+        noted.set(true);
+        writer.write_eof();
+        assert_eq!(writer.flush().await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    });
+    turn_until_quiet(&mut reactor);
+    assert!(!flushed.get());
+    let thread = thread::spawn(move || {
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).map(|_| got)
+    });
+    turn_until(&mut reactor, "the peer has all", |_| thread.is_finished());
+    assert_same_bytes(&thread.join().unwrap().unwrap(), &noise(8 << 20, 55));
+    assert!(flushed.get());
+}
+
+#[test]
+fn broken_returns_when_the_peer_resets_although_nobody_reads() {
+    let kind = Rc::new(Cell::new(None));
+    let noted = kind.clone();
+    let (mut reactor, peer) = hand_over(move |reader, mut writer| async move {
+        noted.set(Some(writer.broken().await.kind()));
+        drop(reader);
+    });
+    turn_until_quiet(&mut reactor);
+    reset_on_close(&peer);
+    drop(peer);
+    turn_until(&mut reactor, "it is told", |_| kind.get().is_some());
+    assert_eq!(kind.get(), Some(ErrorKind::ConnectionReset));
 }
 
 #[test]
@@ -404,7 +485,7 @@ fn writer_learns_that_the_task_of_its_reader_has_panicked() {
             reader.read_exactly(1).await.unwrap();
             panic!("deliberate");
         });
-        while writer.try_write(&[0; 65536]).unwrap() {}
+        while writer.try_write(&[0; 65536]).is_ok() {}
         noted.set(Some(writer.write_all(b"more").await.unwrap_err().kind()));
     });
     turn_until_quiet(&mut reactor);

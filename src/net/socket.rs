@@ -97,8 +97,8 @@ impl Socket {
         }
     }
 
-    /// `SO_ERROR`. Reading clears it, so only the connector reads it.
-    pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
+    /// `SO_ERROR`. Reading clears it: only the connector reads it, and the end of a connection that hung up.
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         match self {
             Socket::Tcp(stream) => stream.take_error(),
             Socket::Unix(stream) => stream.take_error(),

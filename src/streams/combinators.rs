@@ -5,11 +5,13 @@
 //!
 //! Read next: `../../examples/proxy.rs`, which uses them.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
 
+use super::stream::WriteWait;
 use super::{Reader, Writer};
 
 /// The output of the first of two futures to return.
@@ -51,23 +53,36 @@ pub async fn race_all<F: Future>(futures: impl IntoIterator<Item = F>) -> (usize
     .await
 }
 
-/// Waits for two futures (asyncio: `gather`).
+/// Waits for two futures (asyncio: `gather` with `return_exceptions`).
 pub async fn join<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> (A, B) {
+    let outputs = try_join(async { Ok(first.await) }, async { Ok(second.await) }).await;
+    outputs.unwrap_or_else(|never: Infallible| match never {})
+}
+
+/// Waits for two futures that can fail, or for the first error: then the other one is dropped (asyncio:
+/// `gather`).
+///
+/// # Errors
+/// The first error of the two.
+pub async fn try_join<A, B, E>(
+    first: impl Future<Output = Result<A, E>>,
+    second: impl Future<Output = Result<B, E>>,
+) -> Result<(A, B), E> {
     let (mut first, mut second) = (pin!(first), pin!(second));
     let (mut a, mut b) = (None, None);
     poll_fn(|context| {
         if a.is_none()
             && let Poll::Ready(output) = first.as_mut().poll(context)
         {
-            a = Some(output);
+            a = Some(output?);
         }
         if b.is_none()
             && let Poll::Ready(output) = second.as_mut().poll(context)
         {
-            b = Some(output);
+            b = Some(output?);
         }
         match (a.take(), b.take()) {
-            (Some(a), Some(b)) => Poll::Ready((a, b)),
+            (Some(a), Some(b)) => Poll::Ready(Ok((a, b))),
             waiting => {
                 (a, b) = waiting;
                 Poll::Pending
@@ -77,7 +92,7 @@ pub async fn join<A, B>(first: impl Future<Output = A>, second: impl Future<Outp
     .await
 }
 
-/// Waits for many futures (asyncio: `gather`). Returns their outputs in the same order.
+/// Waits for many futures. Returns their outputs in the same order.
 ///
 /// Each time that it is woken it polls those that have not returned. For many that are woken often, spawn a
 /// task for each, and wait for the tasks.
@@ -105,23 +120,27 @@ pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F:
 /// It does not end the writer's side: call [`Writer::write_eof`] then, or [`Writer::abort`] after an error.
 ///
 /// # Errors
-/// As for [`Reader::read`] and [`Writer::write_all`].
+/// What broke the reader's connection, after all bytes that came before; or what broke the writer's, also
+/// while nothing comes. If both directions of a connection are copied, as in a proxy, use
+/// [`try_join`]: after an error the other direction would wait for a peer that is gone.
 pub async fn copy(reader: &mut Reader, writer: &mut Writer) -> io::Result<u64> {
     let mut total = 0;
     let handle = reader.handle();
     poll_fn(|context| {
         loop {
-            ready!(writer.stream.poll_room(context));
+            if writer.stream.is_full() {
+                ready!(writer.stream.poll_writable(WriteWait::Room, context))?;
+            }
             let count = handle.with_scratch(|scratch| {
                 let count = ready!(reader.stream.poll_read(context, scratch))?;
-                Poll::Ready(writer.stream.write(&scratch[..count]).map(|_| count))
+                Poll::Ready(writer.stream.write(&scratch[..count]).map(|()| count))
             });
             match count? {
                 Poll::Ready(0) => return Poll::Ready(Ok(total)),
                 Poll::Ready(count) => total += count as u64,
                 Poll::Pending => {
                     // A writer that breaks meanwhile must not wait for the next byte.
-                    ready!(writer.stream.poll_end(context))?;
+                    ready!(writer.stream.poll_writable(WriteWait::End, context))?;
                     return Poll::Pending;
                 }
             }

@@ -30,7 +30,7 @@ mod writer;
 use std::future::Future;
 use std::io::{self, Write};
 
-pub use combinators::{Either, copy, join, join_all, race, race_all};
+pub use combinators::{Either, copy, join, join_all, race, race_all, try_join};
 pub use operation::{Elapsed, Receiver};
 pub use reader::Reader;
 pub use task::{Cancelled, Task};
@@ -45,10 +45,10 @@ use stream::StreamSource;
 /// Listens on all of `addresses`, or on none. Each connection gets a task of its own, which runs the future
 /// that `handler` returns (asyncio: `start_server`).
 ///
-/// When the handler returns, its connection ends in order, unless it has given a half to somebody else. If
-/// it returns an error, that is logged as a warning; without a logger it is written to stderr. The task
-/// goes on if its peer disappears: the next read or write returns the error. Until it has dropped both
-/// halves, it counts as a connection.
+/// When the handler returns, it drops its halves, and the connection ends in order, also after an error. The
+/// error is logged as a warning; without a logger it is written to stderr. If a peer disappears, the
+/// handler learns of it from the next read or write. Until it has dropped both halves, it counts as a
+/// connection.
 ///
 /// ```
 /// use echo_reactor::{Reactor, Reader, ListenOptions, Writer, start_server};
@@ -64,6 +64,25 @@ use stream::StreamSource;
 /// # fn main() -> io::Result<()> {
 /// let mut reactor = Reactor::new()?;
 /// start_server(&mut reactor, &["127.0.0.1:0".parse()?], &ListenOptions::default(), echo)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A handler with something of its own is a closure that clones it for each connection:
+///
+/// ```
+/// # use echo_reactor::{ListenOptions, Reactor, Reader, Writer, start_server};
+/// # use std::{cell::Cell, io, rc::Rc};
+/// # async fn serve(_: Reader, mut writer: Writer, count: Rc<Cell<u32>>) -> io::Result<()> {
+/// #     count.set(count.get() + 1);
+/// #     writer.write_all(format!("you are number {}\n", count.get()).as_bytes()).await
+/// # }
+/// # fn main() -> io::Result<()> {
+/// # let mut reactor = Reactor::new()?;
+/// # let addresses = ["127.0.0.1:0".parse()?];
+/// let count = Rc::new(Cell::new(0));
+/// let handler = move |reader, writer| serve(reader, writer, count.clone());
+/// start_server(&mut reactor, &addresses, &ListenOptions::default(), handler)?;
 /// # Ok(())
 /// # }
 /// ```

@@ -168,7 +168,7 @@ impl From<Elapsed> for io::Error {
     }
 }
 
-/// What a future can ask of its reactor. None of these returns once the reactor is gone.
+/// What a future can ask of its reactor. If the reactor is gone, it waits forever.
 impl LoopHandle {
     /// Calls `f` with the reactor, and returns what it returns.
     pub async fn call<R: 'static>(&self, f: impl FnOnce(&mut Reactor) -> R + 'static) -> R {
@@ -218,7 +218,8 @@ impl LoopHandle {
         }
     }
 
-    /// Connects to the first of `addresses` that answers (asyncio: `open_connection`).
+    /// Connects to the first of `addresses` that answers (asyncio: `open_connection`). Looking up a name
+    /// blocks, so do that before the loop runs: see [`std::net::ToSocketAddrs`].
     ///
     /// # Errors
     /// Every address that was tried, and why it failed.

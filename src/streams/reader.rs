@@ -15,7 +15,10 @@ use crate::reactor::LoopHandle;
 
 /// What the peer sends (asyncio: `StreamReader`).
 ///
-/// Any task of its reactor may use it. When both halves are dropped, the connection ends in order.
+/// Any task of its reactor may use it. Every read may be dropped while it waits, and nothing is lost.
+///
+/// When it is dropped, nothing more is read: the peer is held up. When the [`Writer`](super::Writer) is
+/// dropped, too, the connection ends in order, as after [`Transport::close`](crate::Transport::close).
 pub struct Reader {
     pub(super) stream: Rc<Stream>,
 }
@@ -25,7 +28,8 @@ impl Reader {
         Reader { stream }
     }
 
-    /// Reads what there is, as far as `buffer` goes; waits if there is nothing. 0 is the end of file.
+    /// Reads what there is, as far as `buffer` goes; waits if there is nothing. 0 is the end of file, also
+    /// when it is asked again.
     ///
     /// The kernel fills the buffer itself, so for bulk use a large one, or [`copy`](super::copy).
     ///
@@ -49,7 +53,8 @@ impl Reader {
     /// ```
     ///
     /// # Errors
-    /// `InvalidData` for a line that is longer; and as for [`read`](Self::read).
+    /// `InvalidData` for a line that is longer: its bytes are still there, and [`read`](Self::read) returns
+    /// them. Otherwise as for `read`.
     pub fn read_line(&mut self, limit: usize) -> impl Future<Output = io::Result<Option<Vec<u8>>>> {
         let mut find = find_delimiter(b'\n', limit);
         poll_fn(move |context| self.stream.poll_take(context, &mut find, Ok))

@@ -67,11 +67,24 @@ enum Connection {
 }
 
 #[derive(Clone, Copy)]
-enum WriteWait {
-    /// There is room, or no write will succeed any more.
+pub(super) enum WriteWait {
+    /// No more than the low-water mark is buffered.
     Room,
-    /// No write will succeed any more.
+    /// Nothing is buffered.
+    Empty,
+    /// No write will succeed any more. (The others do not wait longer than that, either.)
     End,
+}
+
+impl WriteWait {
+    fn is_over(self, duplex: &Duplex) -> bool {
+        let has_room = match self {
+            WriteWait::Room => duplex.buffered() <= LOW_WATER,
+            WriteWait::Empty => duplex.buffered() == 0,
+            WriteWait::End => false,
+        };
+        has_room || duplex.flow() == Flow::Closed
+    }
 }
 
 /// The next call of the source.
@@ -243,12 +256,8 @@ impl State {
     }
 
     fn writer_can_go_on(&self) -> bool {
-        match (&self.writer, self.duplex()) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some((WriteWait::Room, _)), Some(duplex)) if duplex.buffered() <= LOW_WATER => true,
-            (Some(_), Some(duplex)) => duplex.flow() == Flow::Closed,
-        }
+        let Some((wait, _)) = self.writer else { return false };
+        self.duplex().is_none_or(|duplex| wait.is_over(duplex))
     }
 }
 
@@ -328,8 +337,9 @@ impl Stream {
         end.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Writes `bytes`, or returns `false` if the write buffer is full. A small write waits there for others.
-    pub fn write(&self, bytes: &[u8]) -> io::Result<bool> {
+    /// Writes `bytes`, or nothing if the write buffer is full: `WouldBlock`. A small write waits in the buffer
+    /// for others.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state.borrow_mut();
         self.schedule(&mut state);
         if let Connection::Open(duplex) = &mut state.connection {
@@ -340,39 +350,39 @@ impl Stream {
             match duplex.flow() {
                 Flow::Open if is_small => duplex.buffer(bytes),
                 Flow::Open => _ = duplex.write(bytes, Instant::now),
-                Flow::Full => return Ok(false),
+                Flow::Full => return Err(ErrorKind::WouldBlock.into()),
                 Flow::Closed => {}
             }
         }
-        state.write_error().map_or(Ok(true), Err)
+        state.write_error().map_or(Ok(()), Err)
     }
 
     /// The same, but waits until there is room.
     pub fn poll_write(&self, context: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
-        if self.write(bytes)? {
-            return Poll::Ready(Ok(()));
+        match self.write(bytes) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.state.borrow_mut().writer = Some((WriteWait::Room, Waiter::new(context)));
+                Poll::Pending
+            }
+            result => Poll::Ready(result),
         }
-        self.state.borrow_mut().writer = Some((WriteWait::Room, Waiter::new(context)));
-        Poll::Pending
     }
 
-    /// Waits until there is room, or until a write would fail.
-    pub fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
-        let mut state = self.state.borrow_mut();
-        if state.duplex().is_some_and(|duplex| duplex.flow() == Flow::Full) {
-            state.writer = Some((WriteWait::Room, Waiter::new(context)));
-            return Poll::Pending;
-        }
-        Poll::Ready(())
+    /// Whether a write would have to wait.
+    pub fn is_full(&self) -> bool {
+        self.state.borrow().duplex().is_some_and(|duplex| duplex.flow() == Flow::Full)
     }
 
-    /// Waits until a write would fail, and returns the error of that write.
-    pub fn poll_end(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
+    /// Waits until `wait` is over. Returns the error of the next write, if no write will succeed any more.
+    pub fn poll_writable(&self, wait: WriteWait, context: &Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.state.borrow_mut();
         if let Some(error) = state.write_error() {
             return Poll::Ready(Err(error));
         }
-        state.writer = Some((WriteWait::End, Waiter::new(context)));
+        if state.duplex().is_none_or(|duplex| wait.is_over(duplex)) {
+            return Poll::Ready(Ok(()));
+        }
+        state.writer = Some((wait, Waiter::new(context)));
         Poll::Pending
     }
 

@@ -211,7 +211,8 @@ impl<T> Future for Task<T> {
 
 impl LoopHandle {
     /// Runs a future as a task of its own (asyncio: `create_task`). It is polled for the first time in this
-    /// turn or in the next one.
+    /// turn or in the next one. Tasks that share something do it with `Rc` and `RefCell`; do not hold a
+    /// borrow across an `await`. A panic ends the loop, as in any callback.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -234,11 +235,7 @@ impl LoopHandle {
         let core = Core::new(self, async move { completion.complete(future.await) });
         let inserted = core.clone();
         // Without a reactor the task is dropped with the closure, and so is cancelled.
-        let _ = self.call_soon(move |reactor| {
-            if !inserted.has_ended.get() {
-                inserted.insert(reactor, std::any::type_name::<F>());
-            }
-        });
+        let _ = self.call_soon(move |reactor| inserted.insert(reactor, std::any::type_name::<F>()));
         Task { core, output }
     }
 }

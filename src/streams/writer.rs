@@ -5,16 +5,19 @@
 //! Read next: `operation.rs`.
 
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
-use super::stream::Stream;
+use super::stream::{Stream, WriteWait};
 use crate::net::Address;
+use crate::reactor::LoopHandle;
 use crate::transport::Duplex;
 
 /// What goes to the peer (asyncio: `StreamWriter`).
 ///
-/// Any task of its reactor may use it. When it is dropped, our side ends after what is written.
+/// Any task of its reactor may use it. When it is dropped, our side ends after what is written, and the
+/// [`Reader`](super::Reader) goes on. A peer cannot tell that from the end of a complete answer: call
+/// [`abort`](Self::abort) first where that matters, for example after an error.
 pub struct Writer {
     pub(super) stream: Rc<Stream>,
 }
@@ -24,8 +27,14 @@ impl Writer {
         Writer { stream }
     }
 
-    /// Writes all of `bytes`; waits first while the peer is slow (asyncio: `write` and `drain`). Small
-    /// writes that follow each other leave in one piece, when the future waits for something else.
+    /// Writes all of `bytes` (asyncio: `drain`, and then `write`).
+    ///
+    /// If more than the high-water mark (64 KiB) is buffered from earlier writes, it first waits until no
+    /// more than the low-water mark (16 KiB) is: so a peer that does not read holds it up. If it is dropped
+    /// while it waits, it has written nothing. When it returns, the bytes are sent or buffered; the peer
+    /// need not have them.
+    ///
+    /// Small writes that follow each other leave in one piece, when the future waits for something else.
     ///
     /// # Errors
     /// `BrokenPipe` after [`write_eof`](Self::write_eof); what broke the connection, if it is broken.
@@ -33,13 +42,28 @@ impl Writer {
         poll_fn(move |context| self.stream.poll_write(context, bytes))
     }
 
-    /// Writes all of `bytes`, or, if the peer is slow, nothing: then it returns `false`. It never waits
-    /// (asyncio: `write`), so it can send the same to many peers.
+    /// Writes all of `bytes` without waiting (asyncio: `write`), so it can send the same to many peers.
+    ///
+    /// # Errors
+    /// `WouldBlock` where [`write_all`](Self::write_all) would wait: then nothing is written. Otherwise as
+    /// for `write_all`.
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write(bytes)
+    }
+
+    /// Waits until the kernel has taken everything that was written.
     ///
     /// # Errors
     /// As for [`write_all`](Self::write_all).
-    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<bool> {
-        self.stream.write(bytes)
+    pub fn flush(&mut self) -> impl Future<Output = io::Result<()>> {
+        poll_fn(move |context| self.stream.poll_writable(WriteWait::Empty, context))
+    }
+
+    /// Waits until no write can succeed any more, for example because the peer has reset the connection.
+    /// Returns the error that a write would return.
+    pub async fn broken(&mut self) -> io::Error {
+        let end = poll_fn(|context| self.stream.poll_writable(WriteWait::End, context)).await;
+        end.err().unwrap_or_else(|| ErrorKind::BrokenPipe.into())
     }
 
     /// Ends our side after what is written; reading goes on (asyncio: `write_eof`).
@@ -50,6 +74,12 @@ impl Writer {
     /// Ends the connection at once, with a reset. Bytes that wait to be sent are dropped.
     pub fn abort(&mut self) {
         self.stream.abort();
+    }
+
+    /// Returns the reactor that this runs on (asyncio: `get_running_loop`).
+    #[must_use]
+    pub fn handle(&self) -> LoopHandle {
+        self.stream.handle.clone()
     }
 
     /// Returns the address of the peer, if there is one.

@@ -56,7 +56,8 @@ impl Duplex {
             && matches!(self.write, WriteState::Open)
             && (self.read == ReadState::Eof || self.socket.hang_up_means_reset());
         if is_gone {
-            self.break_write(ErrorKind::BrokenPipe.into());
+            let error = self.socket.take_error().ok().flatten();
+            self.break_write(error.unwrap_or_else(|| ErrorKind::BrokenPipe.into()));
         }
         is_gone
     }
