@@ -87,15 +87,44 @@ pub fn install_handler(signal: c_int) -> io::Result<Disposition> {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
     take_pending(signal);
+    let former = set_action(signal, handle_signal as extern "C" fn(c_int) as usize)?;
+    Ok(Disposition { signal, former })
+}
+
+/// Ignores the signal: a call that would raise it fails with an error instead.
+pub fn ignore(signal: c_int) -> io::Result<()> {
+    set_action(signal, libc::SIG_IGN).map(drop)
+}
+
+/// Returns whether the signal is ignored.
+pub fn is_ignored(signal: c_int) -> io::Result<bool> {
+    let mut current = MaybeUninit::uninit();
+    // SAFETY: no new action; `current` is filled on success.
+    check(unsafe { libc::sigaction(signal, ptr::null(), current.as_mut_ptr()) })?;
+    // SAFETY: filled, as the call succeeded. A `sigaction` is plain data.
+    let current: libc::sigaction = unsafe { current.assume_init() };
+    Ok(current.sa_sigaction == libc::SIG_IGN)
+}
+
+/// Ends the process by a signal whose default action does that. Returns only if it does not.
+pub fn raise_default(signal: c_int) {
+    if set_action(signal, libc::SIG_DFL).is_ok() {
+        // SAFETY: no pointers.
+        unsafe { libc::raise(signal) };
+    }
+}
+
+/// Sets a handler that may run at any time, `SIG_IGN` or `SIG_DFL`. Returns the former disposition.
+fn set_action(signal: c_int, handler: libc::sighandler_t) -> io::Result<libc::sigaction> {
     // SAFETY: all zero is a valid `sigaction`: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
-    action.sa_sigaction = handle_signal as extern "C" fn(c_int) as usize;
+    action.sa_sigaction = handler;
     action.sa_flags = libc::SA_RESTART;
     let mut former = MaybeUninit::uninit();
     // SAFETY: `action` is complete, its handler async-signal-safe; `former` is filled on success.
     check(unsafe { libc::sigaction(signal, &raw const action, former.as_mut_ptr()) })?;
     // SAFETY: filled, as the call succeeded.
-    Ok(Disposition { signal, former: unsafe { former.assume_init() } })
+    Ok(unsafe { former.assume_init() })
 }
 
 // ---- sockets

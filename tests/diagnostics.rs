@@ -4,10 +4,14 @@
 
 mod common;
 
+use std::fs;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use common::{Lines, Process, Scratch, Terminal, connect, connect_unix, eventually, ping, server_command};
+use common::{
+    Lines, Process, Scratch, Terminal, assert_one_line, client_command, connect, connect_unix, eventually,
+    ping, server_command,
+};
 use rustix::process::Signal;
 
 #[test]
@@ -70,4 +74,16 @@ fn a_log_on_a_stopped_terminal_never_blocks_it() {
     }
     process.signal(Signal::TERM);
     assert_eq!(process.wait_code(), 0);
+}
+
+#[test]
+fn help_that_stdout_does_not_take_is_a_failure() {
+    for command in [server_command(), client_command()].iter_mut() {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let process = Process::spawn(command.arg("--help").stdout(full).stderr(Stdio::piped()));
+        let (mut process, reason) = (process, "No space left on device");
+        let stderr = Lines::of(process.child.stderr.take().unwrap()).rest();
+        assert_eq!(process.wait_code(), 1);
+        assert_one_line(&stderr.join("\n"), &[": cannot write standard output: ", reason]);
+    }
 }

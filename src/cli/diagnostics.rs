@@ -67,24 +67,29 @@ pub fn init_logging(program: &'static str, verbosity: Verbosity) {
 
 /// Prints one line on stderr, whatever the log level.
 pub fn report(program: &str, what: impl Display) {
-    write_now(&STDERR, &io::stderr(), format!("{program}: {what}\n").as_bytes());
+    write_stderr(format_args!("{program}: {what}\n"));
 }
 
 /// Writes text on stderr as it is.
 pub fn write_stderr(text: impl Display) {
-    write_now(&STDERR, &io::stderr(), text.to_string().as_bytes());
+    let _ = write_now(&STDERR, &io::stderr(), text.to_string().as_bytes());
 }
 
 /// Writes text on stdout as it is.
 pub fn write_stdout(text: impl Display) {
-    write_now(&STDOUT, &io::stdout(), text.to_string().as_bytes());
+    let _ = try_write_stdout(text);
+}
+
+/// Does the same, for a program whose only work it is: returns why the text, or the rest of it, was dropped.
+pub(super) fn try_write_stdout(text: impl Display) -> io::Result<()> {
+    write_now(&STDOUT, &io::stdout(), text.to_string().as_bytes())
 }
 
 struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        write_now(&STDERR, &io::stderr(), bytes);
+        let _ = write_now(&STDERR, &io::stderr(), bytes);
         Ok(bytes.len())
     }
 
@@ -97,7 +102,7 @@ fn open<'a>(cell: &'a OnceLock<Option<Descriptor>>, stream: &impl AsFd) -> Optio
     cell.get_or_init(|| Descriptor::open(stream, Direction::Write).ok()).as_ref()
 }
 
-fn write_now(cell: &OnceLock<Option<Descriptor>>, stream: &impl AsFd, mut bytes: &[u8]) {
+fn write_now(cell: &OnceLock<Option<Descriptor>>, stream: &impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let written = match open(cell, stream) {
             Some(descriptor) => descriptor.write(bytes),
@@ -106,7 +111,9 @@ fn write_now(cell: &OnceLock<Option<Descriptor>>, stream: &impl AsFd, mut bytes:
         match written {
             Ok(count @ 1..) => bytes = &bytes[count..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Ok(0) | Err(_) => break,
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Err(error) => return Err(error),
         }
     }
+    Ok(())
 }

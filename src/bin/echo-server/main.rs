@@ -12,7 +12,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use echo_reactor::cli::{self, AddressArgument, cannot, init_logging, report, write_stdout};
+use echo_reactor::cli::{self, AddressArgument, Exit, cannot, init_logging, report, write_stdout};
 use echo_reactor::{Address, Handle, Listener, ListeningSocket, Reactor, create_server_with_sockets};
 
 use console::Console;
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 /// never expires.
 const NEVER: Duration = Duration::MAX;
 
-fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<u8> {
+fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exit> {
     let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
     reactor.set_spin(options.spin);
     cli::watch(&mut reactor, options.timeline.as_ref())?;
@@ -65,15 +65,15 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<u8>
     if left > 0 && shutdown.is_draining() {
         log::warn!("{left} connections did not finish in time");
     }
-    Ok(shutdown.status())
+    Ok(shutdown.exit())
 }
 
 fn catch_signals(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: &Shutdown) -> io::Result<()> {
-    for signal in [libc::SIGINT, libc::SIGTERM] {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         let shutdown = shutdown.clone();
-        reactor.on_signal(signal, move |reactor| shutdown.begin(reactor, signal))?;
+        cli::on_signal(reactor, signal, move |reactor| shutdown.begin(reactor, signal))?;
     }
-    reactor.on_signal(libc::SIGUSR1, move |reactor| report(NAME, statistics(reactor, listener)))
+    cli::on_signal(reactor, libc::SIGUSR1, move |reactor| report(NAME, statistics(reactor, listener)))
 }
 
 /// The addresses to listen on, without duplicates; the default only if there is nothing else to listen
