@@ -331,6 +331,13 @@ pub fn access_mode(descriptor: &impl AsFd) -> io::Result<c_int> {
     Ok(status_flags(descriptor)? & libc::O_ACCMODE)
 }
 
+/// Takes the lock of a file or directory, which is released with its last descriptor: `flock(2)`.
+/// `WouldBlock` while another process has it.
+pub fn try_lock(file: &impl AsFd) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
+}
+
 /// Returns whether it is the controlling terminal, the one that `/dev/tty` stands for: `tty(4)`.
 pub fn is_controlling_terminal(descriptor: &impl AsFd) -> bool {
     // SAFETY: no pointers.

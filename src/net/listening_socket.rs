@@ -25,9 +25,10 @@ const FIRST_LISTEN_FD: RawFd = 3;
 /// [`create_server_with_sockets`](crate::create_server_with_sockets).
 #[derive(Debug)]
 pub struct ListeningSocket {
-    kind: Kind,
-    /// The file of a Unix socket that we bound ourselves. It is removed with the socket.
+    /// The file of a Unix socket that we bound ourselves. It is dropped first: while the socket is open,
+    /// the file can be recognised.
     _file: Option<SocketFile>,
+    kind: Kind,
 }
 
 #[derive(Debug)]
@@ -60,8 +61,7 @@ impl ListeningSocket {
         match address {
             Address::Tcp(address) => Ok(Self::tcp(sys::listen_tcp(*address, options)?)),
             Address::Unix(path) => {
-                let (socket, file) = socket_file::bind(path)?;
-                sys::listen(&socket, options.backlog)?;
+                let (socket, file) = socket_file::listen(path, options.backlog)?;
                 Ok(ListeningSocket { kind: Kind::Unix(socket), _file: Some(file) })
             }
         }
