@@ -127,6 +127,28 @@ fn set_action(signal: c_int, handler: libc::sighandler_t) -> io::Result<libc::si
     Ok(unsafe { former.assume_init() })
 }
 
+// ---- stdout, as the program got it
+
+static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Runs before `main`, and before Rust's runtime opens `/dev/null` in the place of a closed stdout. After
+/// that, nothing distinguishes the two.
+extern "C" fn look_at_stdout() {
+    // SAFETY: no pointers.
+    let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) };
+    STDOUT_WAS_CLOSED.store(flags == -1, Ordering::Relaxed);
+}
+
+#[used]
+// SAFETY: the section is an array of such functions. This one needs nothing that is set up after it.
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = look_at_stdout;
+
+/// Returns whether stdout was closed when the program started.
+pub fn stdout_was_closed() -> bool {
+    STDOUT_WAS_CLOSED.load(Ordering::Relaxed)
+}
+
 // ---- sockets
 
 /// Sets an integer option: `setsockopt(2)`.

@@ -210,7 +210,7 @@ fn no_socket_ends_up_where_stdin_stdout_or_stderr_were_closed() {
     let path = scratch.path("socket");
     for script in [
         format!("exec {} -vvv unix:{} <&- >&- 2>&-", env!("CARGO_BIN_EXE_echo-server"), path.display()),
-        format!("exec {} -vvv {} >&- 2>&-", env!("CARGO_BIN_EXE_echo-client"), server.address()),
+        format!("exec {} --check -vvv {} >&- 2>&-", env!("CARGO_BIN_EXE_echo-client"), server.address()),
     ] {
         let (stdin, _open) = pipe();
         let process = Process::spawn(Command::new("sh").args(["-c", &script]).stdin(stdin));

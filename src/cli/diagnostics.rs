@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use log::{Level, LevelFilter};
 
 use crate::stdio::write_shared;
-use crate::{Descriptor, Direction};
+use crate::{Descriptor, Direction, sys};
 
 static STDOUT: OnceLock<Option<Descriptor>> = OnceLock::new();
 static STDERR: OnceLock<Option<Descriptor>> = OnceLock::new();
@@ -82,6 +82,9 @@ pub fn write_stdout(text: impl Display) {
 
 /// Does the same, for a program whose only work it is: returns why the text, or the rest of it, was dropped.
 pub(super) fn try_write_stdout(text: impl Display) -> io::Result<()> {
+    if sys::stdout_was_closed() {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
     write_now(&STDOUT, &io::stdout(), text.to_string().as_bytes())
 }
 

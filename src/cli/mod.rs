@@ -18,6 +18,7 @@ pub use values::{duration, nonzero_duration, nonzero_size};
 pub use watching::watch;
 
 pub use crate::net::ErrorText;
+pub use crate::sys::stdout_was_closed;
 use crate::{Reactor, sys};
 
 /// What a program is told to do.

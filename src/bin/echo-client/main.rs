@@ -67,6 +67,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options, ending: &Ending) -> io::Result<()> {
+    if cli::stdout_was_closed() && !options.check {
+        return Err(cannot("write standard output")(io::Error::from_raw_os_error(libc::EBADF)));
+    }
     // Before the signals are caught: it may take long, and Ctrl-C has to end that, too.
     let addresses = options.address.to_connect()?;
     let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
