@@ -368,6 +368,37 @@ pub fn is_controlling_terminal(descriptor: &impl AsFd) -> bool {
     of_terminal != -1 && of_terminal == unsafe { libc::getsid(0) }
 }
 
+/// Returns whether this process is in the foreground of the terminal: `tcgetpgrp(3)`. Only then may it
+/// change anything there; otherwise the kernel stops it with SIGTTOU.
+pub fn is_in_foreground(terminal: &impl AsFd) -> bool {
+    // SAFETY: no pointers.
+    let foreground = unsafe { libc::tcgetpgrp(terminal.as_fd().as_raw_fd()) };
+    // SAFETY: no pointers.
+    foreground != -1 && foreground == unsafe { libc::getpgrp() }
+}
+
+/// Discards what was typed and has not been read: `tcflush(3)`. It fails if it is not a terminal, which
+/// has no such input.
+pub fn discard_input(terminal: &impl AsFd) {
+    // SAFETY: no pointers.
+    unsafe { libc::tcflush(terminal.as_fd().as_raw_fd(), libc::TCIFLUSH) };
+}
+
+/// Returns whether a line, or the end, can be read from the terminal now.
+pub fn has_input(terminal: &impl AsFd) -> bool {
+    is_ready_now(terminal, libc::POLLIN).unwrap_or(false)
+}
+
+/// Returns the columns and rows of a terminal's window: `TIOCGWINSZ`, `ioctl_tty(2)`. A terminal that does
+/// not know them counts as one of the usual size.
+pub fn window_size(terminal: &impl AsFd) -> (usize, usize) {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel writes a `winsize`, or nothing.
+    unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    let or_else = |known: u16, usual| if known == 0 { usual } else { usize::from(known) };
+    (or_else(size.ws_col, 80), or_else(size.ws_row, 24))
+}
+
 /// Checks with `poll(2)` whether one read or write of the descriptor would not block now.
 pub fn is_ready_now(descriptor: &impl AsFd, events: libc::c_short) -> io::Result<bool> {
     let mut one = libc::pollfd { fd: descriptor.as_fd().as_raw_fd(), events, revents: 0 };

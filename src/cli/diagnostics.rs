@@ -4,6 +4,7 @@
 //! stream is closed, its reader is gone, the disk or the pipe is full, the terminal is stopped) is
 //! dropped.
 
+use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
@@ -16,6 +17,13 @@ use crate::{Descriptor, Direction, sys};
 
 static STDOUT: OnceLock<Option<Descriptor>> = OnceLock::new();
 static STDERR: OnceLock<Option<Descriptor>> = OnceLock::new();
+
+/// Turns text for stderr into the text to write there now. See [`route_stderr`].
+pub type Route = Box<dyn FnMut(String) -> String>;
+
+thread_local! {
+    static ROUTE: RefCell<Option<Route>> = const { RefCell::new(None) };
+}
 
 /// How much is logged: `-q`, nothing, `-v`, `-vv`, `-vvv`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,9 +78,20 @@ pub fn report(program: &str, what: impl Display) {
     write_stderr(format_args!("{program}: {what}\n"));
 }
 
-/// Writes text on stderr as it is.
+/// Writes text on stderr: as it is, unless it is routed.
 pub fn write_stderr(text: impl Display) {
-    let _ = write_now(&STDERR, &io::stderr(), text.to_string().as_bytes());
+    let text = text.to_string();
+    let text = ROUTE.with_borrow_mut(|route| match route {
+        Some(route) => route(text),
+        None => text,
+    });
+    let _ = write_now(&STDERR, &io::stderr(), text.as_bytes());
+}
+
+/// Passes all text for stderr from this thread, the log's too, through `route`: on a terminal it may have
+/// to make room for the text, or to keep it for later.
+pub fn route_stderr(route: Option<Route>) {
+    ROUTE.set(route);
 }
 
 /// Writes text on stdout as it is.
@@ -92,7 +111,7 @@ struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = write_now(&STDERR, &io::stderr(), bytes);
+        write_stderr(String::from_utf8_lossy(bytes));
         Ok(bytes.len())
     }
 

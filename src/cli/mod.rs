@@ -13,12 +13,12 @@ use std::process::ExitCode;
 
 pub use addresses::AddressArgument;
 pub use arguments::{UsageError, address, number, unexpected, value};
-pub use diagnostics::{Verbosity, init_logging, report, write_stderr, write_stdout};
+pub use diagnostics::{Verbosity, init_logging, report, route_stderr, write_stderr, write_stdout};
 pub use values::{duration, nonzero_duration, nonzero_size};
 pub use watching::watch;
 
 pub use crate::net::ErrorText;
-pub use crate::sys::stdout_was_closed;
+pub use crate::sys::{discard_input, has_input, is_in_foreground, stdout_was_closed, window_size};
 use crate::{Reactor, sys};
 
 /// What a program is told to do.

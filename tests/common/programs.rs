@@ -22,7 +22,7 @@ pub fn client_command() -> Command {
 }
 
 fn clean(mut command: Command) -> Command {
-    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command.env_remove("RUST_LOG").env("TERM", "xterm").stdin(Stdio::null());
     command
 }
 

@@ -7,21 +7,26 @@ mod client;
 mod display;
 mod options;
 mod progress;
+mod screen;
 mod transfer;
 mod window;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use echo_reactor::cli::{self, ErrorText, Exit, cannot, init_logging, report, write_stdout};
+use echo_reactor::cli::{
+    self, ErrorText, Exit, cannot, discard_input, init_logging, is_in_foreground, report, route_stderr,
+    write_stdout,
+};
 use echo_reactor::{Framing, Input, Mailbox, Output, Reactor};
 
 use client::{Client, Plan};
 use display::Display;
 use options::Options;
 use progress::Progress;
+use screen::Screen;
 use transfer::{Moved, Transfer};
 
 const NAME: &str = "echo-client";
@@ -75,7 +80,8 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
     let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
     reactor.set_spin(options.spin);
     cli::watch(&mut reactor, options.timeline.as_ref())?;
-    let interactive = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let interactive = on_terminal && !options.raw;
     catch_signals(&mut reactor, ending, interactive).map_err(cannot("catch signals"))?;
     let stdout = {
         let ending = ending.clone();
@@ -86,18 +92,34 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
         .map_err(cannot("open standard output"))?
     };
     let stdin = Mailbox::new(&mut reactor, MAILBOX);
-    Input::open(&mut reactor, &io::stdin(), Framing::Bytes, stdin).map_err(cannot("open standard input"))?;
+    let input = Input::open(&mut reactor, &io::stdin(), Framing::Bytes, stdin)
+        .map_err(cannot("open standard input"))?;
 
     let moved = Rc::new(Cell::new(Moved::default()));
     let (progress, check, began) = (options.progress, options.check, reactor.now());
     if progress {
         Progress::start(&mut reactor, moved.clone());
     }
-    let display = if check { Display::nothing(stdout) } else { Display::new(stdout, interactive) };
+    let screen = Rc::new(RefCell::new(Screen::new()));
+    let display = Display::new(stdout, interactive.then(|| screen.clone()), !check);
+    if interactive {
+        let display = display.clone();
+        cli::on_signal(&mut reactor, libc::SIGCONT, move |reactor| display.resume(reactor))
+            .map_err(cannot("catch signals"))?;
+    }
+    if io::stderr().is_terminal() && (interactive || progress) {
+        route_stderr(Some(Box::new(move |text| screen.borrow_mut().message(text))));
+    }
     let transfer = Transfer::new(stdin, display, check || options.reconnect, moved.clone());
     let plan = Plan { options, addresses, ending: ending.clone() };
     Client::connect(&mut reactor, Rc::new(plan), Box::new(transfer), 0);
-    reactor.run().map_err(cannot("wait for events"))?;
+    let result = reactor.run().map_err(cannot("wait for events"));
+    route_stderr(None);
+    // What is half typed is not meant for the shell. What was typed after Ctrl-D is.
+    if on_terminal && reactor.get(input).is_ok() && is_in_foreground(&io::stdin()) {
+        discard_input(&io::stdin());
+    }
+    result?;
     if progress {
         progress::finish(moved.get(), began.elapsed());
     }

@@ -14,6 +14,7 @@ use echo_reactor::cli::{
 
 const HELP: &str = include_str!("help.txt");
 
+#[allow(clippy::struct_excessive_bools)] // one for each flag
 pub struct Options {
     pub address: AddressArgument,
     pub connect: ConnectOptions,
@@ -21,6 +22,7 @@ pub struct Options {
     pub reconnect: bool,
     pub check: bool,
     pub progress: bool,
+    pub raw: bool,
     pub spin: Duration,
     pub timeline: Option<PathBuf>,
     pub verbosity: Verbosity,
@@ -32,7 +34,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
     let mut timeout = None;
     let mut spin = Duration::ZERO;
     let mut timeline = None;
-    let (mut reconnect, mut check, mut progress) = (false, false, false);
+    let (mut reconnect, mut check, mut progress, mut raw) = (false, false, false, false);
     let mut verbosity = Verbosity::default();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -45,6 +47,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Short('r') | Arg::Long("reconnect") => reconnect = true,
             Arg::Long("check") => check = true,
             Arg::Long("progress") => progress = true,
+            Arg::Long("raw") => raw = true,
             Arg::Long("timeline") => timeline = Some(parser.value()?.into()),
             Arg::Long("spin") => spin = value(&mut parser, "--spin", duration)?,
             Arg::Short('v') | Arg::Long("verbose") => verbosity.increase(),
@@ -65,6 +68,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
         reconnect,
         check,
         progress,
+        raw,
         spin,
         timeline,
         verbosity,

@@ -1,7 +1,7 @@
 //! `--progress`: what has moved, and how fast, on stderr.
 //!
-//! Invariant: on a terminal it is one line that is drawn over; elsewhere plain lines, one a second at
-//! most. Nothing is drawn when nothing has moved.
+//! Invariant: where nothing else uses the terminal, it is one line that is redrawn; otherwise it is plain
+//! lines, one a second at most. Nothing is shown while nothing moves.
 //!
 //! Read next: `transfer.rs`, where the figures come from.
 
@@ -11,56 +11,61 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use echo_reactor::Reactor;
-use echo_reactor::cli::write_stderr;
+use echo_reactor::cli::{window_size, write_stderr};
 
+use crate::screen::obeys_escapes;
 use crate::transfer::Moved;
+
+/// To the first column, and clear the row.
+const REDRAW: &str = "\r\x1b[K";
 
 pub struct Progress {
     moved: Rc<Cell<Moved>>,
-    drawn: Moved,
-    drawn_at: Instant,
-    on_terminal: bool,
+    shown: Moved,
+    shown_at: Instant,
 }
 
 impl Progress {
-    /// Draws from now on.
+    /// Shows the progress from now on.
     pub fn start(reactor: &mut Reactor, moved: Rc<Cell<Moved>>) {
-        let now = reactor.now();
-        let on_terminal = io::stderr().is_terminal();
-        Progress { moved, drawn: Moved::default(), drawn_at: now, on_terminal }.next(reactor);
+        let shown_at = reactor.now();
+        Progress { moved, shown: Moved::default(), shown_at }.schedule(reactor);
     }
 
-    fn next(mut self, reactor: &mut Reactor) {
-        let period = Duration::from_millis(if self.on_terminal { 100 } else { 1000 });
+    fn schedule(mut self, reactor: &mut Reactor) {
+        let period = Duration::from_millis(if is_redrawn() { 100 } else { 1000 });
         reactor.call_later(period, move |reactor| {
-            self.draw(reactor.now());
-            self.next(reactor);
+            self.show(reactor.now());
+            self.schedule(reactor);
         });
     }
 
-    fn draw(&mut self, now: Instant) {
+    fn show(&mut self, now: Instant) {
         let moved = self.moved.get();
-        if moved != self.drawn {
-            let seconds = (now - self.drawn_at).as_secs_f64();
-            self.show(moved, moved.received - self.drawn.received, seconds);
+        if moved != self.shown {
+            let seconds = (now - self.shown_at).as_secs_f64();
+            let line = line(moved, moved.received - self.shown.received, seconds);
+            if is_redrawn() {
+                let columns = window_size(&io::stderr()).0;
+                write_stderr(format_args!("{REDRAW}{line:.columns$}"));
+            } else {
+                write_stderr(format_args!("{line}\n"));
+            }
         }
-        self.drawn = moved;
-        self.drawn_at = now;
+        self.shown = moved;
+        self.shown_at = now;
     }
+}
 
-    fn show(&self, moved: Moved, bytes: u64, seconds: f64) {
-        let line = line(moved, bytes, seconds);
-        if self.on_terminal {
-            write_stderr(format_args!("\r\x1b[K{line}"));
-        } else {
-            write_stderr(format_args!("{line}\n"));
-        }
-    }
+/// Whether nothing else uses the terminal.
+fn is_redrawn() -> bool {
+    let used = io::stdin().is_terminal() || io::stdout().is_terminal();
+    io::stderr().is_terminal() && !used && obeys_escapes()
 }
 
 /// The last line: the whole, and the rate from beginning to end.
 pub fn finish(moved: Moved, took: Duration) {
-    let start = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
+    let start = if is_redrawn() { REDRAW } else { "" };
     write_stderr(format_args!("{start}{}\n", line(moved, moved.received, took.as_secs_f64())));
 }
 

@@ -89,7 +89,9 @@ impl Transfer {
             TryRecv::Item(Ok(bytes)) => {
                 let Moved { sent, received } = self.moved.get();
                 self.moved.set(Moved { sent: sent + bytes.len() as u64, received });
-                self.display.line_entered(transport.reactor(), id);
+                if bytes.ends_with(b"\n") {
+                    self.display.leave_prompt();
+                }
                 match &mut self.window {
                     Some(window) => window.push(&bytes),
                     None => drop(transport.write(&bytes)),
@@ -104,7 +106,10 @@ impl Transfer {
                 self.stdin = Stdin::Ended;
                 true
             }
-            TryRecv::Empty => false,
+            TryRecv::Empty => {
+                self.display.prompt(transport.reactor(), id);
+                false
+            }
         }
     }
 
@@ -163,8 +168,6 @@ impl Transfer {
         {
             report(NAME, format_args!("connected to {peer}"));
         }
-        let id = transport.id();
-        self.display.prompt(transport.reactor(), id);
     }
 
     /// Whether all that was to be done is done.
