@@ -117,7 +117,25 @@ fn a_server_that_closes_while_stdin_is_open_and_silent_ends_it_at_once() {
     server.join().unwrap();
     drop(stdin);
     assert_eq!((outcome.code, outcome.stdout.as_slice()), (1, &b"welcome, and goodbye\n"[..]));
-    assert_one_line(&outcome.stderr, &[&address, "closed the connection before the end of the input"]);
+    let parts = [&address, "closed the connection before the end of the input; nothing was sent"];
+    assert_one_line(&outcome.stderr, &parts);
+}
+
+#[test]
+fn killed_server_that_owed_nothing_is_named_and_the_bytes_are_counted() {
+    let server = Server::start(&[]);
+    let mut process = client_reading(server.address(), Stdio::piped());
+    let mut stdin = process.child.stdin.take().unwrap();
+    stdin.write_all(b"hello\n").unwrap();
+    let mut echo = [0; 6];
+    process.child.stdout.as_mut().unwrap().read_exact(&mut echo).unwrap();
+    server.process.signal(Signal::KILL);
+    let outcome = outcome(process);
+    assert_eq!(outcome.code, 1);
+    assert_one_line(
+        &outcome.stderr,
+        &[server.address(), "the connection", "; all that was sent has come back (6 B)"],
+    );
 }
 
 #[test]

@@ -209,7 +209,8 @@ impl Transfer {
         let Moved { sent, received } = self.moved.get();
         let missing = sent.saturating_sub(received);
         Some(match (missing, &self.window) {
-            (0, _) => how,
+            (0, _) if sent == 0 => format!("{how}; nothing was sent"),
+            (0, _) => format!("{how}; all that was sent has come back ({sent} B)"),
             (_, None) => format!("{how}: {missing} of the {sent} bytes sent did not come back"),
             (_, Some(_)) => {
                 format!(
