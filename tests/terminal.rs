@@ -579,6 +579,49 @@ fn watching_the_loop_on_a_terminal_does_not_keep_it_awake() {
 }
 
 #[test]
+fn progress_does_not_keep_an_idle_client_awake() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let mut command = client_command();
+    command.args(["--progress", server.address()]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut process = Process::spawn(command.stderr(terminal.stdio()));
+    let mut stdin = process.child.stdin.take().unwrap();
+    for text in ["5 B sent, 5 B echoed", "10 B sent, 10 B echoed"] {
+        stdin.write_all(b"12345").unwrap();
+        terminal.see(text);
+        process.comes_to_rest();
+    }
+    drop(stdin);
+    assert_eq!(process.wait_code(), 0);
+}
+
+#[test]
+fn messages_come_in_above_the_line_of_progress() {
+    let mut terminal = Terminal::new();
+    let (address, server) = serve_once(|mut stream| {
+        let mut got = [0; 5];
+        stream.read_exact(&mut got).unwrap();
+        stream.write_all(&got).unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+    });
+    let mut command = client_command();
+    command.args(["--progress", "--reconnect", &address]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut process = Process::spawn(command.stderr(terminal.stdio()));
+    let mut stdin = process.child.stdin.take().unwrap();
+    stdin.write_all(b"12345").unwrap();
+    terminal.see("5 B sent, 5 B echoed");
+    stdin.write_all(b"6").unwrap();
+    server.join().unwrap();
+    terminal.see("connecting again");
+    terminal.unseen();
+    let rows = terminal.rows();
+    assert!(rows[0].starts_with("echo-client: warning: "), "{rows:#?}");
+    assert!(rows.last().unwrap().contains(" echoed, "), "{rows:#?}");
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait_code(), 143);
+}
+
+#[test]
 fn background_job_with_the_terminal_as_stdin_runs_until_somebody_types() {
     let (address, server) = serve_once(|mut stream| {
         stream.write_all(b"hello\n").unwrap();

@@ -27,7 +27,7 @@ use display::Display;
 use options::Options;
 use progress::Progress;
 use screen::Screen;
-use transfer::{Moved, Transfer};
+use transfer::Transfer;
 
 const NAME: &str = "echo-client";
 
@@ -95,11 +95,8 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
     let input = Input::open(&mut reactor, &io::stdin(), Framing::Bytes, stdin)
         .map_err(cannot("open standard input"))?;
 
-    let moved = Rc::new(Cell::new(Moved::default()));
-    let (progress, check, began) = (options.progress, options.check, reactor.now());
-    if progress {
-        Progress::start(&mut reactor, moved.clone());
-    }
+    let progress = Progress::new(&reactor, options.progress);
+    let check = options.check;
     let screen = Rc::new(RefCell::new(Screen::new()));
     let display = Display::new(stdout, interactive.then(|| screen.clone()), !check);
     if interactive {
@@ -107,10 +104,10 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
         cli::on_signal(&mut reactor, libc::SIGCONT, move |reactor| display.resume(reactor))
             .map_err(cannot("catch signals"))?;
     }
-    if io::stderr().is_terminal() && (interactive || progress) {
+    if io::stderr().is_terminal() && (interactive || options.progress) {
         route_stderr(Some(Box::new(move |text| screen.borrow_mut().message(text))));
     }
-    let transfer = Transfer::new(stdin, display, check || options.reconnect, moved.clone());
+    let transfer = Transfer::new(stdin, display, check || options.reconnect, progress.clone());
     let plan = Plan { options, addresses, ending: ending.clone() };
     Client::connect(&mut reactor, Rc::new(plan), Box::new(transfer), 0);
     let result = reactor.run().map_err(cannot("wait for events"));
@@ -120,11 +117,9 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
         discard_input(&io::stdin());
     }
     result?;
-    if progress {
-        progress::finish(moved.get(), began.elapsed());
-    }
+    progress.finish();
     if check && ending.is_success() {
-        report(NAME, format_args!("{} bytes came back as they were sent", moved.get().received));
+        report(NAME, format_args!("{} bytes came back as they were sent", progress.moved().received));
     }
     Ok(())
 }

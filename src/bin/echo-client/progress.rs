@@ -1,9 +1,9 @@
-//! `--progress`: what has moved, and how fast, on stderr.
+//! What has moved, and how fast: counted always, and shown on stderr with `--progress`.
 //!
 //! Invariant: where nothing else uses the terminal, it is one line that is redrawn; otherwise it is plain
-//! lines, one a second at most. Nothing is shown while nothing moves.
+//! lines, one a second at most. While nothing moves, nothing is shown, and no timer runs.
 //!
-//! Read next: `transfer.rs`, where the figures come from.
+//! Read next: `transfer.rs`, which counts.
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal};
@@ -14,46 +14,67 @@ use echo_reactor::Reactor;
 use echo_reactor::cli::{window_size, write_stderr};
 
 use crate::screen::obeys_escapes;
-use crate::transfer::Moved;
 
 /// To the first column, and clear the row.
 const REDRAW: &str = "\r\x1b[K";
 
+/// Bytes that have moved so far.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Taken from stdin.
+    pub sent: u64,
+    /// Come back.
+    pub received: u64,
+}
+
 pub struct Progress {
-    moved: Rc<Cell<Moved>>,
-    shown: Moved,
-    shown_at: Instant,
+    moved: Cell<Moved>,
+    is_shown: bool,
+    /// Whether a timer runs that will show it.
+    is_scheduled: Cell<bool>,
+    began: Instant,
 }
 
 impl Progress {
-    /// Shows the progress from now on.
-    pub fn start(reactor: &mut Reactor, moved: Rc<Cell<Moved>>) {
-        let shown_at = reactor.now();
-        Progress { moved, shown: Moved::default(), shown_at }.schedule(reactor);
+    pub fn new(reactor: &Reactor, is_shown: bool) -> Rc<Self> {
+        let (moved, is_scheduled) = (Cell::default(), Cell::new(false));
+        Rc::new(Progress { moved, is_shown, is_scheduled, began: reactor.now() })
     }
 
-    fn schedule(mut self, reactor: &mut Reactor) {
-        let period = Duration::from_millis(if is_redrawn() { 100 } else { 1000 });
+    pub fn moved(&self) -> Moved {
+        self.moved.get()
+    }
+
+    /// Counts bytes. The first after a pause start the timer.
+    pub fn add(self: &Rc<Self>, reactor: &mut Reactor, sent: usize, received: usize) {
+        let before = self.moved.get();
+        let sum = |count: u64, more: usize| count + more as u64;
+        self.moved.set(Moved { sent: sum(before.sent, sent), received: sum(before.received, received) });
+        if self.is_shown && !self.is_scheduled.replace(true) {
+            self.clone().schedule(reactor, before);
+        }
+    }
+
+    fn schedule(self: Rc<Self>, reactor: &mut Reactor, shown: Moved) {
+        let (period, since) = (Duration::from_millis(if is_redrawn() { 100 } else { 1000 }), reactor.now());
         reactor.call_later(period, move |reactor| {
-            self.show(reactor.now());
-            self.schedule(reactor);
+            let moved = self.moved.get();
+            if moved == shown {
+                self.is_scheduled.set(false);
+                return;
+            }
+            show(&line(moved, moved.received - shown.received, reactor.now() - since));
+            self.schedule(reactor, moved);
         });
     }
 
-    fn show(&mut self, now: Instant) {
-        let moved = self.moved.get();
-        if moved != self.shown {
-            let seconds = (now - self.shown_at).as_secs_f64();
-            let line = line(moved, moved.received - self.shown.received, seconds);
-            if is_redrawn() {
-                let columns = window_size(&io::stderr()).0;
-                write_stderr(format_args!("{REDRAW}{line:.columns$}"));
-            } else {
-                write_stderr(format_args!("{line}\n"));
-            }
+    /// Shows the last line: the whole, and the rate from beginning to end.
+    pub fn finish(&self) {
+        if self.is_shown {
+            let start = if is_redrawn() { REDRAW } else { "" };
+            let moved = self.moved.get();
+            write_stderr(format_args!("{start}{}\n", line(moved, moved.received, self.began.elapsed())));
         }
-        self.shown = moved;
-        self.shown_at = now;
     }
 }
 
@@ -63,15 +84,18 @@ fn is_redrawn() -> bool {
     io::stderr().is_terminal() && !used && obeys_escapes()
 }
 
-/// The last line: the whole, and the rate from beginning to end.
-pub fn finish(moved: Moved, took: Duration) {
-    let start = if is_redrawn() { REDRAW } else { "" };
-    write_stderr(format_args!("{start}{}\n", line(moved, moved.received, took.as_secs_f64())));
+fn show(line: &str) {
+    if is_redrawn() {
+        let columns = window_size(&io::stderr()).0;
+        write_stderr(format_args!("{REDRAW}{line:.columns$}"));
+    } else {
+        write_stderr(format_args!("{line}\n"));
+    }
 }
 
-fn line(moved: Moved, bytes: u64, seconds: f64) -> String {
+fn line(moved: Moved, bytes: u64, took: Duration) -> String {
     #[allow(clippy::cast_precision_loss)] // three digits are shown
-    let rate = bytes as f64 / seconds.max(1e-3);
+    let rate = bytes as f64 / took.as_secs_f64().max(1e-3);
     #[allow(clippy::cast_precision_loss)]
     let (sent, received) = (moved.sent as f64, moved.received as f64);
     format!("{} sent, {} echoed, {}/s", amount(sent), amount(received), amount(rate))

@@ -6,7 +6,6 @@
 //!
 //! Read next: `window.rs`, `display.rs`.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use echo_reactor::cli::{ErrorText, report};
@@ -15,6 +14,7 @@ use echo_reactor::{Chunk, CloseReason, Flow, Handle, Mailbox, Reactor, Transport
 use crate::NAME;
 use crate::display::Display;
 use crate::options::Options;
+use crate::progress::{Moved, Progress};
 use crate::window::{Difference, Window};
 
 /// How far stdin has come.
@@ -24,30 +24,21 @@ enum Stdin {
     Ended,
 }
 
-/// Bytes that have moved so far.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Moved {
-    /// Taken from stdin.
-    pub sent: u64,
-    /// Come back.
-    pub received: u64,
-}
-
 pub struct Transfer {
     from: Handle<Mailbox<Chunk>>,
     stdin: Stdin,
     pub display: Display,
     /// With `--check` and `--reconnect`: what has not come back.
     window: Option<Window>,
-    moved: Rc<Cell<Moved>>,
+    progress: Rc<Progress>,
     /// Why it cannot go on, whatever the network does.
     failure: Option<String>,
 }
 
 impl Transfer {
-    pub fn new(from: Handle<Mailbox<Chunk>>, display: Display, keeps: bool, moved: Rc<Cell<Moved>>) -> Self {
+    pub fn new(from: Handle<Mailbox<Chunk>>, display: Display, keeps: bool, progress: Rc<Progress>) -> Self {
         let window = keeps.then(Window::default);
-        Transfer { from, stdin: Stdin::Open, display, window, moved, failure: None }
+        Transfer { from, stdin: Stdin::Open, display, window, progress, failure: None }
     }
 
     /// A connection stands: whatever has not come back is sent, again if need be.
@@ -87,8 +78,7 @@ impl Transfer {
         let id = transport.id();
         match self.from.try_recv(transport.reactor(), id) {
             TryRecv::Item(Ok(bytes)) => {
-                let Moved { sent, received } = self.moved.get();
-                self.moved.set(Moved { sent: sent + bytes.len() as u64, received });
+                self.progress.add(transport.reactor(), bytes.len(), 0);
                 if bytes.ends_with(b"\n") {
                     self.display.leave_prompt();
                 }
@@ -114,13 +104,12 @@ impl Transfer {
     }
 
     pub fn receive(&mut self, transport: &mut Transport, data: &[u8]) {
-        let Moved { sent, received } = self.moved.get();
         let (right, difference) = match &mut self.window {
             Some(window) => window.take_echo(data),
             None => (data.len(), None),
         };
-        let offset = received + right as u64;
-        self.moved.set(Moved { sent, received: offset });
+        self.progress.add(transport.reactor(), 0, right);
+        let offset = self.progress.moved().received;
         let id = transport.id();
         let flow = self.display.show(transport.reactor(), id, &data[..right]);
         read_while_open(transport, flow);
@@ -172,7 +161,7 @@ impl Transfer {
 
     /// Whether all that was to be done is done.
     pub fn is_complete(&self) -> bool {
-        let Moved { sent, received } = self.moved.get();
+        let Moved { sent, received } = self.progress.moved();
         self.stdin == Stdin::Ended && self.failure.is_none() && received >= sent
     }
 
@@ -206,7 +195,7 @@ impl Transfer {
             }
             other => format!("lost the connection to {server}: {other}"),
         };
-        let Moved { sent, received } = self.moved.get();
+        let Moved { sent, received } = self.progress.moved();
         let missing = sent.saturating_sub(received);
         Some(match (missing, &self.window) {
             (0, _) if sent == 0 => format!("{how}; nothing was sent"),
