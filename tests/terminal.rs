@@ -156,7 +156,7 @@ fn assert_half_typed_survives(terminal: &mut Terminal, typed: &str, lines: &[Str
     let shown: Vec<String> =
         terminal.lines().into_iter().filter_map(|line| line.strip_prefix("< ").map(str::to_owned)).collect();
     // Where a wide character does not fit, a column stays empty.
-    let without_spaces = |lines: &[String]| lines.concat().replace(' ', "");
+    let without_spaces = |lines: &[String]| lines.concat().replace([' ', '\t'], "");
     assert_eq!(without_spaces(&shown), without_spaces(lines), "each line is shown once, whole, in order");
     // Backspace, and on.
     let edited: String = typed.chars().take(typed.chars().count() - 1).chain("!".chars()).collect();
@@ -192,7 +192,8 @@ fn half_typed_text_survives_wide_characters() {
 
 #[test]
 fn half_typed_text_survives_lines_wider_than_the_window() {
-    let widths = (0..100).map(|width| format!("{}{width:04}", "x".repeat(width * 4)));
+    let widths =
+        (0..100).map(|width| format!("{}{}{width:04}", "x".repeat(width * 2), "\tx".repeat(width / 4)));
     assert_half_typed_survives(&mut Terminal::with_window(40, 12), "half", &widths.collect::<Vec<_>>());
 }
 
@@ -264,6 +265,10 @@ fn line_and_tab_erased_after_a_line_came_in_leave_the_prompt() {
     let mut terminal = Terminal::new();
     let process = client(&terminal, &address);
     terminal.see_row("> ");
+    terminal.type_in("\tx");
+    terminal.see_row(">       x");
+    terminal.type_in("\x7f\x7f");
+    terminal.see_row("> ");
     terminal.type_in("half typed");
     terminal.see_row("> half typed");
     sender.send(b"a line\n".to_vec()).unwrap();
@@ -304,6 +309,30 @@ fn messages_and_progress_come_in_above() {
     for text in ["< hello", "6 B sent, 6 B echoed", "> half typed", "echo-client: warning: "] {
         assert!(lines.iter().any(|line| line.starts_with(text)), "{text} is not at the start in {lines:#?}");
     }
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait_code(), 143);
+}
+
+#[test]
+fn messages_wait_while_the_terminal_is_stopped() {
+    let (sender, end) = mpsc::channel();
+    let (address, server) = serve_once(move |mut stream| {
+        stream.read_exact(&mut [0; 2]).unwrap();
+        stream.write_all(b"x\n").unwrap();
+        end.recv().unwrap();
+    });
+    let mut terminal = Terminal::new();
+    let mut process = client_with(&terminal, &["--reconnect", &address]);
+    terminal.see_row("> ");
+    terminal.type_in("\x13x\n"); // ^S
+    process.comes_to_rest(); // with an echo that cannot be shown
+    sender.send(()).unwrap();
+    server.join().unwrap();
+    process.comes_to_rest();
+    terminal.type_in("\x11half typed"); // ^Q
+    terminal.see("< x");
+    terminal.see("closed the connection; connecting again");
+    terminal.see_row("> half typed");
     process.signal(Signal::TERM);
     assert_eq!(process.wait_code(), 143);
 }
@@ -377,6 +406,8 @@ fn only_the_clients_own_escape_sequences_reach_the_terminal() {
     }
     let controls = shown.chars().filter(|c| c.is_control() && !['\x1b', '\r', '\n'].contains(c));
     assert_eq!(controls.collect::<String>(), "");
+    // The kernel could echo what is typed after each newline. The only one is typed.
+    assert_eq!(shown.matches('\n').count(), 1, "{shown:?}");
     end(terminal, process);
     server.join().unwrap();
 }
