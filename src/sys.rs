@@ -368,13 +368,13 @@ pub fn is_controlling_terminal(descriptor: &impl AsFd) -> bool {
     of_terminal != -1 && of_terminal == unsafe { libc::getsid(0) }
 }
 
-/// Returns whether this process is in the foreground of the terminal: `tcgetpgrp(3)`. Only then may it
-/// change anything there; otherwise the kernel stops it with SIGTTOU.
-pub fn is_in_foreground(terminal: &impl AsFd) -> bool {
+/// Returns whether this process is in the background of the terminal: `tcgetpgrp(3)`. Then the terminal is
+/// used by another process, and the kernel stops this one with SIGTTOU if it changes anything there.
+pub fn is_in_background(terminal: &impl AsFd) -> bool {
     // SAFETY: no pointers.
     let foreground = unsafe { libc::tcgetpgrp(terminal.as_fd().as_raw_fd()) };
     // SAFETY: no pointers.
-    foreground != -1 && foreground == unsafe { libc::getpgrp() }
+    foreground != -1 && foreground != unsafe { libc::getpgrp() }
 }
 
 /// Discards what was typed and has not been read: `tcflush(3)`. It fails if it is not a terminal, which

@@ -18,7 +18,7 @@ pub use values::{duration, nonzero_duration, nonzero_size};
 pub use watching::watch;
 
 pub use crate::net::ErrorText;
-pub use crate::sys::{discard_input, has_input, is_in_foreground, stdout_was_closed, window_size};
+pub use crate::sys::{discard_input, has_input, is_in_background, stdout_was_closed, window_size};
 use crate::{Reactor, sys};
 
 /// What a program is told to do.

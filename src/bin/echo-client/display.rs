@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use echo_reactor::cli::{has_input, is_in_foreground};
+use echo_reactor::cli::{has_input, is_in_background};
 use echo_reactor::{Flow, Handle, Id, Output, Reactor};
 
 use crate::screen::Screen;
@@ -53,21 +53,22 @@ impl Display {
         self.screen.as_ref().is_some_and(|screen| screen.borrow_mut().leave_prompt())
     }
 
-    /// Shows the prompt, unless another line was entered already: the prompt belongs below that.
+    /// Shows the prompt: not while another line was entered already, which it belongs below, and not in
+    /// the background.
     pub fn prompt(&self, reactor: &mut Reactor, waiter: Id) {
         if let Some(screen) = &self.screen
             && !has_input(&io::stdin())
+            && !is_in_background(&io::stdin())
         {
             let text = screen.borrow_mut().prompt();
             self.write(reactor, waiter, &text);
         }
     }
 
-    /// The program goes on after a stop: in the foreground, the shell has left the cursor on a new row.
+    /// The program goes on after a stop. In the foreground, the shell has left the cursor on a new row.
     pub fn resume(&self, reactor: &mut Reactor) {
-        if is_in_foreground(&io::stdin()) && self.leave_prompt() {
-            self.prompt(reactor, self.output.id());
-        }
+        self.leave_prompt();
+        self.prompt(reactor, self.output.id());
     }
 
     /// Leaves the cursor on a row of its own, and calls `f` when all is written.

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use echo_reactor::cli::{
-    self, ErrorText, Exit, cannot, discard_input, init_logging, is_in_foreground, report, route_stderr,
+    self, ErrorText, Exit, cannot, discard_input, init_logging, is_in_background, report, route_stderr,
     write_stdout,
 };
 use echo_reactor::{Framing, Input, Mailbox, Output, Reactor};
@@ -113,7 +113,7 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
     let result = reactor.run().map_err(cannot("wait for events"));
     route_stderr(None);
     // What is half typed is not meant for the shell. What was typed after Ctrl-D is.
-    if on_terminal && reactor.get(input).is_ok() && is_in_foreground(&io::stdin()) {
+    if on_terminal && reactor.get(input).is_ok() && !is_in_background(&io::stdin()) {
         discard_input(&io::stdin());
     }
     result?;
