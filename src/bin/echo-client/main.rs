@@ -119,7 +119,7 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
     result?;
     progress.finish();
     if check && ending.is_success() {
-        report(NAME, format_args!("{} bytes came back as they were sent", progress.moved().received));
+        report(NAME, format_args!("{} bytes came back as they were sent", progress.counts().received));
     }
     Ok(())
 }

@@ -18,53 +18,54 @@ use crate::screen::obeys_escapes;
 /// To the first column, and clear the row.
 const REDRAW: &str = "\r\x1b[K";
 
-/// Bytes that have moved so far.
+/// How many bytes have moved so far.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Moved {
+pub struct ByteCounts {
     /// Taken from stdin.
     pub sent: u64,
-    /// Come back.
+    /// Received from the server.
     pub received: u64,
 }
 
 pub struct Progress {
-    moved: Cell<Moved>,
+    counts: Cell<ByteCounts>,
+    /// With `--progress`.
     is_shown: bool,
-    /// Whether a timer runs that will show it.
+    /// Whether a timer runs that will show the counts.
     is_scheduled: Cell<bool>,
     began: Instant,
 }
 
 impl Progress {
     pub fn new(reactor: &Reactor, is_shown: bool) -> Rc<Self> {
-        let (moved, is_scheduled) = (Cell::default(), Cell::new(false));
-        Rc::new(Progress { moved, is_shown, is_scheduled, began: reactor.now() })
+        let (counts, is_scheduled) = (Cell::default(), Cell::new(false));
+        Rc::new(Progress { counts, is_shown, is_scheduled, began: reactor.now() })
     }
 
-    pub fn moved(&self) -> Moved {
-        self.moved.get()
+    pub fn counts(&self) -> ByteCounts {
+        self.counts.get()
     }
 
     /// Counts bytes. The first after a pause start the timer.
     pub fn add(self: &Rc<Self>, reactor: &mut Reactor, sent: usize, received: usize) {
-        let before = self.moved.get();
-        let sum = |count: u64, more: usize| count + more as u64;
-        self.moved.set(Moved { sent: sum(before.sent, sent), received: sum(before.received, received) });
+        let before = self.counts.get();
+        let (sent, received) = (before.sent + sent as u64, before.received + received as u64);
+        self.counts.set(ByteCounts { sent, received });
         if self.is_shown && !self.is_scheduled.replace(true) {
             self.clone().schedule(reactor, before);
         }
     }
 
-    fn schedule(self: Rc<Self>, reactor: &mut Reactor, shown: Moved) {
+    fn schedule(self: Rc<Self>, reactor: &mut Reactor, shown: ByteCounts) {
         let (period, since) = (Duration::from_millis(if is_redrawn() { 100 } else { 1000 }), reactor.now());
         reactor.call_later(period, move |reactor| {
-            let moved = self.moved.get();
-            if moved == shown {
+            let counts = self.counts.get();
+            if counts == shown {
                 self.is_scheduled.set(false);
                 return;
             }
-            show(&line(moved, moved.received - shown.received, reactor.now() - since));
-            self.schedule(reactor, moved);
+            show(&line(counts, counts.received - shown.received, reactor.now() - since));
+            self.schedule(reactor, counts);
         });
     }
 
@@ -72,8 +73,8 @@ impl Progress {
     pub fn finish(&self) {
         if self.is_shown {
             let start = if is_redrawn() { REDRAW } else { "" };
-            let moved = self.moved.get();
-            write_stderr(format_args!("{start}{}\n", line(moved, moved.received, self.began.elapsed())));
+            let counts = self.counts.get();
+            write_stderr(format_args!("{start}{}\n", line(counts, counts.received, self.began.elapsed())));
         }
     }
 }
@@ -93,11 +94,11 @@ fn show(line: &str) {
     }
 }
 
-fn line(moved: Moved, bytes: u64, took: Duration) -> String {
+fn line(counts: ByteCounts, bytes: u64, took: Duration) -> String {
     #[allow(clippy::cast_precision_loss)] // three digits are shown
     let rate = bytes as f64 / took.as_secs_f64().max(1e-3);
     #[allow(clippy::cast_precision_loss)]
-    let (sent, received) = (moved.sent as f64, moved.received as f64);
+    let (sent, received) = (counts.sent as f64, counts.received as f64);
     format!("{} sent, {} echoed, {}/s", amount(sent), amount(received), amount(rate))
 }
 

@@ -1,7 +1,6 @@
-//! The work: stdin to the server, what comes back to stdout, each held up by the other's slowness and by
-//! nothing else.
+//! The transfer: stdin to the server, and what the server sends to the display.
 //!
-//! Invariant: every byte that arrived is handed to the display before the end is told. A transfer
+//! Invariant: every byte that arrived is handed to the display before the end is reported. A transfer
 //! belongs to no connection; with `--reconnect` it moves from one to the next.
 //!
 //! Read next: `window.rs`, `display.rs`.
@@ -14,10 +13,10 @@ use echo_reactor::{Chunk, CloseReason, Flow, Handle, Mailbox, Reactor, Transport
 use crate::NAME;
 use crate::display::Display;
 use crate::options::Options;
-use crate::progress::{Moved, Progress};
+use crate::progress::{ByteCounts, Progress};
 use crate::window::{Difference, Window};
 
-/// How far stdin has come.
+/// Whether stdin has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stdin {
     Open,
@@ -28,10 +27,10 @@ pub struct Transfer {
     from: Handle<Mailbox<Chunk>>,
     stdin: Stdin,
     pub display: Display,
-    /// With `--check` and `--reconnect`: what has not come back.
+    /// With `--check` and `--reconnect`: the bytes whose echo has not arrived.
     window: Option<Window>,
     progress: Rc<Progress>,
-    /// Why it cannot go on, whatever the network does.
+    /// Why the transfer cannot go on, on any connection.
     failure: Option<String>,
 }
 
@@ -41,7 +40,7 @@ impl Transfer {
         Transfer { from, stdin: Stdin::Open, display, window, progress, failure: None }
     }
 
-    /// A connection stands: whatever has not come back is sent, again if need be.
+    /// Begins on a new connection. Bytes whose echo has not arrived are sent again.
     pub fn begin(&mut self, transport: &mut Transport) {
         if let Some(window) = &mut self.window {
             window.rewind();
@@ -49,8 +48,8 @@ impl Transfer {
         self.send(transport);
     }
 
-    /// Sends what the connection takes. Where it is full, `resume_writing` brings us back; where the
-    /// window is, the next echo does.
+    /// Sends as much as the connection takes. If the connection is full, `resume_writing` calls this
+    /// again; if the window is full, the next echo does.
     pub fn send(&mut self, transport: &mut Transport) {
         while transport.flow() == Flow::Open && self.failure.is_none() {
             if let Some(window) = &mut self.window {
@@ -73,7 +72,7 @@ impl Transfer {
         }
     }
 
-    /// Takes a chunk from stdin. `false`: there is none yet.
+    /// Takes a chunk from stdin. Returns `false` if there is none yet.
     fn take_chunk(&mut self, transport: &mut Transport) -> bool {
         let id = transport.id();
         match self.from.try_recv(transport.reactor(), id) {
@@ -109,7 +108,7 @@ impl Transfer {
             None => (data.len(), None),
         };
         self.progress.add(transport.reactor(), 0, right);
-        let offset = self.progress.moved().received;
+        let offset = self.progress.counts().received;
         let id = transport.id();
         let flow = self.display.show(transport.reactor(), id, &data[..right]);
         read_while_open(transport, flow);
@@ -129,7 +128,7 @@ impl Transfer {
         }
     }
 
-    /// Stdin has something, or stdout has room.
+    /// Called when stdin has something, or stdout has room.
     pub fn woken(&mut self, transport: &mut Transport) {
         self.send(transport);
         let id = transport.id();
@@ -137,7 +136,7 @@ impl Transfer {
         read_while_open(transport, flow);
     }
 
-    /// The server will not echo any more, so there is no point in sending on.
+    /// Called when the server has ended its side. It will echo nothing more, so sending on is useless.
     pub fn server_ended(&mut self, transport: &mut Transport) {
         if self.stdin == Stdin::Open || transport.buffered() > 0 {
             transport.abort();
@@ -159,18 +158,18 @@ impl Transfer {
         }
     }
 
-    /// Whether all that was to be done is done.
+    /// Returns whether all of stdin was sent and came back.
     pub fn is_complete(&self) -> bool {
-        let Moved { sent, received } = self.progress.moved();
+        let ByteCounts { sent, received } = self.progress.counts();
         self.stdin == Stdin::Ended && self.failure.is_none() && received >= sent
     }
 
-    /// Whether another connection could get it on.
+    /// Returns whether another connection could continue it.
     pub fn is_mendable(&self) -> bool {
         self.failure.is_none()
     }
 
-    /// What the end was like, in words, if it was not as it should be.
+    /// Describes the end, if it is a failure.
     pub fn complaint(&mut self, options: &Options, reason: &CloseReason) -> Option<String> {
         if let Some(failure) = self.failure.take() {
             return Some(failure);
@@ -195,7 +194,7 @@ impl Transfer {
             }
             other => format!("lost the connection to {server}: {other}"),
         };
-        let Moved { sent, received } = self.progress.moved();
+        let ByteCounts { sent, received } = self.progress.counts();
         let missing = sent.saturating_sub(received);
         Some(match (missing, &self.window) {
             (0, _) if sent == 0 => format!("{how}; nothing was sent"),
@@ -209,13 +208,13 @@ impl Transfer {
         })
     }
 
-    /// Calls `f` when all that came is on stdout.
+    /// Calls `f` when every byte that arrived is on stdout.
     pub fn finish(&mut self, reactor: &mut Reactor, f: impl FnOnce(&mut Reactor) + 'static) {
         self.display.finish(reactor, f);
     }
 }
 
-/// Reads on, unless stdout is full: then it wakes us when it is not.
+/// Pauses reading while stdout is full. Stdout wakes us when it has room.
 fn read_while_open(transport: &mut Transport, flow: Flow) {
     match flow {
         Flow::Full => transport.pause_reading(),
