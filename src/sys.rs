@@ -129,22 +129,26 @@ fn set_action(signal: c_int, handler: libc::sighandler_t) -> io::Result<libc::si
 
 // ---- stdout, as the program got it
 
+#[cfg(feature = "cli")]
 static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Runs before `main`, and before Rust's runtime opens `/dev/null` in the place of a closed stdout. After
 /// that, nothing distinguishes the two.
+#[cfg(feature = "cli")]
 extern "C" fn look_at_stdout() {
     // SAFETY: no pointers.
     let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) };
     STDOUT_WAS_CLOSED.store(flags == -1, Ordering::Relaxed);
 }
 
+#[cfg(feature = "cli")]
 #[used]
 // SAFETY: the section is an array of such functions. This one needs nothing that is set up after it.
 #[unsafe(link_section = ".init_array")]
 static AT_START: extern "C" fn() = look_at_stdout;
 
 /// Returns whether stdout was closed when the program started.
+#[cfg(feature = "cli")]
 pub fn stdout_was_closed() -> bool {
     STDOUT_WAS_CLOSED.load(Ordering::Relaxed)
 }
@@ -370,6 +374,7 @@ pub fn is_controlling_terminal(descriptor: &impl AsFd) -> bool {
 
 /// Returns whether this process is in the background of the terminal: `tcgetpgrp(3)`. Then the terminal is
 /// used by another process, and the kernel stops this one with SIGTTOU if it changes anything there.
+#[cfg(feature = "cli")]
 pub fn is_in_background(terminal: &impl AsFd) -> bool {
     // SAFETY: no pointers.
     let foreground = unsafe { libc::tcgetpgrp(terminal.as_fd().as_raw_fd()) };
@@ -379,18 +384,21 @@ pub fn is_in_background(terminal: &impl AsFd) -> bool {
 
 /// Discards what was typed and has not been read: `tcflush(3)`. It fails if it is not a terminal, which
 /// has no such input.
+#[cfg(feature = "cli")]
 pub fn discard_input(terminal: &impl AsFd) {
     // SAFETY: no pointers.
     unsafe { libc::tcflush(terminal.as_fd().as_raw_fd(), libc::TCIFLUSH) };
 }
 
 /// Returns whether a line, or the end, can be read from the terminal now.
+#[cfg(feature = "cli")]
 pub fn has_input(terminal: &impl AsFd) -> bool {
     is_ready_now(terminal, libc::POLLIN).unwrap_or(false)
 }
 
 /// Returns the columns and rows of a terminal's window: `TIOCGWINSZ`, `ioctl_tty(2)`. A terminal that does
 /// not know them counts as one of the usual size.
+#[cfg(feature = "cli")]
 pub fn window_size(terminal: &impl AsFd) -> (usize, usize) {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the kernel writes a `winsize`, or nothing.
