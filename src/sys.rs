@@ -7,6 +7,7 @@
 //! Read next: the callers, `reactor/signals.rs`, `net/listening_socket.rs` and `stdio/descriptor.rs`.
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::SocketAddr;
@@ -125,22 +126,27 @@ pub struct TcpListenOptions {
     pub backlog: i32,
 }
 
-/// Sets the options that accepted sockets inherit, so that they need no call each.
+/// Sets the options of every TCP socket. Accepted sockets inherit them, so they need no call each.
 fn set_inheritable_options(socket: &OwnedFd) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
     set_urgent_inline(socket)
 }
 
-/// Creates a non-blocking TCP socket that listens.
-pub fn listen_tcp(address: SocketAddr, options: TcpListenOptions) -> io::Result<OwnedFd> {
+/// Creates a non-blocking TCP socket of the family of `address`.
+pub fn tcp_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers.
     let fd = check(unsafe { libc::socket(family, kind, 0) })?;
     // SAFETY: just created, so nothing else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     set_inheritable_options(&socket)?;
+    Ok(socket)
+}
+
+/// Creates a non-blocking TCP socket that listens.
+pub fn listen_tcp(address: SocketAddr, options: TcpListenOptions) -> io::Result<OwnedFd> {
+    let socket = tcp_socket(address)?;
     if options.reuse_port {
         set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
@@ -190,8 +196,27 @@ fn get_option(socket: &OwnedFd, name: c_int) -> io::Result<c_int> {
     Ok(value)
 }
 
-fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
-    let fd = socket.as_raw_fd();
+/// `bind(2)`. With `SO_REUSEADDR`, the port may still have connections in `TIME_WAIT`.
+pub fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    // SAFETY: the address is complete, and is only read.
+    with_raw_address(address, |raw, size| unsafe { libc::bind(socket.as_raw_fd(), raw, size) })
+}
+
+/// `connect(2)` on a non-blocking socket: the attempt has ended when the socket is writable.
+pub fn connect(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+    // SAFETY: the address is complete, and is only read.
+    match with_raw_address(address, |raw, size| unsafe { libc::connect(socket.as_raw_fd(), raw, size) }) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => Ok(()),
+        other => other,
+    }
+}
+
+/// Calls `f` with an address as the kernel reads it, and its size.
+fn with_raw_address(
+    address: SocketAddr,
+    f: impl FnOnce(*const libc::sockaddr, socklen_t) -> c_int,
+) -> io::Result<()> {
     #[allow(clippy::cast_possible_truncation)] // 16, 28, and address families
     let result = match address {
         SocketAddr::V4(v4) => {
@@ -201,9 +226,7 @@ fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
                 sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
                 sin_zero: [0; 8],
             };
-            let size = mem::size_of_val(&raw) as socklen_t;
-            // SAFETY: `raw` is a complete address of `size` bytes.
-            unsafe { libc::bind(fd, (&raw const raw).cast(), size) }
+            f((&raw const raw).cast(), mem::size_of_val(&raw) as socklen_t)
         }
         SocketAddr::V6(v6) => {
             let raw = libc::sockaddr_in6 {
@@ -213,13 +236,29 @@ fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
                 sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
                 sin6_scope_id: v6.scope_id(),
             };
-            let size = mem::size_of_val(&raw) as socklen_t;
-            // SAFETY: as above.
-            unsafe { libc::bind(fd, (&raw const raw).cast(), size) }
+            f((&raw const raw).cast(), mem::size_of_val(&raw) as socklen_t)
         }
     };
     check(result)?;
     Ok(())
+}
+
+/// Returns the port of a TCP service by its name: `getaddrinfo(3)`, `services(5)`.
+pub fn service_port(name: &CStr) -> Option<u16> {
+    // SAFETY: all zero is a valid `addrinfo`: no hints.
+    let mut hints: libc::addrinfo = unsafe { mem::zeroed() };
+    hints.ai_socktype = libc::SOCK_STREAM;
+    let mut list = ptr::null_mut();
+    // SAFETY: `name` ends with a zero, `hints` is complete; `list` is set on success.
+    if unsafe { libc::getaddrinfo(ptr::null(), name.as_ptr(), &raw const hints, &raw mut list) } != 0 {
+        return None;
+    }
+    // SAFETY: on success there is at least one entry, with an address.
+    let data = unsafe { (*(*list).ai_addr).sa_data };
+    // SAFETY: the list is not used any more.
+    unsafe { libc::freeaddrinfo(list) };
+    // An IP address begins with its port, whichever family it is of.
+    Some(u16::from_be_bytes([data[0].to_ne_bytes()[0], data[1].to_ne_bytes()[0]]))
 }
 
 /// `listen(2)`. On a socket that listens already, it sets the backlog.

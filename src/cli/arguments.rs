@@ -7,7 +7,7 @@ use std::fmt;
 
 use lexopt::{Arg, Error, Parser};
 
-use super::AddressArgument;
+use super::{AddressArgument, Family};
 
 /// What is wrong with the arguments, in one line.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,10 +69,30 @@ pub fn number<T: std::str::FromStr + PartialOrd + From<u8>>(text: &str) -> Resul
     }
 }
 
-/// An address among the arguments.
+/// Reads an address.
 ///
 /// # Errors
-/// Names it, and what is wrong with it.
-pub fn address(text: &OsStr) -> Result<AddressArgument, UsageError> {
-    AddressArgument::parse(text).map_err(|why| UsageError(format!("bad address '{}': {why}", text.display())))
+/// Names it, and says what is wrong with it.
+pub fn address(text: &OsStr, family: Family) -> Result<AddressArgument, UsageError> {
+    AddressArgument::parse(text, family).map_err(|why| bad_address(&text.display(), &why))
+}
+
+/// Reads the one address of a client, which may be two arguments: `HOST PORT`.
+///
+/// # Errors
+/// Names the argument, and says what is wrong with it.
+pub fn client_address(arguments: &[OsString], family: Family) -> Result<AddressArgument, UsageError> {
+    match arguments {
+        [] => Ok(AddressArgument::default_of(family)),
+        [text] => address(text, family),
+        [host, port] if AddressArgument::is_host_only(host) => {
+            AddressArgument::parse_pair(host, port, family)
+                .map_err(|why| bad_address(&format_args!("{} {}", host.display(), port.display()), &why))
+        }
+        [.., last] => Err(Error::UnexpectedArgument(last.clone()).into()),
+    }
+}
+
+fn bad_address(text: &dyn fmt::Display, why: &str) -> UsageError {
+    UsageError(format!("bad address '{text}': {why}"))
 }

@@ -11,8 +11,8 @@ mod watching;
 use std::io;
 use std::process::ExitCode;
 
-pub use addresses::AddressArgument;
-pub use arguments::{UsageError, address, number, unexpected, value};
+pub use addresses::{AddressArgument, Family, source};
+pub use arguments::{UsageError, address, client_address, number, unexpected, value};
 pub use diagnostics::{Verbosity, init_logging, report, write_stderr, write_stdout};
 pub use values::{duration, nonzero_duration, nonzero_size};
 pub use watching::watch;
@@ -77,7 +77,7 @@ pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
 /// Names the argument, if it is no address.
 pub fn address_argument() -> io::Result<AddressArgument> {
     match std::env::args_os().nth(1) {
-        Some(text) => address(&text).map_err(|error| io::Error::other(error.0)),
-        None => Ok(AddressArgument::default()),
+        Some(text) => address(&text, Family::Any).map_err(|error| io::Error::other(error.0)),
+        None => Ok(AddressArgument::default_of(Family::Any)),
     }
 }

@@ -40,11 +40,14 @@ pub struct ListenOptions {
     pub backlog: u16,
     /// `SO_REUSEPORT`: several processes on one port, see `socket(7)`. Off by default.
     pub reuse_port: bool,
+    /// `IPV6_V6ONLY`: the IPv6 wildcard `[::]` accepts no IPv4 connections, see `ipv6(7)`. Off by
+    /// default.
+    pub ipv6_only: bool,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        ListenOptions { max_connections: None, backlog: 4096, reuse_port: false }
+        ListenOptions { max_connections: None, backlog: 4096, reuse_port: false, ipv6_only: false }
     }
 }
 

@@ -9,6 +9,8 @@ use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net as unix;
 use std::{env, process};
 
 use mio::net::{TcpListener, UnixListener};
@@ -43,9 +45,10 @@ impl ListeningSocket {
     /// # Errors
     /// Names the address and the reason: `cannot listen on 127.0.0.1:80: Permission denied`.
     pub fn bind_all(addresses: &[Address], options: &ListenOptions) -> io::Result<Vec<Self>> {
-        let v6_only = addresses
-            .iter()
-            .any(|address| matches!(address, Address::Tcp(SocketAddr::V4(v4)) if v4.ip().is_unspecified()));
+        let v6_only = options.ipv6_only
+            || addresses.iter().any(
+                |address| matches!(address, Address::Tcp(SocketAddr::V4(v4)) if v4.ip().is_unspecified()),
+            );
         let options =
             TcpListenOptions { reuse_port: options.reuse_port, v6_only, backlog: options.backlog.into() };
         let bind = |address: &Address| {
@@ -63,6 +66,11 @@ impl ListeningSocket {
                 let (socket, file) = socket_file::bind(path)?;
                 sys::listen(&socket, options.backlog)?;
                 Ok(ListeningSocket { kind: Kind::Unix(socket), _file: Some(file) })
+            }
+            Address::Abstract(name) => {
+                let socket = UnixListener::bind_addr(&unix::SocketAddr::from_abstract_name(name)?)?;
+                sys::listen(&socket, options.backlog)?;
+                Ok(ListeningSocket { kind: Kind::Unix(socket), _file: None })
             }
         }
     }

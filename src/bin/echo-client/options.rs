@@ -9,7 +9,8 @@ use lexopt::{Arg, Parser};
 
 use echo_reactor::ConnectOptions;
 use echo_reactor::cli::{
-    AddressArgument, Command, UsageError, Verbosity, address, duration, nonzero_duration, unexpected, value,
+    AddressArgument, Command, Family, UsageError, Verbosity, client_address, duration, nonzero_duration,
+    source, unexpected, value,
 };
 
 const HELP: &str = include_str!("help.txt");
@@ -27,7 +28,7 @@ pub struct Options {
 }
 
 pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
-    let mut given = None;
+    let (mut arguments, mut family) = (Vec::new(), Family::Any);
     let mut connect = ConnectOptions::default();
     let mut timeout = None;
     let mut spin = Duration::ZERO;
@@ -53,11 +54,24 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Short('V') | Arg::Long("version") => {
                 return Ok(Command::Print(concat!("echo-client ", env!("CARGO_PKG_VERSION"), "\n").into()));
             }
-            Arg::Value(text) if given.is_none() => given = Some(address(&text)?),
+            Arg::Short('4') => family = Family::V4,
+            Arg::Short('6') => family = Family::V6,
+            Arg::Long("source") => connect.source = Some(value(&mut parser, "--source", source)?),
+            Arg::Value(text) => arguments.push(text),
             other => return Err(unexpected(other)),
         }
     }
-    let address = given.unwrap_or_default();
+    if let Some(source) = connect.source {
+        if !family.includes(source.ip()) {
+            return Err(UsageError(format!("option '--source' needs an {} address", family.name())));
+        }
+        // A socket connects only to addresses of its own family.
+        family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
+    }
+    let address = client_address(&arguments, family)?;
+    if connect.source.is_some() && address.is_unix() {
+        return Err(UsageError("option '--source' makes no sense with a Unix socket".into()));
+    }
     Ok(Command::Run(Options {
         address,
         connect,

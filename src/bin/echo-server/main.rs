@@ -80,7 +80,7 @@ fn catch_signals(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: &S
 /// on.
 fn listening_addresses(options: &Options, or_default: bool) -> io::Result<Vec<Address>> {
     if options.addresses.is_empty() && or_default {
-        return AddressArgument::default().to_listen();
+        return AddressArgument::default_of(options.family).to_listen();
     }
     let mut addresses = Vec::new();
     for argument in &options.addresses {

@@ -9,14 +9,15 @@ use lexopt::{Arg, Parser};
 
 use echo_reactor::ListenOptions;
 use echo_reactor::cli::{
-    AddressArgument, Command, UsageError, Verbosity, address, duration, nonzero_duration, nonzero_size,
-    number, unexpected, value,
+    AddressArgument, Command, Family, UsageError, Verbosity, address, duration, nonzero_duration,
+    nonzero_size, number, unexpected, value,
 };
 
 const HELP: &str = include_str!("help.txt");
 
 pub struct Options {
     pub addresses: Vec<AddressArgument>,
+    pub family: Family,
     pub listen: ListenOptions,
     pub idle_timeout: Option<Duration>,
     pub buffer: usize,
@@ -28,8 +29,10 @@ pub struct Options {
 }
 
 pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
+    let mut addresses = Vec::new();
     let mut options = Options {
         addresses: Vec::new(),
+        family: Family::Any,
         listen: ListenOptions::default(),
         idle_timeout: None,
         buffer: 64 * 1024,
@@ -62,9 +65,15 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Short('V') | Arg::Long("version") => {
                 return Ok(Command::Print(concat!("echo-server ", env!("CARGO_PKG_VERSION"), "\n").into()));
             }
-            Arg::Value(text) => options.addresses.push(address(&text)?),
+            Arg::Short('4') => options.family = Family::V4,
+            Arg::Short('6') => options.family = Family::V6,
+            Arg::Value(text) => addresses.push(text),
             other => return Err(unexpected(other)),
         }
+    }
+    options.listen.ipv6_only = options.family == Family::V6;
+    for text in addresses {
+        options.addresses.push(address(&text, options.family)?);
     }
     Ok(Command::Run(options))
 }
