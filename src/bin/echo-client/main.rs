@@ -68,7 +68,10 @@ fn main() -> ExitCode {
 
 fn run(options: Options, ending: &Ending) -> io::Result<()> {
     // Before the signals are caught: it may take long, and Ctrl-C has to end that, too.
-    let addresses = options.address.to_connect()?;
+    let addresses = match options.address.to_connect() {
+        Err(error) if !options.reconnect => return Err(error),
+        result => result,
+    };
     let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
     reactor.set_spin(options.spin);
     cli::watch(&mut reactor, options.timeline.as_ref())?;
@@ -92,8 +95,8 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
     }
     let display = if check { Display::nothing(stdout) } else { Display::new(stdout, interactive) };
     let transfer = Transfer::new(stdin, display, check || options.reconnect, moved.clone());
-    let plan = Plan { options, addresses, ending: ending.clone() };
-    Client::connect(&mut reactor, Rc::new(plan), Box::new(transfer), 0);
+    let plan = Plan { options, ending: ending.clone() };
+    Client::connect(&mut reactor, Rc::new(plan), Box::new(transfer), 0, addresses);
     reactor.run().map_err(cannot("wait for events"))?;
     if progress {
         progress::finish(moved.get(), began.elapsed());
