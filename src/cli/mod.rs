@@ -5,6 +5,7 @@
 mod addresses;
 mod arguments;
 mod diagnostics;
+mod histogram;
 mod lookup;
 mod values;
 mod watching;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 pub use addresses::{AddressArgument, Family, source};
 pub use arguments::{UsageError, address, client_address, number, unexpected, value};
 pub use diagnostics::{Verbosity, init_logging, report, write_stderr, write_stdout};
+pub use histogram::Histogram;
 pub use lookup::look_up;
 pub use values::{duration, nonzero_duration, nonzero_size};
 pub use watching::watch;

@@ -6,6 +6,7 @@
 mod client;
 mod display;
 mod options;
+mod ping;
 mod progress;
 mod transfer;
 mod window;
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
     })
 }
 
-fn run(options: Options, ending: &Ending) -> io::Result<()> {
+fn run(mut options: Options, ending: &Ending) -> io::Result<()> {
     // Before the signals are caught: it may take long, and Ctrl-C has to end that, too.
     let addresses = match options.address.to_connect() {
         Err(error) if !options.reconnect => return Err(error),
@@ -85,6 +86,10 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
         })
         .map_err(cannot("open standard output"))?
     };
+    if let Some(ping) = options.ping.take() {
+        ping::start(&mut reactor, options, ping, stdout, ending.clone(), addresses)?;
+        return reactor.run().map_err(cannot("wait for events"));
+    }
     let stdin = Mailbox::new(&mut reactor, MAILBOX);
     Input::open(&mut reactor, &io::stdin(), Framing::Bytes, stdin).map_err(cannot("open standard input"))?;
 
