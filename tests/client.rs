@@ -226,3 +226,27 @@ fn client_and_server_that_both_have_full_buffers_do_not_wait_for_each_other() {
     let outcome = run(client_command().arg(server.address()), &bytes);
     common::assert_echoed(&outcome, &bytes);
 }
+
+#[test]
+fn verbose_names_both_ends_and_counts_the_bytes_each_way() {
+    let server = Server::start(&[]);
+    let mut command = client_command();
+    let outcome = run(command.args(["-v", "--source", "127.0.0.9", server.address()]), b"hello");
+    assert_eq!((outcome.code, outcome.stdout.as_slice()), (0, &b"hello"[..]));
+    let lines: Vec<&str> = outcome.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let first = format!("echo-client: connected to {} from 127.0.0.9:", server.address());
+    assert!(lines[0].starts_with(&first) && lines[0].contains(" in "), "{}", lines[0]);
+    assert!(lines[0].ends_with(" ms"), "{}", lines[0]);
+    assert!(lines[1].starts_with("echo-client: bytes: 5 sent, 5 received; 0."), "{}", lines[1]);
+    // Also when a signal ends it.
+    let (stdin, _open) = pipe();
+    let mut command = client_command();
+    command.args(["-v", server.address()]).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut process = Process::spawn(&mut command);
+    let err = common::Lines::of(process.child.stderr.take().unwrap());
+    err.next_with("connected to");
+    process.signal(Signal::TERM);
+    err.next_with("bytes: 0 sent, 0 received; ");
+    assert_eq!(process.wait_code(), 143);
+}

@@ -226,7 +226,7 @@ fn bytes_that_are_the_echo_of_nothing_are_named() {
     let outcome = ping(&["-c", "2", "-i", "0.2", &address]);
     let lines = lines(&outcome);
     assert_eq!(outcome.code, 1, "{lines:?}");
-    assert!(lines.contains(&format!("surplus: 6 bytes from {address} are no echo")), "{lines:?}");
+    assert!(lines.contains(&format!("surplus: 6 B from {address} are no echo")), "{lines:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use echo_reactor::cli::{self, AddressArgument, ErrorText};
 use log::Level;
@@ -36,6 +36,7 @@ pub struct Client {
     transfer: Option<Box<Transfer>>,
     /// Attempts since a byte last came back.
     attempt: u32,
+    began: Instant,
     connected: bool,
 }
 
@@ -50,7 +51,8 @@ impl Client {
         addresses: io::Result<Vec<Address>>,
     ) {
         let options = plan.options.connect.clone();
-        let mut client = Client { plan, transfer: None, attempt, connected: false };
+        let began = Instant::now();
+        let mut client = Client { plan, transfer: None, attempt, began, connected: false };
         match addresses {
             Ok(addresses) => {
                 client.transfer = Some(transfer);
@@ -73,6 +75,16 @@ impl Client {
             });
         });
     }
+}
+
+/// Logs both ends of a new connection, and how long the connect took.
+pub fn log_connected(transport: &Transport, took: Duration) {
+    let Some(peer) = transport.peer_addr() else { return };
+    let from = match transport.local_addr() {
+        Ok(Address::Tcp(local)) => format!(" from {local}"),
+        _ => String::new(), // our end of a Unix socket has no name
+    };
+    log::info!("connected to {peer}{from} in {:.3} ms", took.as_secs_f64() * 1e3);
 }
 
 /// What ended a connection, for a person.
@@ -99,6 +111,9 @@ impl Protocol for Client {
         self.connected = true;
         transport.set_idle_timeout(self.plan.options.timeout);
         if let Some(transfer) = &mut self.transfer {
+            if !transfer.display.is_interactive() {
+                log_connected(transport, self.began.elapsed()); // a terminal shows the greeting
+            }
             transfer.greet(transport);
             transfer.begin(transport);
         }
@@ -141,6 +156,7 @@ impl Protocol for Client {
                 plan: self.plan.clone(),
                 transfer: None,
                 attempt: self.attempt,
+                began: self.began,
                 connected: self.connected,
             };
             let why = describe(&self.plan.options.address, &reason);

@@ -103,6 +103,8 @@ fn run(mut options: Options, ending: &Ending) -> io::Result<()> {
     let plan = Plan { options, ending: ending.clone() };
     Client::connect(&mut reactor, Rc::new(plan), Box::new(transfer), 0, addresses);
     reactor.run().map_err(cannot("wait for events"))?;
+    let Moved { sent, received } = moved.get();
+    log::info!("bytes: {sent} sent, {received} received; {:.3} s", began.elapsed().as_secs_f64());
     if progress {
         progress::finish(moved.get(), began.elapsed());
     }

@@ -32,7 +32,7 @@ use echo_reactor::{
 use log::Level;
 
 use crate::Ending;
-use crate::client::{delay_before, describe};
+use crate::client::{delay_before, describe, log_connected};
 use crate::options::Options;
 use session::{Session, Stage};
 use statistics::milliseconds;
@@ -225,18 +225,19 @@ impl Protocol for Ping {
         let (now, handle) = (Instant::now(), transport.handle::<Ping>());
         let peer = transport.peer_addr().map(Address::to_string).unwrap_or_default();
         let mut this = self.session.borrow_mut();
-        let (took, size) = (now - self.began, this.ping.size);
+        let (took, size) = (now - self.began, this.size());
         this.link = Some(handle);
         this.next = this.next.max(now);
         this.tally.connects.add(took);
         let time = milliseconds(took);
         let line = if this.tally.connects.count() == 1 {
-            format!("PING {} ({peer}), {size} bytes: connected in {time:.3} ms", this.options.address)
+            format!("PING {} ({peer}), {size}: connected in {time:.3} ms", this.options.address)
         } else {
             format!("connected again to {peer} in {time:.3} ms")
         };
         this.print(transport.reactor(), line);
         drop(this);
+        log_connected(transport, took);
         self.proceed(transport);
     }
 

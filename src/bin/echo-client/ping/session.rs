@@ -115,6 +115,11 @@ impl Session {
         }
     }
 
+    /// The size of a message, for a person.
+    pub fn size(&self) -> String {
+        format!("{} byte{}", self.ping.size, if self.ping.size == 1 { "" } else { "s" })
+    }
+
     pub fn print(&self, reactor: &mut Reactor, line: impl Display) {
         if !self.ping.json {
             self.output.write(reactor, self.output.id(), format!("{line}\n").as_bytes());
@@ -181,7 +186,7 @@ impl Session {
                 if self.tally.surplus == 0 {
                     self.print(
                         transport.reactor(),
-                        format_args!("surplus: {count} bytes from {peer} are no echo"),
+                        format_args!("surplus: {count} B from {peer} are no echo"),
                     );
                 }
                 self.tally.surplus += count as u64;
@@ -213,16 +218,13 @@ impl Session {
 
     fn echo_completed(&mut self, reactor: &mut Reactor, peer: &str, now: Instant) {
         let Some(Message { sequence, sent_at, fate }) = self.outstanding.pop_front() else { return };
-        let (size, time) = (self.ping.size, now - sent_at);
+        let (size, time) = (self.size(), now - sent_at);
         match fate {
             Fate::Undecided => {
                 self.attempt = 0;
                 self.tally.round_trips.add(time);
                 let time = milliseconds(time);
-                self.print(
-                    reactor,
-                    format_args!("{size} bytes from {peer}: seq={sequence} time={time:.3} ms"),
-                );
+                self.print(reactor, format_args!("{size} from {peer}: seq={sequence} time={time:.3} ms"));
             }
             Fate::TimedOut => {
                 self.tally.late += 1;

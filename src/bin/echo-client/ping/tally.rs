@@ -55,7 +55,7 @@ impl Tally {
             format!("{} received", self.round_trips.count()),
             format!("{} lost ({percent} %)", self.lost),
         ];
-        for (count, what) in [(self.late, "late"), (self.wrong, "wrong"), (self.surplus, "surplus bytes")] {
+        for (count, what) in [(self.late, "late"), (self.wrong, "wrong"), (self.surplus, "B surplus")] {
             counts.extend((count > 0).then(|| format!("{count} {what}")));
         }
         counts.push(format!("time {} ms", self.began.elapsed().as_millis()));
