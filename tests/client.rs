@@ -121,6 +121,37 @@ fn a_server_that_closes_while_stdin_is_open_and_silent_ends_it_at_once() {
 }
 
 #[test]
+fn client_ends_in_order_when_the_server_shuts_down() {
+    // Silent, and in the middle of a transfer that the server does not take any more.
+    for input in [Stdio::piped(), File::open("/dev/zero").unwrap().into()] {
+        let mut server = Server::start(&["-v"]);
+        let mut process = client_reading(server.address(), input);
+        let _stdin = process.child.stdin.take(); // stays open
+        server.err.next_with(" from ");
+        server.process.signal(Signal::TERM);
+        let outcome = outcome(process);
+        assert_eq!(outcome.code, 1);
+        assert_one_line(&outcome.stderr, &["closed the connection before the end of the input"]);
+        let end = server.err.next_with(" ended: ");
+        assert!(end.contains("closed"), "the server saw no end in order: {end}");
+        assert_eq!(server.process.wait_code(), 0);
+    }
+}
+
+#[test]
+fn server_that_ends_its_side_and_reads_nothing_is_given_up() {
+    let (address, server) = serve_once(|stream| {
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        stream // stays open, and is not read
+    });
+    let process = client_reading(&address, File::open("/dev/zero").unwrap());
+    let outcome = outcome(process);
+    assert_eq!(outcome.code, 1);
+    assert_one_line(&outcome.stderr, &[&address, "closed the connection before the end of the input"]);
+    drop(server.join().unwrap());
+}
+
+#[test]
 fn a_reset_is_named_and_what_did_arrive_is_written() {
     let (address, server) = serve_once(|mut stream| {
         let mut got = [0; 10];

@@ -24,6 +24,9 @@ use crate::transfer::Transfer;
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const MAX_DELAY: Duration = Duration::from_secs(5);
 
+/// How long a server may hold up the end of its connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What stays the same from one connection to the next.
 pub struct Plan {
     pub options: Options,
@@ -75,6 +78,13 @@ impl Client {
             });
         });
     }
+}
+
+/// Ends a connection without a reset, unless the server takes nothing of what is buffered, or does not end
+/// its side.
+pub fn close_in_order(transport: &mut Transport) {
+    transport.set_idle_timeout(Some(CLOSE_TIMEOUT));
+    transport.close();
 }
 
 /// Logs both ends of a new connection, and how long the connect took.
@@ -142,9 +152,7 @@ impl Protocol for Client {
     }
 
     fn eof_received(&mut self, transport: &mut Transport) {
-        if let Some(transfer) = &mut self.transfer {
-            transfer.server_ended(transport);
-        }
+        close_in_order(transport);
     }
 
     fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {

@@ -143,15 +143,6 @@ impl Transfer {
         read_while_open(transport, flow);
     }
 
-    /// The server will not echo any more, so there is no point in sending on.
-    pub fn server_ended(&mut self, transport: &mut Transport) {
-        if self.stdin == Stdin::Open || transport.buffered() > 0 {
-            transport.abort();
-        } else {
-            transport.close();
-        }
-    }
-
     fn fail(&mut self, why: String, transport: &mut Transport) {
         self.failure = Some(why);
         transport.abort();

@@ -32,14 +32,13 @@ use echo_reactor::{
 use log::Level;
 
 use crate::Ending;
-use crate::client::{delay_before, describe, log_connected};
+use crate::client::{close_in_order, delay_before, describe, log_connected};
 use crate::options::Options;
 use session::{Session, Stage};
 use statistics::milliseconds;
 
-/// At the end: how long the last echo may take after Ctrl-C, and how long the server may take to end its
-/// side.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long the last echo may take after Ctrl-C.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// What to measure.
 pub struct PingOptions {
@@ -161,7 +160,7 @@ fn interrupt(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, signal: i32)
         this.ending.set(cli::killed_by(signal), None);
         return reactor.stop();
     }
-    this.stage = Stage::Stopping(signal, Instant::now() + GRACE);
+    this.stage = Stage::Stopping(signal, Instant::now() + LAST_WAIT);
     drop(this);
     end_or_wait(session, reactor);
 }
@@ -187,12 +186,7 @@ fn finish(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, complaint: Opti
     }
     let (link, output) = (this.link, this.output);
     reactor.call_soon(move |reactor| {
-        let closing = link.map(|link| {
-            link.enter(reactor, |_, transport| {
-                transport.set_idle_timeout(Some(GRACE)); // for a server that does not end its side
-                transport.close();
-            })
-        });
+        let closing = link.map(|link| link.enter(reactor, |_, transport| close_in_order(transport)));
         if !matches!(closing, Some(Ok(()))) {
             output.on_flushed(reactor, Reactor::stop);
         }
@@ -256,8 +250,7 @@ impl Protocol for Ping {
     fn pause_writing(&mut self, _: &mut Transport) {}
 
     fn eof_received(&mut self, transport: &mut Transport) {
-        transport.set_idle_timeout(Some(GRACE)); // for a server that does not read either
-        transport.close();
+        close_in_order(transport);
     }
 
     fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {
