@@ -10,6 +10,8 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
 
 use serde_json::Value;
 
@@ -30,11 +32,27 @@ struct Picture {
     names: Vec<String>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let path = std::env::args_os().nth(1).ok_or("usage: timeline_svg FILE")?;
-    let events: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path)?)?;
-    print!("{}", Picture::of(&events).svg()?);
-    Ok(())
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(path), None) = (arguments.next(), arguments.next()) else {
+        eprintln!("usage: timeline_svg FILE");
+        return ExitCode::from(2);
+    };
+    match draw(Path::new(&path)) {
+        Ok(svg) => {
+            print!("{svg}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("timeline_svg: cannot draw {}: {error}", path.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn draw(timeline: &Path) -> Result<String, Box<dyn Error>> {
+    let events: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(timeline)?)?;
+    Ok(Picture::of(&events).svg()?)
 }
 
 impl Picture {

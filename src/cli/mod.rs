@@ -11,7 +11,10 @@ mod values;
 mod watching;
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use lexopt::Arg;
 
 pub use addresses::{AddressArgument, Family, source};
 pub use arguments::{UsageError, address, client_address, number, unexpected, value};
@@ -75,13 +78,28 @@ pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("cannot {what}: {}", ErrorText(&error)))
 }
 
-/// The address given as the first argument, or the default: all that the examples are told.
-///
-/// # Errors
-/// Names the argument, if it is no address.
-pub fn address_argument() -> io::Result<AddressArgument> {
-    match std::env::args_os().nth(1) {
-        Some(text) => address(&text, Family::Any).map_err(|error| io::Error::other(error.0)),
-        None => Ok(AddressArgument::default_of(Family::Any)),
-    }
+/// The `main` of the examples: reads the only argument, an address, and reports an error in one line.
+pub fn run_example(run: impl FnOnce(AddressArgument) -> io::Result<()>) -> ExitCode {
+    let program = std::env::args_os().next().map(PathBuf::from);
+    let name = program.as_deref().and_then(Path::file_name).unwrap_or_default().display().to_string();
+    let parse = |mut parser: lexopt::Parser| {
+        let mut arguments = Vec::new();
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Arg::Value(text) => arguments.push(text),
+                Arg::Short('h') | Arg::Long("help") => {
+                    return Ok(Command::Print(format!("Usage: {name} [ADDR]\n")));
+                }
+                other => return Err(unexpected(other)),
+            }
+        }
+        client_address(&arguments, Family::Any).map(Command::Run)
+    };
+    main(&name, parse, |address| match run(address) {
+        Ok(()) => DONE,
+        Err(error) => {
+            report(&name, ErrorText(&error));
+            FAILURE
+        }
+    })
 }
