@@ -57,6 +57,8 @@ fn client_reaches_the_server_by_every_form_of_its_address() {
             println!("{arguments:?}");
             assert_echoed(&client(arguments), b"found");
         }
+        // The IPv4 loopback address is tried first, and refused.
+        assert_echoed(&client(&[&format!(":{port}")]), b"found");
     }
 }
 

@@ -223,13 +223,6 @@ fn a_signal_ends_it_at_once() {
 }
 
 #[test]
-fn every_address_of_a_name_is_tried() {
-    // A server on IPv6 alone: where the name has an IPv4 address too, that one is tried first.
-    let server = Server::on(&["[::1]:0"], &[]);
-    assert_echoed(&client(&format!(":{}", server.port()), b"found"), b"found");
-}
-
-#[test]
 fn server_that_shut_down_reading_and_stays_ends_the_client_with_an_error() {
     let scratch = common::Scratch::new();
     let path = scratch.path("socket");

@@ -18,7 +18,7 @@ fn command(handed: OwnedFd, variables: &str, arguments: &str) -> Command {
     let program = env!("CARGO_BIN_EXE_echo-server");
     let mut command = Command::new("sh");
     command
-        .args(["-c", &format!("{variables} exec {program} {arguments} 3<&0 0</dev/null")])
+        .args(["-c", &format!("{variables} exec {program} {arguments} 3<&0 0</dev/null 4<&-")])
         .env_remove("RUST_LOG")
         .stdin(handed)
         .stdout(Stdio::piped())
@@ -41,7 +41,7 @@ fn a_socket_that_is_handed_over_takes_the_place_of_the_default_address() {
 #[test]
 fn addresses_are_listened_on_as_well() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = Server::run(&mut command(listener.into(), MEANT_FOR_IT, "127.0.0.1:0 [::1]:0"), 3);
+    let server = Server::run(&mut command(listener.into(), MEANT_FOR_IT, "127.0.0.1:0 127.0.0.2:0"), 3);
     for address in &server.addresses {
         ping(&mut connect(address), b"hello");
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::Once;
+use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 
@@ -169,14 +169,21 @@ impl Lines {
     }
 }
 
-/// Raises the soft limit on descriptors, which is 1024 in many places, for the test and its children.
-fn allow_many_descriptors() {
+/// Raises the soft limit on descriptors, which is 1024 in many places, for the test and its children. Returns
+/// whether so many are allowed. If not, a note says that the test is skipped.
+pub fn has_descriptors(needed: u64) -> bool {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+    static MAXIMUM: OnceLock<Option<u64>> = OnceLock::new();
+    let maximum = MAXIMUM.get_or_init(|| {
         let maximum = getrlimit(Resource::Nofile).maximum;
         setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+        maximum
     });
+    let has = maximum.is_none_or(|maximum| maximum >= needed);
+    if !has {
+        println!("skipped: it needs {needed} descriptors");
+    }
+    has
 }
 
 /// A running `echo-server`.
@@ -201,7 +208,7 @@ impl Server {
 
     #[track_caller]
     pub fn run(command: &mut Command, addresses: usize) -> Self {
-        allow_many_descriptors();
+        has_descriptors(0);
         let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let out = Lines::of(process.child.stdout.take().unwrap());
         let err = Lines::of(process.child.stderr.take().unwrap());
