@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 
 use log::{Level, LevelFilter};
 
+use super::Escaped;
 use crate::stdio::write_shared;
 use crate::{Descriptor, Direction};
 
@@ -54,11 +55,14 @@ pub fn init_logging(program: &'static str, verbosity: Verbosity) {
     if std::env::var_os("RUST_LOG").is_some() {
         builder.parse_default_env();
     }
-    builder.format(move |line, record| match record.level() {
-        Level::Warn => writeln!(line, "{program}: warning: {}", record.args()),
-        Level::Error | Level::Info => writeln!(line, "{program}: {}", record.args()),
-        Level::Debug => writeln!(line, "{program}: debug: {}", record.args()),
-        Level::Trace => writeln!(line, "{program}: trace: {}", record.args()),
+    builder.format(move |line, record| {
+        let kind = match record.level() {
+            Level::Error | Level::Info => "",
+            Level::Warn => "warning: ",
+            Level::Debug => "debug: ",
+            Level::Trace => "trace: ",
+        };
+        line.write_all(one_line(program, format_args!("{kind}{}", record.args())).as_bytes())
     });
     builder.target(env_logger::Target::Pipe(Box::new(Stderr)));
     // It fails only if there is a logger already, which is then the one to use.
@@ -67,7 +71,12 @@ pub fn init_logging(program: &'static str, verbosity: Verbosity) {
 
 /// Prints one line on stderr, whatever the log level.
 pub fn report(program: &str, what: impl Display) {
-    write_stderr(format_args!("{program}: {what}\n"));
+    write_stderr(one_line(program, what));
+}
+
+/// Makes one line of a message, without control characters, whatever it contains.
+fn one_line(program: &str, what: impl Display) -> String {
+    format!("{program}: {}\n", Escaped(what.to_string().as_bytes()))
 }
 
 /// Writes text on stderr as it is.

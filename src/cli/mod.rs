@@ -17,7 +17,7 @@ pub use diagnostics::{Verbosity, init_logging, report, write_stderr, write_stdou
 pub use values::{duration, nonzero_duration, nonzero_size};
 pub use watching::watch;
 
-pub use crate::net::ErrorText;
+pub use crate::net::{ErrorText, Escaped};
 use crate::{Reactor, sys};
 
 /// What a program is told to do.

@@ -4,9 +4,12 @@
 
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::{fmt, io};
+
+use super::Escaped;
 
 /// The address of one end: a TCP address, or the path of a Unix socket. It is shown as a user would
 /// type it, and parsed from the same text.
@@ -82,7 +85,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Address::Tcp(address) => write!(f, "{address}"),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Unix(path) => write!(f, "unix:{}", Escaped(path.as_os_str().as_bytes())),
         }
     }
 }

@@ -9,13 +9,14 @@ use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::{env, process};
 
 use mio::net::{TcpListener, UnixListener};
 
 use super::socket::retry_interrupted;
 use super::socket_file::{self, SocketFile};
-use super::{Address, ErrorText, ListenOptions, Socket};
+use super::{Address, ErrorText, Escaped, ListenOptions, Socket};
 use crate::sys::{self, TcpListenOptions};
 
 /// The first descriptor of socket activation, by convention. The others follow without a gap.
@@ -143,8 +144,8 @@ impl AsFd for ListeningSocket {
 }
 
 fn not_a_number(text: &OsStr) -> io::Error {
-    let text = text.to_string_lossy();
-    io::Error::new(ErrorKind::InvalidInput, format!("LISTEN_FDS is not a number: '{}'", text.escape_debug()))
+    let text = format!("LISTEN_FDS is not a number: '{}'", Escaped(text.as_bytes()));
+    io::Error::new(ErrorKind::InvalidInput, text)
 }
 
 /// What a connection that could not be accepted (`accept(2)`), or not be registered (`epoll_ctl(2)`),

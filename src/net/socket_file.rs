@@ -12,6 +12,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::{UnixListener, UnixStream};
 
+use super::{ErrorText, Escaped};
 use crate::sys;
 
 /// How long to wait for the lock. A server holds it for less than a millisecond, unless it is stopped; then
@@ -41,7 +43,7 @@ impl Drop for SocketFile {
         if file_id(&self.path).is_ok_and(|file| file == self.file)
             && let Err(error) = fs::remove_file(&self.path)
         {
-            log::warn!("cannot remove {}: {error}", self.path.display());
+            log::warn!("cannot remove {}: {}", shown(&self.path), ErrorText(&error));
         }
     }
 }
@@ -67,6 +69,10 @@ fn file_id(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
+fn shown(path: &Path) -> Escaped<'_> {
+    Escaped(path.as_os_str().as_bytes())
+}
+
 fn remove_if_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -80,7 +86,7 @@ fn remove_if_stale(path: &Path) -> io::Result<()> {
         // Connected, or its backlog is full, or it is of another kind: it is in use.
         _ => return Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
     }
-    log::debug!("replacing the stale socket {}", path.display());
+    log::debug!("replacing the stale socket {}", shown(path));
     fs::remove_file(path)
 }
 

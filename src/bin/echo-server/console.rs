@@ -8,6 +8,7 @@
 use std::fmt::Write;
 use std::io;
 
+use echo_reactor::cli::Escaped;
 use echo_reactor::{
     Chunk, Connection, Flow, Framing, Handle, Id, Input, Listener, Mailbox, Next, Output, Reactor, Ready,
     Source, Transport, TryRecv,
@@ -58,7 +59,7 @@ impl Console {
                 String::from("shutting down\n")
             }
             ("", "") => String::new(),
-            _ => format!("error: unknown command '{line}' (see help)\n"),
+            _ => format!("error: unknown command '{}' (see help)\n", Escaped(line.as_bytes())),
         }
     }
 }
@@ -129,6 +130,6 @@ fn close(reactor: &mut Reactor, id: &str) -> String {
         reactor.handles::<Connection<Echo>>().into_iter().find(|handle| handle.id().to_string() == id);
     match connection.map(|handle| handle.enter(reactor, |_, transport| transport.close())) {
         Some(Ok(())) => format!("closing {id}\n"),
-        _ => format!("error: no connection '{id}' (see list)\n"),
+        _ => format!("error: no connection '{}' (see list)\n", Escaped(id.as_bytes())),
     }
 }
