@@ -156,8 +156,17 @@ pub struct TcpListenOptions {
 
 /// Sets the options that accepted sockets inherit, so that they need no call each.
 fn set_inheritable_options(socket: &OwnedFd) -> io::Result<()> {
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    set_optional(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
+    set_optional(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE)?;
     set_urgent_inline(socket)
+}
+
+/// Turns an option on, unless the transport lacks it: multipath TCP has no urgent data.
+fn set_optional(socket: &impl AsFd, level: c_int, name: c_int) -> io::Result<()> {
+    match set_option(socket, level, name, 1) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP)) => Ok(()),
+        other => other,
+    }
 }
 
 /// Creates a non-blocking TCP socket that listens.
@@ -206,17 +215,28 @@ pub fn duplicate_listening(fd: RawFd, lowest: RawFd) -> io::Result<(OwnedFd, c_i
     Ok((socket, family))
 }
 
-/// Reads an integer option of the socket itself: `getsockopt(2)`.
-fn get_option(socket: &OwnedFd, name: c_int) -> io::Result<c_int> {
-    let mut value: c_int = 0;
-    #[allow(clippy::cast_possible_truncation)] // an int
-    let mut size = mem::size_of::<c_int>() as socklen_t;
-    let fd = socket.as_raw_fd();
-    // SAFETY: `value` has room for the `size` bytes that the kernel writes at most.
-    let result =
-        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut size) };
-    check(result)?;
-    Ok(value)
+/// Reads an integer option of the socket itself.
+fn get_option(socket: &impl AsFd, name: c_int) -> io::Result<c_int> {
+    let mut value = [0];
+    get_options(socket, name, &mut value)?;
+    Ok(value[0])
+}
+
+/// Reads an option that consists of integers: `getsockopt(2)`.
+fn get_options(socket: &impl AsFd, name: c_int, values: &mut [c_int]) -> io::Result<()> {
+    #[allow(clippy::cast_possible_truncation)] // a few ints
+    let mut size = mem::size_of_val(values) as socklen_t;
+    let (fd, place) = (socket.as_fd().as_raw_fd(), values.as_mut_ptr().cast());
+    // SAFETY: `values` has room for the `size` bytes that the kernel writes at most.
+    check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, place, &raw mut size) })?;
+    Ok(())
+}
+
+/// The process at the other end of a Unix socket: `SO_PEERCRED`, `unix(7)`.
+pub fn peer_pid(socket: &Socket) -> Option<u32> {
+    let mut credentials = [0; 3]; // a `ucred`: the process, its user, its group
+    get_options(socket, libc::SO_PEERCRED, &mut credentials).ok()?;
+    u32::try_from(credentials[0]).ok().filter(|&pid| pid != 0)
 }
 
 fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
@@ -260,7 +280,7 @@ pub fn listen(socket: &impl AsFd, backlog: i32) -> io::Result<()> {
 
 /// Makes the kernel deliver urgent data in the stream: `SO_OOBINLINE`, `socket(7)`.
 pub fn set_urgent_inline(socket: &impl AsFd) -> io::Result<()> {
-    set_option(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)
+    set_optional(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE)
 }
 
 /// Makes `close` send a reset and drop what is unsent: `SO_LINGER`, `socket(7)`.
