@@ -39,6 +39,11 @@ fn peer_name_is_escaped_in_the_log_and_in_the_list() {
     operator.write_all(b"list\n").unwrap();
     let line = server.out.next_with("unix:");
     assert!(line.contains(SHOWN), "{line}");
+    operator.write_all(NASTY).unwrap();
+    operator.write_all(b"\n").unwrap();
+    server.out.next_with("error: unknown command 'a'");
+    let line = server.out.next();
+    assert!(line.contains(SHOWN.strip_prefix("a\\n").unwrap()), "{line}");
 }
 
 #[test]

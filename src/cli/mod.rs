@@ -100,6 +100,12 @@ pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("cannot {what}: {}", ErrorText(&error)))
 }
 
+/// A number of things: `1 connection`, `2 connections`.
+#[must_use]
+pub fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// The address given as the first argument, or the default: all that the examples are told.
 ///
 /// # Errors

@@ -12,11 +12,11 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use echo_reactor::cli::{self, AddressArgument, Exit, cannot, init_logging, report, write_stdout};
+use echo_reactor::cli::{self, AddressArgument, Exit, cannot, counted, init_logging, report, write_stdout};
 use echo_reactor::{Address, Handle, Listener, ListeningSocket, Reactor, create_server_with_sockets};
 
 use console::Console;
-use echo::Echo;
+use echo::{Echo, End};
 use options::Options;
 use shutdown::Shutdown;
 use statistics::statistics;
@@ -46,8 +46,12 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
     let addresses = listening_addresses(options, sockets.is_empty())?;
     sockets.extend(ListeningSocket::bind_all(&addresses, &options.listen)?);
     let idle_timeout = options.idle_timeout.or(options.console.then_some(NEVER));
-    let echo = Echo { idle_timeout, high_water: options.buffer, since: None };
-    let listener = create_server_with_sockets(&mut reactor, sockets, &options.listen, move || echo)
+    let (mut number, high_water) = (0, options.buffer);
+    let echo = move || {
+        number += 1;
+        Echo { number, idle_timeout, high_water, peer: String::new(), since: None, ended_by: End::Server }
+    };
+    let listener = create_server_with_sockets(&mut reactor, sockets, &options.listen, echo)
         .map_err(cannot("register the listening sockets"))?;
 
     let shutdown = Shutdown::new(&mut reactor, listener, options.grace)?;
@@ -63,7 +67,7 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
     log::info!("{}", statistics(&mut reactor, listener));
     let left = listener.stats(&reactor)?.open;
     if left > 0 && shutdown.is_draining() {
-        log::warn!("{left} connections did not finish in time");
+        log::warn!("{} did not finish in time", counted(left, "connection"));
     }
     Ok(shutdown.exit())
 }

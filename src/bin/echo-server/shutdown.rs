@@ -84,7 +84,7 @@ impl Shutdown {
     fn finish_connections(&self, reactor: &mut Reactor) -> Result<(), Unavailable> {
         self.listener.close(reactor)?;
         let connections = reactor.handles::<Connection<Echo>>();
-        log::info!("shutting down, {} connections are open", connections.len());
+        log::info!("shutting down; {} open", cli::counted(connections.len(), "connection"));
         for connection in connections {
             let _ = connection.enter(reactor, |_, transport| transport.close());
         }
