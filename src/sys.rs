@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
 
 use libc::{c_int, c_void, socklen_t};
 
@@ -92,11 +93,13 @@ pub fn install_handler(signal: c_int) -> io::Result<Disposition> {
 }
 
 /// Ignores the signal: a call that would raise it fails with an error instead.
+#[cfg(feature = "cli")]
 pub fn ignore(signal: c_int) -> io::Result<()> {
     set_action(signal, libc::SIG_IGN).map(drop)
 }
 
 /// Returns whether the signal is ignored.
+#[cfg(feature = "cli")]
 pub fn is_ignored(signal: c_int) -> io::Result<bool> {
     let mut current = MaybeUninit::uninit();
     // SAFETY: no new action; `current` is filled on success.
@@ -107,6 +110,7 @@ pub fn is_ignored(signal: c_int) -> io::Result<bool> {
 }
 
 /// Ends the process by a signal whose default action does that. Returns only if it does not.
+#[cfg(feature = "cli")]
 pub fn raise_default(signal: c_int) {
     if set_action(signal, libc::SIG_DFL).is_ok() {
         // SAFETY: no pointers.
@@ -312,6 +316,19 @@ pub fn send_now(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let start = bytes.as_ptr().cast::<c_void>();
     // SAFETY: `bytes.len()` readable bytes.
     count(unsafe { libc::send(socket.as_fd().as_raw_fd(), start, bytes.len(), flags) })
+}
+
+// ---- time
+
+/// Returns the time of the clock that all processes share: `CLOCK_MONOTONIC`, `clock_gettime(2)`.
+pub fn monotonic_time() -> io::Result<Duration> {
+    let mut time = MaybeUninit::uninit();
+    // SAFETY: `time` is filled on success.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, time.as_mut_ptr()) })?;
+    // SAFETY: filled, as the call succeeded.
+    let time: libc::timespec = unsafe { time.assume_init() };
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Ok(Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0)))
 }
 
 // ---- descriptors of any kind
