@@ -383,9 +383,20 @@ pub fn is_controlling_terminal(descriptor: &impl AsFd) -> bool {
     of_terminal != -1 && of_terminal == unsafe { libc::getsid(0) }
 }
 
-/// Checks with `poll(2)` whether one read or write of the descriptor would not block now.
+/// Checks whether one read or write of the descriptor would not block now.
 pub fn is_ready_now(descriptor: &impl AsFd, events: libc::c_short) -> io::Result<bool> {
+    poll(descriptor, events, 0)
+}
+
+/// Waits until one read of the descriptor would not block. `Interrupted` if a signal comes first.
+#[cfg(feature = "cli")]
+pub fn wait_until_readable(descriptor: &impl AsFd) -> io::Result<()> {
+    poll(descriptor, libc::POLLIN, -1).map(drop)
+}
+
+/// `poll(2)` of one descriptor, with a timeout in milliseconds.
+fn poll(descriptor: &impl AsFd, events: libc::c_short, timeout: c_int) -> io::Result<bool> {
     let mut one = libc::pollfd { fd: descriptor.as_fd().as_raw_fd(), events, revents: 0 };
     // SAFETY: an array of one `pollfd`.
-    Ok(check(unsafe { libc::poll(&raw mut one, 1, 0) })? > 0)
+    Ok(check(unsafe { libc::poll(&raw mut one, 1, timeout) })? > 0)
 }

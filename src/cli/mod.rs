@@ -9,6 +9,7 @@ mod values;
 mod watching;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 pub use addresses::AddressArgument;
@@ -98,6 +99,14 @@ pub fn on_signal(
 /// ```
 pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("cannot {what}: {}", ErrorText(&error)))
+}
+
+/// Waits until a read of `descriptor` would not block.
+///
+/// # Errors
+/// `Interrupted` when a signal was caught; see also `poll(2)`.
+pub fn wait_until_readable(descriptor: &impl AsFd) -> io::Result<()> {
+    sys::wait_until_readable(descriptor)
 }
 
 /// A number of things: `1 connection`, `2 connections`.

@@ -7,6 +7,7 @@ mod echo;
 mod options;
 mod shutdown;
 mod statistics;
+mod step;
 
 use std::io;
 use std::process::ExitCode;
@@ -63,7 +64,8 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
     for address in listener.addresses(&reactor)? {
         write_stdout(format_args!("listening on {address}\n"));
     }
-    reactor.run().map_err(cannot("wait for events"))?;
+    let run = if options.step { step::run(&mut reactor, &shutdown) } else { reactor.run() };
+    run.map_err(cannot("wait for events"))?;
     log::info!("{}", statistics(&mut reactor, listener));
     let left = listener.stats(&reactor)?.open;
     if left > 0 && shutdown.is_draining() {

@@ -68,6 +68,11 @@ impl Shutdown {
         }
     }
 
+    /// Whether nobody has asked for the end yet.
+    pub fn is_serving(&self) -> bool {
+        matches!(self.stage.get(), Stage::Serving)
+    }
+
     /// Whether connections may still finish.
     pub fn is_draining(&self) -> bool {
         matches!(self.stage.get(), Stage::Draining(_))
