@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
 
 use libc::{c_int, c_void, socklen_t};
 
@@ -88,15 +89,47 @@ pub fn install_handler(signal: c_int) -> io::Result<Disposition> {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
     take_pending(signal);
+    let former = set_action(signal, handle_signal as extern "C" fn(c_int) as usize)?;
+    Ok(Disposition { signal, former })
+}
+
+/// Ignores the signal: a call that would raise it fails with an error instead.
+#[cfg(feature = "cli")]
+pub fn ignore(signal: c_int) -> io::Result<()> {
+    set_action(signal, libc::SIG_IGN).map(drop)
+}
+
+/// Returns whether the signal is ignored.
+#[cfg(feature = "cli")]
+pub fn is_ignored(signal: c_int) -> io::Result<bool> {
+    let mut current = MaybeUninit::uninit();
+    // SAFETY: no new action; `current` is filled on success.
+    check(unsafe { libc::sigaction(signal, ptr::null(), current.as_mut_ptr()) })?;
+    // SAFETY: filled, as the call succeeded. A `sigaction` is plain data.
+    let current: libc::sigaction = unsafe { current.assume_init() };
+    Ok(current.sa_sigaction == libc::SIG_IGN)
+}
+
+/// Ends the process by a signal whose default action does that. Returns only if it does not.
+#[cfg(feature = "cli")]
+pub fn raise_default(signal: c_int) {
+    if set_action(signal, libc::SIG_DFL).is_ok() {
+        // SAFETY: no pointers.
+        unsafe { libc::raise(signal) };
+    }
+}
+
+/// Sets a handler that may run at any time, `SIG_IGN` or `SIG_DFL`. Returns the former disposition.
+fn set_action(signal: c_int, handler: libc::sighandler_t) -> io::Result<libc::sigaction> {
     // SAFETY: all zero is a valid `sigaction`: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
-    action.sa_sigaction = handle_signal as extern "C" fn(c_int) as usize;
+    action.sa_sigaction = handler;
     action.sa_flags = libc::SA_RESTART;
     let mut former = MaybeUninit::uninit();
     // SAFETY: `action` is complete, its handler async-signal-safe; `former` is filled on success.
     check(unsafe { libc::sigaction(signal, &raw const action, former.as_mut_ptr()) })?;
     // SAFETY: filled, as the call succeeded.
-    Ok(Disposition { signal, former: unsafe { former.assume_init() } })
+    Ok(unsafe { former.assume_init() })
 }
 
 // ---- sockets
@@ -128,8 +161,17 @@ pub struct TcpListenOptions {
 
 /// Sets the options of every TCP socket. Accepted sockets inherit them, so they need no call each.
 fn set_inheritable_options(socket: &OwnedFd) -> io::Result<()> {
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    set_optional(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
+    set_optional(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE)?;
     set_urgent_inline(socket)
+}
+
+/// Turns an option on, unless the transport lacks it: multipath TCP has no urgent data.
+fn set_optional(socket: &impl AsFd, level: c_int, name: c_int) -> io::Result<()> {
+    match set_option(socket, level, name, 1) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP)) => Ok(()),
+        other => other,
+    }
 }
 
 /// Creates a non-blocking TCP socket of the family of `address`.
@@ -183,17 +225,28 @@ pub fn duplicate_listening(fd: RawFd, lowest: RawFd) -> io::Result<(OwnedFd, c_i
     Ok((socket, family))
 }
 
-/// Reads an integer option of the socket itself: `getsockopt(2)`.
-fn get_option(socket: &OwnedFd, name: c_int) -> io::Result<c_int> {
-    let mut value: c_int = 0;
-    #[allow(clippy::cast_possible_truncation)] // an int
-    let mut size = mem::size_of::<c_int>() as socklen_t;
-    let fd = socket.as_raw_fd();
-    // SAFETY: `value` has room for the `size` bytes that the kernel writes at most.
-    let result =
-        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut size) };
-    check(result)?;
-    Ok(value)
+/// Reads an integer option of the socket itself.
+fn get_option(socket: &impl AsFd, name: c_int) -> io::Result<c_int> {
+    let mut value = [0];
+    get_options(socket, name, &mut value)?;
+    Ok(value[0])
+}
+
+/// Reads an option that consists of integers: `getsockopt(2)`.
+fn get_options(socket: &impl AsFd, name: c_int, values: &mut [c_int]) -> io::Result<()> {
+    #[allow(clippy::cast_possible_truncation)] // a few ints
+    let mut size = mem::size_of_val(values) as socklen_t;
+    let (fd, place) = (socket.as_fd().as_raw_fd(), values.as_mut_ptr().cast());
+    // SAFETY: `values` has room for the `size` bytes that the kernel writes at most.
+    check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, place, &raw mut size) })?;
+    Ok(())
+}
+
+/// The process at the other end of a Unix socket: `SO_PEERCRED`, `unix(7)`.
+pub fn peer_pid(socket: &Socket) -> Option<u32> {
+    let mut credentials = [0; 3]; // a `ucred`: the process, its user, its group
+    get_options(socket, libc::SO_PEERCRED, &mut credentials).ok()?;
+    u32::try_from(credentials[0]).ok().filter(|&pid| pid != 0)
 }
 
 /// `bind(2)`. With `SO_REUSEADDR`, the port may still have connections in `TIME_WAIT`.
@@ -270,7 +323,7 @@ pub fn listen(socket: &impl AsFd, backlog: i32) -> io::Result<()> {
 
 /// Makes the kernel deliver urgent data in the stream: `SO_OOBINLINE`, `socket(7)`.
 pub fn set_urgent_inline(socket: &impl AsFd) -> io::Result<()> {
-    set_option(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)
+    set_optional(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE)
 }
 
 /// Makes `close` send a reset and drop what is unsent: `SO_LINGER`, `socket(7)`.
@@ -302,6 +355,19 @@ pub fn send_now(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let start = bytes.as_ptr().cast::<c_void>();
     // SAFETY: `bytes.len()` readable bytes.
     count(unsafe { libc::send(socket.as_fd().as_raw_fd(), start, bytes.len(), flags) })
+}
+
+// ---- time
+
+/// Returns the time of the clock that all processes share: `CLOCK_MONOTONIC`, `clock_gettime(2)`.
+pub fn monotonic_time() -> io::Result<Duration> {
+    let mut time = MaybeUninit::uninit();
+    // SAFETY: `time` is filled on success.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, time.as_mut_ptr()) })?;
+    // SAFETY: filled, as the call succeeded.
+    let time: libc::timespec = unsafe { time.assume_init() };
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Ok(Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0)))
 }
 
 // ---- descriptors of any kind
@@ -341,6 +407,13 @@ pub fn access_mode(descriptor: &impl AsFd) -> io::Result<c_int> {
     Ok(status_flags(descriptor)? & libc::O_ACCMODE)
 }
 
+/// Takes the lock of a file or directory, which is released with its last descriptor: `flock(2)`.
+/// `WouldBlock` while another process has it.
+pub fn try_lock(file: &impl AsFd) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
+}
+
 /// Returns whether it is the controlling terminal, the one that `/dev/tty` stands for: `tty(4)`.
 pub fn is_controlling_terminal(descriptor: &impl AsFd) -> bool {
     // SAFETY: no pointers.
@@ -349,9 +422,20 @@ pub fn is_controlling_terminal(descriptor: &impl AsFd) -> bool {
     of_terminal != -1 && of_terminal == unsafe { libc::getsid(0) }
 }
 
-/// Checks with `poll(2)` whether one read or write of the descriptor would not block now.
+/// Checks whether one read or write of the descriptor would not block now.
 pub fn is_ready_now(descriptor: &impl AsFd, events: libc::c_short) -> io::Result<bool> {
+    poll(descriptor, events, 0)
+}
+
+/// Waits until one read of the descriptor would not block. `Interrupted` if a signal comes first.
+#[cfg(feature = "cli")]
+pub fn wait_until_readable(descriptor: &impl AsFd) -> io::Result<()> {
+    poll(descriptor, libc::POLLIN, -1).map(drop)
+}
+
+/// `poll(2)` of one descriptor, with a timeout in milliseconds.
+fn poll(descriptor: &impl AsFd, events: libc::c_short, timeout: c_int) -> io::Result<bool> {
     let mut one = libc::pollfd { fd: descriptor.as_fd().as_raw_fd(), events, revents: 0 };
     // SAFETY: an array of one `pollfd`.
-    Ok(check(unsafe { libc::poll(&raw mut one, 1, 0) })? > 0)
+    Ok(check(unsafe { libc::poll(&raw mut one, 1, timeout) })? > 0)
 }

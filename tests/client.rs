@@ -132,8 +132,8 @@ fn client_ends_in_order_when_the_server_shuts_down() {
         let outcome = outcome(process);
         assert_eq!(outcome.code, 1);
         assert_one_line(&outcome.stderr, &["closed the connection before the end of the input"]);
-        let end = server.err.next_with(" ended: ");
-        assert!(end.contains("closed"), "the server saw no end in order: {end}");
+        let end = server.err.next_with(" ended after ");
+        assert!(end.contains(": closed"), "the server saw no end in order: {end}");
         assert_eq!(server.process.wait_code(), 0);
     }
 }

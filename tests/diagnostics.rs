@@ -4,10 +4,15 @@
 
 mod common;
 
+use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use common::{Lines, Process, Scratch, Terminal, connect, connect_unix, eventually, ping, server_command};
+use common::{
+    Lines, Process, Scratch, Server, Terminal, assert_one_line, client_command, connect, connect_unix,
+    eventually, ping, pipe, server_command,
+};
 use rustix::process::Signal;
 
 #[test]
@@ -29,15 +34,49 @@ fn a_stdout_or_stderr_that_is_closed_full_or_gone_does_not_stop_it() {
     }
 }
 
+/// A pipe that is full from the start, and blocking.
+fn full_pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = pipe();
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
+    while rustix::io::write(&writer, &[b'\n'; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::empty()).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn invalid_rust_log_is_reported_in_one_line() {
+    let mut command = server_command();
+    command.env("RUST_LOG", "echo_server=info,a=b=c");
+    let mut server = Server::run(command.arg("127.0.0.1:0"), 1);
+    assert_eq!(
+        server.err.next(),
+        "echo-server: warning: ignoring 'a=b=c' in RUST_LOG: expected LEVEL or TARGET=LEVEL"
+    );
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.wait_code(), 0);
+    server.err.next_with("shutting down"); // the rest of it is respected
+}
+
+#[test]
+fn invalid_rust_log_and_a_stderr_that_takes_nothing_do_no_harm() {
+    let (_reader, full) = full_pipe();
+    let full_device = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for stderr in [full_device.into(), pipe().1, full] {
+        let mut command = server_command();
+        command.arg("127.0.0.1:0").env("RUST_LOG", "a=b=c").stdout(Stdio::piped()).stderr(stderr);
+        let mut process = Process::spawn(&mut command);
+        let line = Lines::of(process.child.stdout.take().unwrap()).next();
+        ping(&mut connect(line.strip_prefix("listening on ").unwrap()), b"x");
+        process.signal(Signal::TERM);
+        assert_eq!(process.wait_code(), 0);
+    }
+}
+
 #[test]
 fn a_log_that_nobody_reads_never_blocks_it() {
     let mut command = server_command();
     command.args(["-vvv", "127.0.0.1:0"]).stdout(Stdio::piped());
-    let (reader, writer) = rustix::pipe::pipe().unwrap();
-    // The pipe is full from the start, and blocking.
-    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
-    while rustix::io::write(&writer, &[b'\n'; 4096]).is_ok() {}
-    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::empty()).unwrap();
+    let (reader, writer) = full_pipe();
     command.stderr(writer);
     let mut process = Process::spawn(&mut command);
     let out = Lines::of(process.child.stdout.take().unwrap());
@@ -70,4 +109,16 @@ fn a_log_on_a_stopped_terminal_never_blocks_it() {
     }
     process.signal(Signal::TERM);
     assert_eq!(process.wait_code(), 0);
+}
+
+#[test]
+fn help_that_stdout_does_not_take_is_a_failure() {
+    for command in [server_command(), client_command()].iter_mut() {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let process = Process::spawn(command.arg("--help").stdout(full).stderr(Stdio::piped()));
+        let (mut process, reason) = (process, "No space left on device");
+        let stderr = Lines::of(process.child.stderr.take().unwrap()).rest();
+        assert_eq!(process.wait_code(), 1);
+        assert_one_line(&stderr.join("\n"), &[": cannot write standard output: ", reason]);
+    }
 }

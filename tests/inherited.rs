@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
@@ -131,4 +131,18 @@ fn what_cannot_be_taken_over_is_named() {
         assert_one_line(&outcome.stderr, &["echo-server: ", reason]);
         assert!(outcome.stdout.is_empty());
     }
+}
+
+#[test]
+fn multipath_tcp_socket_is_served_though_it_lacks_urgent_data() {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, ipproto, listen, socket};
+    let Ok(socket) = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP)) else {
+        return eprintln!("skipped: this kernel has no multipath TCP");
+    };
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    listen(&socket, 1).unwrap();
+    let address = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap().to_string();
+    let server = Server::run(&mut command(socket, MEANT_FOR_IT, ""), 1);
+    assert_eq!(server.addresses, [address]);
+    ping(&mut server.connect(), b"hello");
 }

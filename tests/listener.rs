@@ -234,7 +234,7 @@ fn a_socket_file_that_another_server_has_put_there_since_stays() {
 }
 
 #[test]
-fn no_delay_and_inline_urgent_data_are_inherited_from_the_listening_socket() {
+fn no_delay_keepalive_and_inline_urgent_data_are_inherited_from_the_listening_socket() {
     let mut reactor = Reactor::new().unwrap();
     let listener = serve(&mut reactor, &[any()], &ListenOptions::default());
     let address = address(&mut reactor, listener);
@@ -244,6 +244,7 @@ fn no_delay_and_inline_urgent_data_are_inherited_from_the_listening_socket() {
     reactor
         .with(handle, |connection, _| {
             assert!(rustix::net::sockopt::tcp_nodelay(&*connection).unwrap());
+            assert!(rustix::net::sockopt::socket_keepalive(&*connection).unwrap());
             assert!(rustix::net::sockopt::socket_oobinline(&*connection).unwrap());
         })
         .unwrap();

@@ -94,8 +94,8 @@ fn each_round_trip_is_a_line_and_the_summary_agrees_with_the_lines() {
     }
     assert_eq!(lines.len(), 25);
     // The connection ends in order.
-    let end = server.err.next_with("ended: ");
-    assert!(end.contains("ended: closed; 2000 bytes in, 2000 out"), "{end}");
+    let end = server.err.next_with(" ended after ");
+    assert!(end.contains(": closed") && end.contains("bytes: 2000 in, 2000 out"), "{end}");
 }
 
 #[test]
@@ -411,6 +411,6 @@ fn each_connection_of_a_ping_is_closed_and_not_reset_by_sigint() {
     eventually("it has an echo", || server.statistics()[4] == 64);
     process.signal(Signal::INT);
     assert_eq!(process.wait_code(), 0);
-    let end = server.err.next_with("ended: ");
-    assert!(end.contains("closed"), "{end}");
+    let end = server.err.next_with(" ended after ");
+    assert!(end.contains(": closed"), "{end}");
 }

@@ -67,3 +67,57 @@ fn a_server_that_was_killed_can_be_started_again_on_its_addresses() {
     let server = Server::on(&[&tcp, &unix], &["--reuse-port"]);
     ping(&mut server.connect(), b"x");
 }
+
+#[test]
+fn verbose_log_has_a_line_for_the_beginning_and_the_end_of_each_connection() {
+    let server = Server::start(&["-v"]);
+    let ended = |server: &Server, number: u32, peer: &str, why: &str| {
+        let line = server.err.next_with(&format!("connection {number} from {peer} ended after "));
+        let (seconds, rest) = line.split_once(" ended after ").unwrap().1.split_once(" s: ").unwrap();
+        assert!(seconds.parse::<f64>().unwrap() < 20.0, "{line}");
+        assert_eq!(rest, format!("{why}; bytes: 5 in, 5 out"));
+    };
+    let begin = |server: &Server, number: u32| {
+        let mut stream = server.connect();
+        ping(&mut stream, b"hello");
+        let peer = stream.local_addr().unwrap().to_string();
+        assert_eq!(server.err.next(), format!("echo-server: connection {number} from {peer}"));
+        (stream, peer)
+    };
+    let (stream, peer) = begin(&server, 1);
+    drop(stream);
+    ended(&server, 1, &peer, "closed by the peer");
+    let (stream, peer) = begin(&server, 2);
+    common::reset_on_close(&stream);
+    drop(stream);
+    ended(&server, 2, &peer, "Connection reset by peer");
+    let impatient = Server::start(&["-v", "--idle-timeout", "1"]);
+    let (_stream, peer) = begin(&impatient, 1);
+    ended(&impatient, 1, &peer, "idle for too long");
+}
+
+#[test]
+fn verbose_log_tells_an_orderly_shutdown_from_one_that_ran_out_of_time() {
+    for (peer_closes, why) in [(true, "closed at shutdown"), (false, "cut off at shutdown")] {
+        let mut server = Server::start(&["-v", "--grace", if peer_closes { "20" } else { "0.1" }]);
+        let mut stream = server.connect();
+        ping(&mut stream, b"hello");
+        server.process.signal(Signal::TERM);
+        server.err.next_with("shutting down; 1 connection open");
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        let open = Some(stream).filter(|_| !peer_closes);
+        server.err.next_with(&format!(": {why}; bytes: 5 in, 5 out"));
+        assert_eq!(server.process.wait_code(), 0);
+        drop(open);
+    }
+}
+
+#[test]
+fn unnamed_unix_peer_is_shown_with_its_process_id() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let server = Server::on(&[&format!("unix:{}", path.display())], &["-v"]);
+    ping(&mut connect_unix(&path), b"x");
+    let expected = format!("echo-server: connection 1 from unix:pid={}", std::process::id());
+    assert_eq!(server.err.next(), expected);
+}

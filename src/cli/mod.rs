@@ -11,6 +11,7 @@ mod values;
 mod watching;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -24,7 +25,8 @@ pub use lookup::look_up;
 pub use values::{duration, nonzero_duration, nonzero_size};
 pub use watching::watch;
 
-pub use crate::net::ErrorText;
+pub use crate::net::{ErrorText, Escaped};
+use crate::{Reactor, sys};
 
 /// What a program is told to do.
 #[derive(Debug)]
@@ -35,36 +37,64 @@ pub enum Command<O> {
     Print(String),
 }
 
-/// What both programs begin with: their arguments. `run` answers with the exit status.
+/// How a program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// With this exit status.
+    Status(u8),
+    /// By a signal that it has caught, so that its parent sees which one: a shell ends a loop at Ctrl-C.
+    Signal(i32),
+}
+
+/// Done.
+pub const DONE: Exit = Exit::Status(0);
+/// A failure of the network or of I/O.
+pub const FAILURE: Exit = Exit::Status(1);
+/// A usage error.
+pub const USAGE: Exit = Exit::Status(2);
+
+/// What both programs do first and last: they read their arguments, and end as `run` says.
 pub fn main<O>(
     name: &str,
     parse: impl FnOnce(lexopt::Parser) -> Result<Command<O>, UsageError>,
-    run: impl FnOnce(O) -> u8,
+    run: impl FnOnce(O) -> Exit,
 ) -> ExitCode {
-    ExitCode::from(match parse(lexopt::Parser::from_env()) {
+    // So that a write to a file at its size limit is an error. It cannot fail: the signal exists.
+    let _ = sys::ignore(libc::SIGXFSZ);
+    let exit = match parse(lexopt::Parser::from_env()) {
         Ok(Command::Run(options)) => run(options),
-        Ok(Command::Print(text)) => {
-            write_stdout(text);
-            DONE
-        }
+        Ok(Command::Print(text)) => match diagnostics::try_write_stdout(text) {
+            Ok(()) => DONE,
+            Err(error) => {
+                report(name, format_args!("cannot write standard output: {}", ErrorText(&error)));
+                FAILURE
+            }
+        },
         Err(error) => {
             report(name, error);
             USAGE
         }
-    })
+    };
+    match exit {
+        Exit::Status(status) => ExitCode::from(status),
+        Exit::Signal(signal) => {
+            sys::raise_default(signal);
+            ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))
+        }
+    }
 }
 
-/// Exit status: done.
-pub const DONE: u8 = 0;
-/// Exit status: a failure of the network or of I/O.
-pub const FAILURE: u8 = 1;
-/// Exit status: a usage error.
-pub const USAGE: u8 = 2;
-
-/// Exit status: ended by a signal, as a shell shows it.
-#[must_use]
-pub fn killed_by(signal: i32) -> u8 {
-    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+/// Calls `f` in a turn after `signal` was raised. A signal that was ignored when the program started
+/// (`nohup`, a background job of a script) stays ignored.
+///
+/// # Errors
+/// See [`Reactor::on_signal`].
+pub fn on_signal(
+    reactor: &mut Reactor,
+    signal: i32,
+    f: impl FnMut(&mut Reactor) + 'static,
+) -> io::Result<()> {
+    if sys::is_ignored(signal)? { Ok(()) } else { reactor.on_signal(signal, f) }
 }
 
 /// Adds to an error what could not be done: `cannot WHAT: REASON`.
@@ -76,6 +106,20 @@ pub fn killed_by(signal: i32) -> u8 {
 /// ```
 pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("cannot {what}: {}", ErrorText(&error)))
+}
+
+/// Waits until a read of `descriptor` would not block.
+///
+/// # Errors
+/// `Interrupted` when a signal was caught; see also `poll(2)`.
+pub fn wait_until_readable(descriptor: &impl AsFd) -> io::Result<()> {
+    sys::wait_until_readable(descriptor)
+}
+
+/// A number of things: `1 connection`, `2 connections`.
+#[must_use]
+pub fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// The `main` of the examples: reads the only argument, an address, and reports an error in one line.

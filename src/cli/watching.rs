@@ -3,12 +3,13 @@
 //! Read next: `../reactor/observe.rs`.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use log::Level;
 
-use super::cannot;
+use super::{Escaped, cannot};
 use crate::observe::{CallbackEnd, DispatchEnd, Observer, Origin, PollEnd, TurnEnd};
 use crate::timeline::short_name;
 use crate::{Reactor, Timeline};
@@ -27,7 +28,7 @@ pub fn watch(reactor: &mut Reactor, timeline: Option<&PathBuf>) -> io::Result<()
         reactor.add_observer(TurnLogger);
     }
     if let Some(path) = timeline {
-        let what = format!("write the timeline {}", path.display());
+        let what = format!("write the timeline {}", Escaped(path.as_os_str().as_bytes()));
         reactor.add_observer(Timeline::create(path).map_err(cannot(&what))?);
     }
     Ok(())

@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net as unix;
 use std::{env, process};
 
@@ -17,7 +18,7 @@ use mio::net::{TcpListener, UnixListener};
 
 use super::socket::retry_interrupted;
 use super::socket_file::{self, SocketFile};
-use super::{Address, ErrorText, ListenOptions, Socket};
+use super::{Address, ErrorText, Escaped, ListenOptions, Socket};
 use crate::sys::{self, TcpListenOptions};
 
 /// The first descriptor of socket activation, by convention. The others follow without a gap.
@@ -27,9 +28,10 @@ const FIRST_LISTEN_FD: RawFd = 3;
 /// [`create_server_with_sockets`](crate::create_server_with_sockets).
 #[derive(Debug)]
 pub struct ListeningSocket {
-    kind: Kind,
-    /// The file of a Unix socket that we bound ourselves. It is removed with the socket.
+    /// The file of a Unix socket that we bound ourselves. It is dropped first: while the socket is open,
+    /// the file can be recognised.
     _file: Option<SocketFile>,
+    kind: Kind,
 }
 
 #[derive(Debug)]
@@ -63,8 +65,7 @@ impl ListeningSocket {
         match address {
             Address::Tcp(address) => Ok(Self::tcp(sys::listen_tcp(*address, options)?)),
             Address::Unix(path) => {
-                let (socket, file) = socket_file::bind(path)?;
-                sys::listen(&socket, options.backlog)?;
+                let (socket, file) = socket_file::listen(path, options.backlog)?;
                 Ok(ListeningSocket { kind: Kind::Unix(socket), _file: Some(file) })
             }
             Address::Abstract(name) => {
@@ -151,8 +152,8 @@ impl AsFd for ListeningSocket {
 }
 
 fn not_a_number(text: &OsStr) -> io::Error {
-    let text = text.to_string_lossy();
-    io::Error::new(ErrorKind::InvalidInput, format!("LISTEN_FDS is not a number: '{}'", text.escape_debug()))
+    let text = format!("LISTEN_FDS is not a number: '{}'", Escaped(text.as_bytes()));
+    io::Error::new(ErrorKind::InvalidInput, text)
 }
 
 /// What a connection that could not be accepted (`accept(2)`), or not be registered (`epoll_ctl(2)`),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -54,9 +55,11 @@ impl Process {
         status.unwrap()
     }
 
+    /// Its exit status as a shell shows it: 128+N when signal N ended it.
     #[track_caller]
     pub fn wait_code(&mut self) -> i32 {
-        self.wait().code().expect("ended by a signal")
+        let status = self.wait();
+        status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap()
     }
 
     /// CPU time used so far, and times that it went to sleep of its own accord.

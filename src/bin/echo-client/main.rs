@@ -16,7 +16,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use echo_reactor::cli::{self, ErrorText, cannot, init_logging, report, write_stdout};
+use echo_reactor::cli::{self, ErrorText, Exit, cannot, init_logging, report, write_stdout};
 use echo_reactor::{Framing, Input, Mailbox, Output, Reactor};
 
 use client::{Client, Plan};
@@ -30,8 +30,8 @@ const NAME: &str = "echo-client";
 /// Chunks of stdin under way to the connection.
 const MAILBOX: usize = 4;
 
-/// An exit status, and what is said on stderr with it.
-type Verdict = (u8, Option<String>);
+/// How to end, and what is printed on stderr with it.
+type Verdict = (Exit, Option<String>);
 
 /// How the program ends. What is decided first stands.
 #[derive(Clone, Default)]
@@ -39,9 +39,9 @@ pub(crate) struct Ending(Rc<Cell<Option<Verdict>>>);
 
 impl Ending {
     /// Decides how to end, unless it is decided.
-    pub fn set(&self, status: u8, complaint: Option<String>) {
+    pub fn set(&self, exit: Exit, complaint: Option<String>) {
         let decided = self.0.take();
-        self.0.set(decided.or(Some((status, complaint))));
+        self.0.set(decided.or(Some((exit, complaint))));
     }
 
     fn is_success(&self) -> bool {
@@ -59,11 +59,11 @@ fn main() -> ExitCode {
         if let Err(error) = run(options, &ending) {
             ending.set(cli::FAILURE, Some(error.to_string()));
         }
-        let (status, complaint) = ending.0.take().unwrap_or((cli::DONE, None));
+        let (exit, complaint) = ending.0.take().unwrap_or((cli::DONE, None));
         if let Some(complaint) = complaint {
             report(NAME, complaint);
         }
-        status
+        exit
     })
 }
 
@@ -117,11 +117,11 @@ fn run(mut options: Options, ending: &Ending) -> io::Result<()> {
 fn catch_signals(reactor: &mut Reactor, ending: &Ending, interactive: bool) -> io::Result<()> {
     for signal in [libc::SIGINT, libc::SIGTERM] {
         let ending = ending.clone();
-        reactor.on_signal(signal, move |reactor| {
+        cli::on_signal(reactor, signal, move |reactor| {
             if interactive {
                 write_stdout("\n");
             }
-            ending.set(cli::killed_by(signal), None);
+            ending.set(Exit::Signal(signal), None);
             reactor.stop();
         })?;
     }
@@ -130,7 +130,7 @@ fn catch_signals(reactor: &mut Reactor, ending: &Ending, interactive: bool) -> i
 
 fn stdout_failed(ending: &Ending, error: &io::Error) {
     if error.kind() == io::ErrorKind::BrokenPipe {
-        ending.set(cli::killed_by(libc::SIGPIPE), None);
+        ending.set(Exit::Signal(libc::SIGPIPE), None);
     } else {
         ending.set(cli::FAILURE, Some(format!("cannot write standard output: {}", ErrorText(error))));
     }

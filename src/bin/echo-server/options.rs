@@ -23,6 +23,7 @@ pub struct Options {
     pub buffer: usize,
     pub grace: Duration,
     pub console: bool,
+    pub step: bool,
     pub spin: Duration,
     pub timeline: Option<PathBuf>,
     pub verbosity: Verbosity,
@@ -38,6 +39,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
         buffer: 64 * 1024,
         grace: Duration::from_secs(5),
         console: false,
+        step: false,
         spin: Duration::ZERO,
         timeline: None,
         verbosity: Verbosity::default(),
@@ -57,6 +59,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Long("reuse-port") => options.listen.reuse_port = true,
             Arg::Short('g') | Arg::Long("grace") => options.grace = value(&mut parser, "--grace", duration)?,
             Arg::Long("console") => options.console = true,
+            Arg::Long("step") => options.step = true,
             Arg::Long("timeline") => options.timeline = Some(parser.value()?.into()),
             Arg::Long("spin") => options.spin = value(&mut parser, "--spin", duration)?,
             Arg::Short('v') | Arg::Long("verbose") => options.verbosity.increase(),
@@ -74,6 +77,9 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
     options.listen.ipv6_only = options.family == Family::V6;
     for text in addresses {
         options.addresses.push(address(&text, options.family)?);
+    }
+    if options.console && options.step {
+        return Err(UsageError("--console and --step both read standard input".into()));
     }
     Ok(Command::Run(options))
 }

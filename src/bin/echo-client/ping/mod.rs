@@ -24,7 +24,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use echo_reactor::cli::{self, ErrorText, cannot};
+use echo_reactor::cli::{self, ErrorText, Exit, cannot};
 use echo_reactor::{
     Address, CloseReason, ConnectError, ConnectionLost, Flow, Handle, Output, Protocol, Reactor, Transport,
     create_connection,
@@ -71,8 +71,7 @@ pub fn start(
     let session = Rc::new(RefCell::new(Session::new(options, ping, output, ending)));
     for signal in [libc::SIGINT, libc::SIGTERM] {
         let session = session.clone();
-        reactor
-            .on_signal(signal, move |reactor| interrupt(&session, reactor, signal))
+        cli::on_signal(reactor, signal, move |reactor| interrupt(&session, reactor, signal))
             .map_err(cannot("catch signals"))?;
     }
     connect(&session, reactor, addresses);
@@ -157,7 +156,7 @@ fn end_or_wait(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
 fn interrupt(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, signal: i32) {
     let mut this = session.borrow_mut();
     if this.stage != Stage::Running || !this.tally.has_begun() {
-        this.ending.set(cli::killed_by(signal), None);
+        this.ending.set(Exit::Signal(signal), None);
         return reactor.stop();
     }
     this.stage = Stage::Stopping(signal, Instant::now() + LAST_WAIT);
@@ -175,7 +174,7 @@ fn finish(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, complaint: Opti
         this.output.write(reactor, this.output.id(), summary.as_bytes());
     }
     let status = match this.stage {
-        Stage::Stopping(libc::SIGTERM, _) => cli::killed_by(libc::SIGTERM),
+        Stage::Stopping(libc::SIGTERM, _) => Exit::Signal(libc::SIGTERM),
         _ if complaint.is_some() || !this.tally.is_flawless() => cli::FAILURE,
         _ => cli::DONE,
     };

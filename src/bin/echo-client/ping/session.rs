@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
+use echo_reactor::cli::counted;
 use echo_reactor::{Address, Connection, Handle, Output, Reactor, Timer, Transport};
 
 use super::statistics::milliseconds;
@@ -117,7 +118,7 @@ impl Session {
 
     /// The size of a message, for a person.
     pub fn size(&self) -> String {
-        format!("{} byte{}", self.ping.size, if self.ping.size == 1 { "" } else { "s" })
+        counted(self.ping.size, "byte")
     }
 
     pub fn print(&self, reactor: &mut Reactor, line: impl Display) {
