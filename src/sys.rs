@@ -7,7 +7,6 @@
 //! Read next: the callers, `reactor/signals.rs`, `net/listening_socket.rs` and `stdio/descriptor.rs`.
 #![allow(unsafe_code)]
 
-use std::ffi::CStr;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::SocketAddr;
@@ -297,7 +296,8 @@ fn with_raw_address(
 }
 
 /// Returns the port of a TCP service by its name: `getaddrinfo(3)`, `services(5)`.
-pub fn service_port(name: &CStr) -> Option<u16> {
+#[cfg(feature = "cli")]
+pub fn service_port(name: &std::ffi::CStr) -> Option<u16> {
     // SAFETY: all zero is a valid `addrinfo`: no hints.
     let mut hints: libc::addrinfo = unsafe { mem::zeroed() };
     hints.ai_socktype = libc::SOCK_STREAM;
