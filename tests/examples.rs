@@ -31,9 +31,7 @@ fn program(name: &str) -> Command {
             path
         }
     };
-    let mut command = Command::new(path);
-    command.env_remove("RUST_LOG").stdin(Stdio::null());
-    command
+    common::program(path)
 }
 
 fn serve(name: &str) -> Server {

@@ -1,5 +1,6 @@
 //! The real programs as children of a test.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -14,14 +15,22 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{A_WHILE, PATIENCE, assert_same_bytes, collect, connect, eventually};
 
 pub fn server_command() -> Command {
-    clean(Command::new(env!("CARGO_BIN_EXE_echo-server")))
+    program(env!("CARGO_BIN_EXE_echo-server"))
 }
 
 pub fn client_command() -> Command {
-    clean(Command::new(env!("CARGO_BIN_EXE_echo-client")))
+    program(env!("CARGO_BIN_EXE_echo-client"))
 }
 
-fn clean(mut command: Command) -> Command {
+/// A program that does not ignore SIGINT. A script's background job does, and hands that down.
+pub fn program(path: impl AsRef<OsStr>) -> Command {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let is_ignored = u64::from_str_radix(ignored.trim(), 16).unwrap() & 1 << (Signal::INT.as_raw() - 1) != 0;
+    let mut command = Command::new(if is_ignored { OsStr::new("env") } else { path.as_ref() });
+    if is_ignored {
+        command.arg("--default-signal=INT").arg(path);
+    }
     command.env_remove("RUST_LOG").stdin(Stdio::null());
     command
 }
