@@ -115,6 +115,11 @@ fn family_option_keeps_the_addresses_of_one_family() {
         return;
     }
     assert_eq!(server_in(&network, &["-6"], 1).address(), "[::1]:7777");
+    let every = server_in(&network, &[":7003"], 1);
+    assert_eq!(every.address(), "[::]:7003");
+    for address in ["127.0.0.1:7003", "[::1]:7003"] {
+        assert_echoed(&client_in(&network, &[address]), b"found");
+    }
     let _v6 = server_in(&network, &["-6", ":7000"], 1); // next to the one on IPv4
     let outcome = client_in(&network, &["-6", ":7000"]);
     assert_echoed(&outcome, b"found");

@@ -46,7 +46,8 @@ fn a_usage_error_is_one_line_that_names_the_argument_and_exits_2() {
         (&["127.0.0.1:99999"], &["bad address '127.0.0.1:99999'", "65535"]),
         (&["::1:7777"], &["bad address '::1:7777'", "[::1]:7777"]),
         (&["unix:"], &["bad address 'unix:'", "empty"]),
-        (&["two\nlines"], &["bad address 'two?lines'"]),
+        (&["two\nlines"], &["bad address 'two\\nlines'", "no control characters"]),
+        (&["--two\u{9b}lines"], &["unknown option '--two\\u{9b}lines'"]),
         (&["--verbose=x"], &["option '--verbose' takes no value"]),
     ];
     for (arguments, parts) in cases {
@@ -55,6 +56,22 @@ fn a_usage_error_is_one_line_that_names_the_argument_and_exits_2() {
             assert_eq!((outcome.code, outcome.stdout.len()), (2, 0), "{arguments:?}");
             assert_one_line(&outcome.stderr, parts);
             assert_one_line(&outcome.stderr, &[&format!("{name}: "), "(see --help)"]);
+        }
+    }
+}
+
+#[test]
+fn argument_that_is_not_utf8_is_shown_escaped() {
+    use std::os::unix::ffi::OsStrExt;
+    for (argument, expected) in [
+        (&b"a\xff:1"[..], "bad address 'a\\xff:1': it is not UTF-8"),
+        (b"--timeline\xff", "unknown option "),
+        (b"--spin=\xff", "invalid value '\\xff' for --spin: it is not UTF-8"),
+    ] {
+        for command in [&mut server_command(), &mut client_command()] {
+            let outcome = run(command.arg(std::ffi::OsStr::from_bytes(argument)), b"");
+            assert_eq!(outcome.code, 2);
+            assert_one_line(&outcome.stderr, &[expected]);
         }
     }
 }

@@ -103,6 +103,25 @@ fn a_connect_that_is_not_answered_ends_at_its_timeout() {
 }
 
 #[test]
+fn address_that_does_not_answer_costs_its_timeout_and_the_next_is_tried() {
+    let queue = mio::net::TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    rustix::net::listen(&queue, 0).unwrap();
+    let silent = queue.local_addr().unwrap();
+    let _waiting: Vec<_> = (0..3).map(|_| mio::net::TcpStream::connect(silent).unwrap()).collect();
+    let (live, server) = common::serve_once(|stream| stream);
+    let mut reactor = Reactor::new().unwrap();
+    let record = Rc::new(RefCell::new(Seen::default()));
+    let mut options = ConnectOptions::default();
+    options.timeout = Duration::from_millis(300);
+    let began = Instant::now();
+    let addresses = [silent.into(), live.parse().unwrap()];
+    create_connection(&mut reactor, &addresses, &options, Greeting(record.clone()));
+    turn_until(&mut reactor, "the second address answers", |_| record.borrow().calls == ["made"]);
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    drop(server.join().unwrap());
+}
+
+#[test]
 fn a_unix_server_whose_queue_is_full_is_waited_for_until_the_timeout() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");

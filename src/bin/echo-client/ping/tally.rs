@@ -46,7 +46,7 @@ impl Tally {
         self.lost == 0 && self.surplus == 0
     }
 
-    /// The summary for a person, in three or four lines.
+    /// The summary for a person, in three or four lines after an empty one: a terminal has echoed `^C`.
     pub fn to_text(&self, server: &str) -> String {
         #[allow(clippy::cast_precision_loss)] // three digits are shown
         let percent = (1e5 * self.lost as f64 / self.sent.max(1) as f64).round() / 1e3;
@@ -59,7 +59,7 @@ impl Tally {
             counts.extend((count > 0).then(|| format!("{count} {what}")));
         }
         counts.push(format!("time {} ms", self.began.elapsed().as_millis()));
-        let mut lines = vec![format!("--- {server} ping statistics ---"), counts.join(", ")];
+        let mut lines = vec![format!("\n--- {server} ping statistics ---"), counts.join(", ")];
         lines.extend(self.connects.summary().map(|connects| match self.connects.count() {
             1 => format!("connect = {:.3} ms", connects.avg),
             count => {
