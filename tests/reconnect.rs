@@ -217,6 +217,30 @@ fn name_that_is_not_known_yet_is_looked_up_again() {
 }
 
 #[test]
+fn lookup_that_is_not_answered_does_not_block_the_loop() {
+    let Some(network) = Network::new("127.0.0.2 server.test\n") else { return };
+    network.silence_name_server();
+    let server = server_in(&network, "127.0.0.2:7000");
+    let (mut process, err) = reconnecting_client(&network, "server.test:7000");
+    eventually("it is connected", || server.open_connections() == 1);
+    network.set_hosts("127.0.0.1 localhost\n");
+    drop(server);
+    err.next_with("connecting again in");
+    let began = Instant::now();
+    let tasks = format!("/proc/{}/task", process.pid().as_raw_nonzero());
+    while std::fs::read_dir(&tasks).unwrap().count() < 2 {
+        if began.elapsed() > Duration::from_secs(3) {
+            return println!("skipped: this machine answers without a name server");
+        }
+    }
+    thread::sleep(A_WHILE); // the thing under test: the lookup takes longer
+    let began = Instant::now();
+    process.signal(Signal::INT);
+    assert_eq!(process.wait_code(), 130);
+    assert!(began.elapsed() < Duration::from_secs(2), "it waited for the lookup");
+}
+
+#[test]
 fn first_delay_is_100_to_200_ms() {
     let dead = DeadPort::new();
     let mut process =

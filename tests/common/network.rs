@@ -66,11 +66,21 @@ impl Network {
         inside
     }
 
+    /// Runs shell commands in this network.
+    pub fn shell(&self, script: &str) {
+        let mut command = self.command(Command::new("sh").args(["-c", script]));
+        outcome(Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())));
+    }
+
     pub fn disable_ipv6(&self) {
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"]);
-        let mut inside = self.command(&command);
-        let process = Process::spawn(inside.stdout(Stdio::piped()).stderr(Stdio::piped()));
-        outcome(process); // where there is no such file, there is no IPv6 either
+        // Where there is no such file, there is no IPv6 either.
+        self.shell("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6");
+    }
+
+    /// From now on the name server does not answer: packets to its address are dropped.
+    pub fn silence_name_server(&self) {
+        let file = self.hosts.file("resolv.conf", b"nameserver 192.0.2.1\n");
+        let path = file.display();
+        self.shell(&format!("ip route add 192.0.2.0/24 dev lo && mount --bind {path} /etc/resolv.conf"));
     }
 }
