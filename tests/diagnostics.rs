@@ -178,7 +178,7 @@ fn stdout_that_nobody_reads_neither_blocks_the_console_nor_ends_the_server() {
     eventually("it listens", || UnixStream::connect(&path).is_ok());
     let mut operator = process.child.stdin.take().unwrap();
     let mut peer = connect_unix(&path);
-    operator.write_all(&b"help\n".repeat(5000)).unwrap();
+    operator.write_all(&b"help\n".repeat(150_000)).unwrap();
     operator.write_all(b"say hello\n").unwrap();
     peer.read_exact(&mut [0; 6]).unwrap(); // by now the console has had all of them
     assert!(process.resident() < 30 << 10, "the replies are dropped: {} KiB", process.resident());
