@@ -1,4 +1,4 @@
-//! Saying something never ends a program, and never blocks it.
+//! Printing never ends a program, and never blocks it.
 
 #![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
 

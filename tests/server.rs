@@ -11,7 +11,7 @@ use common::{DeadPort, Scratch, Server, assert_same_bytes, connect, connect_unix
 use rustix::process::Signal;
 
 #[test]
-fn what_is_sent_comes_back_in_order_over_tcp_and_unix_sockets() {
+fn bytes_come_back_in_order_over_tcp_and_unix_sockets() {
     let scratch = Scratch::new();
     let unix = format!("unix:{}", scratch.path("socket").display());
     let server = Server::on(&["127.0.0.1:0", "[::1]:0", &unix], &[]);

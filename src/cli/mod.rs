@@ -21,12 +21,12 @@ pub use watching::watch;
 pub use crate::net::{ErrorText, Escaped};
 use crate::{Reactor, sys};
 
-/// What a program is told to do.
+/// What the arguments ask a program to do.
 #[derive(Debug)]
 pub enum Command<O> {
     /// Its work, with these options.
     Run(O),
-    /// To say something about itself.
+    /// To print its help or its version.
     Print(String),
 }
 

@@ -1,4 +1,4 @@
-//! What `-vvv` and `--timeline` show of the loop.
+//! The observers behind `-vv`, `-vvv` and `--timeline`.
 //!
 //! Read next: `../reactor/observe.rs`.
 
@@ -17,9 +17,9 @@ use crate::{Reactor, Timeline};
 /// A callback that holds the loop for longer deserves a warning.
 const SLOW: Duration = Duration::from_millis(100);
 
-/// Adds the observers that the user asked for: with `-vv`, callbacks that hold the loop are named; with
-/// `-vvv`, each turn is logged; with `--timeline`, everything is written to a file. Without any of these
-/// there are none.
+/// Adds the observers that the options ask for. With `-vv` a warning names each callback that holds the
+/// loop. With `-vvv` each turn is logged, and with `--timeline` everything is written to a file. Without
+/// these options there is no observer.
 ///
 /// # Errors
 /// Names the file that cannot be created.

@@ -8,7 +8,7 @@
 use std::io::{self, IsTerminal};
 use std::{array, iter, str};
 
-use echo_reactor::cli::{Escaped, counted, report};
+use echo_reactor::cli::{ErrorText, Escaped, counted, report};
 use echo_reactor::{
     Chunk, Connection, Flow, Framing, Handle, Id, Input, Listener, Mailbox, Next, Output, Reactor, Ready,
     Source, Transport, TryRecv,
@@ -42,7 +42,9 @@ impl Console {
     pub fn open(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: Shutdown) -> io::Result<()> {
         let lines = Mailbox::new(reactor, 16);
         Input::open(reactor, &io::stdin(), Framing::Lines, lines)?;
-        let stdout = Output::open(reactor, &io::stdout(), |_, error| log::info!("stdout: {error}"))?;
+        let stdout = Output::open(reactor, &io::stdout(), |_, error| {
+            log::info!("cannot write standard output: {}", ErrorText(&error));
+        })?;
         let console = reactor.insert(Console { lines, overlong: false, stdout, listener, shutdown });
         reactor.wake(console.id());
         Ok(())
@@ -105,7 +107,7 @@ impl Source for Console {
                         self.stdout.write(reactor, id, reply.as_bytes());
                     }
                 }
-                TryRecv::Item(Err(error)) => log::warn!("cannot read standard input: {error}"),
+                TryRecv::Item(Err(error)) => log::warn!("cannot read standard input: {}", ErrorText(&error)),
                 TryRecv::Empty => return Next::Wait,
                 TryRecv::Closed => {
                     self.announce_end();
