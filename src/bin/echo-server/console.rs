@@ -160,16 +160,16 @@ fn list(reactor: &mut Reactor) -> String {
 /// Skips peers that are already behind, so that the data buffered for a peer stays bounded.
 fn say(reactor: &mut Reactor, text: &[u8]) -> String {
     let line = [text, b"\n"].concat();
-    let sent = each(reactor, |_, transport| {
-        let is_open = transport.flow() == Flow::Open;
-        if is_open {
+    let flows = each(reactor, |_, transport| {
+        let flow = transport.flow();
+        if flow == Flow::Open {
             transport.write(&line);
         }
-        is_open
+        flow
     });
-    let reached = sent.iter().filter(|&&is_open| is_open).count();
-    let reply = format!("sent to {}", counted(reached, "connection"));
-    match sent.len() - reached {
+    let count = |wanted| flows.iter().filter(|&&flow| flow == wanted).count();
+    let reply = format!("sent to {}", counted(count(Flow::Open), "connection"));
+    match count(Flow::Full) {
         0 => reply + "\n",
         1 => reply + ", skipped 1 that is behind\n",
         behind => format!("{reply}, skipped {behind} that are behind\n"),
