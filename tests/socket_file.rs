@@ -70,7 +70,7 @@ fn of_servers_that_start_at_once_on_one_path_one_gets_it_and_the_others_say_why_
     }
 }
 
-/// While it holds the lock, another server is about to start or to end there.
+/// While it holds the lock, another server is about to start there.
 fn lock(scratch: &Scratch) -> File {
     let directory = File::open(scratch.path("")).unwrap();
     flock(&directory, FlockOperation::LockExclusive).unwrap();
