@@ -83,6 +83,7 @@ fn remove_if_stale(path: &Path) -> io::Result<()> {
     };
     match UnixStream::connect(path) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()), // its server has just ended
         // Connected, or its backlog is full, or it is of another kind: it is in use.
         _ => return Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
     }
