@@ -81,11 +81,15 @@ fn remove_if_stale(path: &Path) -> io::Result<()> {
         }
         other => other?,
     };
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()), // its server has just ended
-        // Connected, or its backlog is full, or it is of another kind: it is in use.
-        _ => return Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
+    let connected = UnixStream::connect(path).map(drop);
+    match connected.as_ref().map_err(io::Error::raw_os_error) {
+        Err(Some(libc::ECONNREFUSED)) => {}
+        Err(Some(libc::ENOENT)) => return Ok(()), // its server has just ended
+        // It answers, or its backlog is full, or it is no stream socket.
+        Ok(()) | Err(Some(libc::EAGAIN | libc::EPROTOTYPE)) => {
+            return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+        }
+        Err(_) => return connected,
     }
     log::debug!("replacing the stale socket {}", shown(path));
     fs::remove_file(path)
