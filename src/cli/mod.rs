@@ -9,7 +9,6 @@ mod values;
 mod watching;
 
 use std::io;
-use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 pub use addresses::AddressArgument;
@@ -19,6 +18,7 @@ pub use values::{duration, nonzero_duration, nonzero_size};
 pub use watching::watch;
 
 pub use crate::net::{ErrorText, Escaped};
+pub use crate::sys::wait_until_readable;
 use crate::{Reactor, sys};
 
 /// What the arguments ask a program to do.
@@ -99,14 +99,6 @@ pub fn on_signal(
 /// ```
 pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("cannot {what}: {}", ErrorText(&error)))
-}
-
-/// Waits until a read of `descriptor` would not block.
-///
-/// # Errors
-/// `Interrupted` when a signal was caught; see also `poll(2)`.
-pub fn wait_until_readable(descriptor: &impl AsFd) -> io::Result<()> {
-    sys::wait_until_readable(descriptor)
 }
 
 /// A number of things: `1 connection`, `2 connections`.

@@ -15,7 +15,7 @@ use echo_reactor::{
 };
 
 use crate::NAME;
-use crate::echo::{Echo, End};
+use crate::echo::{Echo, EndedBy};
 use crate::shutdown::Shutdown;
 use crate::statistics::statistics;
 
@@ -181,11 +181,11 @@ fn close(reactor: &mut Reactor, number: &str) -> String {
         if echo.number.to_string() != number {
             return None;
         }
-        if echo.ended_by == End::Operator {
+        if echo.ended_by == EndedBy::Operator {
             transport.abort();
             return Some(format!("cut off {number}\n"));
         }
-        echo.ended_by = End::Operator;
+        echo.ended_by = EndedBy::Operator;
         transport.close();
         Some(format!("closing {number}\n"))
     });
