@@ -427,7 +427,10 @@ pub fn is_ready_now(descriptor: &impl AsFd, events: libc::c_short) -> io::Result
     poll(descriptor, events, 0)
 }
 
-/// Waits until one read of the descriptor would not block. `Interrupted` if a signal comes first.
+/// Waits until one read of the descriptor would not block.
+///
+/// # Errors
+/// `Interrupted` if a signal comes first.
 #[cfg(feature = "cli")]
 pub fn wait_until_readable(descriptor: &impl AsFd) -> io::Result<()> {
     poll(descriptor, libc::POLLIN, -1).map(drop)

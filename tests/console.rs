@@ -106,6 +106,8 @@ fn close_ends_a_connection_in_order_and_the_second_time_at_once() {
     operator.write_all(b"close 1\n").unwrap();
     assert_eq!(server.out.next(), "closing 1");
     assert_eq!(first.read(&mut [0]).unwrap(), 0);
+    operator.write_all(b"say hello\n").unwrap(); // it is not behind, it is closed
+    assert_eq!(server.out.next(), "sent to 0 connections");
     operator.write_all(b"close 1\n").unwrap(); // it waits for the peer, which does not end its side
     assert_eq!(server.out.next(), "cut off 1");
     server.err.next_with(": cut off by the operator; ");

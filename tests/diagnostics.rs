@@ -1,17 +1,18 @@
-//! Saying something never ends a program, and never blocks it.
+//! Printing never ends a program, and never blocks it.
 
 #![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
 
 mod common;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use common::{
     Lines, Process, Scratch, Server, Terminal, assert_one_line, client_command, connect, connect_unix,
-    eventually, ping, pipe, server_command,
+    eventually, is_nonblocking, ping, pipe, server_command,
 };
 use rustix::process::Signal;
 
@@ -120,5 +121,95 @@ fn help_that_stdout_does_not_take_is_a_failure() {
         let stderr = Lines::of(process.child.stderr.take().unwrap()).rest();
         assert_eq!(process.wait_code(), 1);
         assert_one_line(&stderr.join("\n"), &[": cannot write standard output: ", reason]);
+    }
+}
+
+#[test]
+fn verbosity_and_rust_log_decide_what_is_logged() {
+    for (arguments, rust_log, expected) in [
+        ("", "", "W"),
+        ("-q", "", ""),
+        ("-v", "", "WI"),
+        ("-vv", "", "WID"),
+        ("-vvv", "", "WIDT"),
+        ("-q -v", "", "WI"),
+        ("-vvv -q", "", ""),
+        ("-vvv", "error", ""),
+        ("-q", "debug", "WID"),
+    ] {
+        let scratch = Scratch::new();
+        let path = scratch.path("socket");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap()); // replacing it is a debug message
+        let mut command = server_command();
+        command.args(arguments.split_whitespace()).args([
+            "--grace",
+            "0",
+            &format!("unix:{}", path.display()),
+        ]);
+        if !rust_log.is_empty() {
+            command.env("RUST_LOG", rust_log);
+        }
+        let mut server = Server::run(&mut command, 1);
+        let mut stream = connect_unix(&path);
+        ping(&mut stream, b"x");
+        server.process.signal(Signal::TERM);
+        assert_eq!(server.process.wait_code(), 0);
+        let lines = server.err.rest();
+        let logged = [
+            ("W", "echo-server: warning: 1 connection did not finish in time"),
+            ("I", "echo-server: connection 1 from unix:"),
+            ("D", "echo-server: debug: replacing the stale socket "),
+            ("T", "echo-server: trace: turn "),
+        ];
+        let found = logged.iter().filter(|(_, text)| lines.iter().any(|line| line.starts_with(text)));
+        let found: String = found.map(|(level, _)| *level).collect();
+        assert_eq!(found, expected, "{arguments} {rust_log}: {lines:#?}");
+    }
+}
+
+#[test]
+fn stdout_that_nobody_reads_neither_blocks_the_console_nor_ends_the_server() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let (reader, full) = full_pipe();
+    let mut command = server_command();
+    command.args(["--console", "--grace", "0.1", &format!("unix:{}", path.display())]);
+    let mut process = Process::spawn(command.stdin(Stdio::piped()).stdout(full).stderr(Stdio::null()));
+    eventually("it listens", || UnixStream::connect(&path).is_ok());
+    let mut operator = process.child.stdin.take().unwrap();
+    let mut peer = connect_unix(&path);
+    operator.write_all(&b"help\n".repeat(150_000)).unwrap();
+    operator.write_all(b"say hello\n").unwrap();
+    peer.read_exact(&mut [0; 6]).unwrap(); // by now the console has had all of them
+    assert!(process.resident() < 30 << 10, "the replies are dropped: {} KiB", process.resident());
+    drop(reader);
+    operator.write_all(b"help\nsay again\n").unwrap();
+    peer.read_exact(&mut [0; 6]).unwrap();
+    operator.write_all(b"quit\n").unwrap();
+    assert_eq!(process.wait_code(), 0);
+}
+
+#[test]
+fn flags_of_the_descriptors_of_a_server_stay_as_they_are() {
+    for nonblocking in [false, true] {
+        let (pipes, flags) = ([pipe(), pipe(), pipe()], rustix::fs::OFlags::NONBLOCK);
+        for (reader, writer) in &pipes {
+            for end in [reader, writer] {
+                rustix::fs::fcntl_setfl(end, if nonblocking { flags } else { flags ^ flags }).unwrap();
+            }
+        }
+        let [(stdin, operator), (out, stdout), (_err, stderr)] = &pipes;
+        let mut command = server_command();
+        command.args(["-v", "--console", "127.0.0.1:0"]);
+        command.stdin(stdin.try_clone().unwrap()).stdout(stdout.try_clone().unwrap());
+        let mut process = Process::spawn(command.stderr(stderr.try_clone().unwrap()));
+        rustix::io::write(operator, b"help\n").unwrap();
+        process.comes_to_rest();
+        rustix::io::read(out, &mut [0; 100]).unwrap();
+        let unchanged = || [stdin, stdout, stderr].iter().all(|end| is_nonblocking(end) == nonblocking);
+        assert!(unchanged());
+        process.signal(Signal::KILL);
+        process.wait();
+        assert!(unchanged());
     }
 }

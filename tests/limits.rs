@@ -1,5 +1,5 @@
-//! When something of `echo-server`'s is at its limit: connections, descriptors, time. Those who are served
-//! go on, those who wait are served later, and nothing is spent on waiting.
+//! `echo-server` at its limits: connections, descriptors, time. Open connections go on, pending ones are
+//! served later, and waiting costs no CPU time.
 
 #![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
 
@@ -60,7 +60,7 @@ fn after_five_thousand_connections_descriptors_and_memory_are_back() {
 }
 
 #[test]
-fn the_idle_timeout_ends_the_silent_and_the_stalled_and_not_the_busy() {
+fn idle_timeout_closes_silent_and_stalled_peers_and_spares_busy_ones() {
     let server = Server::start(&["--idle-timeout", "1"]);
     let mut silent = server.connect();
     let mut stalled = server.connect();
@@ -98,7 +98,7 @@ fn at_the_limit_later_peers_wait_and_are_served_when_one_goes() {
 }
 
 #[test]
-fn when_descriptors_run_out_the_open_go_on_and_the_waiting_are_served_later() {
+fn when_descriptors_run_out_open_connections_go_on_and_pending_ones_wait() {
     let server = Server::start(&[]);
     let mut witness = server.connect();
     ping(&mut witness, b"x");
@@ -143,7 +143,7 @@ fn when_descriptors_are_freed_elsewhere_accepting_resumes_within_a_second_or_so(
 }
 
 #[test]
-fn peers_that_come_and_go_at_the_limit_are_one_warning_and_not_one_each() {
+fn fd_exhaustion_logs_one_warning() {
     let server = Server::start(&[]);
     let mut witness = server.connect();
     ping(&mut witness, b"x");
@@ -177,7 +177,7 @@ fn peers_that_come_and_go_at_the_limit_are_one_warning_and_not_one_each() {
 }
 
 #[test]
-fn with_too_few_descriptors_to_start_each_program_says_so_in_one_line() {
+fn program_that_starts_with_too_few_descriptors_reports_that_in_one_line() {
     let held = common::DeadPort::new(); // nobody listens where the client connects
     let server = format!("{} 127.0.0.1:0", env!("CARGO_BIN_EXE_echo-server"));
     let client = format!("{} {}", env!("CARGO_BIN_EXE_echo-client"), held.1);

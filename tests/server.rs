@@ -13,7 +13,7 @@ use common::{
 use rustix::process::Signal;
 
 #[test]
-fn what_is_sent_comes_back_in_order_over_tcp_and_unix_sockets() {
+fn bytes_come_back_in_order_over_tcp_and_unix_sockets() {
     let scratch = Scratch::new();
     let unix = format!("unix:{}", scratch.path("socket").display());
     let mut addresses = vec![&*unix, "127.0.0.1:0"];
@@ -120,4 +120,38 @@ fn unnamed_unix_peer_is_shown_with_its_process_id() {
     ping(&mut connect_unix(&path), b"x");
     let expected = format!("echo-server: connection 1 from unix:pid={}", std::process::id());
     assert_eq!(server.err.next(), expected);
+}
+
+#[test]
+fn several_addresses_are_all_or_nothing() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    let unix = format!("unix:{}", path.display());
+    let outcome = common::run(common::server_command().args(["127.0.0.1:0", &unix, &taken]), b"");
+    assert_eq!((outcome.code, outcome.stdout.len()), (1, 0));
+    let expected = format!("echo-server: cannot listen on {taken}: Address already in use\n");
+    assert_eq!(outcome.stderr, expected);
+    assert!(!path.exists());
+}
+
+#[test]
+fn backlog_is_how_many_peers_may_wait() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let server = Server::on(&[&format!("unix:{}", path.display())], &["-c1", "--backlog", "3"]);
+    let mut served = connect_unix(&path);
+    ping(&mut served, b"x");
+    server.process.comes_to_rest();
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+    let connect_now = || {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        connect(&socket, &SocketAddrUnix::new(&path).unwrap()).map(|()| socket)
+    };
+    // The kernel lets one more wait than the backlog says.
+    let waiting: Vec<_> = (0..4).map(|_| connect_now().unwrap()).collect();
+    assert!(connect_now().is_err());
+    drop(waiting);
 }

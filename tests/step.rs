@@ -49,6 +49,8 @@ fn each_enter_is_one_turn_that_is_described() {
         if number == 1 {
             assert!(sentences.iter().any(|line| line.starts_with("  Connection<Echo> ")), "{sentences:?}");
             assert!(sentences.iter().any(|line| line.starts_with("  Listener ")), "{sentences:?}");
+            server.process.comes_to_rest();
+            assert!(server.out.so_far().is_empty(), "it was more than one turn");
         }
         received = sentences.iter().any(|line| line.contains(", received 5 bytes, sent 5, has 0 buffered, "));
     }

@@ -1,4 +1,5 @@
-//! `--timeline`: what the loop did, as Chrome trace events that nest, also when the program is killed.
+//! `--timeline`: Chrome trace events that nest, in a file that is valid also when the program is killed or
+//! the disk is full.
 
 #![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
 
@@ -56,7 +57,7 @@ fn assert_nested(events: &[Value]) {
 }
 
 #[test]
-fn a_run_with_a_hundred_connections_is_valid_nests_and_shows_who_is_behind() {
+fn spans_of_a_hundred_connections_nest_and_show_backpressure() {
     let scratch = Scratch::new();
     let path = scratch.path("timeline.json");
     let mut server = Server::start(&["--timeline", path.to_str().unwrap()]);
@@ -90,7 +91,7 @@ fn a_run_with_a_hundred_connections_is_valid_nests_and_shows_who_is_behind() {
 }
 
 #[test]
-fn the_file_of_a_program_that_is_killed_is_valid_too() {
+fn file_of_a_killed_program_is_valid() {
     let scratch = Scratch::new();
     let path = scratch.path("timeline.json");
     let mut server = Server::start(&["--timeline", path.to_str().unwrap()]);
@@ -109,7 +110,7 @@ fn the_file_of_a_program_that_is_killed_is_valid_too() {
 }
 
 #[test]
-fn the_client_has_one_too_and_a_file_that_cannot_be_written_is_an_error() {
+fn client_writes_a_timeline_and_a_file_that_cannot_be_written_is_an_error() {
     let server = Server::start(&[]);
     let scratch = Scratch::new();
     let path = scratch.path("timeline.json");
@@ -129,7 +130,7 @@ fn the_client_has_one_too_and_a_file_that_cannot_be_written_is_an_error() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_any_more_is_valid_up_to_there() {
+fn file_that_reaches_a_size_limit_stays_valid() {
     let (server, scratch) = (env!("CARGO_BIN_EXE_echo-server"), Scratch::new());
     let path = scratch.path("timeline.json");
     // A write up to the limit succeeds in part. In blocks of 512 bytes, or of 1024.

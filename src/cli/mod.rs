@@ -11,7 +11,6 @@ mod values;
 mod watching;
 
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -26,14 +25,15 @@ pub use values::{duration, nonzero_duration, nonzero_size};
 pub use watching::watch;
 
 pub use crate::net::{ErrorText, Escaped};
+pub use crate::sys::wait_until_readable;
 use crate::{Reactor, sys};
 
-/// What a program is told to do.
+/// What the arguments ask a program to do.
 #[derive(Debug)]
 pub enum Command<O> {
     /// Its work, with these options.
     Run(O),
-    /// To say something about itself.
+    /// To print its help or its version.
     Print(String),
 }
 
@@ -106,14 +106,6 @@ pub fn on_signal(
 /// ```
 pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("cannot {what}: {}", ErrorText(&error)))
-}
-
-/// Waits until a read of `descriptor` would not block.
-///
-/// # Errors
-/// `Interrupted` when a signal was caught; see also `poll(2)`.
-pub fn wait_until_readable(descriptor: &impl AsFd) -> io::Result<()> {
-    sys::wait_until_readable(descriptor)
 }
 
 /// A number of things: `1 connection`, `2 connections`.

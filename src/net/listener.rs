@@ -164,7 +164,7 @@ impl Listener {
             match kind {
                 AcceptError::WouldBlock => self.sockets[index].readable = false,
                 AcceptError::Transient if lost < ACCEPTS_PER_TURN - 1 => {
-                    log::debug!("a connection was lost before it could be served: {error}");
+                    log::debug!("a connection was lost before it could be served: {}", ErrorText(&error));
                     self.stats.refused += 1;
                     lost += 1;
                 }
@@ -216,7 +216,7 @@ impl Listener {
         let (since, retry) = (reactor.now(), reactor.timeout_after(RETRY_DELAY, id));
         match mem::replace(&mut self.descriptors, Descriptors::Exhausted { since, retry }) {
             Descriptors::Available => log::warn!(
-                "cannot accept more connections: {}; {} are open, others wait until one closes",
+                "cannot accept more connections: {} ({} open); others wait until one closes",
                 ErrorText(error),
                 self.stats.open,
             ),

@@ -4,9 +4,10 @@
 //! or a file that is not a socket, is left alone. On drop our file is removed, unless another process
 //! has replaced it.
 //!
-//! Servers that start or end at once on one path take turns: each holds a lock on the directory from
-//! its first look at the file until it listens, or until the file is gone. The kernel releases the lock
-//! of a server that is killed. Its file stays, and the next server finds that nobody listens there.
+//! Servers that start at once on one path take turns: each holds a lock on the directory from its first
+//! look at the file until it listens. A server that ends needs no lock: the others leave its file alone
+//! while it listens, and the file goes first. The kernel releases the lock of a server that is killed.
+//! Its file stays, and the next server finds that nobody listens there.
 //!
 //! Read next: `listening_socket.rs`.
 
@@ -39,7 +40,6 @@ pub(super) struct SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _lock = lock_directory(&self.path);
         if file_id(&self.path).is_ok_and(|file| file == self.file)
             && let Err(error) = fs::remove_file(&self.path)
         {
@@ -81,10 +81,15 @@ fn remove_if_stale(path: &Path) -> io::Result<()> {
         }
         other => other?,
     };
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
-        // Connected, or its backlog is full, or it is of another kind: it is in use.
-        _ => return Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
+    let connected = UnixStream::connect(path).map(drop);
+    match connected.as_ref().map_err(io::Error::raw_os_error) {
+        Err(Some(libc::ECONNREFUSED)) => {}
+        Err(Some(libc::ENOENT)) => return Ok(()), // its server has just ended
+        // It answers, or its backlog is full, or it is no stream socket.
+        Ok(()) | Err(Some(libc::EAGAIN | libc::EPROTOTYPE)) => {
+            return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+        }
+        Err(_) => return connected,
     }
     log::debug!("replacing the stale socket {}", shown(path));
     fs::remove_file(path)

@@ -8,14 +8,14 @@
 use std::io::{self, IsTerminal};
 use std::{array, iter, str};
 
-use echo_reactor::cli::{Escaped, counted, report};
+use echo_reactor::cli::{ErrorText, Escaped, counted, report};
 use echo_reactor::{
     Chunk, Connection, Flow, Framing, Handle, Id, Input, Listener, Mailbox, Next, Output, Reactor, Ready,
     Source, Transport, TryRecv,
 };
 
 use crate::NAME;
-use crate::echo::{Echo, End};
+use crate::echo::{Echo, EndedBy};
 use crate::shutdown::Shutdown;
 use crate::statistics::statistics;
 
@@ -42,7 +42,9 @@ impl Console {
     pub fn open(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: Shutdown) -> io::Result<()> {
         let lines = Mailbox::new(reactor, 16);
         Input::open(reactor, &io::stdin(), Framing::Lines, lines)?;
-        let stdout = Output::open(reactor, &io::stdout(), |_, error| log::info!("stdout: {error}"))?;
+        let stdout = Output::open(reactor, &io::stdout(), |_, error| {
+            log::info!("cannot write standard output: {}", ErrorText(&error));
+        })?;
         let console = reactor.insert(Console { lines, overlong: false, stdout, listener, shutdown });
         reactor.wake(console.id());
         Ok(())
@@ -105,7 +107,7 @@ impl Source for Console {
                         self.stdout.write(reactor, id, reply.as_bytes());
                     }
                 }
-                TryRecv::Item(Err(error)) => log::warn!("cannot read standard input: {error}"),
+                TryRecv::Item(Err(error)) => log::warn!("cannot read standard input: {}", ErrorText(&error)),
                 TryRecv::Empty => return Next::Wait,
                 TryRecv::Closed => {
                     self.announce_end();
@@ -158,16 +160,16 @@ fn list(reactor: &mut Reactor) -> String {
 /// Skips peers that are already behind, so that the data buffered for a peer stays bounded.
 fn say(reactor: &mut Reactor, text: &[u8]) -> String {
     let line = [text, b"\n"].concat();
-    let sent = each(reactor, |_, transport| {
-        let is_open = transport.flow() == Flow::Open;
-        if is_open {
+    let flows = each(reactor, |_, transport| {
+        let flow = transport.flow();
+        if flow == Flow::Open {
             transport.write(&line);
         }
-        is_open
+        flow
     });
-    let reached = sent.iter().filter(|&&is_open| is_open).count();
-    let reply = format!("sent to {}", counted(reached, "connection"));
-    match sent.len() - reached {
+    let count = |wanted| flows.iter().filter(|&&flow| flow == wanted).count();
+    let reply = format!("sent to {}", counted(count(Flow::Open), "connection"));
+    match count(Flow::Full) {
         0 => reply + "\n",
         1 => reply + ", skipped 1 that is behind\n",
         behind => format!("{reply}, skipped {behind} that are behind\n"),
@@ -179,11 +181,11 @@ fn close(reactor: &mut Reactor, number: &str) -> String {
         if echo.number.to_string() != number {
             return None;
         }
-        if echo.ended_by == End::Operator {
+        if echo.ended_by == EndedBy::Operator {
             transport.abort();
             return Some(format!("cut off {number}\n"));
         }
-        echo.ended_by = End::Operator;
+        echo.ended_by = EndedBy::Operator;
         transport.close();
         Some(format!("closing {number}\n"))
     });

@@ -3,7 +3,6 @@
 //!
 //! Read next: `console.rs`.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use echo_reactor::{Address, CloseReason, ConnectionLost, Protocol, Reactor, Transport};
@@ -17,13 +16,13 @@ pub struct Echo {
     pub peer: String,
     /// When the connection was made.
     pub since: Option<Instant>,
-    /// Who ended it first.
-    pub ended_by: End,
+    pub ended_by: EndedBy,
 }
 
+/// Who ended a connection first. Until somebody else does, it is the server at its shutdown.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    Server,
+pub enum EndedBy {
+    Shutdown,
     Operator,
     Peer,
 }
@@ -42,47 +41,42 @@ impl Protocol for Echo {
     }
 
     fn eof_received(&mut self, transport: &mut Transport) {
-        self.ended_by = End::Peer;
+        self.ended_by = EndedBy::Peer;
         transport.close();
     }
 
     fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {
         let ConnectionLost { bytes_in, bytes_out, reason, .. } = lost;
-        let lasted = self.since.map_or(Duration::ZERO, |since| reactor.now() - since);
+        let Some(since) = self.since else { return }; // it was never made
         log::info!(
             "connection {} from {} ended after {:.3} s: {}; bytes: {bytes_in} in, {bytes_out} out",
             self.number,
             self.peer,
-            lasted.as_secs_f64(),
-            Why { reason, ended_by: self.ended_by },
+            (reactor.now() - since).as_secs_f64(),
+            why(&reason, self.ended_by),
         );
     }
 }
 
 /// The address of the peer. A Unix socket seldom has one, so its process takes the place of the address.
 fn name(transport: &Transport) -> String {
-    match (transport.peer_addr(), transport.peer_pid()) {
-        (Some(Address::Unix(path)), Some(pid)) if path.as_os_str().is_empty() => format!("unix:pid={pid}"),
-        (Some(address), _) => address.to_string(),
-        (None, _) => "?".into(),
+    match transport.peer_addr() {
+        Some(Address::Unix(path)) if path.as_os_str().is_empty() => {
+            transport.peer_pid().map_or_else(|| "unix:".into(), |pid| format!("unix:pid={pid}"))
+        }
+        Some(address) => address.to_string(),
+        None => "?".into(),
     }
 }
 
-/// Why a connection ended.
-struct Why {
-    reason: CloseReason,
-    ended_by: End,
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match (&self.reason, self.ended_by) {
-            (CloseReason::Closed, End::Peer) => "closed by the peer",
-            (CloseReason::Closed, End::Operator) => "closed by the operator",
-            (CloseReason::Closed, End::Server) => "closed at shutdown",
-            (CloseReason::Aborted, End::Operator) => "cut off by the operator",
-            (CloseReason::Aborted, _) => "cut off at shutdown",
-            (other, _) => return write!(f, "{other}"),
-        })
+/// Why a connection ended, in words.
+fn why(reason: &CloseReason, ended_by: EndedBy) -> String {
+    match (reason, ended_by) {
+        (CloseReason::Closed, EndedBy::Peer) => "closed by the peer".into(),
+        (CloseReason::Closed, EndedBy::Operator) => "closed by the operator".into(),
+        (CloseReason::Closed, EndedBy::Shutdown) => "closed at shutdown".into(),
+        (CloseReason::Aborted, EndedBy::Operator) => "cut off by the operator".into(),
+        (CloseReason::Aborted, _) => "cut off at shutdown".into(),
+        (other, _) => other.to_string(),
     }
 }

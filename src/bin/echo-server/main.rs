@@ -17,7 +17,7 @@ use echo_reactor::cli::{self, AddressArgument, Exit, cannot, counted, init_loggi
 use echo_reactor::{Address, Handle, Listener, ListeningSocket, Reactor, create_server_with_sockets};
 
 use console::Console;
-use echo::{Echo, End};
+use echo::{Echo, EndedBy};
 use options::Options;
 use shutdown::Shutdown;
 use statistics::statistics;
@@ -50,7 +50,14 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
     let (mut number, high_water) = (0, options.buffer);
     let echo = move || {
         number += 1;
-        Echo { number, idle_timeout, high_water, peer: String::new(), since: None, ended_by: End::Server }
+        Echo {
+            number,
+            idle_timeout,
+            high_water,
+            peer: String::new(),
+            since: None,
+            ended_by: EndedBy::Shutdown,
+        }
     };
     let listener = create_server_with_sockets(&mut reactor, sockets, &options.listen, echo)
         .map_err(cannot("register the listening sockets"))?;
