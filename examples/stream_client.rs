@@ -4,8 +4,9 @@
 //! comes first. The original asked for input in the middle of a coroutine, which stopped the world.
 
 use std::io;
+use std::process::{ExitCode, exit};
 
-use echo_reactor::cli::address_argument;
+use echo_reactor::cli::run_example;
 use echo_reactor::{
     Chunk, ConnectOptions, Flow, Framing, Handle, Input, Loop, Mailbox, Output, Reactor, Reader, Winner,
     Writer, open_connection, race,
@@ -46,23 +47,27 @@ async fn show(here: &Loop, stdout: Handle<Output>, bytes: Vec<u8>) {
     }
 }
 
-fn main() -> io::Result<()> {
-    let mut reactor = Reactor::new()?;
-    let lines = Mailbox::new(&mut reactor, 16);
-    Input::open(&mut reactor, &io::stdin(), Framing::Lines, lines)?;
-    let stdout = Output::open(&mut reactor, &io::stdout(), |reactor, _| reactor.stop())?;
-    let addresses = address_argument()?.to_connect()?;
-    open_connection(
-        &mut reactor,
-        &addresses,
-        &ConnectOptions::default(),
-        move |mut reader, mut writer| async move {
-            if let Err(error) = talk(&mut reader, &mut writer, lines, stdout).await {
-                eprintln!("{error}");
-            }
-            reader.running_loop().call(move |reactor, _| stdout.on_flushed(reactor, Reactor::stop)).await;
-            Ok(())
-        },
-    )?;
-    reactor.run()
+fn main() -> ExitCode {
+    run_example(|address| {
+        let mut reactor = Reactor::new()?;
+        let lines = Mailbox::new(&mut reactor, 16);
+        Input::open(&mut reactor, &io::stdin(), Framing::Lines, lines)?;
+        let stdout = Output::open(&mut reactor, &io::stdout(), |reactor, _| reactor.stop())?;
+        open_connection(
+            &mut reactor,
+            &address.to_connect()?,
+            &ConnectOptions::default(),
+            move |mut reader, mut writer| async move {
+                let result = talk(&mut reader, &mut writer, lines, stdout).await;
+                let status = i32::from(result.is_err());
+                if let Err(error) = result {
+                    eprintln!("{error}");
+                }
+                let here = reader.running_loop();
+                here.call(move |reactor, _| stdout.on_flushed(reactor, move |_| exit(status))).await;
+                Ok(())
+            },
+        )?;
+        reactor.run()
+    })
 }

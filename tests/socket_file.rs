@@ -70,7 +70,7 @@ fn of_servers_that_start_at_once_on_one_path_one_gets_it_and_the_others_say_why_
     }
 }
 
-/// While it holds the lock, another server is about to start or to end there.
+/// While it holds the lock, another server is about to start there.
 fn lock(scratch: &Scratch) -> File {
     let directory = File::open(scratch.path("")).unwrap();
     flock(&directory, FlockOperation::LockExclusive).unwrap();
@@ -135,16 +135,20 @@ fn path_in_the_working_directory_is_listened_on_and_removed() {
 }
 
 #[test]
-fn symbolic_link_and_missing_directory_are_errors() {
+fn path_that_is_not_a_stale_socket_is_left_alone() {
     let scratch = Scratch::new();
+    let datagram = scratch.path("datagram");
+    let _live = std::os::unix::net::UnixDatagram::bind(&datagram).unwrap();
     let link = scratch.path("link");
     symlink(scratch.path("nothing"), &link).unwrap();
     for (path, reason) in [
-        (link, "the file exists and is not a socket"),
+        (link.clone(), "the file exists and is not a socket"),
+        (datagram.clone(), "Address already in use"),
         (scratch.path("missing/socket"), "No such file or directory"),
     ] {
         let outcome = outcome(Process::spawn(&mut command(&path)));
         assert_eq!(outcome.code, 1);
         assert_one_line(&outcome.stderr, &["echo-server: cannot listen on unix:", reason]);
     }
+    assert!(fs::symlink_metadata(link).is_ok() && datagram.exists());
 }

@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 
 use log::{Level, LevelFilter};
 
+use super::Escaped;
 use crate::stdio::write_shared;
 use crate::{Descriptor, Direction, sys};
 
@@ -59,23 +60,53 @@ pub fn init_logging(program: &'static str, verbosity: Verbosity) {
     open(&STDOUT, &io::stdout());
     let mut builder = env_logger::Builder::new();
     builder.filter_level(verbosity.level());
-    if std::env::var_os("RUST_LOG").is_some() {
-        builder.parse_default_env();
-    }
-    builder.format(move |line, record| match record.level() {
-        Level::Warn => writeln!(line, "{program}: warning: {}", record.args()),
-        Level::Error | Level::Info => writeln!(line, "{program}: {}", record.args()),
-        Level::Debug => writeln!(line, "{program}: debug: {}", record.args()),
-        Level::Trace => writeln!(line, "{program}: trace: {}", record.args()),
+    let spec = std::env::var_os("RUST_LOG").unwrap_or_default();
+    let (valid, invalid) = split_directives(&spec.to_string_lossy());
+    builder.parse_filters(&valid);
+    builder.format(move |line, record| {
+        let kind = match record.level() {
+            Level::Error | Level::Info => "",
+            Level::Warn => "warning: ",
+            Level::Debug => "debug: ",
+            Level::Trace => "trace: ",
+        };
+        line.write_all(one_line(program, format_args!("{kind}{}", record.args())).as_bytes())
     });
     builder.target(env_logger::Target::Pipe(Box::new(Stderr)));
     // It fails only if there is a logger already, which is then the one to use.
     let _ = builder.try_init();
+    if !invalid.is_empty() {
+        log::warn!("ignoring '{invalid}' in RUST_LOG: expected LEVEL or TARGET=LEVEL");
+    }
+}
+
+/// Splits the directives of `RUST_LOG` into those that `env_logger` accepts, and the others. It reports the
+/// others on stderr by itself, where that may block or panic.
+fn split_directives(spec: &str) -> (String, String) {
+    let (directives, pattern) = spec.split_once('/').map_or((spec, None), |(all, it)| (all, Some(it)));
+    let (valid, mut invalid): (Vec<_>, Vec<_>) =
+        directives.split(',').partition(|one| match one.split('=').map(str::trim).collect::<Vec<_>>()[..] {
+            [_] | [_, ""] => true,
+            [_, level] => level.parse::<LevelFilter>().is_ok(),
+            _ => false,
+        });
+    let mut valid = valid.join(",");
+    match pattern {
+        Some(pattern) if pattern.contains('/') => invalid.push(pattern),
+        Some(pattern) => valid = format!("{valid}/{pattern}"),
+        None => {}
+    }
+    (valid, invalid.join(","))
 }
 
 /// Prints one line on stderr, whatever the log level.
 pub fn report(program: &str, what: impl Display) {
-    write_stderr(format_args!("{program}: {what}\n"));
+    write_stderr(one_line(program, what));
+}
+
+/// Makes one line of a message, without control characters, whatever it contains.
+fn one_line(program: &str, what: impl Display) -> String {
+    format!("{program}: {}\n", Escaped(what.to_string().as_bytes()))
 }
 
 /// Writes text on stderr: as it is, unless it is routed.
@@ -138,4 +169,23 @@ fn write_now(cell: &OnceLock<Option<Descriptor>>, stream: &impl AsFd, mut bytes:
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_directives;
+
+    #[test]
+    fn directives_that_env_logger_rejects_are_split_off() {
+        for (spec, valid, invalid) in [
+            ("", "", ""),
+            ("debug", "debug", ""),
+            ("a=b=c", "", "a=b=c"),
+            ("info,a=b=c,b::c=trace,d= ,e=loud", "info,b::c=trace,d= ", "a=b=c,e=loud"),
+            ("info/text", "info/text", ""),
+            ("info/a/b", "info", "a/b"),
+        ] {
+            assert_eq!(split_directives(spec), (valid.into(), invalid.into()), "{spec}");
+        }
+    }
 }

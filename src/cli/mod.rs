@@ -5,28 +5,37 @@
 mod addresses;
 mod arguments;
 mod diagnostics;
+mod histogram;
+mod lookup;
 mod values;
 mod watching;
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub use addresses::AddressArgument;
-pub use arguments::{UsageError, address, number, unexpected, value};
+use lexopt::Arg;
+
+pub use addresses::{AddressArgument, Family, source};
+pub use arguments::{UsageError, address, client_address, number, unexpected, value};
 pub use diagnostics::{Verbosity, init_logging, report, route_stderr, write_stderr, write_stdout};
+pub use histogram::Histogram;
+pub use lookup::look_up;
 pub use values::{duration, nonzero_duration, nonzero_size};
 pub use watching::watch;
 
-pub use crate::net::ErrorText;
-pub use crate::sys::{discard_input, has_input, is_in_background, stdout_was_closed, window_size};
+pub use crate::net::{ErrorText, Escaped};
+pub use crate::sys::{
+    discard_input, has_input, is_in_background, stdout_was_closed, wait_until_readable, window_size,
+};
 use crate::{Reactor, sys};
 
-/// What a program is told to do.
+/// What the arguments ask a program to do.
 #[derive(Debug)]
 pub enum Command<O> {
     /// Its work, with these options.
     Run(O),
-    /// To say something about itself.
+    /// To print its help or its version.
     Print(String),
 }
 
@@ -101,13 +110,34 @@ pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("cannot {what}: {}", ErrorText(&error)))
 }
 
-/// The address given as the first argument, or the default: all that the examples are told.
-///
-/// # Errors
-/// Names the argument, if it is no address.
-pub fn address_argument() -> io::Result<AddressArgument> {
-    match std::env::args_os().nth(1) {
-        Some(text) => address(&text).map_err(|error| io::Error::other(error.0)),
-        None => Ok(AddressArgument::default()),
-    }
+/// A number of things: `1 connection`, `2 connections`.
+#[must_use]
+pub fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// The `main` of the examples: reads the only argument, an address, and reports an error in one line.
+pub fn run_example(run: impl FnOnce(AddressArgument) -> io::Result<()>) -> ExitCode {
+    let program = std::env::args_os().next().map(PathBuf::from);
+    let name = program.as_deref().and_then(Path::file_name).unwrap_or_default().display().to_string();
+    let parse = |mut parser: lexopt::Parser| {
+        let mut arguments = Vec::new();
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Arg::Value(text) => arguments.push(text),
+                Arg::Short('h') | Arg::Long("help") => {
+                    return Ok(Command::Print(format!("Usage: {name} [ADDR]\n")));
+                }
+                other => return Err(unexpected(other)),
+            }
+        }
+        client_address(&arguments, Family::Any).map(Command::Run)
+    };
+    main(&name, parse, |address| match run(address) {
+        Ok(()) => DONE,
+        Err(error) => {
+            report(&name, ErrorText(&error));
+            FAILURE
+        }
+    })
 }

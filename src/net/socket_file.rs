@@ -4,14 +4,16 @@
 //! or a file that is not a socket, is left alone. On drop our file is removed, unless another process
 //! has replaced it.
 //!
-//! Servers that start or end at once on one path take turns: each holds a lock on the directory from
-//! its first look at the file until it listens, or until the file is gone. The kernel releases the lock
-//! of a server that is killed. Its file stays, and the next server finds that nobody listens there.
+//! Servers that start at once on one path take turns: each holds a lock on the directory from its first
+//! look at the file until it listens. A server that ends needs no lock: the others leave its file alone
+//! while it listens, and the file goes first. The kernel releases the lock of a server that is killed.
+//! Its file stays, and the next server finds that nobody listens there.
 //!
 //! Read next: `listening_socket.rs`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -19,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::{UnixListener, UnixStream};
 
+use super::{ErrorText, Escaped};
 use crate::sys;
 
 /// How long to wait for the lock. A server holds it for less than a millisecond, unless it is stopped; then
@@ -37,11 +40,10 @@ pub(super) struct SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _lock = lock_directory(&self.path);
         if file_id(&self.path).is_ok_and(|file| file == self.file)
             && let Err(error) = fs::remove_file(&self.path)
         {
-            log::warn!("cannot remove {}: {error}", self.path.display());
+            log::warn!("cannot remove {}: {}", shown(&self.path), ErrorText(&error));
         }
     }
 }
@@ -67,6 +69,10 @@ fn file_id(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
+fn shown(path: &Path) -> Escaped<'_> {
+    Escaped(path.as_os_str().as_bytes())
+}
+
 fn remove_if_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -75,12 +81,17 @@ fn remove_if_stale(path: &Path) -> io::Result<()> {
         }
         other => other?,
     };
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
-        // Connected, or its backlog is full, or it is of another kind: it is in use.
-        _ => return Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
+    let connected = UnixStream::connect(path).map(drop);
+    match connected.as_ref().map_err(io::Error::raw_os_error) {
+        Err(Some(libc::ECONNREFUSED)) => {}
+        Err(Some(libc::ENOENT)) => return Ok(()), // its server has just ended
+        // It answers, or its backlog is full, or it is no stream socket.
+        Ok(()) | Err(Some(libc::EAGAIN | libc::EPROTOTYPE)) => {
+            return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+        }
+        Err(_) => return connected,
     }
-    log::debug!("replacing the stale socket {}", path.display());
+    log::debug!("replacing the stale socket {}", shown(path));
     fs::remove_file(path)
 }
 

@@ -6,6 +6,7 @@
 mod client;
 mod display;
 mod options;
+mod ping;
 mod progress;
 mod screen;
 mod transfer;
@@ -25,7 +26,7 @@ use echo_reactor::{Framing, Input, Mailbox, Output, Reactor};
 use client::{Client, Plan};
 use display::Display;
 use options::Options;
-use progress::Progress;
+use progress::{ByteCounts, Progress};
 use screen::Screen;
 use transfer::Transfer;
 
@@ -71,12 +72,15 @@ fn main() -> ExitCode {
     })
 }
 
-fn run(options: Options, ending: &Ending) -> io::Result<()> {
+fn run(mut options: Options, ending: &Ending) -> io::Result<()> {
     if cli::stdout_was_closed() && !options.check {
         return Err(cannot("write standard output")(io::Error::from_raw_os_error(libc::EBADF)));
     }
     // Before the signals are caught: it may take long, and Ctrl-C has to end that, too.
-    let addresses = options.address.to_connect()?;
+    let addresses = match options.address.to_connect() {
+        Err(error) if !options.reconnect => return Err(error),
+        result => result,
+    };
     let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
     reactor.set_spin(options.spin);
     cli::watch(&mut reactor, options.timeline.as_ref())?;
@@ -91,12 +95,16 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
         })
         .map_err(cannot("open standard output"))?
     };
+    if let Some(ping) = options.ping.take() {
+        ping::start(&mut reactor, options, ping, stdout, ending.clone(), addresses)?;
+        return reactor.run().map_err(cannot("wait for events"));
+    }
     let stdin = Mailbox::new(&mut reactor, MAILBOX);
     let input = Input::open(&mut reactor, &io::stdin(), Framing::Bytes, stdin)
         .map_err(cannot("open standard input"))?;
 
     let progress = Progress::new(&reactor, options.progress);
-    let check = options.check;
+    let (check, began) = (options.check, reactor.now());
     let screen = Rc::new(RefCell::new(Screen::new()));
     let display = Display::new(stdout, interactive.then(|| screen.clone()), !check);
     if interactive {
@@ -108,8 +116,8 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
         route_stderr(Some(Box::new(move |text| screen.borrow_mut().message(text))));
     }
     let transfer = Transfer::new(stdin, display, check || options.reconnect, progress.clone());
-    let plan = Plan { options, addresses, ending: ending.clone() };
-    Client::connect(&mut reactor, Rc::new(plan), Box::new(transfer), 0);
+    let plan = Plan { options, ending: ending.clone() };
+    Client::connect(&mut reactor, Rc::new(plan), Box::new(transfer), 0, addresses);
     let result = reactor.run().map_err(cannot("wait for events"));
     route_stderr(None);
     // What is half typed is not meant for the shell. What was typed after Ctrl-D is.
@@ -117,9 +125,11 @@ fn run(options: Options, ending: &Ending) -> io::Result<()> {
         discard_input(&io::stdin());
     }
     result?;
+    let ByteCounts { sent, received } = progress.counts();
+    log::info!("bytes: {sent} sent, {received} received; {:.3} s", began.elapsed().as_secs_f64());
     progress.finish();
     if check && ending.is_success() {
-        report(NAME, format_args!("{} bytes came back as they were sent", progress.counts().received));
+        report(NAME, format_args!("{received} bytes came back as they were sent"));
     }
     Ok(())
 }

@@ -136,15 +136,6 @@ impl Transfer {
         read_while_open(transport, flow);
     }
 
-    /// Called when the server has ended its side. It will echo nothing more, so sending on is useless.
-    pub fn server_ended(&mut self, transport: &mut Transport) {
-        if self.stdin == Stdin::Open || transport.buffered() > 0 {
-            transport.abort();
-        } else {
-            transport.close();
-        }
-    }
-
     fn fail(&mut self, why: String, transport: &mut Transport) {
         self.failure = Some(why);
         transport.abort();

@@ -7,16 +7,17 @@ mod echo;
 mod options;
 mod shutdown;
 mod statistics;
+mod step;
 
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use echo_reactor::cli::{self, AddressArgument, Exit, cannot, init_logging, report, write_stdout};
+use echo_reactor::cli::{self, AddressArgument, Exit, cannot, counted, init_logging, report, write_stdout};
 use echo_reactor::{Address, Handle, Listener, ListeningSocket, Reactor, create_server_with_sockets};
 
 use console::Console;
-use echo::Echo;
+use echo::{Echo, EndedBy};
 use options::Options;
 use shutdown::Shutdown;
 use statistics::statistics;
@@ -46,8 +47,19 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
     let addresses = listening_addresses(options, sockets.is_empty())?;
     sockets.extend(ListeningSocket::bind_all(&addresses, &options.listen)?);
     let idle_timeout = options.idle_timeout.or(options.console.then_some(NEVER));
-    let echo = Echo { idle_timeout, high_water: options.buffer, since: None };
-    let listener = create_server_with_sockets(&mut reactor, sockets, &options.listen, move || echo)
+    let (mut number, high_water) = (0, options.buffer);
+    let echo = move || {
+        number += 1;
+        Echo {
+            number,
+            idle_timeout,
+            high_water,
+            peer: String::new(),
+            since: None,
+            ended_by: EndedBy::Shutdown,
+        }
+    };
+    let listener = create_server_with_sockets(&mut reactor, sockets, &options.listen, echo)
         .map_err(cannot("register the listening sockets"))?;
 
     let shutdown = Shutdown::new(&mut reactor, listener, options.grace)?;
@@ -59,11 +71,12 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
     for address in listener.addresses(&reactor)? {
         write_stdout(format_args!("listening on {address}\n"));
     }
-    reactor.run().map_err(cannot("wait for events"))?;
+    let run = if options.step { step::run(&mut reactor, &shutdown) } else { reactor.run() };
+    run.map_err(cannot("wait for events"))?;
     log::info!("{}", statistics(&mut reactor, listener));
     let left = listener.stats(&reactor)?.open;
     if left > 0 && shutdown.is_draining() {
-        log::warn!("{left} connections did not finish in time");
+        log::warn!("{} did not finish in time", counted(left, "connection"));
     }
     Ok(shutdown.exit())
 }
@@ -80,7 +93,7 @@ fn catch_signals(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: &S
 /// on.
 fn listening_addresses(options: &Options, or_default: bool) -> io::Result<Vec<Address>> {
     if options.addresses.is_empty() && or_default {
-        return AddressArgument::default().to_listen();
+        return AddressArgument::default_of(options.family).to_listen();
     }
     let mut addresses = Vec::new();
     for argument in &options.addresses {

@@ -68,6 +68,11 @@ impl Shutdown {
         }
     }
 
+    /// Whether nobody has asked for the end yet.
+    pub fn is_serving(&self) -> bool {
+        matches!(self.stage.get(), Stage::Serving)
+    }
+
     /// Whether connections may still finish.
     pub fn is_draining(&self) -> bool {
         matches!(self.stage.get(), Stage::Draining(_))
@@ -84,7 +89,7 @@ impl Shutdown {
     fn finish_connections(&self, reactor: &mut Reactor) -> Result<(), Unavailable> {
         self.listener.close(reactor)?;
         let connections = reactor.handles::<Connection<Echo>>();
-        log::info!("shutting down, {} connections are open", connections.len());
+        log::info!("shutting down; {} open", cli::counted(connections.len(), "connection"));
         for connection in connections {
             let _ = connection.enter(reactor, |_, transport| transport.close());
         }
