@@ -616,6 +616,20 @@ fn stdout_that_is_no_terminal_gets_the_bytes_alone() {
 }
 
 #[test]
+fn stderr_that_is_no_terminal_gets_plain_lines() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let mut command = client_command();
+    command.arg(server.address()).stdin(terminal.stdio()).stdout(terminal.stdio());
+    let mut process = Process::spawn(command.stderr(Stdio::piped()));
+    let stderr = common::collect(process.child.stderr.take().unwrap());
+    terminal.see_row("> ");
+    end(terminal, process);
+    let stderr = String::from_utf8(stderr.recv_timeout(common::PATIENCE).unwrap()).unwrap();
+    assert_eq!(stderr, format!("echo-client: connected to {}\n", server.address()));
+}
+
+#[test]
 fn watching_the_loop_on_a_terminal_does_not_keep_it_awake() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
