@@ -5,9 +5,12 @@
 //! in `protocol_client`.
 
 use std::io::{self, BufRead, Write};
+use std::process::{ExitCode, exit};
 
-use echo_reactor::cli::address_argument;
-use echo_reactor::{ConnectOptions, ConnectionLost, Protocol, Reactor, Transport, create_connection};
+use echo_reactor::cli::run_example;
+use echo_reactor::{
+    CloseReason, ConnectOptions, ConnectionLost, Protocol, Reactor, Transport, create_connection,
+};
 
 struct Blocking;
 
@@ -23,15 +26,16 @@ impl Protocol for Blocking {
         let _ = io::stdout().write_all(data);
     }
 
-    fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {
+    fn connection_lost(&mut self, _: &mut Reactor, lost: ConnectionLost) {
         eprintln!("{}", lost.reason);
-        reactor.stop();
+        exit(i32::from(!matches!(lost.reason, CloseReason::Closed)));
     }
 }
 
-fn main() -> io::Result<()> {
-    let addresses = address_argument()?.to_connect()?;
-    let mut reactor = Reactor::new()?;
-    create_connection(&mut reactor, &addresses, &ConnectOptions::default(), Blocking);
-    reactor.run()
+fn main() -> ExitCode {
+    run_example(|address| {
+        let mut reactor = Reactor::new()?;
+        create_connection(&mut reactor, &address.to_connect()?, &ConnectOptions::default(), Blocking);
+        reactor.run()
+    })
 }

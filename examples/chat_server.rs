@@ -3,9 +3,9 @@
 //! Look at `Flow::Full`: a chat cannot wait for its slowest reader, as an echo server can. So a slow
 //! reader is dropped at its limit, and the others do not notice.
 
-use std::io;
+use std::process::ExitCode;
 
-use echo_reactor::cli::address_argument;
+use echo_reactor::cli::run_example;
 use echo_reactor::{Connection, Flow, ListenOptions, Protocol, Reactor, Transport, create_server};
 
 /// How many bytes may be buffered for one guest.
@@ -31,10 +31,12 @@ impl Protocol for Guest {
     }
 }
 
-fn main() -> io::Result<()> {
-    let addresses = address_argument()?.to_listen()?;
-    let mut reactor = Reactor::new()?;
-    let listener = create_server(&mut reactor, &addresses, &ListenOptions::default(), || Guest)?;
-    println!("listening on {}", listener.addresses(&reactor)?[0]);
-    reactor.run()
+fn main() -> ExitCode {
+    run_example(|address| {
+        let mut reactor = Reactor::new()?;
+        let listener =
+            create_server(&mut reactor, &address.to_listen()?, &ListenOptions::default(), || Guest)?;
+        println!("listening on {}", listener.addresses(&reactor)?[0]);
+        reactor.run()
+    })
 }

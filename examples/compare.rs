@@ -12,7 +12,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, IsTerminal};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use lexopt::{Arg, Parser};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -35,6 +35,17 @@ const CELLS: [(&str, &str); 8] = [
     ("stream, 8", "-n8 -mstream"),
     ("churn", "-n50 -mchurn"),
     ("idle", "-n10 -s64 --idle 10000"),
+];
+
+/// The servers that can be measured.
+const NAMES: [&str; 7] = [
+    "echo-server",
+    "protocol_server",
+    "sock_server",
+    "stream_server",
+    "asyncio, protocol",
+    "asyncio, streams",
+    "Node",
 ];
 
 /// The cell of which the rate and the latency are shown.
@@ -68,8 +79,22 @@ impl Drop for Server {
 /// The figures of one cell and one server, a value a round.
 type Figures = BTreeMap<&'static str, Vec<f64>>;
 
-fn main() -> Result<()> {
-    let Some(options) = options()? else { return Ok(()) };
+fn main() -> ExitCode {
+    let (result, failure) = match options() {
+        Ok(None) => return ExitCode::SUCCESS,
+        Ok(Some(options)) => (compare(&options), 1),
+        Err(error) => (Err(error), 2),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compare: {error}");
+            ExitCode::from(failure)
+        }
+    }
+}
+
+fn compare(options: &Options) -> Result<()> {
     let programs = build()?;
     let cores = Cores::of_this_machine()?;
     let contenders = contenders(&programs, options.only.as_deref());
@@ -109,7 +134,14 @@ fn options() -> Result<Option<Options>> {
         match argument {
             Arg::Long("rounds") => options.rounds = parser.value()?.to_string_lossy().parse()?,
             Arg::Long("seconds") => options.seconds = parser.value()?.to_string_lossy().into(),
-            Arg::Long("only") => options.only = Some(parser.value()?.to_string_lossy().into()),
+            Arg::Long("only") => {
+                let only = parser.value()?.to_string_lossy().into_owned();
+                let is_known = |part: &&str| NAMES.iter().any(|name| name.contains(*part));
+                if let Some(part) = only.split(',').find(|part| !is_known(part)) {
+                    return Err(format!("no server is called '{part}': {}", NAMES.join(", ")).into());
+                }
+                options.only = Some(only);
+            }
             Arg::Short('h') | Arg::Long("help") => {
                 print!("{HELP}");
                 return Ok(None);
@@ -136,20 +168,22 @@ fn contenders(programs: &Path, only: Option<&str>) -> Vec<Contender> {
     let program = |name: &str| programs.join(name).display().to_string();
     let peer = |name: &str| format!("{}/examples/peers/{name}", env!("CARGO_MANIFEST_DIR"));
     let port = || String::from("127.0.0.1:0");
-    let all = [
-        ("echo-server", vec![program("echo-server"), port()]),
-        ("protocol_server", vec![program("examples/protocol_server"), port()]),
-        ("sock_server", vec![program("examples/sock_server"), port()]),
-        ("stream_server", vec![program("examples/stream_server"), port()]),
-        ("asyncio, protocol", vec!["python3".into(), peer("asyncio_protocol.py")]),
-        ("asyncio, streams", vec!["python3".into(), peer("asyncio_streams.py")]),
-        ("Node", vec!["node".into(), peer("node.js")]),
+    let commands = [
+        vec![program("echo-server"), port()],
+        vec![program("examples/protocol_server"), port()],
+        vec![program("examples/sock_server"), port()],
+        vec![program("examples/stream_server"), port()],
+        vec!["python3".into(), peer("asyncio_protocol.py")],
+        vec!["python3".into(), peer("asyncio_streams.py")],
+        vec!["node".into(), peer("node.js")],
     ];
     let is_wanted = |name: &str| {
         // The first one is what the others are compared with.
         name == "echo-server" || only.is_none_or(|only| only.split(',').any(|part| name.contains(part)))
     };
-    all.into_iter()
+    NAMES
+        .into_iter()
+        .zip(commands)
         .filter(|(name, command)| is_wanted(name) && is_present(&command[0]))
         .map(|(name, command)| Contender { name, command })
         .collect()

@@ -5,9 +5,9 @@
 
 mod kv_store;
 
-use std::{io, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
-use echo_reactor::cli::address_argument;
+use echo_reactor::cli::run_example;
 use echo_reactor::{Flow, LineBuffer, ListenOptions, Protocol, Reactor, Transport, create_server};
 
 use kv_store::{LONGEST_LINE, Store, answer};
@@ -50,12 +50,13 @@ impl Protocol for Guest {
     }
 }
 
-fn main() -> io::Result<()> {
-    let mut reactor = Reactor::new()?;
-    let store = Store::default();
-    let guest = move || Guest { store: store.clone(), lines: LineBuffer::new(LONGEST_LINE) };
-    let addresses = address_argument()?.to_listen()?;
-    let listener = create_server(&mut reactor, &addresses, &ListenOptions::default(), guest)?;
-    println!("listening on {}", listener.addresses(&reactor)?[0]);
-    reactor.run()
+fn main() -> ExitCode {
+    run_example(|address| {
+        let mut reactor = Reactor::new()?;
+        let store = Store::default();
+        let guest = move || Guest { store: store.clone(), lines: LineBuffer::new(LONGEST_LINE) };
+        let listener = create_server(&mut reactor, &address.to_listen()?, &ListenOptions::default(), guest)?;
+        println!("listening on {}", listener.addresses(&reactor)?[0]);
+        reactor.run()
+    })
 }

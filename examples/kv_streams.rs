@@ -6,9 +6,10 @@
 mod kv_store;
 
 use std::io;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use echo_reactor::cli::address_argument;
+use echo_reactor::cli::run_example;
 use echo_reactor::{Elapsed, ListenOptions, Reactor, Reader, Writer, start_server};
 
 use kv_store::{LONGEST_LINE, Store, answer};
@@ -30,12 +31,13 @@ async fn serve(mut reader: Reader, mut writer: Writer, store: Store) -> io::Resu
     }
 }
 
-fn main() -> io::Result<()> {
-    let addresses = address_argument()?.to_listen()?;
-    let mut reactor = Reactor::new()?;
-    let store = Store::default();
-    let guest = move |reader, writer| serve(reader, writer, store.clone());
-    let listener = start_server(&mut reactor, &addresses, &ListenOptions::default(), guest)?;
-    println!("listening on {}", listener.addresses(&reactor)?[0]);
-    reactor.run()
+fn main() -> ExitCode {
+    run_example(|address| {
+        let mut reactor = Reactor::new()?;
+        let store = Store::default();
+        let guest = move |reader, writer| serve(reader, writer, store.clone());
+        let listener = start_server(&mut reactor, &address.to_listen()?, &ListenOptions::default(), guest)?;
+        println!("listening on {}", listener.addresses(&reactor)?[0]);
+        reactor.run()
+    })
 }

@@ -7,8 +7,9 @@
 //! question at a time, so a peer that floods waits in its own buffer.
 
 use std::io;
+use std::process::ExitCode;
 
-use echo_reactor::cli::{address_argument, write_stdout};
+use echo_reactor::cli::{run_example, write_stdout};
 use echo_reactor::{
     Capacity, Chunk, Connection, Framing, Handle, Id, Input, LineBuffer, ListenOptions, Mailbox, Next,
     Protocol, Reactor, Ready, Source, Transport, TryRecv, create_server,
@@ -87,16 +88,18 @@ impl Protocol for Visitor {
     }
 }
 
-fn main() -> io::Result<()> {
-    let mut reactor = Reactor::new()?;
-    let questions = Mailbox::new(&mut reactor, 1024);
-    let answers = Mailbox::new(&mut reactor, 16);
-    Input::open(&mut reactor, &io::stdin(), Framing::Lines, answers)?;
-    let desk = reactor.insert(Desk { questions, answers, visit: None });
-    reactor.wake(desk.id());
-    let visitor = move || Visitor { questions, lines: LineBuffer::new(LONGEST_QUESTION), waits: false };
-    let addresses = address_argument()?.to_listen()?;
-    let listener = create_server(&mut reactor, &addresses, &ListenOptions::default(), visitor)?;
-    write_stdout(format_args!("listening on {}\n", listener.addresses(&reactor)?[0]));
-    reactor.run()
+fn main() -> ExitCode {
+    run_example(|address| {
+        let mut reactor = Reactor::new()?;
+        let questions = Mailbox::new(&mut reactor, 1024);
+        let answers = Mailbox::new(&mut reactor, 16);
+        Input::open(&mut reactor, &io::stdin(), Framing::Lines, answers)?;
+        let desk = reactor.insert(Desk { questions, answers, visit: None });
+        reactor.wake(desk.id());
+        let visitor = move || Visitor { questions, lines: LineBuffer::new(LONGEST_QUESTION), waits: false };
+        let listener =
+            create_server(&mut reactor, &address.to_listen()?, &ListenOptions::default(), visitor)?;
+        write_stdout(format_args!("listening on {}\n", listener.addresses(&reactor)?[0]));
+        reactor.run()
+    })
 }

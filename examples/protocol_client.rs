@@ -5,11 +5,12 @@
 //! line where three were typed at once, failed on a file, and spun at the end of its input.
 
 use std::io;
+use std::process::{ExitCode, exit};
 
-use echo_reactor::cli::address_argument;
+use echo_reactor::cli::run_example;
 use echo_reactor::{
-    Chunk, ConnectOptions, ConnectionLost, Flow, Framing, Handle, Input, Mailbox, Output, Protocol, Reactor,
-    Transport, TryRecv, create_connection,
+    Chunk, CloseReason, ConnectOptions, ConnectionLost, Flow, Framing, Handle, Input, Mailbox, Output,
+    Protocol, Reactor, Transport, TryRecv, create_connection,
 };
 
 struct Client {
@@ -51,16 +52,23 @@ impl Protocol for Client {
 
     fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {
         eprintln!("{}", lost.reason);
-        self.stdout.on_flushed(reactor, Reactor::stop);
+        let status = i32::from(!matches!(lost.reason, CloseReason::Closed));
+        self.stdout.on_flushed(reactor, move |_| exit(status));
     }
 }
 
-fn main() -> io::Result<()> {
-    let mut reactor = Reactor::new()?;
-    let lines = Mailbox::new(&mut reactor, 16);
-    Input::open(&mut reactor, &io::stdin(), Framing::Lines, lines)?;
-    let stdout = Output::open(&mut reactor, &io::stdout(), |reactor, _| reactor.stop())?;
-    let addresses = address_argument()?.to_connect()?;
-    create_connection(&mut reactor, &addresses, &ConnectOptions::default(), Client { lines, stdout });
-    reactor.run()
+fn main() -> ExitCode {
+    run_example(|address| {
+        let mut reactor = Reactor::new()?;
+        let lines = Mailbox::new(&mut reactor, 16);
+        Input::open(&mut reactor, &io::stdin(), Framing::Lines, lines)?;
+        let stdout = Output::open(&mut reactor, &io::stdout(), |reactor, _| reactor.stop())?;
+        create_connection(
+            &mut reactor,
+            &address.to_connect()?,
+            &ConnectOptions::default(),
+            Client { lines, stdout },
+        );
+        reactor.run()
+    })
 }

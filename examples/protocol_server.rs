@@ -3,9 +3,9 @@
 //! Look at what is not here: the original had no `pause_writing`, so a client that sent 200 MB and never read
 //! cost it 200 MB. The default of `Protocol::pause_writing` stops reading from such a client.
 
-use std::io;
+use std::process::ExitCode;
 
-use echo_reactor::cli::address_argument;
+use echo_reactor::cli::run_example;
 use echo_reactor::{ListenOptions, Protocol, Reactor, Transport, create_server};
 
 struct Echo;
@@ -16,10 +16,12 @@ impl Protocol for Echo {
     }
 }
 
-fn main() -> io::Result<()> {
-    let addresses = address_argument()?.to_listen()?;
-    let mut reactor = Reactor::new()?;
-    let listener = create_server(&mut reactor, &addresses, &ListenOptions::default(), || Echo)?;
-    println!("listening on {}", listener.addresses(&reactor)?[0]);
-    reactor.run()
+fn main() -> ExitCode {
+    run_example(|address| {
+        let mut reactor = Reactor::new()?;
+        let listener =
+            create_server(&mut reactor, &address.to_listen()?, &ListenOptions::default(), || Echo)?;
+        println!("listening on {}", listener.addresses(&reactor)?[0]);
+        reactor.run()
+    })
 }

@@ -4,8 +4,9 @@
 //! other side is slow, an end of file becomes an end of file, and a reset stays a reset.
 
 use std::io;
+use std::process::ExitCode;
 
-use echo_reactor::cli::nth_address_argument;
+use echo_reactor::cli::run_proxy_example;
 use echo_reactor::{
     Address, ConnectOptions, ListenOptions, Reactor, Reader, Writer, copy, start_server, try_join,
 };
@@ -29,12 +30,13 @@ pub(crate) async fn proxy(mut reader: Reader, mut writer: Writer, backend: Vec<A
     result.map(drop)
 }
 
-fn main() -> io::Result<()> {
-    let addresses = nth_address_argument(1)?.to_listen()?;
-    let backend = nth_address_argument(2)?.to_connect()?;
-    let mut reactor = Reactor::new()?;
-    let handler = move |reader, writer| proxy(reader, writer, backend.clone());
-    let listener = start_server(&mut reactor, &addresses, &ListenOptions::default(), handler)?;
-    println!("listening on {}", listener.addresses(&reactor)?[0]);
-    reactor.run()
+fn main() -> ExitCode {
+    run_proxy_example(|[listen, backend]| {
+        let (addresses, backend) = (listen.to_listen()?, backend.to_connect()?);
+        let mut reactor = Reactor::new()?;
+        let handler = move |reader, writer| proxy(reader, writer, backend.clone());
+        let listener = start_server(&mut reactor, &addresses, &ListenOptions::default(), handler)?;
+        println!("listening on {}", listener.addresses(&reactor)?[0]);
+        reactor.run()
+    })
 }

@@ -7,8 +7,9 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{ExitCode, exit};
 
-use echo_reactor::cli::address_argument;
+use echo_reactor::cli::run_example;
 use echo_reactor::{
     Address, Chunk, Flow, Framing, Handle, Id, Input, Mailbox, Next, Output, Reactor, Ready, Source, TryRecv,
 };
@@ -66,17 +67,21 @@ fn or_wait<T>(result: io::Result<T>, later: T) -> io::Result<T> {
 
 impl Source for Client {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
-        if self.stream.peer_addr().is_err() && !ready.intersects(Ready::READABLE) {
+        let connected = self.stream.take_error().and_then(|error| error.map_or(Ok(()), Err));
+        if connected.is_ok() && self.stream.peer_addr().is_err() && !ready.intersects(Ready::READABLE) {
             return Next::Wait; // not connected yet
         }
-        let sent = or_wait(self.send(id, reactor), ());
+        let sent = connected.and_then(|()| or_wait(self.send(id, reactor), ()));
         let open = or_wait(self.receive(id, reactor), true);
-        match sent.and(open) {
+        let status = match sent.and(open) {
             Ok(true) => return Next::Wait,
-            Ok(false) => {}
-            Err(error) => eprintln!("{error}"),
-        }
-        self.stdout.on_flushed(reactor, Reactor::stop);
+            Ok(false) => 0,
+            Err(error) => {
+                eprintln!("{error}");
+                1
+            }
+        };
+        self.stdout.on_flushed(reactor, move |_| exit(status));
         Next::Done
     }
 }
@@ -87,16 +92,18 @@ impl AsFd for Client {
     }
 }
 
-fn main() -> io::Result<()> {
-    let Some(Address::Tcp(address)) = address_argument()?.to_connect()?.into_iter().next() else {
-        return Err(io::Error::other("this one speaks TCP alone"));
-    };
-    let mut reactor = Reactor::new()?;
-    let lines = Mailbox::new(&mut reactor, 16);
-    Input::open(&mut reactor, &io::stdin(), Framing::Lines, lines)?;
-    let stdout = Output::open(&mut reactor, &io::stdout(), |reactor, _| reactor.stop())?;
-    let stream = TcpStream::connect(address)?;
-    let client = Client { stream, lines, stdout, owed: Vec::new(), sending: true };
-    reactor.add(client, Interest::READABLE | Interest::WRITABLE)?;
-    reactor.run()
+fn main() -> ExitCode {
+    run_example(|address| {
+        let Some(Address::Tcp(address)) = address.to_connect()?.into_iter().next() else {
+            return Err(io::Error::other("this example supports TCP only"));
+        };
+        let mut reactor = Reactor::new()?;
+        let lines = Mailbox::new(&mut reactor, 16);
+        Input::open(&mut reactor, &io::stdin(), Framing::Lines, lines)?;
+        let stdout = Output::open(&mut reactor, &io::stdout(), |reactor, _| reactor.stop())?;
+        let stream = TcpStream::connect(address)?;
+        let client = Client { stream, lines, stdout, owed: Vec::new(), sending: true };
+        reactor.add(client, Interest::READABLE | Interest::WRITABLE)?;
+        reactor.run()
+    })
 }

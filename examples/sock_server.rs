@@ -7,9 +7,10 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::process::ExitCode;
 use std::time::Duration;
 
-use echo_reactor::cli::address_argument;
+use echo_reactor::cli::run_example;
 use echo_reactor::{Address, Id, Next, Reactor, Ready, Source};
 use mio::Interest;
 use mio::net::{TcpListener, TcpStream};
@@ -78,13 +79,15 @@ impl AsFd for Acceptor {
     }
 }
 
-fn main() -> io::Result<()> {
-    let Some(Address::Tcp(address)) = address_argument()?.to_listen()?.pop() else {
-        return Err(io::Error::other("this one speaks TCP alone"));
-    };
-    let mut reactor = Reactor::new()?;
-    let listener = TcpListener::bind(address)?;
-    println!("listening on {}", listener.local_addr()?);
-    reactor.add(Acceptor(listener), Interest::READABLE)?;
-    reactor.run()
+fn main() -> ExitCode {
+    run_example(|address| {
+        let Some(Address::Tcp(address)) = address.to_listen()?.pop() else {
+            return Err(io::Error::other("this example supports TCP only"));
+        };
+        let mut reactor = Reactor::new()?;
+        let listener = TcpListener::bind(address)?;
+        println!("listening on {}", listener.local_addr()?);
+        reactor.add(Acceptor(listener), Interest::READABLE)?;
+        reactor.run()
+    })
 }

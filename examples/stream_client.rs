@@ -5,9 +5,10 @@
 //! world.
 
 use std::io;
+use std::process::ExitCode;
 use std::task::Poll;
 
-use echo_reactor::cli::address_argument;
+use echo_reactor::cli::run_example;
 use echo_reactor::{
     Address, Chunk, ConnectOptions, Either, Flow, Framing, Handle, Input, LoopHandle, Mailbox, Output,
     Reactor, race,
@@ -49,15 +50,17 @@ async fn print(handle: &LoopHandle, stdout: Handle<Output>, bytes: Vec<u8>) {
     handle.poll_fn(has_room).await;
 }
 
-fn main() -> io::Result<()> {
-    let mut reactor = Reactor::new()?;
-    let lines = Mailbox::new(&mut reactor, 16);
-    Input::open(&mut reactor, &io::stdin(), Framing::Lines, lines)?;
-    let stdout = Output::open(&mut reactor, &io::stdout(), |reactor, _| reactor.stop())?;
-    let addresses = address_argument()?.to_connect()?;
-    let handle = reactor.handle()?;
-    let result = reactor.run_until_complete(async move { talk(&handle, &addresses, lines, stdout).await })?;
-    stdout.on_flushed(&mut reactor, Reactor::stop);
-    reactor.run()?;
-    result
+fn main() -> ExitCode {
+    run_example(|address| {
+        let mut reactor = Reactor::new()?;
+        let lines = Mailbox::new(&mut reactor, 16);
+        Input::open(&mut reactor, &io::stdin(), Framing::Lines, lines)?;
+        let stdout = Output::open(&mut reactor, &io::stdout(), |reactor, _| reactor.stop())?;
+        let (handle, addresses) = (reactor.handle()?, address.to_connect()?);
+        let result =
+            reactor.run_until_complete(async move { talk(&handle, &addresses, lines, stdout).await })?;
+        stdout.on_flushed(&mut reactor, Reactor::stop);
+        reactor.run()?;
+        result
+    })
 }

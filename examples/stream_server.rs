@@ -6,8 +6,9 @@
 //! end of file, and has to be looked at.
 
 use std::io;
+use std::process::ExitCode;
 
-use echo_reactor::cli::address_argument;
+use echo_reactor::cli::run_example;
 use echo_reactor::{ListenOptions, Reactor, Reader, Writer, start_server};
 
 async fn echo(mut reader: Reader, mut writer: Writer) -> io::Result<()> {
@@ -21,10 +22,11 @@ async fn echo(mut reader: Reader, mut writer: Writer) -> io::Result<()> {
     }
 }
 
-fn main() -> io::Result<()> {
-    let addresses = address_argument()?.to_listen()?;
-    let mut reactor = Reactor::new()?;
-    let listener = start_server(&mut reactor, &addresses, &ListenOptions::default(), echo)?;
-    println!("listening on {}", listener.addresses(&reactor)?[0]);
-    reactor.run()
+fn main() -> ExitCode {
+    run_example(|address| {
+        let mut reactor = Reactor::new()?;
+        let listener = start_server(&mut reactor, &address.to_listen()?, &ListenOptions::default(), echo)?;
+        println!("listening on {}", listener.addresses(&reactor)?[0]);
+        reactor.run()
+    })
 }

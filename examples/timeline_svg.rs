@@ -7,9 +7,10 @@
 
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a picture
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
 
 use serde_json::Value;
 
@@ -30,52 +31,79 @@ struct Picture {
     names: Vec<String>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let path = std::env::args_os().nth(1).ok_or("usage: timeline_svg FILE")?;
-    let events: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path)?)?;
-    print!("{}", Picture::of(&events).svg()?);
-    Ok(())
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(path), None) = (arguments.next(), arguments.next()) else {
+        eprintln!("usage: timeline_svg FILE");
+        return ExitCode::from(2);
+    };
+    match draw(Path::new(&path)) {
+        Ok(svg) => {
+            print!("{svg}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("timeline_svg: cannot draw {}: {error}", path.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn draw(timeline: &Path) -> Result<String, Box<dyn Error>> {
+    let events: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(timeline)?)?;
+    Ok(Picture::of(&events).svg()?)
+}
+
+/// What took a while.
+struct Span<'a> {
+    name: &'a str,
+    track: u64,
+    began: f64,
+    ended: f64,
+    /// Of a source that was called.
+    id: Option<&'a str>,
+}
+
+impl<'a> Span<'a> {
+    fn of(event: &'a Value) -> Option<Self> {
+        let (began, duration) = (event["ts"].as_f64()?, event["dur"].as_f64()?);
+        let (name, track) = (event["name"].as_str()?, event["tid"].as_u64()?);
+        Some(Span { name, track, began, ended: began + duration, id: event["args"]["id"].as_str() })
+    }
 }
 
 impl Picture {
     fn of(events: &[Value]) -> Self {
         let mut picture = Picture { start: f64::MAX, names: vec!["the loop".into()], ..Picture::default() };
-        let mut rows: BTreeMap<String, usize> = BTreeMap::new();
-        let mut open: BTreeMap<(u64, String), f64> = BTreeMap::new();
-        for event in events {
-            let (Some(at), Some(name)) = (event["ts"].as_f64(), event["name"].as_str()) else { continue };
-            let track = event["tid"].as_u64().unwrap_or(0);
-            let end = at + event["dur"].as_f64().unwrap_or(0.0);
+        let mut spans: Vec<Span> = events.iter().filter_map(Span::of).collect();
+        spans.sort_by(|a, b| a.began.total_cmp(&b.began));
+        // A row for each connection, in the order in which they were made.
+        let lives: Vec<&Span> = spans.iter().filter(|span| span.name.starts_with("connection ")).collect();
+        picture.names.extend(lives.iter().map(|life| life.name.into()));
+        for span in &spans {
             // The sleep before anything happened is of no interest.
-            if name != "sleep" || !rows.is_empty() {
-                picture.start = picture.start.min(at);
+            let is_idle = span.name == "sleep" && lives.first().is_none_or(|life| span.began < life.began);
+            if !is_idle {
+                picture.start = picture.start.min(span.began);
             }
-            picture.end = picture.end.max(if name == "sleep" { at } else { end });
-            match (event["ph"].as_str().unwrap_or_default(), name) {
-                ("X", "sleep") => picture.bars.push((at, end, 0, "sleep")),
-                ("X", "turn") => picture.bars.push((at, end, 0, "turn")),
-                ("X", _) => {
-                    let id = format!("connection {}", event["args"]["id"].as_str().unwrap_or_default());
-                    if let Some(&row) = rows.get(&id) {
-                        picture.bars.push((at, end, row, "call"));
-                    }
+            picture.end = picture.end.max(if span.name == "sleep" { span.began } else { span.ended });
+            let is_life = |life: &&Span| match span.name {
+                "the peer is behind" => {
+                    life.track == span.track && life.began <= span.began && span.began <= life.ended
                 }
-                ("B", _) => {
-                    open.insert((track, name.into()), at);
-                    if name.starts_with("connection") {
-                        rows.insert(name.into(), picture.names.len());
-                        picture.names.push(name.into());
-                    }
-                }
-                ("E", _) => {
-                    let Some(began) = open.remove(&(track, name.into())) else { continue };
-                    let kind = if name.starts_with("connection") { "life" } else { "behind" };
-                    let owner = open.keys().find(|(of, name)| *of == track && name.starts_with("connection"));
-                    let owner =
-                        if kind == "life" { Some(name) } else { owner.map(|(_, name)| name.as_str()) };
-                    if let Some(&row) = owner.and_then(|owner| rows.get(owner)) {
-                        picture.bars.push((began, at, row, kind));
-                    }
+                name => name == life.name || life.name.strip_prefix("connection ") == span.id,
+            };
+            let row = lives.iter().position(is_life).map(|index| index + 1);
+            match (span.name, row) {
+                ("sleep", _) => picture.bars.push((span.began, span.ended, 0, "sleep")),
+                ("turn", _) => picture.bars.push((span.began, span.ended, 0, "turn")),
+                (name, Some(row)) => {
+                    let kind = match name {
+                        "the peer is behind" => "behind",
+                        _ if span.id.is_some() => "call",
+                        _ => "life",
+                    };
+                    picture.bars.push((span.began, span.ended, row, kind));
                 }
                 _ => {}
             }

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
 
 use libc::{c_int, c_void, socklen_t};
 
@@ -87,15 +88,73 @@ pub fn install_handler(signal: c_int) -> io::Result<Disposition> {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
     take_pending(signal);
+    let former = set_action(signal, handle_signal as extern "C" fn(c_int) as usize)?;
+    Ok(Disposition { signal, former })
+}
+
+/// Ignores the signal: a call that would raise it fails with an error instead.
+#[cfg(feature = "cli")]
+pub fn ignore(signal: c_int) -> io::Result<()> {
+    set_action(signal, libc::SIG_IGN).map(drop)
+}
+
+/// Returns whether the signal is ignored.
+#[cfg(feature = "cli")]
+pub fn is_ignored(signal: c_int) -> io::Result<bool> {
+    let mut current = MaybeUninit::uninit();
+    // SAFETY: no new action; `current` is filled on success.
+    check(unsafe { libc::sigaction(signal, ptr::null(), current.as_mut_ptr()) })?;
+    // SAFETY: filled, as the call succeeded. A `sigaction` is plain data.
+    let current: libc::sigaction = unsafe { current.assume_init() };
+    Ok(current.sa_sigaction == libc::SIG_IGN)
+}
+
+/// Ends the process by a signal whose default action does that. Returns only if it does not.
+#[cfg(feature = "cli")]
+pub fn raise_default(signal: c_int) {
+    if set_action(signal, libc::SIG_DFL).is_ok() {
+        // SAFETY: no pointers.
+        unsafe { libc::raise(signal) };
+    }
+}
+
+/// Sets a handler that may run at any time, `SIG_IGN` or `SIG_DFL`. Returns the former disposition.
+fn set_action(signal: c_int, handler: libc::sighandler_t) -> io::Result<libc::sigaction> {
     // SAFETY: all zero is a valid `sigaction`: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
-    action.sa_sigaction = handle_signal as extern "C" fn(c_int) as usize;
+    action.sa_sigaction = handler;
     action.sa_flags = libc::SA_RESTART;
     let mut former = MaybeUninit::uninit();
     // SAFETY: `action` is complete, its handler async-signal-safe; `former` is filled on success.
     check(unsafe { libc::sigaction(signal, &raw const action, former.as_mut_ptr()) })?;
     // SAFETY: filled, as the call succeeded.
-    Ok(Disposition { signal, former: unsafe { former.assume_init() } })
+    Ok(unsafe { former.assume_init() })
+}
+
+// ---- stdout, as the program got it
+
+#[cfg(feature = "cli")]
+static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Runs before `main`, and before Rust's runtime opens `/dev/null` in the place of a closed stdout. After
+/// that, nothing distinguishes the two.
+#[cfg(feature = "cli")]
+extern "C" fn look_at_stdout() {
+    // SAFETY: no pointers.
+    let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) };
+    STDOUT_WAS_CLOSED.store(flags == -1, Ordering::Relaxed);
+}
+
+#[cfg(feature = "cli")]
+#[used]
+// SAFETY: the section is an array of such functions. This one needs nothing that is set up after it.
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = look_at_stdout;
+
+/// Returns whether stdout was closed when the program started.
+#[cfg(feature = "cli")]
+pub fn stdout_was_closed() -> bool {
+    STDOUT_WAS_CLOSED.load(Ordering::Relaxed)
 }
 
 // ---- sockets
@@ -125,22 +184,36 @@ pub struct TcpListenOptions {
     pub backlog: i32,
 }
 
-/// Sets the options that accepted sockets inherit, so that they need no call each.
+/// Sets the options of every TCP socket. Accepted sockets inherit them, so they need no call each.
 fn set_inheritable_options(socket: &OwnedFd) -> io::Result<()> {
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    set_optional(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
+    set_optional(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE)?;
     set_urgent_inline(socket)
 }
 
-/// Creates a non-blocking TCP socket that listens.
-pub fn listen_tcp(address: SocketAddr, options: TcpListenOptions) -> io::Result<OwnedFd> {
+/// Turns an option on, unless the transport lacks it: multipath TCP has no urgent data.
+fn set_optional(socket: &impl AsFd, level: c_int, name: c_int) -> io::Result<()> {
+    match set_option(socket, level, name, 1) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP)) => Ok(()),
+        other => other,
+    }
+}
+
+/// Creates a non-blocking TCP socket of the family of `address`.
+pub fn tcp_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers.
     let fd = check(unsafe { libc::socket(family, kind, 0) })?;
     // SAFETY: just created, so nothing else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     set_inheritable_options(&socket)?;
+    Ok(socket)
+}
+
+/// Creates a non-blocking TCP socket that listens.
+pub fn listen_tcp(address: SocketAddr, options: TcpListenOptions) -> io::Result<OwnedFd> {
+    let socket = tcp_socket(address)?;
     if options.reuse_port {
         set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
@@ -177,21 +250,51 @@ pub fn duplicate_listening(fd: RawFd, lowest: RawFd) -> io::Result<(OwnedFd, c_i
     Ok((socket, family))
 }
 
-/// Reads an integer option of the socket itself: `getsockopt(2)`.
-fn get_option(socket: &OwnedFd, name: c_int) -> io::Result<c_int> {
-    let mut value: c_int = 0;
-    #[allow(clippy::cast_possible_truncation)] // an int
-    let mut size = mem::size_of::<c_int>() as socklen_t;
-    let fd = socket.as_raw_fd();
-    // SAFETY: `value` has room for the `size` bytes that the kernel writes at most.
-    let result =
-        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut size) };
-    check(result)?;
-    Ok(value)
+/// Reads an integer option of the socket itself.
+fn get_option(socket: &impl AsFd, name: c_int) -> io::Result<c_int> {
+    let mut value = [0];
+    get_options(socket, name, &mut value)?;
+    Ok(value[0])
 }
 
-fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
-    let fd = socket.as_raw_fd();
+/// Reads an option that consists of integers: `getsockopt(2)`.
+fn get_options(socket: &impl AsFd, name: c_int, values: &mut [c_int]) -> io::Result<()> {
+    #[allow(clippy::cast_possible_truncation)] // a few ints
+    let mut size = mem::size_of_val(values) as socklen_t;
+    let (fd, place) = (socket.as_fd().as_raw_fd(), values.as_mut_ptr().cast());
+    // SAFETY: `values` has room for the `size` bytes that the kernel writes at most.
+    check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, place, &raw mut size) })?;
+    Ok(())
+}
+
+/// The process at the other end of a Unix socket: `SO_PEERCRED`, `unix(7)`.
+pub fn peer_pid(socket: &Socket) -> Option<u32> {
+    let mut credentials = [0; 3]; // a `ucred`: the process, its user, its group
+    get_options(socket, libc::SO_PEERCRED, &mut credentials).ok()?;
+    u32::try_from(credentials[0]).ok().filter(|&pid| pid != 0)
+}
+
+/// `bind(2)`. With `SO_REUSEADDR`, the port may still have connections in `TIME_WAIT`.
+pub fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    // SAFETY: the address is complete, and is only read.
+    with_raw_address(address, |raw, size| unsafe { libc::bind(socket.as_raw_fd(), raw, size) })
+}
+
+/// `connect(2)` on a non-blocking socket: the attempt has ended when the socket is writable.
+pub fn connect(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+    // SAFETY: the address is complete, and is only read.
+    match with_raw_address(address, |raw, size| unsafe { libc::connect(socket.as_raw_fd(), raw, size) }) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => Ok(()),
+        other => other,
+    }
+}
+
+/// Calls `f` with an address as the kernel reads it, and its size.
+fn with_raw_address(
+    address: SocketAddr,
+    f: impl FnOnce(*const libc::sockaddr, socklen_t) -> c_int,
+) -> io::Result<()> {
     #[allow(clippy::cast_possible_truncation)] // 16, 28, and address families
     let result = match address {
         SocketAddr::V4(v4) => {
@@ -201,9 +304,7 @@ fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
                 sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
                 sin_zero: [0; 8],
             };
-            let size = mem::size_of_val(&raw) as socklen_t;
-            // SAFETY: `raw` is a complete address of `size` bytes.
-            unsafe { libc::bind(fd, (&raw const raw).cast(), size) }
+            f((&raw const raw).cast(), mem::size_of_val(&raw) as socklen_t)
         }
         SocketAddr::V6(v6) => {
             let raw = libc::sockaddr_in6 {
@@ -213,13 +314,30 @@ fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
                 sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
                 sin6_scope_id: v6.scope_id(),
             };
-            let size = mem::size_of_val(&raw) as socklen_t;
-            // SAFETY: as above.
-            unsafe { libc::bind(fd, (&raw const raw).cast(), size) }
+            f((&raw const raw).cast(), mem::size_of_val(&raw) as socklen_t)
         }
     };
     check(result)?;
     Ok(())
+}
+
+/// Returns the port of a TCP service by its name: `getaddrinfo(3)`, `services(5)`.
+#[cfg(feature = "cli")]
+pub fn service_port(name: &std::ffi::CStr) -> Option<u16> {
+    // SAFETY: all zero is a valid `addrinfo`: no hints.
+    let mut hints: libc::addrinfo = unsafe { mem::zeroed() };
+    hints.ai_socktype = libc::SOCK_STREAM;
+    let mut list = ptr::null_mut();
+    // SAFETY: `name` ends with a zero, `hints` is complete; `list` is set on success.
+    if unsafe { libc::getaddrinfo(ptr::null(), name.as_ptr(), &raw const hints, &raw mut list) } != 0 {
+        return None;
+    }
+    // SAFETY: on success there is at least one entry, with an address.
+    let data = unsafe { (*(*list).ai_addr).sa_data };
+    // SAFETY: the list is not used any more.
+    unsafe { libc::freeaddrinfo(list) };
+    // An IP address begins with its port, whichever family it is of.
+    Some(u16::from_be_bytes([data[0].to_ne_bytes()[0], data[1].to_ne_bytes()[0]]))
 }
 
 /// `listen(2)`. On a socket that listens already, it sets the backlog.
@@ -231,7 +349,7 @@ pub fn listen(socket: &impl AsFd, backlog: i32) -> io::Result<()> {
 
 /// Makes the kernel deliver urgent data in the stream: `SO_OOBINLINE`, `socket(7)`.
 pub fn set_urgent_inline(socket: &impl AsFd) -> io::Result<()> {
-    set_option(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, 1)
+    set_optional(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE)
 }
 
 /// Makes `close` send a reset and drop what is unsent: `SO_LINGER`, `socket(7)`.
@@ -263,6 +381,19 @@ pub fn send_now(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let start = bytes.as_ptr().cast::<c_void>();
     // SAFETY: `bytes.len()` readable bytes.
     count(unsafe { libc::send(socket.as_fd().as_raw_fd(), start, bytes.len(), flags) })
+}
+
+// ---- time
+
+/// Returns the time of the clock that all processes share: `CLOCK_MONOTONIC`, `clock_gettime(2)`.
+pub fn monotonic_time() -> io::Result<Duration> {
+    let mut time = MaybeUninit::uninit();
+    // SAFETY: `time` is filled on success.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, time.as_mut_ptr()) })?;
+    // SAFETY: filled, as the call succeeded.
+    let time: libc::timespec = unsafe { time.assume_init() };
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Ok(Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0)))
 }
 
 // ---- descriptors of any kind
@@ -302,6 +433,13 @@ pub fn access_mode(descriptor: &impl AsFd) -> io::Result<c_int> {
     Ok(status_flags(descriptor)? & libc::O_ACCMODE)
 }
 
+/// Takes the lock of a file or directory, which is released with its last descriptor: `flock(2)`.
+/// `WouldBlock` while another process has it.
+pub fn try_lock(file: &impl AsFd) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
+}
+
 /// Returns whether it is the controlling terminal, the one that `/dev/tty` stands for: `tty(4)`.
 pub fn is_controlling_terminal(descriptor: &impl AsFd) -> bool {
     // SAFETY: no pointers.
@@ -310,9 +448,58 @@ pub fn is_controlling_terminal(descriptor: &impl AsFd) -> bool {
     of_terminal != -1 && of_terminal == unsafe { libc::getsid(0) }
 }
 
-/// Checks with `poll(2)` whether one read or write of the descriptor would not block now.
+/// Returns whether this process is in the background of the terminal: `tcgetpgrp(3)`. Then the terminal is
+/// used by another process, and the kernel stops this one with SIGTTOU if it changes anything there.
+#[cfg(feature = "cli")]
+pub fn is_in_background(terminal: &impl AsFd) -> bool {
+    // SAFETY: no pointers.
+    let foreground = unsafe { libc::tcgetpgrp(terminal.as_fd().as_raw_fd()) };
+    // SAFETY: no pointers.
+    foreground != -1 && foreground != unsafe { libc::getpgrp() }
+}
+
+/// Discards what was typed and has not been read: `tcflush(3)`. It fails if it is not a terminal, which
+/// has no such input.
+#[cfg(feature = "cli")]
+pub fn discard_input(terminal: &impl AsFd) {
+    // SAFETY: no pointers.
+    unsafe { libc::tcflush(terminal.as_fd().as_raw_fd(), libc::TCIFLUSH) };
+}
+
+/// Returns whether a line, or the end, can be read from the terminal now.
+#[cfg(feature = "cli")]
+pub fn has_input(terminal: &impl AsFd) -> bool {
+    is_ready_now(terminal, libc::POLLIN).unwrap_or(false)
+}
+
+/// Returns the columns and rows of a terminal's window: `TIOCGWINSZ`, `ioctl_tty(2)`. A terminal that does
+/// not know them counts as one of the usual size.
+#[cfg(feature = "cli")]
+pub fn window_size(terminal: &impl AsFd) -> (usize, usize) {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel writes a `winsize`, or nothing.
+    unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    let or_else = |known: u16, usual| if known == 0 { usual } else { usize::from(known) };
+    (or_else(size.ws_col, 80), or_else(size.ws_row, 24))
+}
+
+/// Checks whether one read or write of the descriptor would not block now.
 pub fn is_ready_now(descriptor: &impl AsFd, events: libc::c_short) -> io::Result<bool> {
+    poll(descriptor, events, 0)
+}
+
+/// Waits until one read of the descriptor would not block.
+///
+/// # Errors
+/// `Interrupted` if a signal comes first.
+#[cfg(feature = "cli")]
+pub fn wait_until_readable(descriptor: &impl AsFd) -> io::Result<()> {
+    poll(descriptor, libc::POLLIN, -1).map(drop)
+}
+
+/// `poll(2)` of one descriptor, with a timeout in milliseconds.
+fn poll(descriptor: &impl AsFd, events: libc::c_short, timeout: c_int) -> io::Result<bool> {
     let mut one = libc::pollfd { fd: descriptor.as_fd().as_raw_fd(), events, revents: 0 };
     // SAFETY: an array of one `pollfd`.
-    Ok(check(unsafe { libc::poll(&raw mut one, 1, 0) })? > 0)
+    Ok(check(unsafe { libc::poll(&raw mut one, 1, timeout) })? > 0)
 }

@@ -117,7 +117,57 @@ fn a_server_that_closes_while_stdin_is_open_and_silent_ends_it_at_once() {
     server.join().unwrap();
     drop(stdin);
     assert_eq!((outcome.code, outcome.stdout.as_slice()), (1, &b"welcome, and goodbye\n"[..]));
+    let parts = [&address, "closed the connection before the end of the input; nothing was sent"];
+    assert_one_line(&outcome.stderr, &parts);
+}
+
+#[test]
+fn killed_server_that_owed_nothing_is_named_and_the_bytes_are_counted() {
+    let server = Server::start(&[]);
+    let mut process = client_reading(server.address(), Stdio::piped());
+    let mut stdin = process.child.stdin.take().unwrap();
+    stdin.write_all(b"hello\n").unwrap();
+    let mut echo = [0; 6];
+    process.child.stdout.as_mut().unwrap().read_exact(&mut echo).unwrap();
+    server.process.signal(Signal::KILL);
+    let outcome = outcome(process);
+    assert_eq!(outcome.code, 1);
+    assert_one_line(
+        &outcome.stderr,
+        &[server.address(), "the connection", "; all that was sent has come back (6 B)"],
+    );
+}
+
+#[test]
+fn client_ends_in_order_when_the_server_shuts_down() {
+    // Silent, and in the middle of a transfer that the server does not take any more.
+    for input in [Stdio::piped(), File::open("/dev/zero").unwrap().into()] {
+        let mut server = Server::start(&["-v"]);
+        let mut process = client_reading(server.address(), input);
+        let _stdin = process.child.stdin.take(); // stays open
+        server.err.next_with(" from ");
+        server.process.signal(Signal::TERM);
+        let outcome = outcome(process);
+        assert_eq!(outcome.code, 1);
+        assert_one_line(&outcome.stderr, &["closed the connection before the end of the input"]);
+        let end = server.err.next_with(" ended after ");
+        assert!(end.contains(": closed"), "the server saw no end in order: {end}");
+        assert_eq!(server.process.wait_code(), 0);
+    }
+}
+
+#[test]
+fn server_that_ends_its_side_and_reads_nothing_is_given_up() {
+    let (address, server) = serve_once(|stream| {
+        thread::sleep(A_WHILE); // until all buffers are full
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        stream // stays open, and is not read
+    });
+    let process = client_reading(&address, File::open("/dev/zero").unwrap());
+    let outcome = outcome(process);
+    assert_eq!(outcome.code, 1);
     assert_one_line(&outcome.stderr, &[&address, "closed the connection before the end of the input"]);
+    drop(server.join().unwrap());
 }
 
 #[test]
@@ -192,13 +242,6 @@ fn a_signal_ends_it_at_once() {
 }
 
 #[test]
-fn every_address_of_a_name_is_tried() {
-    // A server on IPv6 alone: where the name has an IPv4 address too, that one is tried first.
-    let server = Server::on(&["[::1]:0"], &[]);
-    assert_echoed(&client(&format!(":{}", server.port()), b"found"), b"found");
-}
-
-#[test]
 fn server_that_shut_down_reading_and_stays_ends_the_client_with_an_error() {
     let scratch = common::Scratch::new();
     let path = scratch.path("socket");
@@ -225,4 +268,28 @@ fn client_and_server_that_both_have_full_buffers_do_not_wait_for_each_other() {
     let bytes = noise(16 << 20, 92);
     let outcome = run(client_command().arg(server.address()), &bytes);
     common::assert_echoed(&outcome, &bytes);
+}
+
+#[test]
+fn verbose_names_both_ends_and_counts_the_bytes_each_way() {
+    let server = Server::start(&[]);
+    let mut command = client_command();
+    let outcome = run(command.args(["-v", "--source", "127.0.0.9", server.address()]), b"hello");
+    assert_eq!((outcome.code, outcome.stdout.as_slice()), (0, &b"hello"[..]));
+    let lines: Vec<&str> = outcome.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let first = format!("echo-client: connected to {} from 127.0.0.9:", server.address());
+    assert!(lines[0].starts_with(&first) && lines[0].contains(" in "), "{}", lines[0]);
+    assert!(lines[0].ends_with(" ms"), "{}", lines[0]);
+    assert!(lines[1].starts_with("echo-client: bytes: 5 sent, 5 received; 0."), "{}", lines[1]);
+    // Also when a signal ends it.
+    let (stdin, _open) = pipe();
+    let mut command = client_command();
+    command.args(["-v", server.address()]).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut process = Process::spawn(&mut command);
+    let err = common::Lines::of(process.child.stderr.take().unwrap());
+    err.next_with("connected to");
+    process.signal(Signal::TERM);
+    err.next_with("bytes: 0 sent, 0 received; ");
+    assert_eq!(process.wait_code(), 143);
 }

@@ -82,17 +82,27 @@ fn a_file_is_read_from_where_its_offset_stands() {
 }
 
 #[test]
-fn a_closed_stdin_is_empty_and_a_closed_stdout_takes_everything() {
+fn closed_stdin_is_empty() {
+    let server = Server::start(&[]);
+    let script = format!("exec {} {} <&-", env!("CARGO_BIN_EXE_echo-client"), server.address());
+    assert_echoed(&run(std::process::Command::new("sh").args(["-c", &script]), b""), b"");
+}
+
+#[test]
+fn closed_stdout_is_an_error_unless_nothing_is_written_to_it() {
     let server = Server::start(&[]);
     let bin = env!("CARGO_BIN_EXE_echo-client");
-    for script in [
-        format!("exec {bin} {} <&-", server.address()),
-        format!("echo hello | {bin} {} >&-", server.address()),
-        format!("exec {bin} {} <&- >&- 2>&-", server.address()),
-    ] {
-        let outcome = run(std::process::Command::new("sh").args(["-c", &script]), b"");
-        assert_echoed(&outcome, b"");
+    let run_script = |script: String| run(std::process::Command::new("sh").args(["-c", &script]), b"");
+    for arguments in ["--help", server.address()] {
+        let outcome = run_script(format!("echo hello | {bin} {arguments} >&-"));
+        assert_eq!(outcome.code, 1, "{arguments}");
+        assert_one_line(&outcome.stderr, &["cannot write standard output: Bad file descriptor"]);
     }
+    let outcome = run_script(format!("echo hello | {bin} --check {} >&-", server.address()));
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    // A standard output that a parent has opened for both directions is not a closed one.
+    let outcome = run_script(format!("echo hello | {bin} {} 1<>/dev/null", server.address()));
+    assert_echoed(&outcome, b"");
 }
 
 #[test]
@@ -362,7 +372,7 @@ fn a_terminal_that_belongs_to_another_user_is_opened_by_its_other_name() {
     assert!(terminals.len() >= 3, "{terminals:?}");
     assert!(terminals.iter().all(|name| name.as_os_str() == "/dev/tty"), "{terminals:?}");
     terminal.type_in("hello\n");
-    terminal.see("< hello\r\n");
+    terminal.see("< hello");
     assert!(!is_nonblocking(&terminal.line));
     terminal.type_in("\x04");
     assert_eq!(process.wait_code(), 0);

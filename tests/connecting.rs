@@ -1,4 +1,4 @@
-//! Connecting: every address in turn, a timeout each, and a failure that is told once.
+//! Connecting: every address in turn, a timeout each, and a failure that is reported once.
 
 #![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
 
@@ -15,15 +15,15 @@ use echo_reactor::{
     Address, ConnectOptions, ConnectionLost, Protocol, Reactor, Transport, create_connection,
 };
 
-/// What a connection was told, and why it ended.
+/// The callbacks of a connection, and why it ended.
 #[derive(Default)]
-struct Seen {
+struct Log {
     calls: Vec<&'static str>,
     reason: Option<String>,
 }
 
 /// Says hi when it is connected.
-struct Greeting(Rc<RefCell<Seen>>);
+struct Greeting(Rc<RefCell<Log>>);
 
 impl Protocol for Greeting {
     fn connection_made(&mut self, transport: &mut Transport) {
@@ -38,7 +38,7 @@ impl Protocol for Greeting {
     }
 }
 
-fn turn_until_lost(reactor: &mut Reactor, seen: &RefCell<Seen>) {
+fn turn_until_lost(reactor: &mut Reactor, seen: &RefCell<Log>) {
     turn_until(reactor, "connection_lost", |_| seen.borrow().reason.is_some());
 }
 
@@ -47,7 +47,7 @@ fn a_failed_connect_is_connection_lost_without_connection_made() {
     let mut reactor = Reactor::new().unwrap();
     let dead = DeadPort::new();
     let missing = Address::Unix("/nonexistent/socket".into());
-    let record = Rc::new(RefCell::new(Seen::default()));
+    let record = Rc::new(RefCell::new(Log::default()));
     let how = ConnectOptions::default();
     let handle = create_connection(&mut reactor, &[dead.1.into(), missing], &how, Greeting(record.clone()));
     turn_until_lost(&mut reactor, &record);
@@ -68,7 +68,7 @@ fn every_address_is_tried_in_turn_until_one_answers() {
         stream.read_exact(&mut got).unwrap();
         got
     });
-    let record = Rc::new(RefCell::new(Seen::default()));
+    let record = Rc::new(RefCell::new(Log::default()));
     let live = address.parse::<std::net::SocketAddr>().unwrap();
     let addresses = vec![dead.1.into(), live.into()];
     let handle =
@@ -91,7 +91,7 @@ fn a_connect_that_is_not_answered_ends_at_its_timeout() {
     turn_until_quiet(&mut reactor);
     let start = Instant::now();
     reactor.set_now(start);
-    let record = Rc::new(RefCell::new(Seen::default()));
+    let record = Rc::new(RefCell::new(Log::default()));
     let mut how = ConnectOptions::default();
     how.timeout = Duration::from_secs(5);
     create_connection(&mut reactor, &[address.into()], &how, Greeting(record.clone()));
@@ -103,6 +103,25 @@ fn a_connect_that_is_not_answered_ends_at_its_timeout() {
 }
 
 #[test]
+fn address_that_does_not_answer_costs_its_timeout_and_the_next_is_tried() {
+    let queue = mio::net::TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    rustix::net::listen(&queue, 0).unwrap();
+    let silent = queue.local_addr().unwrap();
+    let _waiting: Vec<_> = (0..3).map(|_| mio::net::TcpStream::connect(silent).unwrap()).collect();
+    let (live, server) = common::serve_once(|stream| stream);
+    let mut reactor = Reactor::new().unwrap();
+    let record = Rc::new(RefCell::new(Log::default()));
+    let mut options = ConnectOptions::default();
+    options.timeout = Duration::from_millis(300);
+    let began = Instant::now();
+    let addresses = [silent.into(), live.parse().unwrap()];
+    create_connection(&mut reactor, &addresses, &options, Greeting(record.clone()));
+    turn_until(&mut reactor, "the second address answers", |_| record.borrow().calls == ["made"]);
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    drop(server.join().unwrap());
+}
+
+#[test]
 fn a_unix_server_whose_queue_is_full_is_waited_for_until_the_timeout() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
@@ -110,7 +129,7 @@ fn a_unix_server_whose_queue_is_full_is_waited_for_until_the_timeout() {
     rustix::net::listen(&listener, 0).unwrap();
     let _first = UnixStream::connect(&path).unwrap(); // and the queue is full
     let mut reactor = Reactor::new().unwrap();
-    let record = Rc::new(RefCell::new(Seen::default()));
+    let record = Rc::new(RefCell::new(Log::default()));
     let mut how = ConnectOptions::default();
     how.timeout = common::PATIENCE;
     create_connection(&mut reactor, &[Address::Unix(path.clone())], &how, Greeting(record.clone()));
@@ -124,7 +143,7 @@ fn a_unix_server_whose_queue_is_full_is_waited_for_until_the_timeout() {
     assert_eq!(&got, b"hi");
 
     let _second = UnixStream::connect(&path).unwrap(); // full again, and for good
-    let record = Rc::new(RefCell::new(Seen::default()));
+    let record = Rc::new(RefCell::new(Log::default()));
     let mut how = ConnectOptions::default();
     how.timeout = Duration::from_millis(100);
     create_connection(&mut reactor, &[Address::Unix(path)], &how, Greeting(record.clone()));

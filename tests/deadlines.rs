@@ -14,7 +14,9 @@ use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Process, Server, client_command, ping, serve_once, turn_until, turn_until_quiet};
+use common::{
+    Process, Server, client_command, has_descriptors, ping, serve_once, turn_until, turn_until_quiet,
+};
 use echo_reactor::{
     Address, CloseReason, ConnectOptions, Connection, ConnectionLost, Either, Handle, ListenOptions,
     Protocol, Reactor, Reader, Transport, Writer, create_connection, create_server, race, start_server,
@@ -81,13 +83,15 @@ fn bytes_that_arrived_while_the_process_stood_still_win_against_the_idle_timeout
 
 #[test]
 fn more_connections_than_one_poll_reports_are_all_looked_at_first() {
+    if !has_descriptors(5100) {
+        return;
+    }
     let mut reactor = Reactor::new().unwrap();
     let start = Instant::now();
     reactor.set_now(start); // however long it takes to make them, none is idle
     let any = ["127.0.0.1:0".parse().unwrap()];
     let protocol = Impatient::default();
     let log = protocol.0.clone();
-    allow_many_descriptors();
     let listener =
         create_server(&mut reactor, &any, &ListenOptions::default(), move || protocol.clone()).unwrap();
     let address = listener.addresses(&reactor).unwrap()[0].to_string();
@@ -107,16 +111,12 @@ fn more_connections_than_one_poll_reports_are_all_looked_at_first() {
     }
 }
 
-fn allow_many_descriptors() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
-}
-
 #[test]
 fn timers_are_not_starved_by_polls_that_are_always_full() {
+    if !has_descriptors(2300) {
+        return;
+    }
     let mut reactor = Reactor::new().unwrap();
-    allow_many_descriptors();
     let mut peers = Vec::new();
     for _ in 0..1100 {
         let (ours, peer) = mio::net::UnixStream::pair().unwrap();

@@ -1,13 +1,19 @@
-//! Saying something never ends a program, and never blocks it.
+//! Printing never ends a program, and never blocks it.
 
 #![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
 
 mod common;
 
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use common::{Lines, Process, Scratch, Terminal, connect, connect_unix, eventually, ping, server_command};
+use common::{
+    Lines, Process, Scratch, Server, Terminal, assert_one_line, client_command, connect, connect_unix,
+    eventually, is_nonblocking, ping, pipe, server_command,
+};
 use rustix::process::Signal;
 
 #[test]
@@ -29,15 +35,49 @@ fn a_stdout_or_stderr_that_is_closed_full_or_gone_does_not_stop_it() {
     }
 }
 
+/// A pipe that is full from the start, and blocking.
+fn full_pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = pipe();
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
+    while rustix::io::write(&writer, &[b'\n'; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::empty()).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn invalid_rust_log_is_reported_in_one_line() {
+    let mut command = server_command();
+    command.env("RUST_LOG", "echo_server=info,a=b=c");
+    let mut server = Server::run(command.arg("127.0.0.1:0"), 1);
+    assert_eq!(
+        server.err.next(),
+        "echo-server: warning: ignoring 'a=b=c' in RUST_LOG: expected LEVEL or TARGET=LEVEL"
+    );
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.wait_code(), 0);
+    server.err.next_with("shutting down"); // the rest of it is respected
+}
+
+#[test]
+fn invalid_rust_log_and_a_stderr_that_takes_nothing_do_no_harm() {
+    let (_reader, full) = full_pipe();
+    let full_device = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for stderr in [full_device.into(), pipe().1, full] {
+        let mut command = server_command();
+        command.arg("127.0.0.1:0").env("RUST_LOG", "a=b=c").stdout(Stdio::piped()).stderr(stderr);
+        let mut process = Process::spawn(&mut command);
+        let line = Lines::of(process.child.stdout.take().unwrap()).next();
+        ping(&mut connect(line.strip_prefix("listening on ").unwrap()), b"x");
+        process.signal(Signal::TERM);
+        assert_eq!(process.wait_code(), 0);
+    }
+}
+
 #[test]
 fn a_log_that_nobody_reads_never_blocks_it() {
     let mut command = server_command();
     command.args(["-vvv", "127.0.0.1:0"]).stdout(Stdio::piped());
-    let (reader, writer) = rustix::pipe::pipe().unwrap();
-    // The pipe is full from the start, and blocking.
-    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
-    while rustix::io::write(&writer, &[b'\n'; 4096]).is_ok() {}
-    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::empty()).unwrap();
+    let (reader, writer) = full_pipe();
     command.stderr(writer);
     let mut process = Process::spawn(&mut command);
     let out = Lines::of(process.child.stdout.take().unwrap());
@@ -70,4 +110,106 @@ fn a_log_on_a_stopped_terminal_never_blocks_it() {
     }
     process.signal(Signal::TERM);
     assert_eq!(process.wait_code(), 0);
+}
+
+#[test]
+fn help_that_stdout_does_not_take_is_a_failure() {
+    for command in [server_command(), client_command()].iter_mut() {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let process = Process::spawn(command.arg("--help").stdout(full).stderr(Stdio::piped()));
+        let (mut process, reason) = (process, "No space left on device");
+        let stderr = Lines::of(process.child.stderr.take().unwrap()).rest();
+        assert_eq!(process.wait_code(), 1);
+        assert_one_line(&stderr.join("\n"), &[": cannot write standard output: ", reason]);
+    }
+}
+
+#[test]
+fn verbosity_and_rust_log_decide_what_is_logged() {
+    for (arguments, rust_log, expected) in [
+        ("", "", "W"),
+        ("-q", "", ""),
+        ("-v", "", "WI"),
+        ("-vv", "", "WID"),
+        ("-vvv", "", "WIDT"),
+        ("-q -v", "", "WI"),
+        ("-vvv -q", "", ""),
+        ("-vvv", "error", ""),
+        ("-q", "debug", "WID"),
+    ] {
+        let scratch = Scratch::new();
+        let path = scratch.path("socket");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap()); // replacing it is a debug message
+        let mut command = server_command();
+        command.args(arguments.split_whitespace()).args([
+            "--grace",
+            "0",
+            &format!("unix:{}", path.display()),
+        ]);
+        if !rust_log.is_empty() {
+            command.env("RUST_LOG", rust_log);
+        }
+        let mut server = Server::run(&mut command, 1);
+        let mut stream = connect_unix(&path);
+        ping(&mut stream, b"x");
+        server.process.signal(Signal::TERM);
+        assert_eq!(server.process.wait_code(), 0);
+        let lines = server.err.rest();
+        let logged = [
+            ("W", "echo-server: warning: 1 connection did not finish in time"),
+            ("I", "echo-server: connection 1 from unix:"),
+            ("D", "echo-server: debug: replacing the stale socket "),
+            ("T", "echo-server: trace: turn "),
+        ];
+        let found = logged.iter().filter(|(_, text)| lines.iter().any(|line| line.starts_with(text)));
+        let found: String = found.map(|(level, _)| *level).collect();
+        assert_eq!(found, expected, "{arguments} {rust_log}: {lines:#?}");
+    }
+}
+
+#[test]
+fn stdout_that_nobody_reads_neither_blocks_the_console_nor_ends_the_server() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let (reader, full) = full_pipe();
+    let mut command = server_command();
+    command.args(["--console", "--grace", "0.1", &format!("unix:{}", path.display())]);
+    let mut process = Process::spawn(command.stdin(Stdio::piped()).stdout(full).stderr(Stdio::null()));
+    eventually("it listens", || UnixStream::connect(&path).is_ok());
+    let mut operator = process.child.stdin.take().unwrap();
+    let mut peer = connect_unix(&path);
+    operator.write_all(&b"help\n".repeat(150_000)).unwrap();
+    operator.write_all(b"say hello\n").unwrap();
+    peer.read_exact(&mut [0; 6]).unwrap(); // by now the console has had all of them
+    assert!(process.resident() < 30 << 10, "the replies are dropped: {} KiB", process.resident());
+    drop(reader);
+    operator.write_all(b"help\nsay again\n").unwrap();
+    peer.read_exact(&mut [0; 6]).unwrap();
+    operator.write_all(b"quit\n").unwrap();
+    assert_eq!(process.wait_code(), 0);
+}
+
+#[test]
+fn flags_of_the_descriptors_of_a_server_stay_as_they_are() {
+    for nonblocking in [false, true] {
+        let (pipes, flags) = ([pipe(), pipe(), pipe()], rustix::fs::OFlags::NONBLOCK);
+        for (reader, writer) in &pipes {
+            for end in [reader, writer] {
+                rustix::fs::fcntl_setfl(end, if nonblocking { flags } else { flags ^ flags }).unwrap();
+            }
+        }
+        let [(stdin, operator), (out, stdout), (_err, stderr)] = &pipes;
+        let mut command = server_command();
+        command.args(["-v", "--console", "127.0.0.1:0"]);
+        command.stdin(stdin.try_clone().unwrap()).stdout(stdout.try_clone().unwrap());
+        let mut process = Process::spawn(command.stderr(stderr.try_clone().unwrap()));
+        rustix::io::write(operator, b"help\n").unwrap();
+        process.comes_to_rest();
+        rustix::io::read(out, &mut [0; 100]).unwrap();
+        let unchanged = || [stdin, stdout, stderr].iter().all(|end| is_nonblocking(end) == nonblocking);
+        assert!(unchanged());
+        process.signal(Signal::KILL);
+        process.wait();
+        assert!(unchanged());
+    }
 }

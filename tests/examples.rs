@@ -31,9 +31,7 @@ fn program(name: &str) -> Command {
             path
         }
     };
-    let mut command = Command::new(path);
-    command.env_remove("RUST_LOG").stdin(Stdio::null());
-    command
+    common::program(path)
 }
 
 fn serve(name: &str) -> Server {
@@ -239,6 +237,72 @@ fn the_blocking_client_shows_nothing_before_its_input_ends() {
     drop(stdin);
     assert_eq!(out.next(), "hello");
     assert_eq!(process.wait_code(), 0);
+}
+
+const EXAMPLES: [&str; 11] = [
+    "blocking_client",
+    "chat_server",
+    "kv_protocol",
+    "kv_streams",
+    "prompt_server",
+    "protocol_client",
+    "protocol_server",
+    "sock_client",
+    "sock_server",
+    "stream_client",
+    "stream_server",
+];
+
+fn fails_with(program: &mut Command) -> (i32, String) {
+    let outcome = common::run(program, b"");
+    assert!(!outcome.stderr.contains("panicked"), "{}", outcome.stderr);
+    assert!(outcome.stdout.is_empty());
+    (outcome.code, outcome.stderr)
+}
+
+#[test]
+fn every_client_that_reaches_nobody_says_so_and_exits_1() {
+    let dead = common::DeadPort::new();
+    for name in ["echo-client", "sock_client", "stream_client", "protocol_client", "blocking_client"] {
+        let (code, stderr) = fails_with(program(name).arg(dead.1.to_string()));
+        assert_eq!(code, 1, "{name}");
+        common::assert_one_line(&stderr, &["onnection refused"]);
+    }
+}
+
+#[test]
+fn every_example_answers_a_wrong_argument_in_one_line() {
+    for name in EXAMPLES {
+        for (arguments, reason) in [
+            (&["[::1]"][..], "bad address '[::1]': it lacks a port"),
+            (&["--nosuch"], "unknown option '--nosuch'"),
+            (&["127.0.0.1:1", "2"], "unexpected argument '2'"),
+        ] {
+            let (code, stderr) = fails_with(program(name).args(arguments));
+            assert_eq!(code, 2, "{name}: {stderr}");
+            common::assert_one_line(&stderr, &[&format!("{name}: {reason}")]);
+        }
+        let (code, stderr) = fails_with(program(name).arg("no.such.host.invalid:1"));
+        assert_eq!(code, 1, "{name}: {stderr}");
+        common::assert_one_line(&stderr, &[&format!("{name}: cannot resolve no.such.host.invalid: ")]);
+    }
+    let (code, stderr) = fails_with(program("compare").args(["--only", "nosuch"]));
+    assert_eq!(code, 2);
+    common::assert_one_line(&stderr, &["compare: no server is called 'nosuch': echo-server, "]);
+    let (code, stderr) = fails_with(program("timeline_svg").arg("/nonexistent/file"));
+    assert_eq!(code, 1);
+    common::assert_one_line(&stderr, &["timeline_svg: cannot draw /nonexistent/file: "]);
+}
+
+#[test]
+fn every_server_that_cannot_listen_says_why_in_one_line() {
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap().to_string();
+    for name in EXAMPLES.iter().filter(|name| !name.ends_with("client")) {
+        let (code, stderr) = fails_with(program(name).arg(&address));
+        assert_eq!(code, 1, "{name}: {stderr}");
+        common::assert_one_line(&stderr, &[&format!("{name}: "), "Address already in use"]);
+    }
 }
 
 // ---- two more ideas

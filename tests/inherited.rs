@@ -1,10 +1,10 @@
-//! Listening sockets that whoever starts `echo-server` has opened for it (`LISTEN_FDS`).
+//! Listening sockets that the parent of `echo-server` has opened for it (`LISTEN_FDS`).
 
 #![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
 
 mod common;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
@@ -18,7 +18,7 @@ fn command(handed: OwnedFd, variables: &str, arguments: &str) -> Command {
     let program = env!("CARGO_BIN_EXE_echo-server");
     let mut command = Command::new("sh");
     command
-        .args(["-c", &format!("{variables} exec {program} {arguments} 3<&0 0</dev/null")])
+        .args(["-c", &format!("{variables} exec {program} {arguments} 3<&0 0</dev/null 4<&-")])
         .env_remove("RUST_LOG")
         .stdin(handed)
         .stdout(Stdio::piped())
@@ -29,7 +29,7 @@ fn command(handed: OwnedFd, variables: &str, arguments: &str) -> Command {
 const MEANT_FOR_IT: &str = "LISTEN_PID=$$ LISTEN_FDS=1";
 
 #[test]
-fn a_socket_that_is_handed_over_takes_the_place_of_the_default_address() {
+fn inherited_socket_replaces_the_default_address() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = Server::run(&mut command(listener.into(), MEANT_FOR_IT, ""), 1);
@@ -39,16 +39,16 @@ fn a_socket_that_is_handed_over_takes_the_place_of_the_default_address() {
 }
 
 #[test]
-fn addresses_are_listened_on_as_well() {
+fn addresses_are_served_next_to_inherited_sockets() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = Server::run(&mut command(listener.into(), MEANT_FOR_IT, "127.0.0.1:0 [::1]:0"), 3);
+    let server = Server::run(&mut command(listener.into(), MEANT_FOR_IT, "127.0.0.1:0 127.0.0.2:0"), 3);
     for address in &server.addresses {
         ping(&mut connect(address), b"hello");
     }
 }
 
 #[test]
-fn who_comes_between_two_servers_waits_and_is_served_by_the_next() {
+fn connection_during_restart_is_served_by_the_next_server() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     let listener = UnixListener::bind(&path).unwrap();
@@ -65,7 +65,7 @@ fn who_comes_between_two_servers_waits_and_is_served_by_the_next() {
 }
 
 #[test]
-fn who_comes_while_a_server_stops_does_not_keep_it_busy() {
+fn connection_during_shutdown_does_not_keep_the_server_busy() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let handed = OwnedFd::from(listener.try_clone().unwrap());
@@ -81,7 +81,7 @@ fn who_comes_while_a_server_stops_does_not_keep_it_busy() {
 }
 
 #[test]
-fn a_socket_that_somebody_shuts_down_is_given_up_and_the_others_go_on() {
+fn listening_socket_that_is_shut_down_is_dropped_and_the_others_go_on() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let handed = OwnedFd::from(listener.try_clone().unwrap());
     let server = Server::run(&mut command(handed, MEANT_FOR_IT, "127.0.0.1:0"), 2);
@@ -92,7 +92,7 @@ fn a_socket_that_somebody_shuts_down_is_given_up_and_the_others_go_on() {
 }
 
 #[test]
-fn server_that_can_listen_nowhere_any_more_ends_with_a_failure() {
+fn server_without_a_listening_socket_ends_with_a_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let handed = OwnedFd::from(listener.try_clone().unwrap());
     let mut server = Server::run(&mut command(handed, MEANT_FOR_IT, ""), 1);
@@ -106,7 +106,7 @@ fn server_that_can_listen_nowhere_any_more_ends_with_a_failure() {
 }
 
 #[test]
-fn sockets_that_are_meant_for_another_process_are_left_alone() {
+fn sockets_of_another_process_are_ignored() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let mut command = command(listener.into(), "LISTEN_PID=1 LISTEN_FDS=1", "127.0.0.1:0");
@@ -114,7 +114,7 @@ fn sockets_that_are_meant_for_another_process_are_left_alone() {
 }
 
 #[test]
-fn what_cannot_be_taken_over_is_named() {
+fn descriptor_that_cannot_be_used_is_named() {
     let (pipe, _writer) = common::pipe();
     let connected = OwnedFd::from(UnixStream::pair().unwrap().0);
     let listening = || OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
@@ -131,4 +131,18 @@ fn what_cannot_be_taken_over_is_named() {
         assert_one_line(&outcome.stderr, &["echo-server: ", reason]);
         assert!(outcome.stdout.is_empty());
     }
+}
+
+#[test]
+fn multipath_tcp_socket_is_served_though_it_lacks_urgent_data() {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, ipproto, listen, socket};
+    let Ok(socket) = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP)) else {
+        return eprintln!("skipped: this kernel has no multipath TCP");
+    };
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    listen(&socket, 1).unwrap();
+    let address = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap().to_string();
+    let server = Server::run(&mut command(socket, MEANT_FOR_IT, ""), 1);
+    assert_eq!(server.addresses, [address]);
+    ping(&mut server.connect(), b"hello");
 }

@@ -1,5 +1,5 @@
-//! When something of `echo-server`'s is at its limit: connections, descriptors, time. Those who are served
-//! go on, those who wait are served later, and nothing is spent on waiting.
+//! `echo-server` at its limits: connections, descriptors, time. Open connections go on, pending ones are
+//! served later, and waiting costs no CPU time.
 
 #![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
 
@@ -14,8 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    A_WHILE, Lines, Process, Scratch, Server, assert_one_line, collect, eventually, ping, pipe,
-    send_until_stalled,
+    A_WHILE, Lines, Process, Scratch, Server, assert_one_line, collect, eventually, has_descriptors, ping,
+    pipe, send_until_stalled,
 };
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
@@ -40,6 +40,9 @@ fn ten_thousand_idle_connections_cost_little_memory_no_cpu_and_no_wakeup() {
 
 #[test]
 fn after_five_thousand_connections_descriptors_and_memory_are_back() {
+    if !has_descriptors(600) {
+        return;
+    }
     let server = Server::start(&[]);
     let round = || {
         let mut streams: Vec<_> = (0..500).map(|_| server.connect()).collect();
@@ -57,7 +60,7 @@ fn after_five_thousand_connections_descriptors_and_memory_are_back() {
 }
 
 #[test]
-fn the_idle_timeout_ends_the_silent_and_the_stalled_and_not_the_busy() {
+fn idle_timeout_closes_silent_and_stalled_peers_and_spares_busy_ones() {
     let server = Server::start(&["--idle-timeout", "1"]);
     let mut silent = server.connect();
     let mut stalled = server.connect();
@@ -95,7 +98,7 @@ fn at_the_limit_later_peers_wait_and_are_served_when_one_goes() {
 }
 
 #[test]
-fn when_descriptors_run_out_the_open_go_on_and_the_waiting_are_served_later() {
+fn when_descriptors_run_out_open_connections_go_on_and_pending_ones_wait() {
     let server = Server::start(&[]);
     let mut witness = server.connect();
     ping(&mut witness, b"x");
@@ -124,7 +127,7 @@ fn when_descriptors_are_freed_elsewhere_accepting_resumes_within_a_second_or_so(
     let server = Server::start(&["-v", "-c1"]);
     let pid = server.process.pid();
     let limit = |count: u64| {
-        let limit = Rlimit { current: Some(count), maximum: Some(1000) };
+        let limit = Rlimit { current: Some(count), maximum: Some(100) };
         prlimit(Some(pid), Resource::Nofile, limit).unwrap();
     };
     limit(server.process.next_descriptor());
@@ -140,7 +143,7 @@ fn when_descriptors_are_freed_elsewhere_accepting_resumes_within_a_second_or_so(
 }
 
 #[test]
-fn peers_that_come_and_go_at_the_limit_are_one_warning_and_not_one_each() {
+fn fd_exhaustion_logs_one_warning() {
     let server = Server::start(&[]);
     let mut witness = server.connect();
     ping(&mut witness, b"x");
@@ -174,7 +177,7 @@ fn peers_that_come_and_go_at_the_limit_are_one_warning_and_not_one_each() {
 }
 
 #[test]
-fn with_too_few_descriptors_to_start_each_program_says_so_in_one_line() {
+fn program_that_starts_with_too_few_descriptors_reports_that_in_one_line() {
     let held = common::DeadPort::new(); // nobody listens where the client connects
     let server = format!("{} 127.0.0.1:0", env!("CARGO_BIN_EXE_echo-server"));
     let client = format!("{} {}", env!("CARGO_BIN_EXE_echo-client"), held.1);
@@ -210,7 +213,7 @@ fn no_socket_ends_up_where_stdin_stdout_or_stderr_were_closed() {
     let path = scratch.path("socket");
     for script in [
         format!("exec {} -vvv unix:{} <&- >&- 2>&-", env!("CARGO_BIN_EXE_echo-server"), path.display()),
-        format!("exec {} -vvv {} >&- 2>&-", env!("CARGO_BIN_EXE_echo-client"), server.address()),
+        format!("exec {} --check -vvv {} >&- 2>&-", env!("CARGO_BIN_EXE_echo-client"), server.address()),
     ] {
         let (stdin, _open) = pipe();
         let process = Process::spawn(Command::new("sh").args(["-c", &script]).stdin(stdin));

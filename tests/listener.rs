@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use common::{Echo, Scratch, ping, turn_until, turn_until_quiet};
+use common::{Echo, Scratch, has_descriptors, has_ipv6, ping, turn_until, turn_until_quiet};
 use echo_reactor::{
     Address, Connection, Handle, ListenOptions, Listener, Protocol, Reactor, Transport, create_server,
 };
@@ -51,15 +51,18 @@ fn it_listens_on_all_its_addresses() {
     let mut reactor = Reactor::new().unwrap();
     let scratch = Scratch::new();
     let path = scratch.path("socket");
-    let v6 = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 0)).into();
-    let listener = serve(&mut reactor, &[any(), v6, unix(&path)], &ListenOptions::default());
+    let mut asked = vec![unix(&path), any(), any()];
+    if has_ipv6() {
+        asked.push("[::1]:0".parse().unwrap());
+    }
+    let listener = serve(&mut reactor, &asked, &ListenOptions::default());
     let addresses = listener.addresses(&reactor).unwrap();
-    assert_eq!(addresses.len(), 3);
-    assert_eq!(addresses[2].to_string(), format!("unix:{}", path.display()));
-    let _tcp = TcpStream::connect(addresses[0].to_string()).unwrap();
-    let _tcp6 = TcpStream::connect(addresses[1].to_string()).unwrap();
+    assert_eq!(addresses.len(), asked.len());
+    assert_eq!(addresses[0].to_string(), format!("unix:{}", path.display()));
     let _unix = UnixStream::connect(&path).unwrap();
-    turn_until(&mut reactor, "all three are served", |reactor| open(reactor, listener) == 3);
+    let connect = |address: &Address| TcpStream::connect(address.to_string()).unwrap();
+    let _tcp: Vec<_> = addresses[1..].iter().map(connect).collect();
+    turn_until(&mut reactor, "all are served", |reactor| open(reactor, listener) == asked.len());
 }
 
 #[test]
@@ -99,6 +102,9 @@ fn two_listeners_may_share_a_port_if_both_say_so() {
 
 #[test]
 fn the_wildcard_of_one_family_leaves_the_other_alone_only_where_both_are_listed() {
+    if !has_ipv6() {
+        return;
+    }
     let mut reactor = Reactor::new().unwrap();
     let any6 = |port| Address::from(SocketAddr::from(([0_u16; 8], port)));
     let both = serve(&mut reactor, &[any6(0)], &ListenOptions::default());
@@ -135,6 +141,9 @@ fn at_its_limit_it_leaves_peers_in_the_kernels_queue_until_one_closes() {
 
 #[test]
 fn more_newcomers_than_one_ration_are_all_accepted() {
+    if !has_descriptors(600) {
+        return;
+    }
     let mut reactor = Reactor::new().unwrap();
     let (listener, _peers) = with_a_crowd(&mut reactor, 200);
     reactor.turn(None).unwrap();
@@ -225,7 +234,7 @@ fn a_socket_file_that_another_server_has_put_there_since_stays() {
 }
 
 #[test]
-fn no_delay_and_inline_urgent_data_are_inherited_from_the_listening_socket() {
+fn no_delay_keepalive_and_inline_urgent_data_are_inherited_from_the_listening_socket() {
     let mut reactor = Reactor::new().unwrap();
     let listener = serve(&mut reactor, &[any()], &ListenOptions::default());
     let address = address(&mut reactor, listener);
@@ -235,6 +244,7 @@ fn no_delay_and_inline_urgent_data_are_inherited_from_the_listening_socket() {
     reactor
         .with(handle, |connection, _| {
             assert!(rustix::net::sockopt::tcp_nodelay(&*connection).unwrap());
+            assert!(rustix::net::sockopt::socket_keepalive(&*connection).unwrap());
             assert!(rustix::net::sockopt::socket_oobinline(&*connection).unwrap());
         })
         .unwrap();

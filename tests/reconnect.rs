@@ -15,8 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    A_WHILE, DeadPort, Lines, Process, Server, assert_one_line, assert_same_bytes, client_command, collect,
-    eventually, noise, run, serve_once,
+    A_WHILE, DeadPort, Lines, Network, Process, Server, assert_one_line, assert_same_bytes, client_command,
+    collect, eventually, noise, run, serve_once, server_command,
 };
 use rustix::process::Signal;
 
@@ -168,6 +168,86 @@ fn a_server_that_never_echoes_costs_a_window_and_no_more() {
     let stream: TcpStream = server.join().unwrap();
     assert!(process.resident() < 32 << 10, "{} KiB", process.resident());
     drop((process, stream));
+}
+
+/// A client with `--reconnect` in a network, and the lines that it logs.
+fn reconnecting_client(network: &Network, address: &str) -> (Process, Lines) {
+    let mut command = network.command(client_command().args(["-r", address]));
+    let mut process =
+        Process::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let err = Lines::of(process.child.stderr.take().unwrap());
+    (process, err)
+}
+
+fn server_in(network: &Network, address: &str) -> Server {
+    Server::run(&mut network.command(server_command().arg(address)), 1)
+}
+
+#[test]
+fn server_that_comes_back_at_another_address_of_its_name_is_found() {
+    let Some(network) = Network::new("127.0.0.2 server.test\n") else { return };
+    let server = server_in(&network, "127.0.0.2:7000");
+    let (mut process, err) = reconnecting_client(&network, "server.test:7000");
+    let mut stdin = process.child.stdin.take().unwrap();
+    let out = Lines::of(process.child.stdout.take().unwrap());
+    stdin.write_all(b"one\n").unwrap();
+    assert_eq!(out.next(), "one");
+    drop(server);
+    err.next_with("connecting again in");
+    network.set_hosts("127.0.0.3 server.test\n");
+    let _server = server_in(&network, "127.0.0.3:7000");
+    stdin.write_all(b"two\n").unwrap();
+    assert_eq!(out.next(), "two");
+    drop(stdin);
+    assert_eq!(process.wait_code(), 0);
+}
+
+#[test]
+fn name_that_is_not_known_yet_is_looked_up_again() {
+    let Some(network) = Network::new("127.0.0.1 localhost\n") else { return };
+    let (mut process, err) = reconnecting_client(&network, "server.test:7000");
+    process.child.stdin.take().unwrap().write_all(b"patience").unwrap();
+    let line = err.next_with("connecting again in");
+    assert!(line.contains("cannot resolve server.test: "), "{line}");
+    let _server = server_in(&network, "127.0.0.3:7000");
+    network.set_hosts("127.0.0.3 server.test\n");
+    let echo = collect(process.child.stdout.take().unwrap());
+    assert_eq!(process.wait_code(), 0);
+    assert_eq!(echo.recv_timeout(common::PATIENCE).unwrap(), b"patience");
+}
+
+#[test]
+fn lookup_that_is_not_answered_does_not_block_the_loop() {
+    let Some(network) = Network::new("127.0.0.2 server.test\n") else { return };
+    network.silence_name_server();
+    let server = server_in(&network, "127.0.0.2:7000");
+    let (mut process, err) = reconnecting_client(&network, "server.test:7000");
+    eventually("it is connected", || server.open_connections() == 1);
+    network.set_hosts("127.0.0.1 localhost\n");
+    drop(server);
+    err.next_with("connecting again in");
+    let began = Instant::now();
+    let tasks = format!("/proc/{}/task", process.pid().as_raw_nonzero());
+    while std::fs::read_dir(&tasks).unwrap().count() < 2 {
+        if began.elapsed() > Duration::from_secs(3) {
+            return println!("skipped: this machine answers without a name server");
+        }
+    }
+    thread::sleep(A_WHILE); // the thing under test: the lookup takes longer
+    let began = Instant::now();
+    process.signal(Signal::INT);
+    assert_eq!(process.wait_code(), 130);
+    assert!(began.elapsed() < Duration::from_secs(2), "it waited for the lookup");
+}
+
+#[test]
+fn first_delay_is_100_to_200_ms() {
+    let dead = DeadPort::new();
+    let mut process =
+        Process::spawn(client_command().args(["--reconnect", &dead.1.to_string()]).stderr(Stdio::piped()));
+    let line = Lines::of(process.child.stderr.take().unwrap()).next_with("connecting again in ");
+    let delay: u32 = line.split(' ').rev().nth(1).unwrap().parse().unwrap();
+    assert!((100..=200).contains(&delay), "{line}");
 }
 
 // ---- --check

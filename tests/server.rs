@@ -7,14 +7,20 @@ mod common;
 use std::io::{Read, Write};
 use std::thread;
 
-use common::{DeadPort, Scratch, Server, assert_same_bytes, connect, connect_unix, eventually, noise, ping};
+use common::{
+    DeadPort, Scratch, Server, assert_same_bytes, connect, connect_unix, eventually, has_ipv6, noise, ping,
+};
 use rustix::process::Signal;
 
 #[test]
-fn what_is_sent_comes_back_in_order_over_tcp_and_unix_sockets() {
+fn bytes_come_back_in_order_over_tcp_and_unix_sockets() {
     let scratch = Scratch::new();
     let unix = format!("unix:{}", scratch.path("socket").display());
-    let server = Server::on(&["127.0.0.1:0", "[::1]:0", &unix], &[]);
+    let mut addresses = vec![&*unix, "127.0.0.1:0"];
+    if has_ipv6() {
+        addresses.push("[::1]:0");
+    }
+    let server = Server::on(&addresses, &[]);
     fn echo(mut stream: impl Read + Send + 'static, mut writer: impl Write + Send + 'static) {
         let bytes = noise(16 << 20, 11);
         let sent = bytes.clone();
@@ -24,7 +30,7 @@ fn what_is_sent_comes_back_in_order_over_tcp_and_unix_sockets() {
         assert_same_bytes(&echo, &bytes);
         thread.join().unwrap();
     }
-    for address in &server.addresses[..2] {
+    for address in &server.addresses[1..] {
         let stream = connect(address);
         echo(stream.try_clone().unwrap(), stream);
     }
@@ -60,4 +66,92 @@ fn a_server_that_was_killed_can_be_started_again_on_its_addresses() {
     server.process.wait();
     let server = Server::on(&[&tcp, &unix], &["--reuse-port"]);
     ping(&mut server.connect(), b"x");
+}
+
+#[test]
+fn verbose_log_has_a_line_for_the_beginning_and_the_end_of_each_connection() {
+    let server = Server::start(&["-v"]);
+    let ended = |server: &Server, number: u32, peer: &str, why: &str| {
+        let line = server.err.next_with(&format!("connection {number} from {peer} ended after "));
+        let (seconds, rest) = line.split_once(" ended after ").unwrap().1.split_once(" s: ").unwrap();
+        assert!(seconds.parse::<f64>().unwrap() < 20.0, "{line}");
+        assert_eq!(rest, format!("{why}; bytes: 5 in, 5 out"));
+    };
+    let begin = |server: &Server, number: u32| {
+        let mut stream = server.connect();
+        ping(&mut stream, b"hello");
+        let peer = stream.local_addr().unwrap().to_string();
+        assert_eq!(server.err.next(), format!("echo-server: connection {number} from {peer}"));
+        (stream, peer)
+    };
+    let (stream, peer) = begin(&server, 1);
+    drop(stream);
+    ended(&server, 1, &peer, "closed by the peer");
+    let (stream, peer) = begin(&server, 2);
+    common::reset_on_close(&stream);
+    drop(stream);
+    ended(&server, 2, &peer, "Connection reset by peer");
+    let impatient = Server::start(&["-v", "--idle-timeout", "1"]);
+    let (_stream, peer) = begin(&impatient, 1);
+    ended(&impatient, 1, &peer, "idle for too long");
+}
+
+#[test]
+fn verbose_log_tells_an_orderly_shutdown_from_one_that_ran_out_of_time() {
+    for (peer_closes, why) in [(true, "closed at shutdown"), (false, "cut off at shutdown")] {
+        let mut server = Server::start(&["-v", "--grace", if peer_closes { "20" } else { "0.1" }]);
+        let mut stream = server.connect();
+        ping(&mut stream, b"hello");
+        server.process.signal(Signal::TERM);
+        server.err.next_with("shutting down; 1 connection open");
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        let open = Some(stream).filter(|_| !peer_closes);
+        server.err.next_with(&format!(": {why}; bytes: 5 in, 5 out"));
+        assert_eq!(server.process.wait_code(), 0);
+        drop(open);
+    }
+}
+
+#[test]
+fn unnamed_unix_peer_is_shown_with_its_process_id() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let server = Server::on(&[&format!("unix:{}", path.display())], &["-v"]);
+    ping(&mut connect_unix(&path), b"x");
+    let expected = format!("echo-server: connection 1 from unix:pid={}", std::process::id());
+    assert_eq!(server.err.next(), expected);
+}
+
+#[test]
+fn several_addresses_are_all_or_nothing() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    let unix = format!("unix:{}", path.display());
+    let outcome = common::run(common::server_command().args(["127.0.0.1:0", &unix, &taken]), b"");
+    assert_eq!((outcome.code, outcome.stdout.len()), (1, 0));
+    let expected = format!("echo-server: cannot listen on {taken}: Address already in use\n");
+    assert_eq!(outcome.stderr, expected);
+    assert!(!path.exists());
+}
+
+#[test]
+fn backlog_is_how_many_peers_may_wait() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let server = Server::on(&[&format!("unix:{}", path.display())], &["-c1", "--backlog", "3"]);
+    let mut served = connect_unix(&path);
+    ping(&mut served, b"x");
+    server.process.comes_to_rest();
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+    let connect_now = || {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        connect(&socket, &SocketAddrUnix::new(&path).unwrap()).map(|()| socket)
+    };
+    // The kernel lets one more wait than the backlog says.
+    let waiting: Vec<_> = (0..4).map(|_| connect_now().unwrap()).collect();
+    assert!(connect_now().is_err());
+    drop(waiting);
 }

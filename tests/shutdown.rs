@@ -87,7 +87,7 @@ fn a_second_signal_ends_it_at_once_and_removes_the_socket_file() {
 }
 
 #[test]
-fn many_slow_peers_all_get_what_they_are_owed() {
+fn many_slow_peers_all_get_their_buffered_bytes() {
     let mut server = Server::start(&["--grace", "20", "--buffer", "1M"]);
     let mut streams: Vec<_> = (0..8).map(|_| server.connect()).collect();
     let sent: Vec<_> = streams.iter_mut().map(|stream| send_until_stalled(stream, b"x")).collect();

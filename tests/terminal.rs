@@ -1,101 +1,604 @@
-//! `echo-client` in front of a person: a prompt that waits while the answers come.
+//! `echo-client` in front of a person: what is half typed stays while lines come in above it.
 
 #![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
 
 mod common;
 
 use std::io::{Read, Write};
-use std::process::Stdio;
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Sender};
+use std::thread::JoinHandle;
 
 use common::{Process, Server, Terminal, client_command, eventually, serve_once};
+use rustix::process::Signal;
 
-const ERASE: &str = "\r\x1b[K";
-
-fn client(terminal: &Terminal, address: &str) -> Process {
-    Process::spawn(
-        client_command()
-            .arg(address)
-            .stdin(terminal.stdio())
-            .stdout(terminal.stdio())
-            .stderr(terminal.stdio()),
-    )
+fn client_with(terminal: &Terminal, arguments: &[&str]) -> Process {
+    spawn_on(terminal, client_command().args(arguments))
 }
 
+fn client(terminal: &Terminal, address: &str) -> Process {
+    client_with(terminal, &[address])
+}
+
+fn spawn_on(terminal: &Terminal, command: &mut Command) -> Process {
+    Process::spawn(command.stdin(terminal.stdio()).stdout(terminal.stdio()).stderr(terminal.stdio()))
+}
+
+/// A server that sends what the test gives it, until there is no more. Then it echoes what the client sent,
+/// and returns it.
+fn scripted_server() -> (String, Sender<Vec<u8>>, JoinHandle<String>) {
+    let (sender, receiver) = mpsc::channel::<Vec<u8>>();
+    let (address, server) = serve_once(move |mut stream: TcpStream| {
+        for bytes in receiver {
+            stream.write_all(&bytes).unwrap();
+        }
+        let mut got = String::new();
+        stream.read_to_string(&mut got).unwrap();
+        stream.write_all(got.as_bytes()).unwrap();
+        got
+    });
+    (address, sender, server)
+}
+
+/// Ctrl-D, and the end that follows.
+#[track_caller]
+fn end(mut terminal: Terminal, mut process: Process) {
+    terminal.type_in("\x04");
+    assert_eq!(process.wait_code(), 0);
+}
+
+// ---- lines come in above the prompt
+
 #[test]
-fn the_echo_appears_while_the_prompt_is_open() {
+fn echo_comes_in_above_the_prompt() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
     let mut process = client(&terminal, server.address());
-    terminal.see(&format!("connected to {}\r\n", server.address()));
-    terminal.see("> ");
+    let connected = format!("echo-client: connected to {}", server.address());
+    terminal.see_row("> ");
+    assert_eq!(terminal.rows(), [&connected, ">"]);
     for line in ["hello", "and again"] {
         terminal.type_in(&format!("{line}\n"));
-        // What was typed, a new prompt, and the echo in its place; then the prompt is back.
-        terminal.see(&format!("{line}\r\n"));
-        terminal.see(&format!("{ERASE}< {line}\r\n> "));
+        terminal.see(&format!("< {line}"));
+        terminal.see_row("> ");
     }
+    assert_eq!(terminal.rows(), [&connected, "> hello", "< hello", "> and again", "< and again", ">"]);
+    terminal.unseen();
     terminal.type_in("\x04"); // ^D
     assert_eq!(process.wait_code(), 0);
     assert_eq!(terminal.unseen(), "\r\n", "the shell's prompt gets a line of its own");
 }
 
 #[test]
-fn the_servers_own_words_appear_although_nobody_types() {
-    let (address, server) = serve_once(|mut stream| {
-        stream.write_all(b"first\nsecond\n").unwrap();
-        stream.read_to_end(&mut Vec::new()).unwrap();
-    });
+fn server_lines_come_in_although_nobody_types() {
+    let (address, lines, server) = scripted_server();
     let mut terminal = Terminal::new();
-    let mut process = client(&terminal, &address);
-    terminal.see("> ");
-    terminal.see(&format!("{ERASE}< first\r\n< second\r\n> "));
-    terminal.type_in("\x04");
-    assert_eq!(process.wait_code(), 0);
+    let process = client(&terminal, &address);
+    terminal.see_row("> ");
+    lines.send(b"first\n\n\tsecond\n".to_vec()).unwrap();
+    terminal.see("second");
+    terminal.see_row("> ");
+    assert_eq!(terminal.rows()[1..], ["< first", "<", "<       second", ">"]);
+    drop(lines);
+    end(terminal, process);
     server.join().unwrap();
 }
 
 #[test]
-fn a_line_that_comes_in_pieces_is_begun_once() {
-    let (address, server) = serve_once(|mut stream| {
-        stream.write_all(b"he").unwrap();
-        stream.read_exact(&mut [0]).unwrap();
-        stream.write_all(b"llo\nno newline").unwrap();
-        let _ = stream.read_to_end(&mut Vec::new());
-    });
+fn line_that_comes_in_pieces_has_one_marker() {
+    let (address, lines, server) = scripted_server();
     let mut terminal = Terminal::new();
-    let mut process = client(&terminal, &address);
-    terminal.see(&format!("{ERASE}< he"));
+    let process = client(&terminal, &address);
+    terminal.see_row("> ");
+    terminal.type_in("half");
+    terminal.see_row("> half");
+    // The second piece begins with the rest of a character.
+    for piece in [&b"he\xe2\x82"[..], b"\xacllo\nno newline"] {
+        lines.send(piece.to_vec()).unwrap();
+        terminal.see(if piece.starts_with(b"he") { "he" } else { "newline" });
+        terminal.see_row("> half");
+    }
+    assert_eq!(terminal.rows()[1..], ["< he", "  €llo", "< no newline", "> half"]);
+    // An incomplete character is shown at the end.
+    lines.send(b"\xe2\x82".to_vec()).unwrap();
+    drop(lines);
     terminal.type_in("\n");
-    terminal.see("llo\r\n");
-    terminal.see("< no newline");
+    terminal.see_row("> ");
+    end_and_see(&mut terminal, process, "M-bM-^B");
+    server.join().unwrap();
+}
+
+#[track_caller]
+fn end_and_see(terminal: &mut Terminal, mut process: Process, text: &str) {
     terminal.type_in("\x04");
     assert_eq!(process.wait_code(), 0);
-    assert_eq!(terminal.unseen(), "\r\n");
+    terminal.see(text);
+}
+
+#[test]
+fn lines_typed_at_once_share_one_prompt() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    terminal.type_in("before the connection\nbegin");
+    let process = client(&terminal, server.address());
+    terminal.see("< before the connection");
+    terminal.see_row("> begin");
+    let pasted: String = (0..20).map(|number| format!("{number}\n")).collect();
+    terminal.type_in(&pasted);
+    terminal.see("< 19");
+    terminal.see_row("> ");
+    let lines = terminal.lines();
+    assert!(!lines.iter().any(|line| line.contains("> >")), "{lines:#?}");
+    end(terminal, process);
+}
+
+// ---- what is half typed
+
+/// Lines come in while something is half typed: it is on the screen, it can be edited, and it is sent.
+#[track_caller]
+fn assert_half_typed_survives(terminal: &mut Terminal, typed: &str, lines: &[String]) {
+    let (address, sender, server) = scripted_server();
+    let mut process = client(terminal, &address);
+    terminal.see_row("> ");
+    terminal.type_in(typed);
+    terminal.see_row(&format!("> {typed}"));
+    for (number, line) in lines.iter().enumerate() {
+        sender.send(format!("{line}\n").into_bytes()).unwrap();
+        if number % 10 == 0 {
+            terminal.see(&line[line.len() - 4..]); // so that some come one by one, and others together
+            terminal.see_row(&format!("> {typed}"));
+        }
+    }
+    drop(sender);
+    terminal.see(lines.last().map(|line| &line[line.len() - 4..]).unwrap());
+    terminal.see_row(&format!("> {typed}"));
+    let shown: Vec<String> =
+        terminal.lines().into_iter().filter_map(|line| line.strip_prefix("< ").map(str::to_owned)).collect();
+    // Where a wide character does not fit, a column stays empty.
+    let without_spaces = |lines: &[String]| lines.concat().replace([' ', '\t'], "");
+    assert_eq!(without_spaces(&shown), without_spaces(lines), "each line is shown once, whole, in order");
+    // Backspace, and on.
+    let edited: String = typed.chars().take(typed.chars().count() - 1).chain("!".chars()).collect();
+    terminal.type_in("\x7f!");
+    terminal.see_row(&format!("> {edited}"));
+    terminal.type_in("\n\x04");
+    assert_eq!(server.join().unwrap(), format!("{edited}\n"));
+    assert_eq!(process.wait_code(), 0);
+}
+
+fn lines(count: usize, text: &str) -> Vec<String> {
+    (0..count).map(|number| format!("{text}{number:04}")).collect()
+}
+
+#[test]
+fn half_typed_text_survives_a_hundred_lines_from_the_top_of_the_screen() {
+    assert_half_typed_survives(&mut Terminal::new(), "half typed", &lines(100, "line "));
+}
+
+#[test]
+fn half_typed_text_survives_a_hundred_lines_at_the_bottom_of_the_screen() {
+    let mut terminal = Terminal::with_window(40, 12);
+    rustix::io::write(&terminal.line, "what was there before\n".repeat(50).as_bytes()).unwrap();
+    assert_half_typed_survives(&mut terminal, "half typed", &lines(100, "line "));
+}
+
+#[test]
+fn half_typed_text_survives_wide_characters() {
+    let mut terminal = Terminal::with_window(21, 7);
+    // Of an even width in an odd window: no character is cut.
+    assert_half_typed_survives(&mut terminal, "漢字かx", &lines(100, "漢字かな交じり文、🎉한국어 "));
+}
+
+#[test]
+fn half_typed_text_survives_lines_wider_than_the_window() {
+    let widths =
+        (0..100).map(|width| format!("{}{}{width:04}", "x".repeat(width * 2), "\tx".repeat(width / 4)));
+    assert_half_typed_survives(&mut Terminal::with_window(40, 12), "half", &widths.collect::<Vec<_>>());
+}
+
+#[test]
+fn half_typed_text_survives_a_line_longer_than_the_screen() {
+    let line = (0..1000).map(|number| format!("{number} ")).collect::<String>() + "last";
+    let mut terminal = Terminal::with_window(40, 12);
+    let (address, sender, server) = scripted_server();
+    let process = client(&terminal, &address);
+    terminal.see_row("> ");
+    terminal.type_in("half");
+    terminal.see_row("> half");
+    sender.send(format!("{line}\n").into_bytes()).unwrap();
+    drop(sender);
+    terminal.see("last");
+    terminal.see_row("> half");
+    let lines = terminal.lines();
+    assert_eq!(lines[1..lines.len() - 1].concat().replace(' ', ""), format!("<{}", line.replace(' ', "")));
+    terminal.type_in("\n");
+    end(terminal, process);
+    assert_eq!(server.join().unwrap(), "half\n");
+}
+
+#[test]
+fn half_typed_text_survives_a_resize() {
+    let (address, sender, server) = scripted_server();
+    let mut terminal = Terminal::new();
+    let process = client(&terminal, &address);
+    terminal.see_row("> ");
+    terminal.type_in("half typed");
+    terminal.see_row("> half typed");
+    let sizes = [(40, 12), (13, 3), (200, 50), (80, 24)];
+    for (number, (columns, rows)) in sizes.into_iter().enumerate() {
+        terminal.resize(columns, rows);
+        sender
+            .send(format!("a line that is wider than some of the windows {number}\n").into_bytes())
+            .unwrap();
+        terminal.see(&number.to_string());
+        terminal.see_row("> half typed");
+    }
+    drop(sender);
+    terminal.type_in("\x7f!\n");
+    end(terminal, process);
+    assert_eq!(server.join().unwrap(), "half type!\n");
+}
+
+#[test]
+fn half_typed_text_of_several_rows_stays_on_the_screen() {
+    let (address, sender, server) = scripted_server();
+    let mut terminal = Terminal::with_window(20, 12);
+    let process = client(&terminal, &address);
+    terminal.see_row("> ");
+    terminal.type_in("one two three four five six seven");
+    terminal.see_row(" five six seven");
+    sender.send(b"a line\n".to_vec()).unwrap();
+    drop(sender);
+    terminal.see("a line");
+    terminal.see_row(" five six seven");
+    let rows = terminal.rows();
+    assert_eq!(rows[rows.len() - 3..], ["> one two three four", "< a line", " five six seven"]);
+    terminal.type_in("\n");
+    end(terminal, process);
+    assert_eq!(server.join().unwrap(), "one two three four five six seven\n");
+}
+
+#[test]
+fn line_and_tab_erased_after_a_line_came_in_leave_the_prompt() {
+    let (address, sender, server) = scripted_server();
+    let mut terminal = Terminal::new();
+    let process = client(&terminal, &address);
+    terminal.see_row("> ");
+    terminal.type_in("\tx");
+    terminal.see_row(">       x");
+    terminal.type_in("\x7f\x7f");
+    terminal.see_row("> ");
+    terminal.type_in("half typed");
+    terminal.see_row("> half typed");
+    sender.send(b"a line\n".to_vec()).unwrap();
+    terminal.see("a line");
+    terminal.type_in("\x15"); // ^U
+    terminal.see_row("> ");
+    sender.send(b"another\n".to_vec()).unwrap();
+    terminal.see("another");
+    terminal.see_row("> ");
+    terminal.type_in("\tx");
+    terminal.see_row(">       x");
+    terminal.type_in("\x7f\x7f");
+    terminal.see_row("> ");
+    drop(sender);
+    end(terminal, process);
+    assert_eq!(server.join().unwrap(), "");
+}
+
+#[test]
+fn messages_and_progress_come_in_above() {
+    let mut terminal = Terminal::new();
+    let (address, server) = serve_once(|mut stream| {
+        stream.read_exact(&mut [0; 6]).unwrap();
+        stream.write_all(b"hello\n").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+    });
+    let mut process = client_with(&terminal, &["--reconnect", "--progress", "-v", &address]);
+    terminal.see_row("> ");
+    terminal.type_in("hello\nhalf typed");
+    terminal.see("6 B sent, 6 B echoed");
+    terminal.see_row("> half typed");
+    terminal.type_in("\nmore");
+    server.join().unwrap(); // the server ends
+    terminal.see("connecting again");
+    terminal.see("connecting again");
+    terminal.see_row("> more");
+    let lines = terminal.lines();
+    for text in ["< hello", "6 B sent, 6 B echoed", "> half typed", "echo-client: warning: "] {
+        assert!(lines.iter().any(|line| line.starts_with(text)), "{text} is not at the start in {lines:#?}");
+    }
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait_code(), 143);
+}
+
+#[test]
+fn messages_wait_while_the_terminal_is_stopped() {
+    let (sender, end) = mpsc::channel();
+    let (address, server) = serve_once(move |mut stream| {
+        stream.read_exact(&mut [0; 2]).unwrap();
+        stream.write_all(b"x\n").unwrap();
+        end.recv().unwrap();
+    });
+    let mut terminal = Terminal::new();
+    let mut process = client_with(&terminal, &["--reconnect", &address]);
+    terminal.see_row("> ");
+    terminal.type_in("\x13x\n"); // ^S
+    process.comes_to_rest(); // with an echo that cannot be shown
+    sender.send(()).unwrap();
+    server.join().unwrap();
+    process.comes_to_rest();
+    terminal.type_in("\x11half typed"); // ^Q
+    terminal.see("< x");
+    terminal.see("closed the connection; connecting again");
+    terminal.see_row("> half typed");
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait_code(), 143);
+}
+
+#[test]
+fn check_has_a_prompt_and_shows_no_echo() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let mut process = client_with(&terminal, &["--check", server.address()]);
+    terminal.see_row("> ");
+    terminal.type_in("hello\n");
+    terminal.see("hello");
+    terminal.see_row("> ");
+    terminal.type_in("\x04");
+    assert_eq!(process.wait_code(), 0);
+    terminal.see("6 bytes came back");
+    let lines = terminal.lines();
+    assert_eq!(lines[1..], ["> hello", ">", "echo-client: 6 bytes came back as they were sent"]);
+}
+
+// ---- what the server sends is text
+
+/// Requests that make a terminal answer, as if somebody typed; and some that change it.
+const REQUESTS: &str = "\x1b[c\x1b[>c\x1b[6n\x1b[5n\x1b[?6n\x1b]0;title\x07\x1b]10;?\x1b\\\x1bP$qm\x1b\\\
+    \x1b[21t\x1b[2J\x1b[H\x1b[?25l\x1b[?1049h\x1b[31m\x1b(0\x05\x0e\x1bc\u{9b}6n\u{9d}0;title\u{9c}";
+
+#[test]
+fn server_controls_nothing_and_each_byte_is_shown_as_cat_v_shows_it() {
+    let (address, sender, server) = scripted_server();
+    let mut terminal = Terminal::new();
+    let process = client(&terminal, &address);
+    terminal.see_row("> ");
+    terminal.type_in("half typed");
+    terminal.see_row("> half typed");
+    let bytes = (0..=255).collect::<Vec<u8>>();
+    for bytes in [&bytes, REQUESTS.as_bytes(), "\n€ ü 漢\n".as_bytes()] {
+        sender.send(bytes.to_vec()).unwrap();
+    }
+    terminal.see("漢");
+    terminal.see_row("> half typed");
+    drop(sender);
+    let cat = common::run(Command::new("cat").arg("-v"), &[&bytes, REQUESTS.as_bytes()].concat());
+    let cat = String::from_utf8(cat.stdout).unwrap();
+    let shown = terminal.lines();
+    let shown: Vec<&str> = shown.iter().map(|line| line.get(2..).unwrap_or_default()).collect();
+    assert_eq!(shown[1..shown.len() - 2].concat(), cat.replace(['\n', '\t'], ""), "a tab is spaces");
+    assert_eq!(terminal.rows().last().unwrap(), "> half typed");
+    terminal.type_in("\n");
+    end(terminal, process);
+    assert_eq!(server.join().unwrap(), "half typed\n", "the terminal has typed nothing");
+}
+
+#[test]
+fn only_the_clients_own_escape_sequences_reach_the_terminal() {
+    let (address, sender, server) = scripted_server();
+    let mut terminal = Terminal::new();
+    let process = client(&terminal, &address);
+    terminal.see_row("> ");
+    sender.send([&(0..=255).collect::<Vec<u8>>(), REQUESTS.as_bytes(), b"last\n"].concat()).unwrap();
+    drop(sender);
+    terminal.type_in("\n");
+    let shown = terminal.unseen();
+    assert!(shown.contains("last"), "{shown:?}");
+    let allowed = |c: char| matches!(c, '7' | '8' | 'D' | 'E' | '[');
+    for sequence in shown.split('\x1b').skip(1) {
+        assert!(sequence.starts_with(allowed), "ESC {sequence:?}");
+        if let Some(rest) = sequence.strip_prefix('[') {
+            let end = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+            assert!(end.starts_with(['@', 'A', 'B', 'C', 'L']), "ESC [{rest:?}");
+        }
+    }
+    let controls = shown.chars().filter(|c| c.is_control() && !['\x1b', '\r', '\n'].contains(c));
+    assert_eq!(controls.collect::<String>(), "");
+    // The kernel could echo what is typed after each newline. The only one is typed.
+    assert_eq!(shown.matches('\n').count(), 1, "{shown:?}");
+    end(terminal, process);
     server.join().unwrap();
 }
 
 #[test]
-fn a_server_that_goes_away_ends_it_although_nobody_types() {
+fn raw_shows_the_bytes_as_they_are() {
+    let (address, sender, server) = scripted_server();
+    let mut terminal = Terminal::new();
+    let process = client_with(&terminal, &["--raw", &address]);
+    sender.send(b"\x1b[31mred\x07\n".to_vec()).unwrap();
+    terminal.see("\x1b[31mred\x07\r\n");
+    terminal.type_in("hello\n");
+    drop(sender);
+    end(terminal, process);
+    assert_eq!(server.join().unwrap(), "hello\n");
+}
+
+#[test]
+fn terminal_that_obeys_no_escape_sequences_gets_none() {
+    for name in [Some("dumb"), Some(""), None] {
+        let (address, sender, server) = scripted_server();
+        let mut terminal = Terminal::new();
+        let mut command = client_command();
+        match name {
+            Some(name) => command.env("TERM", name),
+            None => command.env_remove("TERM"),
+        };
+        let mut process = spawn_on(&terminal, command.args(["--progress", &address]));
+        terminal.see_row("> ");
+        terminal.type_in("half");
+        terminal.see_row("> half");
+        sender.send(b"one\ntwo\x1b\n".to_vec()).unwrap();
+        terminal.see_row("> ");
+        terminal.type_in(" typed\n");
+        terminal.see("typed");
+        terminal.see_row("> ");
+        assert_eq!(terminal.rows()[1..6], ["> half", "< one", "< two^[", ">  typed", ">"], "{name:?}");
+        drop(sender);
+        terminal.type_in("\x04");
+        assert_eq!(process.wait_code(), 0);
+        assert_eq!(server.join().unwrap(), "half typed\n");
+        let shown = terminal.unseen() + &terminal.lines().concat();
+        assert!(!shown.contains('\x1b'), "{shown:?}");
+    }
+}
+
+// ---- the shell around it
+
+/// A shell with job control, whose terminal this is.
+fn shell(terminal: &Terminal) -> Process {
+    let mut command = Command::new("setsid");
+    command.args(["--wait", "--ctty", "bash", "--norc", "--noediting"]).env("PS1", "$ ");
+    spawn_on(terminal, command.env("TERM", "xterm").env_remove("RUST_LOG").env_remove("PROMPT_COMMAND"))
+}
+
+fn client_line(arguments: &str) -> String {
+    format!("{} {arguments}\n", env!("CARGO_BIN_EXE_echo-client"))
+}
+
+#[test]
+fn prompt_is_there_again_after_a_stop() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let mut shell = shell(&terminal);
+    terminal.see("$ ");
+    terminal.type_in(&client_line(server.address()));
+    terminal.see("connected");
+    terminal.see_row("> ");
+    terminal.type_in("half typed");
+    terminal.see_row("> half typed");
+    terminal.type_in("\x1a"); // ^Z, which discards what is half typed
+    terminal.see("Stopped");
+    terminal.see("$ ");
+    terminal.type_in("fg\n");
+    terminal.see_row("> ");
+    terminal.type_in("hello\n");
+    terminal.see("< hello");
+    terminal.see_row("> ");
+    terminal.type_in("\x04");
+    terminal.see("$ ");
+    terminal.type_in("exit\n");
+    assert_eq!(shell.wait_code(), 0);
+}
+
+#[test]
+fn background_job_shows_no_prompt() {
+    let (address, sender, server) = scripted_server();
+    let mut terminal = Terminal::new();
+    let _shell = shell(&terminal);
+    terminal.see("$ ");
+    terminal.type_in(&client_line(&format!("{address} &")));
+    sender.send(b"welcome\n".to_vec()).unwrap();
+    terminal.see("< welcome");
+    terminal.unseen();
+    assert!(!terminal.lines().iter().any(|line| line.contains("> ")), "{:#?}", terminal.lines());
+    terminal.type_in("kill -KILL %1\n");
+    drop(sender);
+    let _ = server.join(); // the client is gone; the server may have seen a reset
+}
+
+#[test]
+fn half_typed_text_does_not_reach_the_shell() {
+    let mut terminal = Terminal::new();
+    let mut shell = shell(&terminal);
+    terminal.see("$ ");
+    for raw in ["", "--raw "] {
+        let (sender, end) = mpsc::channel();
+        let (address, server) = serve_once(move |mut stream| {
+            stream.write_all(b"welcome\n").unwrap();
+            end.recv().unwrap();
+        });
+        terminal.type_in(&client_line(&format!("{raw}{address}")));
+        terminal.see("welcome");
+        terminal.type_in("echo half-typed");
+        terminal.see("echo half-typed");
+        sender.send(()).unwrap();
+        server.join().unwrap(); // which ends the client
+        terminal.see("closed the connection");
+        terminal.see("$ ");
+        terminal.type_in("\necho the shell is \'\'empty\n");
+        terminal.see("the shell is empty");
+        assert!(!terminal.lines().contains(&"half-typed".to_owned()), "{:#?}", terminal.lines());
+    }
+    terminal.type_in("exit\n");
+    assert_eq!(shell.wait_code(), 0);
+}
+
+#[test]
+fn what_is_typed_after_ctrl_d_reaches_the_shell() {
+    let (address, server) = serve_once(|mut stream| {
+        let mut got = String::new();
+        stream.read_to_string(&mut got).unwrap();
+        stream.write_all(got.as_bytes()).unwrap();
+        got
+    });
+    let mut terminal = Terminal::new();
+    let mut shell = shell(&terminal);
+    terminal.see("$ ");
+    terminal.type_in(&client_line(&address));
+    terminal.see_row("> ");
+    terminal.type_in("hello\n\x04exit 7\n");
+    assert_eq!(shell.wait_code(), 7);
+    assert_eq!(server.join().unwrap(), "hello\n");
+}
+
+#[test]
+fn modes_of_the_terminal_are_never_changed() {
+    let modes = |terminal: &Terminal| common::debug(rustix::termios::tcgetattr(&terminal.line).unwrap());
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let before = modes(&terminal);
+    let mut process = client(&terminal, server.address());
+    terminal.see_row("> ");
+    terminal.type_in("hello\nhalf typed");
+    terminal.see("< hello");
+    terminal.see_row("> half typed");
+    assert_eq!(modes(&terminal), before);
+    process.signal(Signal::KILL);
+    process.wait();
+    assert_eq!(modes(&terminal), before);
+}
+
+#[test]
+fn server_that_goes_away_ends_it_although_nobody_types() {
     let (address, server) = serve_once(drop);
     let mut terminal = Terminal::new();
     let mut process = client(&terminal, &address);
     assert_eq!(process.wait_code(), 1);
     terminal.see(&format!("echo-client: {address} closed the connection before the end of the input"));
+    terminal.unseen();
+    let last = terminal.lines().pop().unwrap();
+    assert!(last.starts_with("echo-client: "), "it has a line of its own: {last:?}");
     server.join().unwrap();
 }
 
 #[test]
-fn ctrl_c_is_130() {
+fn ctrl_c_ends_it_by_the_signal() {
     let server = Server::start(&[]);
-    let terminal = Terminal::new();
+    let mut terminal = Terminal::new();
     let mut process = client(&terminal, server.address());
-    eventually("it is connected", || server.open_connections() == 1);
-    process.signal(rustix::process::Signal::INT);
+    terminal.see_row("> ");
+    terminal.unseen();
+    process.signal(Signal::INT);
     assert_eq!(process.wait_code(), 130);
+    assert_eq!(terminal.unseen(), "\r\n", "the shell's prompt gets a line of its own");
 }
 
+// ---- where one of the two is no terminal
+
 #[test]
-fn where_stdout_is_no_terminal_it_carries_the_bytes_alone() {
+fn stdout_that_is_no_terminal_gets_the_bytes_alone() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
     let mut process = Process::spawn(
@@ -113,17 +616,70 @@ fn where_stdout_is_no_terminal_it_carries_the_bytes_alone() {
 }
 
 #[test]
-fn watching_the_loop_on_a_terminal_does_not_keep_it_awake() {
+fn stderr_that_is_no_terminal_gets_plain_lines() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
     let mut command = client_command();
-    command.args(["-vvv", server.address()]);
-    let mut process =
-        Process::spawn(command.stdin(terminal.stdio()).stdout(terminal.stdio()).stderr(terminal.stdio()));
+    command.arg(server.address()).stdin(terminal.stdio()).stdout(terminal.stdio());
+    let mut process = Process::spawn(command.stderr(Stdio::piped()));
+    let stderr = common::collect(process.child.stderr.take().unwrap());
+    terminal.see_row("> ");
+    end(terminal, process);
+    let stderr = String::from_utf8(stderr.recv_timeout(common::PATIENCE).unwrap()).unwrap();
+    assert_eq!(stderr, format!("echo-client: connected to {}\n", server.address()));
+}
+
+#[test]
+fn watching_the_loop_on_a_terminal_does_not_keep_it_awake() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let process = client_with(&terminal, &["-vvv", server.address()]);
     terminal.see("> ");
     process.comes_to_rest();
-    terminal.type_in("\x04");
+    end(terminal, process);
+}
+
+#[test]
+fn progress_does_not_keep_an_idle_client_awake() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let mut command = client_command();
+    command.args(["--progress", server.address()]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut process = Process::spawn(command.stderr(terminal.stdio()));
+    let mut stdin = process.child.stdin.take().unwrap();
+    for text in ["5 B sent, 5 B echoed", "10 B sent, 10 B echoed"] {
+        stdin.write_all(b"12345").unwrap();
+        terminal.see(text);
+        process.comes_to_rest();
+    }
+    drop(stdin);
     assert_eq!(process.wait_code(), 0);
+}
+
+#[test]
+fn messages_come_in_above_the_line_of_progress() {
+    let mut terminal = Terminal::new();
+    let (address, server) = serve_once(|mut stream| {
+        let mut got = [0; 5];
+        stream.read_exact(&mut got).unwrap();
+        stream.write_all(&got).unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+    });
+    let mut command = client_command();
+    command.args(["--progress", "--reconnect", &address]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut process = Process::spawn(command.stderr(terminal.stdio()));
+    let mut stdin = process.child.stdin.take().unwrap();
+    stdin.write_all(b"12345").unwrap();
+    terminal.see("5 B sent, 5 B echoed");
+    stdin.write_all(b"6").unwrap();
+    server.join().unwrap();
+    terminal.see("connecting again");
+    terminal.unseen();
+    let rows = terminal.rows();
+    assert!(rows[0].starts_with("echo-client: warning: "), "{rows:#?}");
+    assert!(rows.last().unwrap().contains(" echoed, "), "{rows:#?}");
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait_code(), 143);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! `--timeline`: what the loop did, as Chrome trace events that nest, also when the program is killed.
+//! `--timeline`: Chrome trace events that nest, in a file that is valid also when the program is killed or
+//! the disk is full.
 
 #![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
 
@@ -8,10 +9,11 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::Shutdown;
 use std::path::Path;
+use std::process::Command;
 
 use common::{
     Scratch, Server, assert_echoed, assert_one_line, client_command, eventually, ping, run,
-    send_until_stalled,
+    send_until_stalled, server_command,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -26,39 +28,24 @@ fn text<'a>(event: &'a Value, key: &str) -> &'a str {
     event[key].as_str().unwrap()
 }
 
-/// On each track: what took a while lies within what it began in, and each beginning has its end.
-fn assert_nested(events: &[Value], is_complete: bool) {
-    let mut spans: HashMap<u64, Vec<(f64, f64)>> = HashMap::new();
-    let mut open: HashMap<u64, Vec<&str>> = HashMap::new();
-    let mut last = HashMap::new();
+/// Every span has its end, and on each track spans nest or are disjoint.
+fn assert_nested(events: &[Value]) {
+    let mut spans: HashMap<u64, Vec<(i64, i64)>> = HashMap::new();
     for event in events {
-        let track = event["tid"].as_u64().unwrap();
-        let at = event["ts"].as_f64();
         match text(event, "ph") {
             "M" => continue,
-            "X" => spans
-                .entry(track)
-                .or_default()
-                .push((at.unwrap(), at.unwrap() + event["dur"].as_f64().unwrap())),
-            "B" => open.entry(track).or_default().push(text(event, "name")),
-            "E" => assert_eq!(open.entry(track).or_default().pop(), Some(text(event, "name"))),
+            "X" => {}
             other => panic!("{other}"),
         }
-        if text(event, "ph") != "X" {
-            let before = last.insert(track, at.unwrap());
-            assert!(
-                before.is_none_or(|before| before <= at.unwrap()),
-                "time runs backwards on track {track}"
-            );
-        }
-    }
-    if is_complete {
-        assert!(open.values().all(Vec::is_empty), "{open:?}");
+        let nanoseconds = |key: &str| (event[key].as_f64().unwrap() * 1000.0).round() as i64;
+        let began = nanoseconds("ts");
+        let track = event["tid"].as_u64().unwrap();
+        spans.entry(track).or_default().push((began, began + nanoseconds("dur")));
     }
     for spans in spans.values_mut() {
         // By their beginning, the longer one first.
-        spans.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
-        let mut around: Vec<f64> = Vec::new();
+        spans.sort_by_key(|&(began, ended)| (began, -ended));
+        let mut around: Vec<i64> = Vec::new();
         for &(began, ended) in spans.iter() {
             while around.last().is_some_and(|&end| end <= began) {
                 around.pop();
@@ -70,7 +57,7 @@ fn assert_nested(events: &[Value], is_complete: bool) {
 }
 
 #[test]
-fn a_run_with_a_hundred_connections_is_valid_nests_and_shows_who_is_behind() {
+fn spans_of_a_hundred_connections_nest_and_show_backpressure() {
     let scratch = Scratch::new();
     let path = scratch.path("timeline.json");
     let mut server = Server::start(&["--timeline", path.to_str().unwrap()]);
@@ -88,12 +75,12 @@ fn a_run_with_a_hundred_connections_is_valid_nests_and_shows_who_is_behind() {
     assert_eq!(server.process.wait_code(), 0);
 
     let events = events(&path);
-    assert_nested(&events, true);
+    assert_nested(&events);
     let count = |name: &str, phase: &str| {
         events.iter().filter(|e| text(e, "ph") == phase && text(e, "name").starts_with(name)).count()
     };
-    assert_eq!((count("connection ", "B"), count("connection ", "E")), (101, 101));
-    assert!(count("the peer is behind", "B") >= 1);
+    assert_eq!(count("connection ", "X"), 101);
+    assert!(count("the peer is behind", "X") >= 1);
     assert!(count("turn", "X") > 20 && count("sleep", "X") > 20 && count("Listener", "X") >= 1);
     let echoed: u64 = events
         .iter()
@@ -104,7 +91,7 @@ fn a_run_with_a_hundred_connections_is_valid_nests_and_shows_who_is_behind() {
 }
 
 #[test]
-fn the_file_of_a_program_that_is_killed_is_valid_too() {
+fn file_of_a_killed_program_is_valid() {
     let scratch = Scratch::new();
     let path = scratch.path("timeline.json");
     let mut server = Server::start(&["--timeline", path.to_str().unwrap()]);
@@ -119,11 +106,11 @@ fn the_file_of_a_program_that_is_killed_is_valid_too() {
     server.process.wait();
     let events = events(&path);
     assert!(events.len() > 3000, "{}", events.len());
-    assert_nested(&events, false);
+    assert_nested(&events);
 }
 
 #[test]
-fn the_client_has_one_too_and_a_file_that_cannot_be_written_is_an_error() {
+fn client_writes_a_timeline_and_a_file_that_cannot_be_written_is_an_error() {
     let server = Server::start(&[]);
     let scratch = Scratch::new();
     let path = scratch.path("timeline.json");
@@ -131,7 +118,7 @@ fn the_client_has_one_too_and_a_file_that_cannot_be_written_is_an_error() {
     command.arg("--timeline").arg(&path).arg(server.address());
     assert_echoed(&run(&mut command, b"hello"), b"hello");
     let events = events(&path);
-    assert_nested(&events, true);
+    assert_nested(&events);
     assert!(events.iter().any(|event| text(event, "name") == "Connection<Client>"));
     for (file, reason) in
         [("/nonexistent/file", "No such file or directory"), ("/dev/stdout", "Illegal seek")]
@@ -140,4 +127,65 @@ fn the_client_has_one_too_and_a_file_that_cannot_be_written_is_an_error() {
         assert_eq!(outcome.code, 1);
         assert_one_line(&outcome.stderr, &["echo-client: cannot write the timeline", file, reason]);
     }
+}
+
+#[test]
+fn file_that_reaches_a_size_limit_stays_valid() {
+    let (server, scratch) = (env!("CARGO_BIN_EXE_echo-server"), Scratch::new());
+    let path = scratch.path("timeline.json");
+    // A write up to the limit succeeds in part. In blocks of 512 bytes, or of 1024.
+    let script = format!("ulimit -f 1000; exec {server} --timeline {} 127.0.0.1:0", path.display());
+    let mut command = Command::new("sh");
+    let mut server = Server::run(command.args(["-c", &script]).env_remove("RUST_LOG"), 1);
+    let mut stream = server.connect();
+    for _ in 0..5000 {
+        ping(&mut stream, b"x");
+    }
+    let shown = path.display().to_string();
+    assert_eq!(
+        server.err.next(),
+        format!("echo-server: warning: the timeline {shown} ends here: File too large")
+    );
+    drop(stream);
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.wait_code(), 0);
+    assert!(server.err.rest().is_empty(), "more than one warning");
+    let events = events(&path);
+    assert!(events.len() > 1000, "{}", events.len());
+    assert_nested(&events);
+}
+
+#[test]
+fn events_have_the_process_id_its_name_and_the_time_of_the_monotonic_clock() {
+    let scratch = Scratch::new();
+    let path = scratch.path("timeline.json");
+    let now = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+    };
+    let before = now();
+    let mut server = Server::start(&["--timeline", path.to_str().unwrap()]);
+    ping(&mut server.connect(), b"x");
+    let pid = server.process.child.id();
+    server.process.signal(Signal::TERM);
+    server.process.wait();
+    let events = events(&path);
+    assert!(events.iter().all(|event| event["pid"] == pid));
+    assert_eq!(
+        (text(&events[0], "name"), &events[0]["args"]["name"]),
+        ("process_name", &"echo-server".into())
+    );
+    let times: Vec<f64> = events.iter().filter_map(|event| event["ts"].as_f64()).collect();
+    assert!(times.iter().all(|&time| before <= time && time <= now()), "{times:?}");
+}
+
+#[test]
+fn a_fifo_is_refused_and_does_not_block() {
+    let scratch = Scratch::new();
+    let path = scratch.path("fifo");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let outcome = run(server_command().arg("--timeline").arg(&path), b"");
+    assert_eq!(outcome.code, 1);
+    assert_one_line(&outcome.stderr, &["echo-server: cannot write the timeline", "fifo"]);
 }

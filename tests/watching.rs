@@ -145,6 +145,6 @@ fn at_vvv_each_turn_is_told_in_columns() {
     assert_eq!(columns[3], "Connection<Echo>", "{line}");
     assert_eq!(columns[4], "readable+writable");
     assert_eq!(columns[5..11], ["1234", "in", "1234", "out", "0", "buffered"]);
-    assert_eq!(columns[13], "Wait");
+    assert_eq!(columns[12], "Wait");
     assert!(server.err.next().contains("turn"));
 }

@@ -5,7 +5,6 @@
 // Figures are shown with three digits, and it runs where the library does, on 64 bits.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 
-mod histogram;
 mod options;
 mod pattern;
 mod report;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use echo_reactor::cli::{
-    AddressArgument, Command, UsageError, address, duration, nonzero_duration, nonzero_size, number,
+    AddressArgument, Command, Family, UsageError, address, duration, nonzero_duration, nonzero_size, number,
     unexpected, value,
 };
 use lexopt::{Arg, Parser};
@@ -71,7 +71,7 @@ pub struct Options {
 
 pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
     let mut options = Options {
-        address: AddressArgument::default(),
+        address: AddressArgument::default_of(Family::Any),
         mode: Mode::PingPong,
         connections: 50,
         size: 0,
@@ -103,7 +103,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Long("spin") => options.spin = value(&mut parser, "--spin", duration)?,
             Arg::Long("json") => options.json = true,
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Print(HELP.into())),
-            Arg::Value(text) => options.address = address(&text)?,
+            Arg::Value(text) => options.address = address(&text, Family::Any)?,
             other => return Err(unexpected(other)),
         }
     }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use echo_reactor::cli::Histogram;
 use echo_reactor::{Id, Next, Reactor, Ready, Source};
-
-use crate::histogram::Histogram;
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,128 +1,257 @@
-//! Addresses as a person writes them, and what they resolve to.
+//! Addresses as a person types them, and what they resolve to.
 //!
-//! Invariant: what is wrong with the text is found before anything is looked up: the one is a usage
+//! Invariant: what is wrong with the text is found before a name is looked up. The one is a usage
 //! error, the other a failure of the network.
+//!
+//! Read next: `lookup.rs`, which looks names up while the loop runs.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
 
-use crate::Address;
 use crate::net::ErrorText;
+use crate::{Address, sys};
 
-/// The longest path that fits into a `sockaddr_un` with the zero behind it: `unix(7)`.
-const LONGEST_PATH: usize = 107;
+/// The port of both programs, unless another one is given.
+const DEFAULT_PORT: u16 = 7777;
 
-/// `HOST:PORT`, `[IPV6]:PORT`, `:PORT` or `unix:PATH`.
+/// An address from the command line: `HOST:PORT`, `[IPV6]:PORT`, `:PORT`, `HOST`, `unix:PATH` or
+/// `unix:@NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AddressArgument {
+pub struct AddressArgument {
+    place: Place,
+    family: Family,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
     /// A host name, or an IP address, and a port.
     Host(String, u16),
     /// A port alone: every interface to listen on, loopback to connect to.
     Port(u16),
-    /// A Unix socket.
-    Unix(PathBuf),
+    Unix(Address),
 }
 
-/// The address that both programs use unless told otherwise: `127.0.0.1:7777`.
-impl Default for AddressArgument {
-    fn default() -> Self {
-        AddressArgument::Host("127.0.0.1".into(), 7777)
+/// Which addresses of a name are used: `-4` and `-6` choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// All.
+    #[default]
+    Any,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
+
+impl Family {
+    /// Returns whether it has this address.
+    #[must_use]
+    pub fn includes(self, address: IpAddr) -> bool {
+        match self {
+            Family::Any => true,
+            Family::V4 => address.is_ipv4(),
+            Family::V6 => address.is_ipv6(),
+        }
+    }
+
+    /// Its name in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Any => "IP",
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        }
     }
 }
 
 impl AddressArgument {
-    /// Reads an address.
+    /// Returns the address that both programs use if none is given: the loopback address, port 7777.
+    #[must_use]
+    pub fn default_of(family: Family) -> Self {
+        let host = if family == Family::V6 { "::1" } else { "127.0.0.1" };
+        AddressArgument { place: Place::Host(host.into(), DEFAULT_PORT), family }
+    }
+
+    /// Parses one argument.
     ///
     /// # Errors
-    /// Why it is none.
-    pub fn parse(text: &OsStr) -> Result<Self, String> {
-        if let Some(path) = text.as_bytes().strip_prefix(b"unix:") {
-            return Self::unix(path);
+    /// Says what is wrong with it.
+    pub fn parse(text: &OsStr, family: Family) -> Result<Self, String> {
+        if let Some(name) = text.as_bytes().strip_prefix(b"unix:") {
+            return Ok(AddressArgument { place: Place::Unix(Address::unix(name)?), family });
         }
         let text = text.to_str().ok_or("it is not UTF-8")?;
-        let (host, port) =
-            text.rsplit_once(':').ok_or("expected HOST:PORT, [IPV6]:PORT, :PORT or unix:PATH")?;
-        let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-        let port = Some(port).filter(|_| is_number).and_then(|port| port.parse().ok());
-        let port = port.ok_or("the port must be a number from 0 to 65535")?;
-        if host.is_empty() {
-            return Ok(AddressArgument::Port(port));
+        if let Some((_, rest)) = text.split_once("://") {
+            let server = rest.split('/').next().unwrap_or(rest);
+            return Err(format!("it is a URL; expected only HOST:PORT, such as '{server}'"));
         }
-        if let Some(literal) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            let number = literal.split('%').next().unwrap_or(literal);
-            number.parse::<Ipv6Addr>().map_err(|_| "what is in brackets must be an IPv6 address")?;
-            return Ok(AddressArgument::Host(literal.into(), port));
-        }
-        if host.contains([':', '[', ']']) {
-            return Err("an IPv6 address goes into brackets: [::1]:7777".into());
-        }
-        Ok(AddressArgument::Host(host.into(), port))
-    }
-
-    fn unix(path: &[u8]) -> Result<Self, String> {
-        match path.len() {
-            0 => Err("the path is empty".into()),
-            1..=LONGEST_PATH if !path.contains(&0) => {
-                Ok(AddressArgument::Unix(OsString::from_vec(path.to_vec()).into()))
+        let place = match split(text)? {
+            ("", Some(text)) => Place::Port(port(text)?),
+            (host, Some(text)) => Place::Host(host_name(host)?, port(text)?),
+            (host, None) if is_number(host) => {
+                return Err(format!("it is only a port; expected HOST:PORT or :{host}"));
             }
-            1..=LONGEST_PATH => Err("the path contains a zero byte".into()),
-            _ => Err(format!("the path is longer than {LONGEST_PATH} bytes")),
+            (host, None) => Place::Host(host_name(host)?, DEFAULT_PORT),
+        };
+        Self { place, family }.checked()
+    }
+
+    /// Parses a host and a port that are two arguments, as `nc` takes them.
+    ///
+    /// # Errors
+    /// Says what is wrong with them.
+    pub fn parse_pair(host: &OsStr, text: &OsStr, family: Family) -> Result<Self, String> {
+        let (host, text) = (host.to_str().unwrap_or_default(), text.to_str().ok_or("it is not UTF-8")?);
+        let host = host_name(without_brackets(host).unwrap_or(host))?;
+        Self { place: Place::Host(host, port(text)?), family }.checked()
+    }
+
+    /// Returns whether this is a host without a port, so that a port may follow as another argument.
+    #[must_use]
+    pub fn is_host_only(text: &OsStr) -> bool {
+        let text = text.to_str().unwrap_or(":");
+        !text.contains(':') || is_ipv6(without_brackets(text).unwrap_or(text))
+    }
+
+    /// An IP address that was typed must be of the family that was chosen.
+    fn checked(self) -> Result<Self, String> {
+        match &self.place {
+            Place::Host(host, _) if !literal(host).is_none_or(|ip| self.family.includes(ip)) => {
+                Err(format!("it is not an {} address", self.family.name()))
+            }
+            _ => Ok(self),
         }
     }
 
-    /// The addresses to listen on.
+    /// Returns whether it is a Unix socket.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        matches!(self.place, Place::Unix(_))
+    }
+
+    /// Returns the addresses to listen on. A port alone is one socket, which serves both families where
+    /// the machine has both.
     ///
     /// # Errors
     /// Names the host that is unknown.
     pub fn to_listen(&self) -> io::Result<Vec<Address>> {
-        match self {
-            AddressArgument::Port(port) => {
-                // One socket for both families, where the machine has both.
-                let any = if UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok() {
-                    SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port))
-                } else {
-                    SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port))
-                };
-                Ok(vec![Address::Tcp(any)])
-            }
-            other => other.resolve(),
+        let mut addresses = self.resolve([Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()])?;
+        if let Place::Port(_) = self.place {
+            addresses.truncate(1);
         }
+        Ok(addresses)
     }
 
-    /// The addresses to connect to, in the order in which to try them.
+    /// Returns the addresses to connect to, in the order in which to try them.
     ///
     /// # Errors
     /// Names the host that is unknown.
     pub fn to_connect(&self) -> io::Result<Vec<Address>> {
-        match self {
-            AddressArgument::Port(port) => Ok(vec![
-                Address::Tcp((Ipv4Addr::LOCALHOST, *port).into()),
-                Address::Tcp((Ipv6Addr::LOCALHOST, *port).into()),
-            ]),
-            other => other.resolve(),
-        }
+        self.resolve([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
     }
 
-    fn resolve(&self) -> io::Result<Vec<Address>> {
-        match self {
-            AddressArgument::Unix(path) => Ok(vec![Address::Unix(path.clone())]),
-            AddressArgument::Port(port) => Ok(vec![Address::Tcp((Ipv4Addr::LOCALHOST, *port).into())]),
-            AddressArgument::Host(host, port) => {
+    /// Resolves a name, or a port alone, which stands for the addresses of `this_machine`.
+    fn resolve(&self, this_machine: [IpAddr; 2]) -> io::Result<Vec<Address>> {
+        let (name, found) = match &self.place {
+            Place::Unix(address) => return Ok(vec![address.clone()]),
+            Place::Port(port) => (":", this_machine.map(|ip| SocketAddr::new(ip, *port)).to_vec()),
+            Place::Host(host, port) => {
                 let found =
                     (host.as_str(), *port).to_socket_addrs().map_err(|error| unknown(host, &error))?;
-                let mut addresses = Vec::new();
-                for address in found.map(Address::Tcp) {
-                    if !addresses.contains(&address) {
-                        addresses.push(address);
-                    }
-                }
-                Ok(addresses)
+                (host.as_str(), found.collect())
+            }
+        };
+        let mut addresses = Vec::new();
+        for address in found {
+            if self.family.includes(address.ip()) && !addresses.contains(&address) {
+                addresses.push(address);
             }
         }
+        if addresses.is_empty() {
+            let text = format!("cannot resolve {name}: it has no {} address", self.family.name());
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
+        // An address of a family that this machine lacks is skipped if there is another one.
+        let (usable, absent): (Vec<_>, Vec<_>) = addresses.into_iter().partition(has_family);
+        let addresses = if usable.is_empty() { absent } else { usable };
+        Ok(addresses.into_iter().map(Address::Tcp).collect())
+    }
+}
+
+/// Splits `HOST:PORT` and its other forms, without brackets. Without a colon there is no port.
+fn split(text: &str) -> Result<(&str, Option<&str>), String> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, port) = rest.split_once(']').ok_or("expected [IPV6]:PORT")?;
+        if !is_ipv6(host) {
+            return Err("only an IPv6 address goes into brackets: [::1]:7777".into());
+        }
+        return match port.strip_prefix(':') {
+            Some(port) => Ok((host, Some(port))),
+            None if port.is_empty() => Err(format!("it lacks a port; expected [{host}]:PORT")),
+            None => Err("expected [IPV6]:PORT".into()),
+        };
+    }
+    match text.split_once(':') {
+        None => Ok((text, None)),
+        Some((_, rest)) if rest.contains(':') => {
+            Err("expected HOST:PORT; an IPv6 address needs brackets: [::1]:7777".into())
+        }
+        Some((host, port)) => Ok((host, Some(port))),
+    }
+}
+
+/// Reads a port: a number, or the name of a service.
+fn port(text: &str) -> Result<u16, String> {
+    if text.is_empty() {
+        return Err("it lacks a port after the colon".into());
+    }
+    if is_number(text) {
+        return text.parse().map_err(|_| "the port must be a number from 0 to 65535".into());
+    }
+    // Without a letter, `getaddrinfo` would read it as a number: "-1" is 65535 there.
+    let name = CString::new(text).ok().filter(|_| text.contains(|c: char| c.is_ascii_alphabetic()));
+    let port = name.and_then(|name| sys::service_port(&name));
+    port.ok_or_else(|| format!("'{text}' is neither a port number (0 to 65535) nor a known service"))
+}
+
+fn host_name(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("it is empty".into()),
+        text if text.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            Err("a host name has no spaces and no control characters".into())
+        }
+        text => Ok(text.into()),
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The IP address that a host is, if it is no name. Its zone (`fe80::1%eth0`) does not matter.
+fn literal(host: &str) -> Option<IpAddr> {
+    host.split('%').next().and_then(|ip| ip.parse().ok())
+}
+
+fn is_ipv6(host: &str) -> bool {
+    literal(host).is_some_and(|ip| ip.is_ipv6())
+}
+
+fn without_brackets(text: &str) -> Option<&str> {
+    text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))
+}
+
+/// Whether this machine has the family of an address.
+fn has_family(address: &SocketAddr) -> bool {
+    let loopback: IpAddr =
+        if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    match UdpSocket::bind((loopback, 0)) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)),
     }
 }
 
@@ -132,14 +261,23 @@ fn unknown(host: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot resolve {host}: {reason}"))
 }
 
-/// As it was typed.
+/// Reads the address of `--source`: an IP address, with or without a port.
+///
+/// # Errors
+/// Says that it is none.
+pub fn source(text: &str) -> Result<SocketAddr, String> {
+    let ip = without_brackets(text).unwrap_or(text).parse().map(|ip: IpAddr| SocketAddr::new(ip, 0));
+    text.parse().or(ip).map_err(|_| "expected an IP address of this machine, or IP:PORT".into())
+}
+
+/// With its port, as it can be typed.
 impl fmt::Display for AddressArgument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            AddressArgument::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            AddressArgument::Host(host, port) => write!(f, "{host}:{port}"),
-            AddressArgument::Port(port) => write!(f, ":{port}"),
-            AddressArgument::Unix(path) => write!(f, "unix:{}", path.display()),
+        match &self.place {
+            Place::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Place::Host(host, port) => write!(f, "{host}:{port}"),
+            Place::Port(port) => write!(f, ":{port}"),
+            Place::Unix(address) => write!(f, "{address}"),
         }
     }
 }
@@ -149,34 +287,83 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<AddressArgument, String> {
-        AddressArgument::parse(OsStr::new(text))
+        AddressArgument::parse(OsStr::new(text), Family::Any)
     }
 
     #[test]
-    fn every_form_is_shown_as_it_was_typed() {
-        for text in ["127.0.0.1:7777", "localhost:0", "[::1]:65535", "[fe80::1%lo]:1", ":7", "unix:/run/x:1"]
+    fn every_form_is_shown_with_its_port() {
+        for text in
+            ["127.0.0.1:7777", "localhost:0", "[::1]:65535", "[fe80::1%lo]:1", ":7", "unix:/x:1", "unix:@x"]
         {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
+        assert_eq!(parse("localhost").unwrap().to_string(), "localhost:7777");
+        if sys::service_port(c"http").is_some() {
+            assert_eq!(parse("localhost:http").unwrap().to_string(), "localhost:80");
+        } else {
+            println!("skipped: this machine knows no services, see services(5)");
+        }
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
-        let long = format!("unix:{}", "x".repeat(108));
-        for text in [
-            "",
-            "host",
-            "host:",
-            "host:x",
-            "host:65536",
-            "host:-1",
-            "host:+1",
-            "::1:7",
-            "[host]:1",
-            "unix:",
-            &long,
-        ] {
-            assert!(parse(text).is_err(), "{text:?}");
+    fn host_and_port_may_be_two_arguments() {
+        for (host, expected) in [("::1", "[::1]:80"), ("[::1]", "[::1]:80"), ("localhost", "localhost:80")] {
+            assert!(AddressArgument::is_host_only(OsStr::new(host)), "{host}");
+            let parsed = AddressArgument::parse_pair(OsStr::new(host), OsStr::new("80"), Family::Any);
+            assert_eq!(parsed.unwrap().to_string(), expected);
         }
+        for text in ["localhost:1", "[::1]:1", "unix:/x", ":1"] {
+            assert!(!AddressArgument::is_host_only(OsStr::new(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn error_says_what_is_wrong_with_the_address() {
+        let long = format!("unix:{}", "x".repeat(108));
+        for (text, reason) in [
+            ("", "empty"),
+            ("7777", "expected HOST:PORT or :7777"),
+            ("host:", "lacks a port"),
+            ("host:nosuch", "'nosuch' is neither a port number (0 to 65535) nor a known service"),
+            ("host:65536", "from 0 to 65535"),
+            ("host:-1", "neither"),
+            ("host:+1", "neither"),
+            ("two\nlines", "control characters"),
+            ("two words:1", "no spaces"),
+            ("[::1]", "lacks a port; expected [::1]:PORT"),
+            ("[::1", "expected [IPV6]:PORT"),
+            ("[::1]1", "expected [IPV6]:PORT"),
+            ("::1", "needs brackets: [::1]:7777"),
+            ("::1:7", "needs brackets: [::1]:7777"),
+            ("[host]:1", "only an IPv6 address"),
+            ("http://localhost:7777/x", "it is a URL; expected only HOST:PORT, such as 'localhost:7777'"),
+            ("unix:", "the path is empty"),
+            ("unix:@", "the name is empty"),
+            (&long, "longer than 107 bytes"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(reason), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn family_excludes_the_addresses_of_the_other() {
+        let text = OsStr::new("127.0.0.1:1");
+        assert!(AddressArgument::parse(text, Family::V4).is_ok());
+        assert_eq!(AddressArgument::parse(text, Family::V6), Err("it is not an IPv6 address".into()));
+        let any = AddressArgument::parse(OsStr::new(":1"), Family::V4).unwrap();
+        assert_eq!(any.to_connect().unwrap(), ["127.0.0.1:1".parse().unwrap()]);
+        assert_eq!(any.to_listen().unwrap(), ["0.0.0.0:1".parse().unwrap()]);
+    }
+
+    #[test]
+    fn source_is_an_ip_address_with_or_without_a_port() {
+        for (text, expected) in
+            [("127.0.0.2", "127.0.0.2:0"), ("127.0.0.2:80", "127.0.0.2:80"), ("::1", "[::1]:0")]
+        {
+            assert_eq!(source(text), Ok(expected.parse().unwrap()));
+        }
+        assert_eq!(source("[::1]"), source("::1"));
+        assert!(source("localhost").is_err());
     }
 }

@@ -4,10 +4,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 
 use lexopt::{Arg, Error, Parser};
 
-use super::AddressArgument;
+use super::{AddressArgument, Escaped, Family};
 
 /// What is wrong with the arguments, in one line.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,9 +16,7 @@ pub struct UsageError(pub String);
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A name may hold anything; a line must stay one.
-        let line = self.0.replace(|c: char| c.is_control(), "?");
-        write!(f, "{line} (see --help)")
+        write!(f, "{} (see --help)", Escaped(self.0.as_bytes()))
     }
 }
 
@@ -26,7 +25,9 @@ impl From<Error> for UsageError {
         UsageError(match error {
             Error::MissingValue { option: Some(option) } => format!("option '{option}' needs a value"),
             Error::UnexpectedOption(option) => format!("unknown option '{option}'"),
-            Error::UnexpectedArgument(argument) => format!("unexpected argument '{}'", argument.display()),
+            Error::UnexpectedArgument(argument) => {
+                format!("unexpected argument '{}'", Escaped(argument.as_bytes()))
+            }
             Error::UnexpectedValue { option, .. } => format!("option '{option}' takes no value"),
             other => other.to_string(),
         })
@@ -50,7 +51,9 @@ pub fn value<T>(
 ) -> Result<T, UsageError> {
     let given: OsString = parser.value()?;
     let result = given.to_str().ok_or_else(|| "it is not UTF-8".to_owned()).and_then(read);
-    result.map_err(|why| UsageError(format!("invalid value '{}' for {option}: {why}", given.display())))
+    result.map_err(|why| {
+        UsageError(format!("invalid value '{}' for {option}: {why}", Escaped(given.as_bytes())))
+    })
 }
 
 /// A number from 1 on.
@@ -69,10 +72,31 @@ pub fn number<T: std::str::FromStr + PartialOrd + From<u8>>(text: &str) -> Resul
     }
 }
 
-/// An address among the arguments.
+/// Reads an address.
 ///
 /// # Errors
-/// Names it, and what is wrong with it.
-pub fn address(text: &OsStr) -> Result<AddressArgument, UsageError> {
-    AddressArgument::parse(text).map_err(|why| UsageError(format!("bad address '{}': {why}", text.display())))
+/// Names it, and says what is wrong with it.
+pub fn address(text: &OsStr, family: Family) -> Result<AddressArgument, UsageError> {
+    AddressArgument::parse(text, family).map_err(|why| bad_address(&Escaped(text.as_bytes()), &why))
+}
+
+/// Reads the one address of a client, which may be two arguments: `HOST PORT`.
+///
+/// # Errors
+/// Names the argument, and says what is wrong with it.
+pub fn client_address(arguments: &[OsString], family: Family) -> Result<AddressArgument, UsageError> {
+    match arguments {
+        [] => Ok(AddressArgument::default_of(family)),
+        [text] => address(text, family),
+        [host, port] if AddressArgument::is_host_only(host) => {
+            AddressArgument::parse_pair(host, port, family).map_err(|why| {
+                bad_address(&Escaped(&[host.as_bytes(), b" ", port.as_bytes()].concat()), &why)
+            })
+        }
+        [.., last] => Err(Error::UnexpectedArgument(last.clone()).into()),
+    }
+}
+
+fn bad_address(text: &dyn fmt::Display, why: &str) -> UsageError {
+    UsageError(format!("bad address '{text}': {why}"))
 }

@@ -4,6 +4,7 @@
 //! stream is closed, its reader is gone, the disk or the pipe is full, the terminal is stopped) is
 //! dropped.
 
+use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
@@ -11,11 +12,19 @@ use std::sync::OnceLock;
 
 use log::{Level, LevelFilter};
 
+use super::Escaped;
 use crate::stdio::write_shared;
-use crate::{Descriptor, Direction};
+use crate::{Descriptor, Direction, sys};
 
 static STDOUT: OnceLock<Option<Descriptor>> = OnceLock::new();
 static STDERR: OnceLock<Option<Descriptor>> = OnceLock::new();
+
+/// Turns text for stderr into the text to write there now. See [`route_stderr`].
+pub type Route = Box<dyn FnMut(String) -> String>;
+
+thread_local! {
+    static ROUTE: RefCell<Option<Route>> = const { RefCell::new(None) };
+}
 
 /// How much is logged: `-q`, nothing, `-v`, `-vv`, `-vvv`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,40 +60,89 @@ pub fn init_logging(program: &'static str, verbosity: Verbosity) {
     open(&STDOUT, &io::stdout());
     let mut builder = env_logger::Builder::new();
     builder.filter_level(verbosity.level());
-    if std::env::var_os("RUST_LOG").is_some() {
-        builder.parse_default_env();
-    }
-    builder.format(move |line, record| match record.level() {
-        Level::Warn => writeln!(line, "{program}: warning: {}", record.args()),
-        Level::Error | Level::Info => writeln!(line, "{program}: {}", record.args()),
-        Level::Debug => writeln!(line, "{program}: debug: {}", record.args()),
-        Level::Trace => writeln!(line, "{program}: trace: {}", record.args()),
+    let spec = std::env::var_os("RUST_LOG").unwrap_or_default();
+    let (valid, invalid) = split_directives(&spec.to_string_lossy());
+    builder.parse_filters(&valid);
+    builder.format(move |line, record| {
+        let kind = match record.level() {
+            Level::Error | Level::Info => "",
+            Level::Warn => "warning: ",
+            Level::Debug => "debug: ",
+            Level::Trace => "trace: ",
+        };
+        line.write_all(one_line(program, format_args!("{kind}{}", record.args())).as_bytes())
     });
     builder.target(env_logger::Target::Pipe(Box::new(Stderr)));
     // It fails only if there is a logger already, which is then the one to use.
     let _ = builder.try_init();
+    if !invalid.is_empty() {
+        log::warn!("ignoring '{invalid}' in RUST_LOG: expected LEVEL or TARGET=LEVEL");
+    }
+}
+
+/// Splits the directives of `RUST_LOG` into those that `env_logger` accepts, and the others. It reports the
+/// others on stderr by itself, where that may block or panic.
+fn split_directives(spec: &str) -> (String, String) {
+    let (directives, pattern) = spec.split_once('/').map_or((spec, None), |(all, it)| (all, Some(it)));
+    let (valid, mut invalid): (Vec<_>, Vec<_>) =
+        directives.split(',').partition(|one| match one.split('=').map(str::trim).collect::<Vec<_>>()[..] {
+            [_] | [_, ""] => true,
+            [_, level] => level.parse::<LevelFilter>().is_ok(),
+            _ => false,
+        });
+    let mut valid = valid.join(",");
+    match pattern {
+        Some(pattern) if pattern.contains('/') => invalid.push(pattern),
+        Some(pattern) => valid = format!("{valid}/{pattern}"),
+        None => {}
+    }
+    (valid, invalid.join(","))
 }
 
 /// Prints one line on stderr, whatever the log level.
 pub fn report(program: &str, what: impl Display) {
-    write_now(&STDERR, &io::stderr(), format!("{program}: {what}\n").as_bytes());
+    write_stderr(one_line(program, what));
 }
 
-/// Writes text on stderr as it is.
+/// Makes one line of a message, without control characters, whatever it contains.
+fn one_line(program: &str, what: impl Display) -> String {
+    format!("{program}: {}\n", Escaped(what.to_string().as_bytes()))
+}
+
+/// Writes text on stderr: as it is, unless it is routed.
 pub fn write_stderr(text: impl Display) {
-    write_now(&STDERR, &io::stderr(), text.to_string().as_bytes());
+    let text = text.to_string();
+    let text = ROUTE.with_borrow_mut(|route| match route {
+        Some(route) => route(text),
+        None => text,
+    });
+    let _ = write_now(&STDERR, &io::stderr(), text.as_bytes());
+}
+
+/// Passes all text for stderr from this thread, the log's too, through `route`: on a terminal it may have
+/// to make room for the text, or to keep it for later.
+pub fn route_stderr(route: Option<Route>) {
+    ROUTE.set(route);
 }
 
 /// Writes text on stdout as it is.
 pub fn write_stdout(text: impl Display) {
-    write_now(&STDOUT, &io::stdout(), text.to_string().as_bytes());
+    let _ = try_write_stdout(text);
+}
+
+/// Does the same, for a program whose only work it is: returns why the text, or the rest of it, was dropped.
+pub(super) fn try_write_stdout(text: impl Display) -> io::Result<()> {
+    if sys::stdout_was_closed() {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    write_now(&STDOUT, &io::stdout(), text.to_string().as_bytes())
 }
 
 struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        write_now(&STDERR, &io::stderr(), bytes);
+        write_stderr(String::from_utf8_lossy(bytes));
         Ok(bytes.len())
     }
 
@@ -97,7 +155,7 @@ fn open<'a>(cell: &'a OnceLock<Option<Descriptor>>, stream: &impl AsFd) -> Optio
     cell.get_or_init(|| Descriptor::open(stream, Direction::Write).ok()).as_ref()
 }
 
-fn write_now(cell: &OnceLock<Option<Descriptor>>, stream: &impl AsFd, mut bytes: &[u8]) {
+fn write_now(cell: &OnceLock<Option<Descriptor>>, stream: &impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let written = match open(cell, stream) {
             Some(descriptor) => descriptor.write(bytes),
@@ -106,7 +164,28 @@ fn write_now(cell: &OnceLock<Option<Descriptor>>, stream: &impl AsFd, mut bytes:
         match written {
             Ok(count @ 1..) => bytes = &bytes[count..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Ok(0) | Err(_) => break,
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_directives;
+
+    #[test]
+    fn directives_that_env_logger_rejects_are_split_off() {
+        for (spec, valid, invalid) in [
+            ("", "", ""),
+            ("debug", "debug", ""),
+            ("a=b=c", "", "a=b=c"),
+            ("info,a=b=c,b::c=trace,d= ,e=loud", "info,b::c=trace,d= ", "a=b=c,e=loud"),
+            ("info/text", "info/text", ""),
+            ("info/a/b", "info", "a/b"),
+        ] {
+            assert_eq!(split_directives(spec), (valid.into(), invalid.into()), "{spec}");
         }
     }
 }

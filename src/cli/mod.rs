@@ -5,59 +5,99 @@
 mod addresses;
 mod arguments;
 mod diagnostics;
+mod histogram;
+mod lookup;
 mod values;
 mod watching;
 
+use std::ffi::OsString;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub use addresses::AddressArgument;
-pub use arguments::{UsageError, address, number, unexpected, value};
-pub use diagnostics::{Verbosity, init_logging, report, write_stderr, write_stdout};
+use lexopt::Arg;
+
+pub use addresses::{AddressArgument, Family, source};
+pub use arguments::{UsageError, address, client_address, number, unexpected, value};
+pub use diagnostics::{Verbosity, init_logging, report, route_stderr, write_stderr, write_stdout};
+pub use histogram::Histogram;
+pub use lookup::look_up;
 pub use values::{duration, nonzero_duration, nonzero_size};
 pub use watching::watch;
 
-pub use crate::net::ErrorText;
+pub use crate::net::{ErrorText, Escaped};
+pub use crate::sys::{
+    discard_input, has_input, is_in_background, stdout_was_closed, wait_until_readable, window_size,
+};
+use crate::{Reactor, sys};
 
-/// What a program is told to do.
+/// What the arguments ask a program to do.
 #[derive(Debug)]
 pub enum Command<O> {
     /// Its work, with these options.
     Run(O),
-    /// To say something about itself.
+    /// To print its help or its version.
     Print(String),
 }
 
-/// What both programs begin with: their arguments. `run` answers with the exit status.
+/// How a program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// With this exit status.
+    Status(u8),
+    /// By a signal that it has caught, so that its parent sees which one: a shell ends a loop at Ctrl-C.
+    Signal(i32),
+}
+
+/// Done.
+pub const DONE: Exit = Exit::Status(0);
+/// A failure of the network or of I/O.
+pub const FAILURE: Exit = Exit::Status(1);
+/// A usage error.
+pub const USAGE: Exit = Exit::Status(2);
+
+/// What both programs do first and last: they read their arguments, and end as `run` says.
 pub fn main<O>(
     name: &str,
     parse: impl FnOnce(lexopt::Parser) -> Result<Command<O>, UsageError>,
-    run: impl FnOnce(O) -> u8,
+    run: impl FnOnce(O) -> Exit,
 ) -> ExitCode {
-    ExitCode::from(match parse(lexopt::Parser::from_env()) {
+    // So that a write to a file at its size limit is an error. It cannot fail: the signal exists.
+    let _ = sys::ignore(libc::SIGXFSZ);
+    let exit = match parse(lexopt::Parser::from_env()) {
         Ok(Command::Run(options)) => run(options),
-        Ok(Command::Print(text)) => {
-            write_stdout(text);
-            DONE
-        }
+        Ok(Command::Print(text)) => match diagnostics::try_write_stdout(text) {
+            Ok(()) => DONE,
+            Err(error) => {
+                report(name, format_args!("cannot write standard output: {}", ErrorText(&error)));
+                FAILURE
+            }
+        },
         Err(error) => {
             report(name, error);
             USAGE
         }
-    })
+    };
+    match exit {
+        Exit::Status(status) => ExitCode::from(status),
+        Exit::Signal(signal) => {
+            sys::raise_default(signal);
+            ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))
+        }
+    }
 }
 
-/// Exit status: done.
-pub const DONE: u8 = 0;
-/// Exit status: a failure of the network or of I/O.
-pub const FAILURE: u8 = 1;
-/// Exit status: a usage error.
-pub const USAGE: u8 = 2;
-
-/// Exit status: ended by a signal, as a shell shows it.
-#[must_use]
-pub fn killed_by(signal: i32) -> u8 {
-    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+/// Calls `f` in a turn after `signal` was raised. A signal that was ignored when the program started
+/// (`nohup`, a background job of a script) stays ignored.
+///
+/// # Errors
+/// See [`Reactor::on_signal`].
+pub fn on_signal(
+    reactor: &mut Reactor,
+    signal: i32,
+    f: impl FnMut(&mut Reactor) + 'static,
+) -> io::Result<()> {
+    if sys::is_ignored(signal)? { Ok(()) } else { reactor.on_signal(signal, f) }
 }
 
 /// Adds to an error what could not be done: `cannot WHAT: REASON`.
@@ -71,21 +111,51 @@ pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("cannot {what}: {}", ErrorText(&error)))
 }
 
-/// The address given as the first argument, or the default: all that the examples are told.
-///
-/// # Errors
-/// Names the argument, if it is no address.
-pub fn address_argument() -> io::Result<AddressArgument> {
-    nth_address_argument(1)
+/// A number of things: `1 connection`, `2 connections`.
+#[must_use]
+pub fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The address given as the argument with this number, or the default.
-///
-/// # Errors
-/// Names the argument, if it is no address.
-pub fn nth_address_argument(number: usize) -> io::Result<AddressArgument> {
-    match std::env::args_os().nth(number) {
-        Some(text) => address(&text).map_err(|error| io::Error::other(error.0)),
-        None => Ok(AddressArgument::default()),
-    }
+/// The `main` of the examples: reads the only argument, an address, and reports an error in one line.
+pub fn run_example(run: impl FnOnce(AddressArgument) -> io::Result<()>) -> ExitCode {
+    run_on("[ADDR]", |arguments| client_address(arguments, Family::Any), run)
+}
+
+/// The same for an example with two addresses.
+pub fn run_proxy_example(run: impl FnOnce([AddressArgument; 2]) -> io::Result<()>) -> ExitCode {
+    let parse = |arguments: &[OsString]| match arguments {
+        [first, second] => Ok([address(first, Family::Any)?, address(second, Family::Any)?]),
+        _ => Err(UsageError(String::from("it takes two addresses"))),
+    };
+    run_on("LISTEN_ADDR BACKEND_ADDR", parse, run)
+}
+
+fn run_on<A>(
+    usage: &str,
+    parse: impl FnOnce(&[OsString]) -> Result<A, UsageError>,
+    run: impl FnOnce(A) -> io::Result<()>,
+) -> ExitCode {
+    let program = std::env::args_os().next().map(PathBuf::from);
+    let name = program.as_deref().and_then(Path::file_name).unwrap_or_default().display().to_string();
+    let parse = |mut parser: lexopt::Parser| {
+        let mut arguments = Vec::new();
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Arg::Value(text) => arguments.push(text),
+                Arg::Short('h') | Arg::Long("help") => {
+                    return Ok(Command::Print(format!("Usage: {name} {usage}\n")));
+                }
+                other => return Err(unexpected(other)),
+            }
+        }
+        parse(&arguments).map(Command::Run)
+    };
+    main(&name, parse, |addresses| match run(addresses) {
+        Ok(()) => DONE,
+        Err(error) => {
+            report(&name, ErrorText(&error));
+            FAILURE
+        }
+    })
 }

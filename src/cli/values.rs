@@ -1,17 +1,16 @@
 //! Sizes and durations as a person writes them.
 //!
-//! Invariant: what is accepted is finite and can be added to the clock; everything else is named in an
-//! error.
+//! Invariant: an accepted value is finite and can be added to the clock. Any other one is an error that
+//! says why.
 
 use std::time::Duration;
 
-/// About thirty years: more than any timeout is meant to be, and little enough for every clock.
-const LONGEST: Duration = Duration::from_secs(1_000_000_000);
+use crate::reactor::FAR_FUTURE;
 
 /// `4096`, `64K`, `1M`, `2G`: bytes, in powers of 1024, and not zero.
 ///
 /// # Errors
-/// Why it is no size.
+/// Says why the text is not a size.
 pub fn nonzero_size(text: &str) -> Result<usize, String> {
     let (digits, unit) = split(text);
     let factor: usize = match unit {
@@ -40,7 +39,7 @@ pub fn nonzero_size(text: &str) -> Result<usize, String> {
 /// ```
 ///
 /// # Errors
-/// Why it is no duration.
+/// Says why the text is not a duration.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let (digits, unit) = split(text);
     let factor = match unit {
@@ -53,7 +52,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     };
     let number: f64 = digits.parse().map_err(|_| "expected a duration such as 30, 0.5, 250ms or 2m")?;
     match Duration::try_from_secs_f64(number * factor) {
-        Ok(duration) if duration <= LONGEST => Ok(duration),
+        Ok(duration) if duration <= FAR_FUTURE => Ok(duration),
         _ => Err("too long".into()),
     }
 }
@@ -61,7 +60,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// A [`duration`] that is not zero.
 ///
 /// # Errors
-/// Why it is none.
+/// Says why the text is not such a duration.
 pub fn nonzero_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("must not be zero".into()),
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn rejects_invalid_sizes() {
         for text in
             ["", "K", "-1", "+1", "1.5K", "1KB", " 1", "0", "0K", "99999999999999999999", "9999999999G"]
         {
@@ -96,14 +95,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn rejects_invalid_durations() {
         for text in ["", "s", "-1", "nan", "inf", "1e999", "1 s", "1d", ".", "99999999999999999999", "1..2"] {
             assert!(duration(text).is_err(), "{text:?}");
         }
     }
 
     #[test]
-    fn zero_is_a_duration_but_not_always_a_sensible_one() {
+    fn zero_duration_is_rejected_only_where_it_makes_no_sense() {
         assert_eq!(duration("0"), Ok(Duration::ZERO));
         assert!(nonzero_duration("0").is_err());
         assert!(nonzero_duration("0.0000000001").is_err());

@@ -1,14 +1,15 @@
-//! What `-vvv` and `--timeline` show of the loop.
+//! The observers behind `-vv`, `-vvv` and `--timeline`.
 //!
 //! Read next: `../reactor/observe.rs`.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use log::Level;
 
-use super::cannot;
+use super::{Escaped, cannot};
 use crate::observe::{CallbackEnd, DispatchEnd, Observer, Origin, PollEnd, TurnEnd};
 use crate::timeline::short_name;
 use crate::{Reactor, Timeline};
@@ -16,9 +17,9 @@ use crate::{Reactor, Timeline};
 /// A callback that holds the loop for longer deserves a warning.
 const SLOW: Duration = Duration::from_millis(100);
 
-/// Adds the observers that the user asked for: with `-vv`, callbacks that hold the loop are named; with
-/// `-vvv`, each turn is logged; with `--timeline`, everything is written to a file. Without any of these
-/// there are none.
+/// Adds the observers that the options ask for. With `-vv` a warning names each callback that holds the
+/// loop. With `-vvv` each turn is logged, and with `--timeline` everything is written to a file. Without
+/// these options there is no observer.
 ///
 /// # Errors
 /// Names the file that cannot be created.
@@ -27,7 +28,7 @@ pub fn watch(reactor: &mut Reactor, timeline: Option<&PathBuf>) -> io::Result<()
         reactor.add_observer(TurnLogger);
     }
     if let Some(path) = timeline {
-        let what = format!("write the timeline {}", path.display());
+        let what = format!("write the timeline {}", Escaped(path.as_os_str().as_bytes()));
         reactor.add_observer(Timeline::create(path).map_err(cannot(&what))?);
     }
     Ok(())
@@ -44,14 +45,14 @@ impl Observer for TurnLogger {
             (1, _) => "1 event".into(),
             (events, _) => format!("{events} events"),
         };
-        log::trace!("slept {:>9}  {why}", Short(poll.ended - poll.began));
+        log::trace!("slept {:>9.1?}  {why}", poll.ended - poll.began);
     }
 
     fn on_dispatch(&mut self, dispatch: &DispatchEnd) {
         let took = dispatch.ended - dispatch.began;
         let name = short_name(dispatch.type_name);
         if took > SLOW {
-            log::warn!("source {} ({name}) held the loop for {}", dispatch.id, Short(took));
+            log::warn!("source {} ({name}) held the loop for {took:.1?}", dispatch.id);
         }
         if log::log_enabled!(Level::Trace) {
             let moved = dispatch.stats.map_or_else(String::new, |(before, after)| {
@@ -60,8 +61,8 @@ impl Observer for TurnLogger {
                 format!("{received:>7} in {sent:>7} out {:>7} buffered", after.buffered)
             });
             let (id, ready) = (dispatch.id.to_string(), dispatch.ready);
-            let (took, next) = (Short(took), dispatch.next);
-            log::trace!("  {id:>8}  {name:<20} {ready:<34?} {moved:<39} {took:>9}  {next:?}");
+            let next = dispatch.next;
+            log::trace!("  {id:>8}  {name:<20} {ready:<34?} {moved:<39} {took:>9.1?}  {next:?}");
         }
     }
 
@@ -69,26 +70,12 @@ impl Observer for TurnLogger {
         let took = callback.ended - callback.began;
         let what = if callback.origin == Origin::Timer { "a timer's callback" } else { "a queued callback" };
         if took > SLOW {
-            log::warn!("{what} held the loop for {}", Short(took));
+            log::warn!("{what} held the loop for {took:.1?}");
         }
-        log::trace!("  {what:<104} {:>9}", Short(took));
+        log::trace!("  {what:<104} {took:>9.1?}");
     }
 
     fn on_turn_end(&mut self, turn: &TurnEnd) {
-        log::trace!("turn {:>6} took {:>9}", turn.number, Short(turn.ended - turn.began));
-    }
-}
-
-/// A duration in eight columns.
-struct Short(Duration);
-
-impl std::fmt::Display for Short {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = match self.0.as_secs_f64() {
-            seconds if seconds < 1e-3 => format!("{:.1} µs", seconds * 1e6),
-            seconds if seconds < 1.0 => format!("{:.1} ms", seconds * 1e3),
-            seconds => format!("{seconds:.1} s"),
-        };
-        f.pad(&text)
+        log::trace!("turn {:>6} took {:>9.1?}", turn.number, turn.ended - turn.began);
     }
 }

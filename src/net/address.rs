@@ -3,13 +3,23 @@
 //! Read next: `socket.rs`.
 
 use std::error::Error;
+use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::{fmt, io};
 
-/// The address of one end: a TCP address, or the path of a Unix socket. It is shown as a user would
-/// type it, and parsed from the same text.
+use super::Escaped;
+
+/// The longest path that fits into a `sockaddr_un` with the zero behind it, and the longest abstract
+/// name with the zero before it: `unix(7)`.
+const MAX_UNIX_NAME: usize = 107;
+
+/// The address of one end: a TCP address, or that of a Unix socket. It is shown as a user would type
+/// it, and parsed from the same text.
 ///
 /// ```
 /// use echo_reactor::Address;
@@ -17,6 +27,7 @@ use std::{fmt, io};
 /// let tcp: Address = "[::1]:7777".parse()?;
 /// assert_eq!(tcp.to_string(), "[::1]:7777");
 /// assert_eq!("unix:/run/echo".parse::<Address>()?, Address::Unix("/run/echo".into()));
+/// assert_eq!("unix:@echo".parse::<Address>()?, Address::Abstract(b"echo".to_vec()));
 /// let error = "localhost".parse::<Address>().unwrap_err();
 /// assert_eq!(error.to_string(), "'localhost' is not an address: expected IP:PORT or unix:PATH");
 /// # Ok(())
@@ -28,19 +39,41 @@ pub enum Address {
     Tcp(SocketAddr),
     /// The path of a Unix stream socket; empty for an end without a name.
     Unix(PathBuf),
+    /// A Unix socket without a file: a name in the abstract namespace of Linux, `unix(7)`.
+    Abstract(Vec<u8>),
+}
+
+impl Address {
+    /// Makes an address of what follows `unix:`, which is a path, or `@` and an abstract name.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub(crate) fn unix(text: &[u8]) -> Result<Self, String> {
+        let (what, name) = match text {
+            [b'@', name @ ..] => ("name", name),
+            path => ("path", path),
+        };
+        match name.len() {
+            0 => Err(format!("the {what} is empty")),
+            1..=MAX_UNIX_NAME if name.contains(&0) => Err(format!("the {what} contains a zero byte")),
+            1..=MAX_UNIX_NAME if what == "name" => Ok(Address::Abstract(name.into())),
+            1..=MAX_UNIX_NAME => Ok(Address::Unix(OsStr::from_bytes(name).into())),
+            _ => Err(format!("the {what} is longer than {MAX_UNIX_NAME} bytes")),
+        }
+    }
 }
 
 impl FromStr for Address {
     type Err = ParseAddressError;
 
-    /// Parses `IP:PORT`, `[IPV6]:PORT` or `unix:PATH`. Host names are not looked up, because a lookup
-    /// blocks.
+    /// Parses `IP:PORT`, `[IPV6]:PORT`, `unix:PATH` or `unix:@NAME`. Host names are not looked up,
+    /// because a lookup blocks.
     fn from_str(text: &str) -> Result<Self, ParseAddressError> {
-        match text.strip_prefix("unix:") {
-            Some(path) if !path.is_empty() => Ok(Address::Unix(path.into())),
-            Some(_) => Err(ParseAddressError(text.into())),
-            None => text.parse().map(Address::Tcp).map_err(|_| ParseAddressError(text.into())),
-        }
+        let parsed = match text.strip_prefix("unix:") {
+            Some(name) => Address::unix(name.as_bytes()).ok(),
+            None => text.parse().map(Address::Tcp).ok(),
+        };
+        parsed.ok_or_else(|| ParseAddressError(text.into()))
     }
 }
 
@@ -72,9 +105,12 @@ impl From<SocketAddr> for Address {
     }
 }
 
-impl From<std::os::unix::net::SocketAddr> for Address {
-    fn from(address: std::os::unix::net::SocketAddr) -> Self {
-        Address::Unix(address.as_pathname().map(PathBuf::from).unwrap_or_default())
+impl From<net::SocketAddr> for Address {
+    fn from(address: net::SocketAddr) -> Self {
+        match address.as_abstract_name() {
+            Some(name) => Address::Abstract(name.into()),
+            None => Address::Unix(address.as_pathname().map(PathBuf::from).unwrap_or_default()),
+        }
     }
 }
 
@@ -82,7 +118,20 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Address::Tcp(address) => write!(f, "{address}"),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Unix(path) => write!(f, "unix:{}", Escaped(path.as_os_str().as_bytes())),
+            Address::Abstract(name) => write!(f, "unix:@{}", Escaped(name)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unix_addresses_are_shown_on_one_line() {
+        let path = Address::Unix("/run/a\nb\u{1b}[2J\u{9b}é".into());
+        assert_eq!(path.to_string(), "unix:/run/a\\nb\\u{1b}[2J\\u{9b}é");
+        assert_eq!(Address::Abstract(b"\xff\0x".to_vec()).to_string(), "unix:@\\xff\\0x");
     }
 }

@@ -13,6 +13,7 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::mem;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use std::vec;
 
@@ -28,11 +29,14 @@ const BACKLOG_RETRY: Duration = Duration::from_millis(20);
 pub struct ConnectOptions {
     /// How long to try one address. The default is 10 seconds.
     pub timeout: Duration,
+    /// The address to connect from; with port 0, the kernel chooses the port. Unix sockets ignore it.
+    /// The default is `None`: the kernel chooses.
+    pub source: Option<SocketAddr>,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        ConnectOptions { timeout: Duration::from_secs(10) }
+        ConnectOptions { timeout: Duration::from_secs(10), source: None }
     }
 }
 
@@ -102,7 +106,7 @@ pub(crate) fn connect<T: Source>(
 ) -> Handle<T> {
     let connector = reactor.insert(Connector {
         addresses: Vec::from(addresses).into_iter(),
-        timeout: options.timeout,
+        options: options.clone(),
         state: State::Idle,
         failed: ConnectError::default(),
         woken: false,
@@ -114,7 +118,7 @@ pub(crate) fn connect<T: Source>(
 
 pub(crate) struct Connector {
     addresses: vec::IntoIter<Address>,
-    timeout: Duration,
+    options: ConnectOptions,
     state: State,
     failed: ConnectError,
     /// Whether somebody woke the connection that this will become.
@@ -173,7 +177,7 @@ impl Source for Connector {
                 let failed = NotConnected::Failed(mem::take(&mut self.failed));
                 return self.finish(id, reactor, Err(failed));
             };
-            self.begin(address, reactor.after(self.timeout), id, reactor);
+            self.begin(address, reactor.after(self.options.timeout), id, reactor);
         }
         Next::Wait
     }
@@ -192,7 +196,7 @@ impl Source for Connector {
 impl Connector {
     /// Begins an attempt. If it fails immediately, the state stays `Idle`.
     fn begin(&mut self, address: Address, deadline: Instant, id: Id, reactor: &mut Reactor) {
-        let begun = Socket::connect(&address)
+        let begun = Socket::connect(&address, self.options.source)
             .and_then(|socket| reactor.register(id, &socket, Socket::INTEREST).map(|()| socket));
         match begun {
             Ok(socket) => {
@@ -247,7 +251,7 @@ fn timeout_error() -> io::Error {
 mod tests {
     use super::*;
     use rustix::net::{AddressFamily, SocketType, bind, connect, getsockname, socket};
-    use std::net::{SocketAddr, TcpStream};
+    use std::net::TcpStream;
 
     #[test]
     fn connection_to_itself_is_refused() {

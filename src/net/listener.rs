@@ -40,11 +40,14 @@ pub struct ListenOptions {
     pub backlog: u16,
     /// `SO_REUSEPORT`: several processes on one port, see `socket(7)`. Off by default.
     pub reuse_port: bool,
+    /// `IPV6_V6ONLY`: the IPv6 wildcard `[::]` accepts no IPv4 connections, see `ipv6(7)`. Off by
+    /// default.
+    pub ipv6_only: bool,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        ListenOptions { max_connections: None, backlog: 4096, reuse_port: false }
+        ListenOptions { max_connections: None, backlog: 4096, reuse_port: false, ipv6_only: false }
     }
 }
 
@@ -161,7 +164,7 @@ impl Listener {
             match kind {
                 AcceptError::WouldBlock => self.sockets[index].readable = false,
                 AcceptError::Transient if lost < ACCEPTS_PER_TURN - 1 => {
-                    log::debug!("a connection was lost before it could be served: {error}");
+                    log::debug!("a connection was lost before it could be served: {}", ErrorText(&error));
                     self.stats.refused += 1;
                     lost += 1;
                 }
@@ -213,7 +216,7 @@ impl Listener {
         let (since, retry) = (reactor.now(), reactor.timeout_after(RETRY_DELAY, id));
         match mem::replace(&mut self.descriptors, Descriptors::Exhausted { since, retry }) {
             Descriptors::Available => log::warn!(
-                "cannot accept more connections: {}; {} are open, others wait until one closes",
+                "cannot accept more connections: {} ({} open); others wait until one closes",
                 ErrorText(error),
                 self.stats.open,
             ),

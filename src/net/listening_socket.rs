@@ -9,13 +9,16 @@ use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net as unix;
 use std::{env, process};
 
 use mio::net::{TcpListener, UnixListener};
 
 use super::socket::retry_interrupted;
 use super::socket_file::{self, SocketFile};
-use super::{Address, ErrorText, ListenOptions, Socket};
+use super::{Address, ErrorText, Escaped, ListenOptions, Socket};
 use crate::sys::{self, TcpListenOptions};
 
 /// The first descriptor of socket activation, by convention. The others follow without a gap.
@@ -25,9 +28,10 @@ const FIRST_LISTEN_FD: RawFd = 3;
 /// [`create_server_with_sockets`](crate::create_server_with_sockets).
 #[derive(Debug)]
 pub struct ListeningSocket {
-    kind: Kind,
-    /// The file of a Unix socket that we bound ourselves. It is removed with the socket.
+    /// The file of a Unix socket that we bound ourselves. It is dropped first: while the socket is open,
+    /// the file can be recognised.
     _file: Option<SocketFile>,
+    kind: Kind,
 }
 
 #[derive(Debug)]
@@ -43,9 +47,10 @@ impl ListeningSocket {
     /// # Errors
     /// Names the address and the reason: `cannot listen on 127.0.0.1:80: Permission denied`.
     pub fn bind_all(addresses: &[Address], options: &ListenOptions) -> io::Result<Vec<Self>> {
-        let v6_only = addresses
-            .iter()
-            .any(|address| matches!(address, Address::Tcp(SocketAddr::V4(v4)) if v4.ip().is_unspecified()));
+        let v6_only = options.ipv6_only
+            || addresses.iter().any(
+                |address| matches!(address, Address::Tcp(SocketAddr::V4(v4)) if v4.ip().is_unspecified()),
+            );
         let options =
             TcpListenOptions { reuse_port: options.reuse_port, v6_only, backlog: options.backlog.into() };
         let bind = |address: &Address| {
@@ -60,9 +65,13 @@ impl ListeningSocket {
         match address {
             Address::Tcp(address) => Ok(Self::tcp(sys::listen_tcp(*address, options)?)),
             Address::Unix(path) => {
-                let (socket, file) = socket_file::bind(path)?;
-                sys::listen(&socket, options.backlog)?;
+                let (socket, file) = socket_file::listen(path, options.backlog)?;
                 Ok(ListeningSocket { kind: Kind::Unix(socket), _file: Some(file) })
+            }
+            Address::Abstract(name) => {
+                let socket = UnixListener::bind_addr(&unix::SocketAddr::from_abstract_name(name)?)?;
+                sys::listen(&socket, options.backlog)?;
+                Ok(ListeningSocket { kind: Kind::Unix(socket), _file: None })
             }
         }
     }
@@ -143,8 +152,8 @@ impl AsFd for ListeningSocket {
 }
 
 fn not_a_number(text: &OsStr) -> io::Error {
-    let text = text.to_string_lossy();
-    io::Error::new(ErrorKind::InvalidInput, format!("LISTEN_FDS is not a number: '{}'", text.escape_debug()))
+    let text = format!("LISTEN_FDS is not a number: '{}'", Escaped(text.as_bytes()));
+    io::Error::new(ErrorKind::InvalidInput, text)
 }
 
 /// What a connection that could not be accepted (`accept(2)`), or not be registered (`epoll_ctl(2)`),

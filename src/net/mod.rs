@@ -41,3 +41,21 @@ impl fmt::Display for ErrorText<'_> {
         f.write_str(text.rsplit_once(" (os error ").map_or(text.as_str(), |(text, _)| text))
     }
 }
+
+/// Shows bytes that somebody else has chosen on one line: control characters and invalid UTF-8 are
+/// escaped.
+#[doc(hidden)] // for the two programs
+#[derive(Debug)]
+pub struct Escaped<'a>(pub &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if c.is_control() { write!(f, "{}", c.escape_debug())? } else { write!(f, "{c}")? }
+            }
+            write!(f, "{}", chunk.invalid().escape_ascii())?;
+        }
+        Ok(())
+    }
+}

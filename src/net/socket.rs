@@ -5,13 +5,15 @@
 //! Read next: `../transport/duplex/`, which reads and writes it.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net as unix;
 
 use mio::Interest;
 use mio::net::{TcpStream, UnixStream};
 
-use super::Address;
+use super::{Address, ErrorText};
 use crate::reactor::Ready;
 use crate::sys;
 
@@ -40,16 +42,23 @@ impl Socket {
     /// The interest of every socket. It is registered once and never changed.
     pub(crate) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 
-    /// Begins to connect: `connect(2)`. The socket becomes writable when the attempt has ended.
-    pub(super) fn connect(address: &Address) -> io::Result<Self> {
+    /// Begins to connect: `connect(2)`. The socket becomes writable when the attempt has ended. A TCP
+    /// socket connects from `source`, if there is one.
+    pub(super) fn connect(address: &Address, source: Option<SocketAddr>) -> io::Result<Self> {
         match address {
             Address::Tcp(address) => {
-                let stream = TcpStream::connect(*address)?;
-                stream.set_nodelay(true)?;
-                sys::set_urgent_inline(&stream)?;
-                Ok(Socket::Tcp(stream))
+                let socket = sys::tcp_socket(*address)?;
+                if let Some(source) = source {
+                    sys::bind(&socket, source).map_err(|error| cannot_use(source, &error))?;
+                }
+                sys::connect(&socket, *address)?;
+                Ok(Socket::Tcp(TcpStream::from_std(socket.into())))
             }
             Address::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path)?)),
+            Address::Abstract(name) => {
+                let address = unix::SocketAddr::from_abstract_name(name)?;
+                Ok(Socket::Unix(UnixStream::connect_addr(&address)?))
+            }
         }
     }
 
@@ -119,6 +128,11 @@ impl Socket {
             Socket::Unix(stream) => stream.local_addr().map(Address::from),
         }
     }
+}
+
+fn cannot_use(source: SocketAddr, error: &io::Error) -> io::Error {
+    let text = format!("source address {}: {}", source.ip(), ErrorText(error));
+    io::Error::new(error.kind(), text)
 }
 
 /// Calls `f` again while a signal interrupts it.

@@ -4,79 +4,109 @@
 //! or a file that is not a socket, is left alone. On drop our file is removed, unless another process
 //! has replaced it.
 //!
+//! Servers that start at once on one path take turns: each holds a lock on the directory from its first
+//! look at the file until it listens. A server that ends needs no lock: the others leave its file alone
+//! while it listens, and the file goes first. The kernel releases the lock of a server that is killed.
+//! Its file stays, and the next server finds that nobody listens there.
+//!
 //! Read next: `listening_socket.rs`.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use mio::net::{UnixListener, UnixStream};
 
-/// The file of a listening socket. It is removed when this is dropped.
+use super::{ErrorText, Escaped};
+use crate::sys;
+
+/// How long to wait for the lock. A server holds it for less than a millisecond, unless it is stopped; then
+/// the others go on without it. So do those that may not read the directory.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const LOCK_RETRY: Duration = Duration::from_millis(1);
+
+/// The file of a listening socket. It is removed when this is dropped, which comes before the socket is
+/// closed.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    file: FileId,
-}
-
-/// What distinguishes a file from another one of the same name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileId {
-    device: u64,
-    inode: u64,
-    changed: (i64, i64),
-}
-
-impl From<&Metadata> for FileId {
-    fn from(metadata: &Metadata) -> Self {
-        FileId {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            // Some file systems reuse inode numbers at once.
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
+    /// Device and inode. The open socket keeps the inode, so no other file can have its number.
+    file: (u64, u64),
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Ok(metadata) = fs::symlink_metadata(&self.path)
-            && FileId::from(&metadata) == self.file
+        if file_id(&self.path).is_ok_and(|file| file == self.file)
             && let Err(error) = fs::remove_file(&self.path)
         {
-            log::warn!("cannot remove {}: {error}", self.path.display());
+            log::warn!("cannot remove {}: {}", shown(&self.path), ErrorText(&error));
         }
     }
 }
 
 /// Binds and listens. Replaces a stale socket, if there is one.
-pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            remove_if_stale(path)?;
-            UnixListener::bind(path)?
+pub(super) fn listen(path: &Path, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
+    let _lock = lock_directory(path);
+    remove_if_stale(path)?;
+    let bound = UnixListener::bind(path).and_then(|listener| {
+        sys::listen(&listener, backlog)?;
+        let file = SocketFile { path: path.to_owned(), file: file_id(path)? };
+        Ok((listener, file))
+    });
+    // What fails after `bind(2)` has left the file, with nobody behind it.
+    bound.inspect_err(|error| {
+        if error.kind() != ErrorKind::AddrInUse {
+            let _ = remove_if_stale(path);
         }
-        other => other?,
-    };
-    let file = FileId::from(&fs::symlink_metadata(path)?);
-    Ok((listener, SocketFile { path: path.to_owned(), file }))
+    })
+}
+
+fn file_id(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+fn shown(path: &Path) -> Escaped<'_> {
+    Escaped(path.as_os_str().as_bytes())
 }
 
 fn remove_if_stale(path: &Path) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(path)?;
-    if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(ErrorKind::AlreadyExists, "the file exists and is not a socket"));
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(io::Error::new(ErrorKind::AlreadyExists, "the file exists and is not a socket"));
+        }
+        other => other?,
+    };
+    let connected = UnixStream::connect(path).map(drop);
+    match connected.as_ref().map_err(io::Error::raw_os_error) {
+        Err(Some(libc::ECONNREFUSED)) => {}
+        Err(Some(libc::ENOENT)) => return Ok(()), // its server has just ended
+        // It answers, or its backlog is full, or it is no stream socket.
+        Ok(()) | Err(Some(libc::EAGAIN | libc::EPROTOTYPE)) => {
+            return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+        }
+        Err(_) => return connected,
     }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
-        // Connected, or its backlog is full, or it is of another kind: it is in use.
-        _ => return Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
-    }
-    // Another server may have replaced it meanwhile.
-    if FileId::from(&fs::symlink_metadata(path)?) != FileId::from(&metadata) {
-        return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
-    }
-    log::debug!("replacing the stale socket {}", path.display());
+    log::debug!("replacing the stale socket {}", shown(path));
     fs::remove_file(path)
+}
+
+/// Locks the directory of `path` until the result is dropped. Returns `None` where that is not possible.
+fn lock_directory(path: &Path) -> Option<File> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mut options = OpenOptions::new();
+    let options = options.read(true).custom_flags(libc::O_DIRECTORY);
+    let directory = options.open(parent.unwrap_or(Path::new("."))).ok()?;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    while let Err(error) = sys::try_lock(&directory) {
+        if error.kind() != ErrorKind::WouldBlock || Instant::now() >= deadline {
+            return None;
+        }
+        thread::sleep(LOCK_RETRY);
+    }
+    Some(directory)
 }

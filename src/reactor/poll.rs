@@ -51,20 +51,19 @@ impl Reactor {
             self.spin_then_sleep(events, timeout)
         };
         self.clock.forget();
-        let was_interrupted = match polled {
-            // A signal: the next turn finds what its handler wrote.
+        match polled {
+            // A signal. What its handler wrote is there, and belongs to this turn.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                events.clear();
-                true
+                self.poll.poll(events, Some(Duration::ZERO))?;
             }
-            other => other.map(|()| false)?,
-        };
+            other => other?,
+        }
         let count = events.iter().count();
         if let Some(began) = observed {
             let end = PollEnd { began, ended: Instant::now(), timeout, events: count };
             self.notify(|observer| observer.on_poll(&end));
         }
-        Ok(began.filter(|_| !was_interrupted && self.has_reported_everything(count)))
+        Ok(began.filter(|_| self.has_reported_everything(count)))
     }
 
     /// Returns whether every source that was ready has been reported. A poll that fills the event list

@@ -19,7 +19,7 @@ use crate::lines::LineBuffer;
 use crate::mailbox::{Capacity, Mailbox};
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source};
 
-/// The size of the largest chunk, and of the longest line that is not cut.
+/// The size of the largest chunk.
 const CHUNK_SIZE: usize = 64 * 1024;
 
 const MAX_READS_PER_TURN: usize = 4;
@@ -33,8 +33,8 @@ pub type Chunk = io::Result<Vec<u8>>;
 pub enum Framing {
     /// As they come: what one read returned.
     Bytes,
-    /// Line by line, each with its newline. A line of more than 64 KiB comes in pieces, of which only the
-    /// last has one; so does a last line without a newline.
+    /// Line by line, each with its newline. A line of more than [`Input::LONGEST_LINE`] bytes comes in
+    /// pieces of that size, of which only the last has a newline. The last line may lack one, too.
     Lines,
 }
 
@@ -52,6 +52,9 @@ pub struct Input {
 }
 
 impl Input {
+    /// The size in bytes, with the newline, of the longest line that is not cut.
+    pub const LONGEST_LINE: usize = CHUNK_SIZE;
+
     /// Begins to read `descriptor` (asyncio: `connect_read_pipe`, and what that cannot do). The
     /// descriptor is duplicated; its flags stay as they are. When the source is removed, it closes the
     /// mailbox.
@@ -84,7 +87,7 @@ impl Input {
             descriptor,
             framing,
             mailbox,
-            lines: LineBuffer::new(CHUNK_SIZE),
+            lines: LineBuffer::new(Self::LONGEST_LINE),
             readable,
             at_eof: false,
             error: None,
@@ -132,7 +135,7 @@ impl Input {
             let line = match self.lines.next_line() {
                 Ok(Some(line)) => line,
                 Ok(None) if !self.at_eof => break,
-                Ok(None) | Err(_) => self.lines.take(CHUNK_SIZE), // the last line, or a piece of a long one
+                Ok(None) | Err(_) => self.lines.take(Self::LONGEST_LINE), // the last line, or a piece of a long one
             };
             self.send(id, reactor, Ok(line));
         }

@@ -145,6 +145,12 @@ impl Handle<Output> {
         self.write(reactor, waiter, &[])
     }
 
+    /// Returns how many bytes the descriptor has not taken yet.
+    #[must_use]
+    pub fn buffered(self, reactor: &Reactor) -> usize {
+        reactor.get(self).map_or(0, |output| output.buffer.len())
+    }
+
     /// Calls `f` when nothing is buffered any more: all that was written is on the descriptor, or the
     /// descriptor has failed, or the output is gone.
     pub fn on_flushed(self, reactor: &mut Reactor, f: impl FnOnce(&mut Reactor) + 'static) {

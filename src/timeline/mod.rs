@@ -8,20 +8,22 @@
 //!                                                   ├─ the peer is behind ─┤
 //! ```
 //!
-//! Invariant: spans on a track nest or are disjoint, and every begin event has an end event, unless the
-//! program was killed; then the file is still valid and lacks at most the last 10 ms. It stops at
-//! [`LIMIT`].
+//! Invariant: spans on a track nest or are disjoint. A span is written when it ends, so every span in the
+//! file has its end, whatever happens to the program or the disk. If the program is killed, the file lacks
+//! at most the spans that were open and the last 10 ms. It stops at [`LIMIT`].
 //!
 //! Read next: `trace_file.rs`, how it is written; `../reactor/observe.rs`, where the data comes from.
 
 mod trace_file;
 
 use std::io;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 pub use trace_file::LIMIT;
 
+use crate::net::{ErrorText, Escaped};
 use crate::reactor::Id;
 use crate::reactor::observe::{CallbackEnd, DispatchEnd, IoStats, Observer, Origin, PollEnd, TurnEnd};
 use trace_file::{Room, TraceFile};
@@ -46,6 +48,7 @@ const LOOP: u64 = 1;
 /// ```
 #[derive(Debug)]
 pub struct Timeline {
+    path: PathBuf,
     /// `None` when it is full, or cannot be written.
     file: Option<TraceFile>,
     /// By slot: the connections that are open.
@@ -57,7 +60,10 @@ pub struct Timeline {
 #[derive(Clone, Copy, Debug)]
 struct Life {
     id: Id,
+    began: Instant,
     stats: IoStats,
+    /// Since when the peer has been behind.
+    behind: Option<Instant>,
 }
 
 impl Timeline {
@@ -66,8 +72,10 @@ impl Timeline {
     /// # Errors
     /// Those of `open(2)` and `pwrite(2)`: the file must be seekable.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let file = TraceFile::create(path, LOOP, "loop")?;
-        Ok(Timeline { file: Some(file), lives: Vec::new(), names: Vec::new() })
+        let program = std::env::args_os().next().unwrap_or_default();
+        let name = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
+        let file = TraceFile::create(path, &json_safe(&name), LOOP, "loop")?;
+        Ok(Timeline { path: path.to_owned(), file: Some(file), lives: Vec::new(), names: Vec::new() })
     }
 
     fn life(&mut self, id: Id) -> &mut Option<Life> {
@@ -82,35 +90,49 @@ impl Timeline {
         if self.life(id).is_some_and(|life| life.id == id) {
             return;
         }
-        *self.life(id) = Some(Life { id, stats: IoStats::default() });
+        *self.life(id) = Some(Life { id, began: at, stats: IoStats::default(), behind: None });
         if let Some(file) = &mut self.file {
             file.name_track(track(id), format_args!("connection, slot {}", id.slot()));
-            file.event('B', track(id), format_args!("connection {id}"), at, format_args!(""));
         }
     }
 
-    /// Records what a connection has counted, and whether its peer is behind.
+    /// Records what a connection has counted, and for how long its peer was behind.
     fn update(&mut self, id: Id, stats: IoStats, at: Instant) {
         self.begin_life(id, at);
         let Some(life) = self.life(id) else { return };
-        let was_behind = std::mem::replace(&mut life.stats, stats).backpressured;
-        if was_behind != stats.backpressured
+        let buffered = life.stats.buffered;
+        life.stats = stats;
+        if stats.backpressured {
+            life.behind.get_or_insert(at);
+        } else if let Some(since) = life.behind.take()
             && let Some(file) = &mut self.file
         {
-            let phase = if stats.backpressured { 'B' } else { 'E' };
-            let buffered = format_args!("\"buffered\":{}", stats.buffered);
-            file.event(phase, track(id), format_args!("the peer is behind"), at, buffered);
+            file.span(track(id), "the peer is behind", since, at, format_args!("\"buffered\":{buffered}"));
         }
     }
 
     fn end_life(&mut self, id: Id, at: Instant) {
         let Some(life) = self.life(id).filter(|life| life.id == id) else { return };
-        self.update(id, IoStats { backpressured: false, buffered: 0, ..life.stats }, at);
+        self.update(id, IoStats { backpressured: false, ..life.stats }, at);
         *self.life(id) = None;
         if let Some(file) = &mut self.file {
             let moved = format_args!("\"in\":{},\"out\":{}", life.stats.bytes_in, life.stats.bytes_out);
-            file.event('E', track(id), format_args!("connection {id}"), at, moved);
+            file.span(track(id), format_args!("connection {id}"), life.began, at, moved);
         }
+    }
+
+    /// Ends what is open, and writes the rest.
+    fn finish(&mut self, at: Instant) -> io::Result<()> {
+        let open: Vec<Id> = self.lives.iter().flatten().map(|life| life.id).collect();
+        for id in open {
+            self.end_life(id, at);
+        }
+        self.file.take().map_or(Ok(()), |mut file| file.write())
+    }
+
+    fn warn(&self, reason: &dyn std::fmt::Display) {
+        let path = Escaped(self.path.as_os_str().as_bytes());
+        log::warn!("the timeline {path} ends here: {reason}");
     }
 }
 
@@ -167,27 +189,25 @@ impl Observer for Timeline {
     fn on_turn_end(&mut self, turn: &TurnEnd) {
         let Some(file) = &mut self.file else { return };
         file.span(LOOP, "turn", turn.began, turn.ended, format_args!("\"number\":{}", turn.number));
-        match file.write_if_due(turn.ended) {
+        let result = match file.write_if_due(turn.ended) {
             Ok(Room::Enough) => return,
-            Ok(Room::Full) => log::warn!("the timeline is full: {} MiB", LIMIT >> 20),
-            Err(error) => log::warn!("cannot write the timeline any more: {error}"),
-        }
+            Ok(Room::Full) => {
+                self.warn(&format_args!("it has {} MiB", LIMIT >> 20));
+                self.finish(turn.ended)
+            }
+            Err(error) => Err(error),
+        };
         self.file = None;
+        if let Err(error) = result {
+            self.warn(&ErrorText(&error));
+        }
     }
 }
 
 impl Drop for Timeline {
     fn drop(&mut self) {
-        // Every begin event gets its end event.
-        let open: Vec<Id> = self.lives.iter().flatten().map(|life| life.id).collect();
-        let now = Instant::now();
-        for id in open {
-            self.end_life(id, now);
-        }
-        if let Some(file) = &mut self.file
-            && let Err(error) = file.write()
-        {
-            log::warn!("cannot write the end of the timeline: {error}");
+        if let Err(error) = self.finish(Instant::now()) {
+            self.warn(&ErrorText(&error));
         }
     }
 }
@@ -211,5 +231,43 @@ pub fn short_name(type_name: &str) -> String {
     for part in type_name.replace("::{{closure}}", "").split_inclusive(['<', '>', ',', ' ', '(', ')', '&']) {
         name.push_str(part.rsplit("::").next().unwrap_or(part));
     }
-    name.replace(|c: char| c == '"' || c == '\\' || c.is_control(), "'")
+    json_safe(&name)
+}
+
+/// Replaces what would break a line or a JSON string.
+fn json_safe(text: &str) -> String {
+    text.replace(|c: char| c == '"' || c == '\\' || c.is_control(), "'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::{Next, Ready};
+    use crate::{Mailbox, Reactor};
+
+    #[test]
+    fn at_its_size_limit_the_file_is_valid_and_shows_the_connections_that_are_open() {
+        let path = std::env::temp_dir().join(format!("full-timeline-{}.json", std::process::id()));
+        let mut timeline = Timeline::create(&path).unwrap();
+        let type_name: &'static str = "x".repeat(1 << 16).leak(); // so that few events are enough
+        let mut reactor = Reactor::new().unwrap();
+        let id = Mailbox::<u8>::new(&mut reactor, 1).id();
+        let behind = IoStats { backpressured: true, ..IoStats::default() };
+        for number in 1.. {
+            let ended = Instant::now();
+            let (ready, next, stats) = (Ready::READABLE, Next::Wait, Some((IoStats::default(), behind)));
+            timeline.on_dispatch(&DispatchEnd { id, type_name, ready, next, began: ended, ended, stats });
+            timeline.on_turn_end(&TurnEnd { number, began: ended, ended });
+            if timeline.file.is_none() {
+                break;
+            }
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(text.len() as u64 <= LIMIT && text.len() as u64 > LIMIT - (1 << 20), "{}", text.len());
+        let events: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        let names: Vec<_> =
+            events.iter().rev().take(2).map(|event| event["name"].as_str().unwrap()).collect();
+        assert_eq!(names, [&format!("connection {id}"), "the peer is behind"]);
+    }
 }

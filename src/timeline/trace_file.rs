@@ -1,16 +1,20 @@
 //! A file of Chrome trace events: one JSON object each, in an array.
 //!
 //! Invariant: the file is a valid JSON array after every write, because each write replaces the last
-//! bracket with the new events and a new bracket.
+//! bracket with the new events and a new bracket. If a write fails, the old bracket is put back: its place
+//! is allocated, so it fits on a full disk, too.
 //!
 //! Read next: `mod.rs`, which decides what the events are.
 
-use std::fmt::Arguments;
-use std::fs::File;
+use std::fmt::{self, Arguments, Display};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::process;
 use std::time::{Duration, Instant};
+
+use crate::sys;
 
 /// The size in bytes at which a timeline stops.
 pub const LIMIT: u64 = 64 << 20;
@@ -25,7 +29,9 @@ const BRACKET: &[u8] = b"\n]\n";
 #[derive(Debug)]
 pub(super) struct TraceFile {
     file: File,
-    start: Instant,
+    /// A moment on both clocks: `Instant`, whose zero nobody knows, and the kernel's monotonic clock, which
+    /// all processes share. So the timelines of a server and its client can be laid side by side.
+    start: (Instant, Duration),
     /// The offset of the last bracket.
     end: u64,
     pending: Vec<u8>,
@@ -39,13 +45,19 @@ pub(super) enum Room {
 }
 
 impl TraceFile {
-    /// Creates the file, or empties it. Its first event names a track.
-    pub fn create(path: &Path, track: u64, name: &str) -> io::Result<Self> {
-        let (file, now) = (File::create(path)?, Instant::now());
+    /// Creates the file, or empties it. Its first events name the process and a track.
+    pub fn create(path: &Path, process: &str, track: u64, name: &str) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        // A FIFO without a reader is an error. It would block otherwise.
+        let file =
+            options.write(true).create(true).truncate(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let (now, pending) = (Instant::now(), Vec::with_capacity(2 * FLUSH_SIZE));
         let mut file =
-            TraceFile { file, start: now, end: 0, pending: Vec::with_capacity(2 * FLUSH_SIZE), written: now };
+            TraceFile { file, start: (now, sys::monotonic_time()?), end: 0, pending, written: now };
         file.append(format_args!("[\n"));
-        file.name_track(track, format_args!("{name}"));
+        file.metadata("process_name", track, format_args!("{process}"));
+        file.append(format_args!(",\n"));
+        file.metadata("thread_name", track, format_args!("{name}"));
         file.write()?;
         Ok(file)
     }
@@ -54,9 +66,14 @@ impl TraceFile {
     pub fn write(&mut self) -> io::Result<()> {
         let length = self.pending.len() as u64;
         self.pending.extend_from_slice(BRACKET);
-        self.file.write_all_at(&self.pending, self.end)?;
-        self.end += length;
+        let written = self.file.write_all_at(&self.pending, self.end);
         self.pending.clear();
+        if let Err(error) = written {
+            self.file.write_all_at(BRACKET, self.end)?;
+            self.file.set_len(self.end + BRACKET.len() as u64)?;
+            return Err(error);
+        }
+        self.end += length;
         Ok(())
     }
 
@@ -71,27 +88,32 @@ impl TraceFile {
 
     /// Names a track.
     pub fn name_track(&mut self, track: u64, name: Arguments<'_>) {
-        // The first event of all has none before it.
-        let separator = if self.end > 0 { ",\n" } else { "" };
+        self.append(format_args!(",\n"));
+        self.metadata("thread_name", track, name);
+    }
+
+    fn metadata(&mut self, what: &str, track: u64, name: Arguments<'_>) {
+        let pid = process::id();
         self.append(format_args!(
-            "{separator}{{\"ph\":\"M\",\"pid\":1,\"tid\":{track},\"name\":\"thread_name\",\"args\":{{\"name\":\"{name}\"}}}}"
+            "{{\"ph\":\"M\",\"pid\":{pid},\"tid\":{track},\"name\":\"{what}\",\"args\":{{\"name\":\"{name}\"}}}}"
         ));
     }
 
-    /// Adds an event: `phase` is `B` for a begin event, `E` for an end event. `args` are JSON members.
-    pub fn event(&mut self, phase: char, track: u64, name: Arguments<'_>, at: Instant, args: Arguments<'_>) {
-        let at = self.microseconds(at);
+    /// Adds a span that has ended. `args` are JSON members.
+    pub fn span(
+        &mut self,
+        track: u64,
+        name: impl Display,
+        began: Instant,
+        ended: Instant,
+        args: Arguments<'_>,
+    ) {
+        let (start, time) = self.start;
+        let at = Microseconds(time + began.saturating_duration_since(start));
+        let duration = Microseconds(ended.saturating_duration_since(began.max(start)));
+        let pid = process::id();
         self.append(format_args!(
-            ",\n{{\"ph\":\"{phase}\",\"pid\":1,\"tid\":{track},\"name\":\"{name}\",\"ts\":{at:.3},\"args\":{{{args}}}}}"
-        ));
-    }
-
-    /// Adds a span.
-    pub fn span(&mut self, track: u64, name: &str, began: Instant, ended: Instant, args: Arguments<'_>) {
-        let (at, end) = (self.microseconds(began), self.microseconds(ended));
-        let duration = end - at;
-        self.append(format_args!(
-            ",\n{{\"ph\":\"X\",\"pid\":1,\"tid\":{track},\"name\":\"{name}\",\"ts\":{at:.3},\"dur\":{duration:.3},\"args\":{{{args}}}}}"
+            ",\n{{\"ph\":\"X\",\"pid\":{pid},\"tid\":{track},\"name\":\"{name}\",\"ts\":{at},\"dur\":{duration},\"args\":{{{args}}}}}"
         ));
     }
 
@@ -99,8 +121,13 @@ impl TraceFile {
         // Writing to a Vec cannot fail.
         let _ = self.pending.write_fmt(text);
     }
+}
 
-    fn microseconds(&self, at: Instant) -> f64 {
-        at.saturating_duration_since(self.start).as_secs_f64() * 1e6
+/// The unit of the format. Three decimals are nanoseconds, so spans that nest do so in the file.
+struct Microseconds(Duration);
+
+impl Display for Microseconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}", self.0.as_micros(), self.0.subsec_nanos() % 1000)
     }
 }

@@ -33,6 +33,7 @@ pub(crate) use duplex::{Duplex, HIGH_WATER, LOW_WATER, Received, WriteBuffer};
 
 use crate::net::{Address, ConnectError, ErrorText};
 use crate::reactor::{Handle, Id, Reactor};
+use crate::sys;
 
 /// The program's side of a connection: callbacks (asyncio: `asyncio.Protocol`).
 ///
@@ -278,6 +279,13 @@ impl Transport<'_> {
     #[must_use]
     pub fn peer_addr(&self) -> Option<&Address> {
         self.duplex.peer()
+    }
+
+    /// Returns the process that has connected to a Unix socket, or that listens on it: `SO_PEERCRED`,
+    /// `unix(7)`. `None` for TCP, and for a process that this one cannot see.
+    #[must_use]
+    pub fn peer_pid(&self) -> Option<u32> {
+        sys::peer_pid(self.duplex.socket())
     }
 
     /// Returns the address of this end (asyncio: `get_extra_info('sockname')`).

@@ -2,9 +2,11 @@
 #![allow(dead_code, unused_imports)] // each test file uses its part
 
 mod descriptors;
+mod network;
 mod programs;
 
 pub use descriptors::*;
+pub use network::*;
 pub use programs::*;
 
 use std::fmt::Debug;

@@ -1,10 +1,12 @@
 //! The real programs as children of a test.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::Once;
+use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 
@@ -13,15 +15,23 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{A_WHILE, PATIENCE, assert_same_bytes, collect, connect, eventually};
 
 pub fn server_command() -> Command {
-    clean(Command::new(env!("CARGO_BIN_EXE_echo-server")))
+    program(env!("CARGO_BIN_EXE_echo-server"))
 }
 
 pub fn client_command() -> Command {
-    clean(Command::new(env!("CARGO_BIN_EXE_echo-client")))
+    program(env!("CARGO_BIN_EXE_echo-client"))
 }
 
-fn clean(mut command: Command) -> Command {
-    command.env_remove("RUST_LOG").stdin(Stdio::null());
+/// A program that does not ignore SIGINT. A script's background job does, and hands that down.
+pub fn program(path: impl AsRef<OsStr>) -> Command {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let is_ignored = u64::from_str_radix(ignored.trim(), 16).unwrap() & 1 << (Signal::INT.as_raw() - 1) != 0;
+    let mut command = Command::new(if is_ignored { OsStr::new("env") } else { path.as_ref() });
+    if is_ignored {
+        command.arg("--default-signal=INT").arg(path);
+    }
+    command.env_remove("RUST_LOG").env("TERM", "xterm").stdin(Stdio::null());
     command
 }
 
@@ -54,9 +64,11 @@ impl Process {
         status.unwrap()
     }
 
+    /// Its exit status as a shell shows it: 128+N when signal N ended it.
     #[track_caller]
     pub fn wait_code(&mut self) -> i32 {
-        self.wait().code().expect("ended by a signal")
+        let status = self.wait();
+        status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap()
     }
 
     /// CPU time used so far, and times that it went to sleep of its own accord.
@@ -169,14 +181,21 @@ impl Lines {
     }
 }
 
-/// Raises the soft limit on descriptors, which is 1024 in many places, for the test and its children.
-fn allow_many_descriptors() {
+/// Raises the soft limit on descriptors, which is 1024 in many places, for the test and its children. Returns
+/// whether so many are allowed. If not, a note says that the test is skipped.
+pub fn has_descriptors(needed: u64) -> bool {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+    static MAXIMUM: OnceLock<Option<u64>> = OnceLock::new();
+    let maximum = MAXIMUM.get_or_init(|| {
         let maximum = getrlimit(Resource::Nofile).maximum;
         setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+        maximum
     });
+    let has = maximum.is_none_or(|maximum| maximum >= needed);
+    if !has {
+        println!("skipped: it needs {needed} descriptors");
+    }
+    has
 }
 
 /// A running `echo-server`.
@@ -201,7 +220,7 @@ impl Server {
 
     #[track_caller]
     pub fn run(command: &mut Command, addresses: usize) -> Self {
-        allow_many_descriptors();
+        has_descriptors(0);
         let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let out = Lines::of(process.child.stdout.take().unwrap());
         let err = Lines::of(process.child.stderr.take().unwrap());

@@ -1,109 +1,103 @@
-//! What came back, on stdout: as it is, or for a person at a terminal.
+//! Where the echo goes: to stdout as it is, to a person at a terminal, or nowhere (`--check`).
 //!
-//! ```text
-//!   > hello            what is typed, behind the prompt
-//!   < hello            what comes back, in place of the prompt, which moves down
-//!   > _
-//! ```
+//! Invariant: bytes for the terminal are written in the order in which they were composed, so no escape
+//! sequence is ever cut by another: while the output has some left, messages wait.
 //!
-//! Invariant: the prompt is on the screen exactly while the last line of it is ours to type in. A line
-//! that comes in pieces is begun once; its pieces are shown as they come.
+//! Read next: `screen.rs`, which composes them.
 
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+
+use echo_reactor::cli::{has_input, is_in_background};
 use echo_reactor::{Flow, Handle, Id, Output, Reactor};
 
-/// To the first column, and clear what is there: the prompt gives way.
-const ERASE: &str = "\r\x1b[K";
+use crate::screen::Screen;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Screen {
-    /// Nothing is shown yet.
-    Fresh,
-    /// The prompt waits for a line.
-    Prompt,
-    /// A line from the server is shown as far as it came.
-    Line,
-    /// The same, but a line was typed meanwhile: the prompt is below it.
-    LineAbove,
-}
-
+#[derive(Clone)]
 pub struct Display {
     output: Handle<Output>,
-    mode: Mode,
-}
-
-enum Mode {
-    /// Bytes pass as they are.
-    Bytes,
-    Terminal(Screen),
-    /// Bytes are only looked at (`--check`).
-    Nothing,
+    /// `None`: nobody watches.
+    screen: Option<Rc<RefCell<Screen>>>,
+    shows_echo: bool,
 }
 
 impl Display {
-    pub fn new(output: Handle<Output>, interactive: bool) -> Self {
-        Display { output, mode: if interactive { Mode::Terminal(Screen::Fresh) } else { Mode::Bytes } }
-    }
-
-    pub fn nothing(output: Handle<Output>) -> Self {
-        Display { output, mode: Mode::Nothing }
+    pub fn new(output: Handle<Output>, screen: Option<Rc<RefCell<Screen>>>, shows_echo: bool) -> Self {
+        Display { output, screen, shows_echo }
     }
 
     pub fn is_interactive(&self) -> bool {
-        matches!(self.mode, Mode::Terminal(_))
+        self.screen.is_some()
     }
 
-    /// Whether there is room for more. If not, `by` is woken when there is.
-    pub fn flow(&self, reactor: &mut Reactor, by: Id) -> Flow {
-        self.output.flow(reactor, by)
+    /// Returns whether there is room for more. If not, `waiter` is woken when there is.
+    pub fn flow(&self, reactor: &mut Reactor, waiter: Id) -> Flow {
+        self.output.flow(reactor, waiter)
     }
 
-    pub fn prompt(&mut self, reactor: &mut Reactor, by: Id) {
-        if let Mode::Terminal(screen) = &mut self.mode {
-            *screen = Screen::Prompt;
-            self.output.write(reactor, by, b"> ");
-        }
-    }
-
-    /// A line was typed: the cursor is at the start of the next.
-    pub fn line_entered(&mut self, reactor: &mut Reactor, by: Id) {
-        if let Mode::Terminal(screen) = &mut self.mode {
-            *screen = match *screen {
-                Screen::Fresh | Screen::Prompt => Screen::Prompt,
-                Screen::Line | Screen::LineAbove => Screen::LineAbove,
-            };
-            self.output.write(reactor, by, b"> ");
-        }
-    }
-
-    pub fn show(&mut self, reactor: &mut Reactor, by: Id, data: &[u8]) -> Flow {
-        let screen = match &mut self.mode {
-            Mode::Bytes => return self.output.write(reactor, by, data),
-            Mode::Nothing => return Flow::Open,
-            Mode::Terminal(screen) => screen,
-        };
-        let mut shown = Vec::with_capacity(data.len() + 16);
-        for piece in data.split_inclusive(|&byte| byte == b'\n') {
-            match *screen {
-                Screen::Line => {}
-                Screen::LineAbove => shown.extend_from_slice(ERASE.as_bytes()),
-                Screen::Prompt => shown.extend_from_slice(format!("{ERASE}< ").as_bytes()),
-                Screen::Fresh => shown.extend_from_slice(b"< "),
+    /// Shows bytes of the server.
+    pub fn show(&self, reactor: &mut Reactor, waiter: Id, data: &[u8]) -> Flow {
+        match &self.screen {
+            _ if !self.shows_echo => Flow::Open,
+            None => self.output.write(reactor, waiter, data),
+            Some(screen) => {
+                let text = screen.borrow_mut().echo(data);
+                self.write(reactor, waiter, &text)
             }
-            shown.extend_from_slice(piece);
-            *screen = if piece.ends_with(b"\n") { Screen::Fresh } else { Screen::Line };
         }
-        if *screen == Screen::Fresh {
-            *screen = Screen::Prompt;
-            shown.extend_from_slice(b"> ");
-        }
-        self.output.write(reactor, by, &shown)
     }
 
-    /// Calls `f` when all is written. A terminal's cursor is left on a line of its own.
-    pub fn finish(&mut self, reactor: &mut Reactor, f: impl FnOnce(&mut Reactor) + 'static) {
-        if matches!(self.mode, Mode::Terminal(Screen::Prompt | Screen::Line | Screen::LineAbove)) {
-            self.output.write(reactor, self.output.id(), b"\n");
+    /// The prompt has left the row of the cursor.
+    pub fn leave_prompt(&self) -> bool {
+        self.screen.as_ref().is_some_and(|screen| screen.borrow_mut().leave_prompt())
+    }
+
+    /// Shows the prompt: not while another line was entered already, which it belongs below, and not in
+    /// the background.
+    pub fn prompt(&self, reactor: &mut Reactor, waiter: Id) {
+        if let Some(screen) = &self.screen
+            && !has_input(&io::stdin())
+            && !is_in_background(&io::stdin())
+        {
+            let text = screen.borrow_mut().prompt();
+            self.write(reactor, waiter, &text);
+        }
+    }
+
+    /// The program goes on after a stop. In the foreground, the shell has left the cursor on a new row.
+    pub fn resume(&self, reactor: &mut Reactor) {
+        self.leave_prompt();
+        self.prompt(reactor, self.output.id());
+    }
+
+    /// Leaves the cursor on a row of its own, and calls `f` when all is written.
+    pub fn finish(&self, reactor: &mut Reactor, f: impl FnOnce(&mut Reactor) + 'static) {
+        if let Some(screen) = &self.screen {
+            let mut screen = screen.borrow_mut();
+            let end = if screen.leave_prompt() { "\n" } else { "" };
+            let text = screen.release() + &screen.rest() + end;
+            drop(screen);
+            self.write(reactor, self.output.id(), &text);
         }
         self.output.on_flushed(reactor, f);
+    }
+
+    fn write(&self, reactor: &mut Reactor, waiter: Id, text: &str) -> Flow {
+        let flow = self.output.write(reactor, waiter, text.as_bytes());
+        if let Some(screen) = &self.screen
+            && self.output.buffered(reactor) > 0
+            && screen.borrow_mut().hold()
+        {
+            let display = self.clone();
+            self.output.on_flushed(reactor, move |reactor| display.release(reactor));
+        }
+        flow
+    }
+
+    /// Nothing is left to write: the messages that had to wait follow.
+    fn release(&self, reactor: &mut Reactor) {
+        let held = self.screen.as_ref().map(|screen| screen.borrow_mut().release()).unwrap_or_default();
+        self.write(reactor, self.output.id(), &held);
     }
 }

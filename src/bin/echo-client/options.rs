@@ -9,11 +9,15 @@ use lexopt::{Arg, Parser};
 
 use echo_reactor::ConnectOptions;
 use echo_reactor::cli::{
-    AddressArgument, Command, UsageError, Verbosity, address, duration, nonzero_duration, unexpected, value,
+    AddressArgument, Command, Family, UsageError, Verbosity, client_address, duration, nonzero_duration,
+    nonzero_size, number, source, unexpected, value,
 };
+
+use crate::ping::PingOptions;
 
 const HELP: &str = include_str!("help.txt");
 
+#[allow(clippy::struct_excessive_bools)] // one for each flag
 pub struct Options {
     pub address: AddressArgument,
     pub connect: ConnectOptions,
@@ -21,18 +25,22 @@ pub struct Options {
     pub reconnect: bool,
     pub check: bool,
     pub progress: bool,
+    pub raw: bool,
+    pub ping: Option<PingOptions>,
     pub spin: Duration,
     pub timeline: Option<PathBuf>,
     pub verbosity: Verbosity,
 }
 
 pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
-    let mut given = None;
+    let (mut arguments, mut family) = (Vec::new(), Family::Any);
     let mut connect = ConnectOptions::default();
     let mut timeout = None;
     let mut spin = Duration::ZERO;
     let mut timeline = None;
-    let (mut reconnect, mut check, mut progress) = (false, false, false);
+    let (mut reconnect, mut check, mut progress, mut raw) = (false, false, false, false);
+    let (mut ping, mut only_with_ping, mut never_with_ping) = (false, None, None);
+    let (mut size, mut interval, mut count, mut json) = (64, Duration::from_secs(1), None, false);
     let mut verbosity = Verbosity::default();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -43,8 +51,35 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
                 timeout = Some(value(&mut parser, "--timeout", nonzero_duration)?);
             }
             Arg::Short('r') | Arg::Long("reconnect") => reconnect = true,
-            Arg::Long("check") => check = true,
-            Arg::Long("progress") => progress = true,
+            Arg::Long("check") => {
+                never_with_ping = Some("--check");
+                check = true;
+            }
+            Arg::Long("progress") => {
+                never_with_ping = Some("--progress");
+                progress = true;
+            }
+            Arg::Long("ping") => ping = true,
+            Arg::Short('s') => {
+                only_with_ping = Some("-s");
+                size = value(&mut parser, "-s", message_size)?;
+            }
+            Arg::Short('i') => {
+                only_with_ping = Some("-i");
+                interval = value(&mut parser, "-i", duration)?;
+            }
+            Arg::Short('c') => {
+                only_with_ping = Some("-c");
+                count = Some(value(&mut parser, "-c", number)?);
+            }
+            Arg::Long("json") => {
+                only_with_ping = Some("--json");
+                json = true;
+            }
+            Arg::Long("raw") => {
+                never_with_ping = Some("--raw");
+                raw = true;
+            }
             Arg::Long("timeline") => timeline = Some(parser.value()?.into()),
             Arg::Long("spin") => spin = value(&mut parser, "--spin", duration)?,
             Arg::Short('v') | Arg::Long("verbose") => verbosity.increase(),
@@ -53,11 +88,31 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Short('V') | Arg::Long("version") => {
                 return Ok(Command::Print(concat!("echo-client ", env!("CARGO_PKG_VERSION"), "\n").into()));
             }
-            Arg::Value(text) if given.is_none() => given = Some(address(&text)?),
+            Arg::Short('4') => family = Family::V4,
+            Arg::Short('6') => family = Family::V6,
+            Arg::Long("source") => connect.source = Some(value(&mut parser, "--source", source)?),
+            Arg::Value(text) => arguments.push(text),
             other => return Err(unexpected(other)),
         }
     }
-    let address = given.unwrap_or_default();
+    if let Some(source) = connect.source {
+        if !family.includes(source.ip()) {
+            return Err(UsageError(format!("option '--source' needs an {} address", family.name())));
+        }
+        // A socket connects only to addresses of its own family.
+        family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
+    }
+    match (ping, only_with_ping, never_with_ping) {
+        (false, Some(option), _) => return Err(UsageError(format!("option '{option}' needs --ping"))),
+        (true, _, Some(option)) => {
+            return Err(UsageError(format!("option '{option}' makes no sense with --ping")));
+        }
+        _ => {}
+    }
+    let address = client_address(&arguments, family)?;
+    if connect.source.is_some() && address.is_unix() {
+        return Err(UsageError("option '--source' makes no sense with a Unix socket".into()));
+    }
     Ok(Command::Run(Options {
         address,
         connect,
@@ -65,8 +120,18 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
         reconnect,
         check,
         progress,
+        raw,
+        ping: ping.then_some(PingOptions { size, interval, count, json }),
         spin,
         timeline,
         verbosity,
     }))
+}
+
+/// Each message is held in memory.
+fn message_size(text: &str) -> Result<usize, String> {
+    match nonzero_size(text)? {
+        size if size <= 64 << 20 => Ok(size),
+        _ => Err("more than 64M".into()),
+    }
 }

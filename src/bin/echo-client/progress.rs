@@ -1,9 +1,9 @@
-//! `--progress`: what has moved, and how fast, on stderr.
+//! What has moved, and how fast: counted always, and shown on stderr with `--progress`.
 //!
-//! Invariant: on a terminal it is one line that is drawn over; elsewhere plain lines, one a second at
-//! most. Nothing is drawn when nothing has moved.
+//! Invariant: where nothing else uses the terminal, it is one line that is redrawn; otherwise it is plain
+//! lines, one a second at most. While nothing moves, nothing is shown, and no timer runs.
 //!
-//! Read next: `transfer.rs`, where the figures come from.
+//! Read next: `transfer.rs`, which counts.
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal};
@@ -11,64 +11,94 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use echo_reactor::Reactor;
-use echo_reactor::cli::write_stderr;
+use echo_reactor::cli::{window_size, write_stderr};
 
-use crate::transfer::Moved;
+use crate::screen::obeys_escapes;
+
+/// To the first column, and clear the row.
+const REDRAW: &str = "\r\x1b[K";
+
+/// How many bytes have moved so far.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct ByteCounts {
+    /// Taken from stdin.
+    pub sent: u64,
+    /// Received from the server.
+    pub received: u64,
+}
 
 pub struct Progress {
-    moved: Rc<Cell<Moved>>,
-    drawn: Moved,
-    drawn_at: Instant,
-    on_terminal: bool,
+    counts: Cell<ByteCounts>,
+    /// With `--progress`.
+    is_shown: bool,
+    /// Whether a timer runs that will show the counts.
+    is_scheduled: Cell<bool>,
+    began: Instant,
 }
 
 impl Progress {
-    /// Draws from now on.
-    pub fn start(reactor: &mut Reactor, moved: Rc<Cell<Moved>>) {
-        let now = reactor.now();
-        let on_terminal = io::stderr().is_terminal();
-        Progress { moved, drawn: Moved::default(), drawn_at: now, on_terminal }.next(reactor);
+    pub fn new(reactor: &Reactor, is_shown: bool) -> Rc<Self> {
+        let (counts, is_scheduled) = (Cell::default(), Cell::new(false));
+        Rc::new(Progress { counts, is_shown, is_scheduled, began: reactor.now() })
     }
 
-    fn next(mut self, reactor: &mut Reactor) {
-        let period = Duration::from_millis(if self.on_terminal { 100 } else { 1000 });
+    pub fn counts(&self) -> ByteCounts {
+        self.counts.get()
+    }
+
+    /// Counts bytes. The first after a pause start the timer.
+    pub fn add(self: &Rc<Self>, reactor: &mut Reactor, sent: usize, received: usize) {
+        let before = self.counts.get();
+        let (sent, received) = (before.sent + sent as u64, before.received + received as u64);
+        self.counts.set(ByteCounts { sent, received });
+        if self.is_shown && !self.is_scheduled.replace(true) {
+            self.clone().schedule(reactor, before);
+        }
+    }
+
+    fn schedule(self: Rc<Self>, reactor: &mut Reactor, shown: ByteCounts) {
+        let (period, since) = (Duration::from_millis(if is_redrawn() { 100 } else { 1000 }), reactor.now());
         reactor.call_later(period, move |reactor| {
-            self.draw(reactor.now());
-            self.next(reactor);
+            let counts = self.counts.get();
+            if counts == shown {
+                self.is_scheduled.set(false);
+                return;
+            }
+            show(&line(counts, counts.received - shown.received, reactor.now() - since));
+            self.schedule(reactor, counts);
         });
     }
 
-    fn draw(&mut self, now: Instant) {
-        let moved = self.moved.get();
-        if moved != self.drawn {
-            let seconds = (now - self.drawn_at).as_secs_f64();
-            self.show(moved, moved.received - self.drawn.received, seconds);
-        }
-        self.drawn = moved;
-        self.drawn_at = now;
-    }
-
-    fn show(&self, moved: Moved, bytes: u64, seconds: f64) {
-        let line = line(moved, bytes, seconds);
-        if self.on_terminal {
-            write_stderr(format_args!("\r\x1b[K{line}"));
-        } else {
-            write_stderr(format_args!("{line}\n"));
+    /// Shows the last line: the whole, and the rate from beginning to end.
+    pub fn finish(&self) {
+        if self.is_shown {
+            let start = if is_redrawn() { REDRAW } else { "" };
+            let counts = self.counts.get();
+            write_stderr(format_args!("{start}{}\n", line(counts, counts.received, self.began.elapsed())));
         }
     }
 }
 
-/// The last line: the whole, and the rate from beginning to end.
-pub fn finish(moved: Moved, took: Duration) {
-    let start = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
-    write_stderr(format_args!("{start}{}\n", line(moved, moved.received, took.as_secs_f64())));
+/// Whether nothing else uses the terminal.
+fn is_redrawn() -> bool {
+    let used = io::stdin().is_terminal() || io::stdout().is_terminal();
+    io::stderr().is_terminal() && !used && obeys_escapes()
 }
 
-fn line(moved: Moved, bytes: u64, seconds: f64) -> String {
+fn show(line: &str) {
+    if is_redrawn() {
+        let columns = window_size(&io::stderr()).0;
+        write_stderr(format_args!("{REDRAW}{line:.columns$}"));
+    } else {
+        write_stderr(format_args!("{line}\n"));
+    }
+}
+
+fn line(counts: ByteCounts, bytes: u64, took: Duration) -> String {
     #[allow(clippy::cast_precision_loss)] // three digits are shown
-    let rate = bytes as f64 / seconds.max(1e-3);
+    let rate = bytes as f64 / took.as_secs_f64().max(1e-3);
     #[allow(clippy::cast_precision_loss)]
-    let (sent, received) = (moved.sent as f64, moved.received as f64);
+    let (sent, received) = (counts.sent as f64, counts.received as f64);
     format!("{} sent, {} echoed, {}/s", amount(sent), amount(received), amount(rate))
 }
 

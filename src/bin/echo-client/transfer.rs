@@ -1,12 +1,10 @@
-//! The work: stdin to the server, what comes back to stdout, each held up by the other's slowness and by
-//! nothing else.
+//! The transfer: stdin to the server, and what the server sends to the display.
 //!
-//! Invariant: every byte that arrived is handed to the display before the end is told. A transfer
+//! Invariant: every byte that arrived is handed to the display before the end is reported. A transfer
 //! belongs to no connection; with `--reconnect` it moves from one to the next.
 //!
 //! Read next: `window.rs`, `display.rs`.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use echo_reactor::cli::{ErrorText, report};
@@ -15,42 +13,34 @@ use echo_reactor::{Chunk, CloseReason, Flow, Handle, Mailbox, Reactor, Transport
 use crate::NAME;
 use crate::display::Display;
 use crate::options::Options;
+use crate::progress::{ByteCounts, Progress};
 use crate::window::{Difference, Window};
 
-/// How far stdin has come.
+/// Whether stdin has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stdin {
     Open,
     Ended,
 }
 
-/// Bytes that have moved so far.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Moved {
-    /// Taken from stdin.
-    pub sent: u64,
-    /// Come back.
-    pub received: u64,
-}
-
 pub struct Transfer {
     from: Handle<Mailbox<Chunk>>,
     stdin: Stdin,
     pub display: Display,
-    /// With `--check` and `--reconnect`: what has not come back.
+    /// With `--check` and `--reconnect`: the bytes whose echo has not arrived.
     window: Option<Window>,
-    moved: Rc<Cell<Moved>>,
-    /// Why it cannot go on, whatever the network does.
+    progress: Rc<Progress>,
+    /// Why the transfer cannot go on, on any connection.
     failure: Option<String>,
 }
 
 impl Transfer {
-    pub fn new(from: Handle<Mailbox<Chunk>>, display: Display, keeps: bool, moved: Rc<Cell<Moved>>) -> Self {
+    pub fn new(from: Handle<Mailbox<Chunk>>, display: Display, keeps: bool, progress: Rc<Progress>) -> Self {
         let window = keeps.then(Window::default);
-        Transfer { from, stdin: Stdin::Open, display, window, moved, failure: None }
+        Transfer { from, stdin: Stdin::Open, display, window, progress, failure: None }
     }
 
-    /// A connection stands: whatever has not come back is sent, again if need be.
+    /// Begins on a new connection. Bytes whose echo has not arrived are sent again.
     pub fn begin(&mut self, transport: &mut Transport) {
         if let Some(window) = &mut self.window {
             window.rewind();
@@ -58,8 +48,8 @@ impl Transfer {
         self.send(transport);
     }
 
-    /// Sends what the connection takes. Where it is full, `resume_writing` brings us back; where the
-    /// window is, the next echo does.
+    /// Sends as much as the connection takes. If the connection is full, `resume_writing` calls this
+    /// again; if the window is full, the next echo does.
     pub fn send(&mut self, transport: &mut Transport) {
         while transport.flow() == Flow::Open && self.failure.is_none() {
             if let Some(window) = &mut self.window {
@@ -82,14 +72,15 @@ impl Transfer {
         }
     }
 
-    /// Takes a chunk from stdin. `false`: there is none yet.
+    /// Takes a chunk from stdin. Returns `false` if there is none yet.
     fn take_chunk(&mut self, transport: &mut Transport) -> bool {
         let id = transport.id();
         match self.from.try_recv(transport.reactor(), id) {
             TryRecv::Item(Ok(bytes)) => {
-                let Moved { sent, received } = self.moved.get();
-                self.moved.set(Moved { sent: sent + bytes.len() as u64, received });
-                self.display.line_entered(transport.reactor(), id);
+                self.progress.add(transport.reactor(), bytes.len(), 0);
+                if bytes.ends_with(b"\n") {
+                    self.display.leave_prompt();
+                }
                 match &mut self.window {
                     Some(window) => window.push(&bytes),
                     None => drop(transport.write(&bytes)),
@@ -104,18 +95,20 @@ impl Transfer {
                 self.stdin = Stdin::Ended;
                 true
             }
-            TryRecv::Empty => false,
+            TryRecv::Empty => {
+                self.display.prompt(transport.reactor(), id);
+                false
+            }
         }
     }
 
     pub fn receive(&mut self, transport: &mut Transport, data: &[u8]) {
-        let Moved { sent, received } = self.moved.get();
         let (right, difference) = match &mut self.window {
             Some(window) => window.take_echo(data),
             None => (data.len(), None),
         };
-        let offset = received + right as u64;
-        self.moved.set(Moved { sent, received: offset });
+        self.progress.add(transport.reactor(), 0, right);
+        let offset = self.progress.counts().received;
         let id = transport.id();
         let flow = self.display.show(transport.reactor(), id, &data[..right]);
         read_while_open(transport, flow);
@@ -135,21 +128,12 @@ impl Transfer {
         }
     }
 
-    /// Stdin has something, or stdout has room.
+    /// Called when stdin has something, or stdout has room.
     pub fn woken(&mut self, transport: &mut Transport) {
         self.send(transport);
         let id = transport.id();
         let flow = self.display.flow(transport.reactor(), id);
         read_while_open(transport, flow);
-    }
-
-    /// The server will not echo any more, so there is no point in sending on.
-    pub fn server_ended(&mut self, transport: &mut Transport) {
-        if self.stdin == Stdin::Open || transport.buffered() > 0 {
-            transport.abort();
-        } else {
-            transport.close();
-        }
     }
 
     fn fail(&mut self, why: String, transport: &mut Transport) {
@@ -163,22 +147,20 @@ impl Transfer {
         {
             report(NAME, format_args!("connected to {peer}"));
         }
-        let id = transport.id();
-        self.display.prompt(transport.reactor(), id);
     }
 
-    /// Whether all that was to be done is done.
+    /// Returns whether all of stdin was sent and came back.
     pub fn is_complete(&self) -> bool {
-        let Moved { sent, received } = self.moved.get();
+        let ByteCounts { sent, received } = self.progress.counts();
         self.stdin == Stdin::Ended && self.failure.is_none() && received >= sent
     }
 
-    /// Whether another connection could get it on.
+    /// Returns whether another connection could continue it.
     pub fn is_mendable(&self) -> bool {
         self.failure.is_none()
     }
 
-    /// What the end was like, in words, if it was not as it should be.
+    /// Describes the end, if it is a failure.
     pub fn complaint(&mut self, options: &Options, reason: &CloseReason) -> Option<String> {
         if let Some(failure) = self.failure.take() {
             return Some(failure);
@@ -203,10 +185,11 @@ impl Transfer {
             }
             other => format!("lost the connection to {server}: {other}"),
         };
-        let Moved { sent, received } = self.moved.get();
+        let ByteCounts { sent, received } = self.progress.counts();
         let missing = sent.saturating_sub(received);
         Some(match (missing, &self.window) {
-            (0, _) => how,
+            (0, _) if sent == 0 => format!("{how}; nothing was sent"),
+            (0, _) => format!("{how}; all that was sent has come back ({sent} B)"),
             (_, None) => format!("{how}: {missing} of the {sent} bytes sent did not come back"),
             (_, Some(_)) => {
                 format!(
@@ -216,13 +199,13 @@ impl Transfer {
         })
     }
 
-    /// Calls `f` when all that came is on stdout.
+    /// Calls `f` when every byte that arrived is on stdout.
     pub fn finish(&mut self, reactor: &mut Reactor, f: impl FnOnce(&mut Reactor) + 'static) {
         self.display.finish(reactor, f);
     }
 }
 
-/// Reads on, unless stdout is full: then it wakes us when it is not.
+/// Pauses reading while stdout is full. Stdout wakes us when it has room.
 fn read_while_open(transport: &mut Transport, flow: Flow) {
     match flow {
         Flow::Full => transport.pause_reading(),

@@ -1,4 +1,4 @@
-//! What was taken from stdin and has not come back yet.
+//! The bytes that were taken from stdin and whose echo has not arrived.
 //!
 //! ```text
 //!      written on this connection      not yet
@@ -6,17 +6,17 @@
 //!   0 the next byte of the echo   written       len
 //! ```
 //!
-//! Invariant: a byte is forgotten when its echo has come, and not before. So a connection that breaks
-//! loses nothing: all that is here is written again on the next one.
+//! Invariant: a byte is kept until its echo has arrived. So a connection that breaks loses nothing: all
+//! that is here is written again on the next one.
 //!
 //! Read next: `transfer.rs`.
 
 use std::collections::VecDeque;
 
-/// What is kept at most: at that, stdin waits.
+/// The most bytes that are kept. Beyond that, stdin waits.
 pub const LIMIT: usize = 8 << 20;
 
-/// What is written at once.
+/// The size of one write.
 const PIECE: usize = 64 << 10;
 
 #[derive(Default)]
@@ -25,7 +25,7 @@ pub struct Window {
     written: usize,
 }
 
-/// What is wrong with an echo, at its first wrong byte.
+/// The first byte of an echo that is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Difference {
     Changed { sent: u8, received: u8 },
@@ -33,17 +33,17 @@ pub enum Difference {
 }
 
 impl Window {
-    /// Keeps what was taken from stdin.
+    /// Adds bytes that were taken from stdin.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
     }
 
-    /// Whether one more chunk of stdin fits.
+    /// Returns whether one more chunk of stdin fits.
     pub fn has_room(&self) -> bool {
         self.bytes.len() + PIECE <= LIMIT
     }
 
-    /// The next piece to write, which counts as written. Empty: all is.
+    /// Returns the next piece to write, and counts it as written. Empty: all is written.
     pub fn next_piece(&mut self) -> &[u8] {
         let (front, back) = self.bytes.as_slices();
         let rest = if self.written < front.len() {
@@ -56,13 +56,13 @@ impl Window {
         piece
     }
 
-    /// The connection is gone: nothing of this is written on the next one.
+    /// Counts nothing as written, for a new connection.
     pub fn rewind(&mut self) {
         self.written = 0;
     }
 
-    /// Takes the echo of what was written first. Says how many bytes were right, and what is wrong with
-    /// the next one, if there is one.
+    /// Compares an echo with the oldest bytes that were written, and removes those that are equal. Returns
+    /// how many they are, and what is wrong with the next byte, if there is one.
     pub fn take_echo(&mut self, echo: &[u8]) -> (usize, Option<Difference>) {
         let expected = self.bytes.iter().take(self.written);
         let right = expected.zip(echo).take_while(|(sent, received)| sent == received).count();
@@ -80,7 +80,7 @@ impl Window {
 mod tests {
     use super::*;
 
-    /// Writes all there is, in as many pieces as it takes.
+    /// Writes everything, in as many pieces as it takes.
     fn write_all(window: &mut Window) -> Vec<u8> {
         let mut all = Vec::new();
         loop {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_and_echoed_is_forgotten_and_the_rest_is_written_again() {
+    fn rest_without_an_echo_is_written_again() {
         let mut window = Window::default();
         window.push(b"hello");
         assert_eq!(write_all(&mut window), b"hello");
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_wrong_byte_is_told_and_what_was_not_written_cannot_come_back() {
+    fn first_wrong_byte_is_returned_and_unwritten_bytes_are_surplus() {
         let mut window = Window::default();
         window.push(b"abc");
         let sent = b'a';

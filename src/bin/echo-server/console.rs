@@ -1,33 +1,37 @@
 //! `--console`: the operator's commands, a line each, from stdin.
 //!
 //! Invariant: it delays nobody. A reply that stdout does not take is dropped, and the end of stdin ends
-//! the console, not the server.
+//! the console, not the server. A line that is too long is refused whole.
 //!
 //! Read next: `main.rs`.
 
-use std::fmt::Write;
-use std::io;
+use std::io::{self, IsTerminal};
+use std::{array, iter, str};
 
+use echo_reactor::cli::{ErrorText, Escaped, counted, report};
 use echo_reactor::{
     Chunk, Connection, Flow, Framing, Handle, Id, Input, Listener, Mailbox, Next, Output, Reactor, Ready,
     Source, Transport, TryRecv,
 };
 
-use crate::echo::Echo;
+use crate::NAME;
+use crate::echo::{Echo, EndedBy};
 use crate::shutdown::Shutdown;
 use crate::statistics::statistics;
 
 const HELP: &str = "\
 help        this
 stats       what SIGUSR1 prints
-list        a line per connection: ID, peer, bytes in, out, buffered, age, idle
+list        a line per connection: number, peer, bytes in, out, buffered, age, idle
 say TEXT    send TEXT and a newline to every connection
-close ID    end a connection in order
+close ID    end connection number ID in order; a second time, at once
 quit        what SIGTERM does
 ";
 
 pub struct Console {
     lines: Handle<Mailbox<Chunk>>,
+    /// Whether the line that comes in pieces is too long: then its other pieces are skipped.
+    overlong: bool,
     stdout: Handle<Output>,
     listener: Handle<Listener>,
     shutdown: Shutdown,
@@ -38,27 +42,57 @@ impl Console {
     pub fn open(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: Shutdown) -> io::Result<()> {
         let lines = Mailbox::new(reactor, 16);
         Input::open(reactor, &io::stdin(), Framing::Lines, lines)?;
-        let stdout = Output::open(reactor, &io::stdout(), |_, error| log::info!("stdout: {error}"))?;
-        let console = reactor.insert(Console { lines, stdout, listener, shutdown });
+        let stdout = Output::open(reactor, &io::stdout(), |_, error| {
+            log::info!("cannot write standard output: {}", ErrorText(&error));
+        })?;
+        let console = reactor.insert(Console { lines, overlong: false, stdout, listener, shutdown });
         reactor.wake(console.id());
         Ok(())
     }
 
-    fn execute(&self, line: &str, reactor: &mut Reactor) -> String {
-        let line = line.trim_end_matches(['\n', '\r']);
-        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
-        match (command, rest) {
-            ("help", "") => HELP.into(),
-            ("stats", "") => statistics(reactor, self.listener) + "\n",
-            ("list", "") => list(reactor),
-            ("say", text) => say(reactor, text),
-            ("close", id) => close(reactor, id),
-            ("quit", "") => {
+    /// A line, or a piece of one that is too long.
+    fn receive(&mut self, line: &[u8], reactor: &mut Reactor) -> String {
+        let is_rest = self.overlong;
+        let goes_on = line.len() >= Input::LONGEST_LINE && !line.ends_with(b"\n");
+        self.overlong = goes_on;
+        match (is_rest, goes_on) {
+            (false, false) => self.execute(line.strip_suffix(b"\n").unwrap_or(line), reactor),
+            (false, true) => format!("error: the line is longer than {} bytes\n", Input::LONGEST_LINE),
+            (true, _) => String::new(),
+        }
+    }
+
+    fn execute(&self, line: &[u8], reactor: &mut Reactor) -> String {
+        if let Some(text) = line.strip_prefix(b"say ").filter(|text| !text.is_empty()) {
+            return say(reactor, text);
+        }
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        match str::from_utf8(line).unwrap_or_default().split_whitespace().collect::<Vec<_>>()[..] {
+            ["help"] => HELP.into(),
+            ["stats"] => statistics(reactor, self.listener) + "\n",
+            ["list"] => list(reactor),
+            ["close", number] => close(reactor, number),
+            ["quit"] => {
                 self.shutdown.begin(reactor, libc::SIGTERM);
-                String::from("shutting down\n")
+                String::new()
             }
-            ("", "") => String::new(),
-            _ => format!("error: unknown command '{line}' (see help)\n"),
+            ["say"] => String::from("error: usage: say TEXT\n"),
+            ["close", ..] => String::from("error: usage: close ID (see list)\n"),
+            [command @ ("help" | "stats" | "list" | "quit"), ..] => {
+                format!("error: {command} takes no argument\n")
+            }
+            [] if line.is_empty() => String::new(),
+            _ => format!("error: unknown command '{}' (see help)\n", Escaped(line)),
+        }
+    }
+
+    /// On a terminal the silence after Ctrl-D would look as if the server had ended, too.
+    fn announce_end(&self) {
+        let text = "standard input has ended, and with it the console; the server goes on";
+        if io::stderr().is_terminal() && !self.shutdown.is_draining() {
+            report(NAME, text);
+        } else {
+            log::info!("{text}");
         }
     }
 }
@@ -68,14 +102,17 @@ impl Source for Console {
         loop {
             match self.lines.try_recv(reactor, id) {
                 TryRecv::Item(Ok(line)) => {
-                    let reply = self.execute(&String::from_utf8_lossy(&line), reactor);
+                    let reply = self.receive(&line, reactor);
                     if self.stdout.flow(reactor, id) != Flow::Full {
                         self.stdout.write(reactor, id, reply.as_bytes());
                     }
                 }
-                TryRecv::Item(Err(error)) => log::warn!("cannot read standard input: {error}"),
+                TryRecv::Item(Err(error)) => log::warn!("cannot read standard input: {}", ErrorText(&error)),
                 TryRecv::Empty => return Next::Wait,
-                TryRecv::Closed => return Next::Done,
+                TryRecv::Closed => {
+                    self.announce_end();
+                    return Next::Done;
+                }
             }
         }
     }
@@ -89,46 +126,69 @@ fn each<R>(reactor: &mut Reactor, mut f: impl FnMut(&mut Echo, &mut Transport) -
 
 fn list(reactor: &mut Reactor) -> String {
     let now = reactor.now();
-    let lines = each(reactor, |echo, transport| {
-        let peer = transport.peer_addr().map_or_else(|| String::from("?"), ToString::to_string);
+    let mut connections = each(reactor, |echo, transport| {
         let age = echo.since.map_or(0.0, |since| (now - since).as_secs_f64());
         let idle = transport.idle_time().unwrap_or_default().as_secs_f64();
-        let (received, sent, buffered) = (transport.bytes_in(), transport.bytes_out(), transport.buffered());
-        (
-            transport.id(),
-            format!("{peer} {received} in {sent} out {buffered} buffered {age:.1}s old {idle:.1}s idle"),
-        )
+        let columns = [
+            echo.number.to_string(),
+            echo.peer.clone(),
+            transport.bytes_in().to_string(),
+            transport.bytes_out().to_string(),
+            transport.buffered().to_string(),
+            format!("{age:.1}s"),
+            format!("{idle:.1}s"),
+        ];
+        (echo.number, columns)
     });
-    let mut all = String::new();
-    for (id, line) in lines {
-        // Writing to a String cannot fail.
-        let _ = writeln!(all, "{id} {line}");
-    }
-    all + "end of list\n"
+    connections.sort_unstable_by_key(|(number, _)| *number);
+    let header = ["ID", "PEER", "IN", "OUT", "BUFFERED", "AGE", "IDLE"].map(String::from);
+    let rows: Vec<_> =
+        iter::once(header).chain(connections.into_iter().map(|(_, columns)| columns)).collect();
+    let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 7] = array::from_fn(widest);
+    let lines = rows.iter().map(|row| {
+        // Text is aligned to the left, which is the second column, and numbers to the right.
+        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
+            1 => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ") + "\n"
+    });
+    lines.chain([String::from("end of list\n")]).collect()
 }
 
 /// Skips peers that are already behind, so that the data buffered for a peer stays bounded.
-fn say(reactor: &mut Reactor, text: &str) -> String {
-    let line = format!("{text}\n");
-    let sent = each(reactor, |_, transport| {
-        let is_open = transport.flow() == Flow::Open;
-        if is_open {
-            transport.write(line.as_bytes());
+fn say(reactor: &mut Reactor, text: &[u8]) -> String {
+    let line = [text, b"\n"].concat();
+    let flows = each(reactor, |_, transport| {
+        let flow = transport.flow();
+        if flow == Flow::Open {
+            transport.write(&line);
         }
-        is_open
+        flow
     });
-    let told = sent.iter().filter(|&&is_open| is_open).count();
-    match sent.len() - told {
-        0 => format!("sent to {told} connections\n"),
-        behind => format!("sent to {told} connections, skipped {behind} that are behind\n"),
+    let count = |wanted| flows.iter().filter(|&&flow| flow == wanted).count();
+    let reply = format!("sent to {}", counted(count(Flow::Open), "connection"));
+    match count(Flow::Full) {
+        0 => reply + "\n",
+        1 => reply + ", skipped 1 that is behind\n",
+        behind => format!("{reply}, skipped {behind} that are behind\n"),
     }
 }
 
-fn close(reactor: &mut Reactor, id: &str) -> String {
-    let connection =
-        reactor.handles::<Connection<Echo>>().into_iter().find(|handle| handle.id().to_string() == id);
-    match connection.map(|handle| handle.enter(reactor, |_, transport| transport.close())) {
-        Some(Ok(())) => format!("closing {id}\n"),
-        _ => format!("error: no connection '{id}' (see list)\n"),
-    }
+fn close(reactor: &mut Reactor, number: &str) -> String {
+    let replies = each(reactor, |echo, transport| {
+        if echo.number.to_string() != number {
+            return None;
+        }
+        if echo.ended_by == EndedBy::Operator {
+            transport.abort();
+            return Some(format!("cut off {number}\n"));
+        }
+        echo.ended_by = EndedBy::Operator;
+        transport.close();
+        Some(format!("closing {number}\n"))
+    });
+    let reply = replies.into_iter().flatten().next();
+    reply.unwrap_or_else(|| format!("error: no connection '{}' (see list)\n", Escaped(number.as_bytes())))
 }

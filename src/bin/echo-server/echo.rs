@@ -1,18 +1,30 @@
 //! The server's protocol: echoes what it receives, and stops reading from a peer that does not read its
-//! echo.
+//! echo. With `-v` it logs when a connection begins, and when and why it ends.
 //!
 //! Read next: `console.rs`.
 
 use std::time::{Duration, Instant};
 
-use echo_reactor::{ConnectionLost, Protocol, Reactor, Transport};
+use echo_reactor::{Address, CloseReason, ConnectionLost, Protocol, Reactor, Transport};
 
-#[derive(Clone, Copy)]
 pub struct Echo {
+    /// 1, 2, 3, ...: what people call the connection.
+    pub number: u64,
     pub idle_timeout: Option<Duration>,
     pub high_water: usize,
+    /// The peer as it is shown. Empty until the connection is made.
+    pub peer: String,
     /// When the connection was made.
     pub since: Option<Instant>,
+    pub ended_by: EndedBy,
+}
+
+/// Who ended a connection first. Until somebody else does, it is the server at its shutdown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum EndedBy {
+    Shutdown,
+    Operator,
+    Peer,
 }
 
 impl Protocol for Echo {
@@ -20,17 +32,51 @@ impl Protocol for Echo {
         self.since = Some(transport.reactor().now());
         transport.set_write_marks(self.high_water, self.high_water / 4);
         transport.set_idle_timeout(self.idle_timeout);
-        if let Some(peer) = transport.peer_addr() {
-            log::info!("connection {} from {peer}", transport.id());
-        }
+        self.peer = name(transport);
+        log::info!("connection {} from {}", self.number, self.peer);
     }
 
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
         transport.write(data);
     }
 
-    fn connection_lost(&mut self, _: &mut Reactor, lost: ConnectionLost) {
-        let ConnectionLost { id, bytes_in, bytes_out, reason, .. } = lost;
-        log::info!("connection {id} ended: {reason}; {bytes_in} bytes in, {bytes_out} out");
+    fn eof_received(&mut self, transport: &mut Transport) {
+        self.ended_by = EndedBy::Peer;
+        transport.close();
+    }
+
+    fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {
+        let ConnectionLost { bytes_in, bytes_out, reason, .. } = lost;
+        let Some(since) = self.since else { return }; // it was never made
+        log::info!(
+            "connection {} from {} ended after {:.3} s: {}; bytes: {bytes_in} in, {bytes_out} out",
+            self.number,
+            self.peer,
+            (reactor.now() - since).as_secs_f64(),
+            why(&reason, self.ended_by),
+        );
+    }
+}
+
+/// The address of the peer. A Unix socket seldom has one, so its process takes the place of the address.
+fn name(transport: &Transport) -> String {
+    match transport.peer_addr() {
+        Some(Address::Unix(path)) if path.as_os_str().is_empty() => {
+            transport.peer_pid().map_or_else(|| "unix:".into(), |pid| format!("unix:pid={pid}"))
+        }
+        Some(address) => address.to_string(),
+        None => "?".into(),
+    }
+}
+
+/// Why a connection ended, in words.
+fn why(reason: &CloseReason, ended_by: EndedBy) -> String {
+    match (reason, ended_by) {
+        (CloseReason::Closed, EndedBy::Peer) => "closed by the peer".into(),
+        (CloseReason::Closed, EndedBy::Operator) => "closed by the operator".into(),
+        (CloseReason::Closed, EndedBy::Shutdown) => "closed at shutdown".into(),
+        (CloseReason::Aborted, EndedBy::Operator) => "cut off by the operator".into(),
+        (CloseReason::Aborted, _) => "cut off at shutdown".into(),
+        (other, _) => other.to_string(),
     }
 }

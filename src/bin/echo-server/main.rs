@@ -7,16 +7,17 @@ mod echo;
 mod options;
 mod shutdown;
 mod statistics;
+mod step;
 
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use echo_reactor::cli::{self, AddressArgument, cannot, init_logging, report, write_stdout};
+use echo_reactor::cli::{self, AddressArgument, Exit, cannot, counted, init_logging, report, write_stdout};
 use echo_reactor::{Address, Handle, Listener, ListeningSocket, Reactor, create_server_with_sockets};
 
 use console::Console;
-use echo::Echo;
+use echo::{Echo, EndedBy};
 use options::Options;
 use shutdown::Shutdown;
 use statistics::statistics;
@@ -39,15 +40,26 @@ fn main() -> ExitCode {
 /// never expires.
 const NEVER: Duration = Duration::MAX;
 
-fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<u8> {
+fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exit> {
     let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
     reactor.set_spin(options.spin);
     cli::watch(&mut reactor, options.timeline.as_ref())?;
     let addresses = listening_addresses(options, sockets.is_empty())?;
     sockets.extend(ListeningSocket::bind_all(&addresses, &options.listen)?);
     let idle_timeout = options.idle_timeout.or(options.console.then_some(NEVER));
-    let echo = Echo { idle_timeout, high_water: options.buffer, since: None };
-    let listener = create_server_with_sockets(&mut reactor, sockets, &options.listen, move || echo)
+    let (mut number, high_water) = (0, options.buffer);
+    let echo = move || {
+        number += 1;
+        Echo {
+            number,
+            idle_timeout,
+            high_water,
+            peer: String::new(),
+            since: None,
+            ended_by: EndedBy::Shutdown,
+        }
+    };
+    let listener = create_server_with_sockets(&mut reactor, sockets, &options.listen, echo)
         .map_err(cannot("register the listening sockets"))?;
 
     let shutdown = Shutdown::new(&mut reactor, listener, options.grace)?;
@@ -59,28 +71,29 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<u8>
     for address in listener.addresses(&reactor)? {
         write_stdout(format_args!("listening on {address}\n"));
     }
-    reactor.run().map_err(cannot("wait for events"))?;
+    let run = if options.step { step::run(&mut reactor, &shutdown) } else { reactor.run() };
+    run.map_err(cannot("wait for events"))?;
     log::info!("{}", statistics(&mut reactor, listener));
     let left = listener.stats(&reactor)?.open;
     if left > 0 && shutdown.is_draining() {
-        log::warn!("{left} connections did not finish in time");
+        log::warn!("{} did not finish in time", counted(left, "connection"));
     }
-    Ok(shutdown.status())
+    Ok(shutdown.exit())
 }
 
 fn catch_signals(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: &Shutdown) -> io::Result<()> {
-    for signal in [libc::SIGINT, libc::SIGTERM] {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         let shutdown = shutdown.clone();
-        reactor.on_signal(signal, move |reactor| shutdown.begin(reactor, signal))?;
+        cli::on_signal(reactor, signal, move |reactor| shutdown.begin(reactor, signal))?;
     }
-    reactor.on_signal(libc::SIGUSR1, move |reactor| report(NAME, statistics(reactor, listener)))
+    cli::on_signal(reactor, libc::SIGUSR1, move |reactor| report(NAME, statistics(reactor, listener)))
 }
 
 /// The addresses to listen on, without duplicates; the default only if there is nothing else to listen
 /// on.
 fn listening_addresses(options: &Options, or_default: bool) -> io::Result<Vec<Address>> {
     if options.addresses.is_empty() && or_default {
-        return AddressArgument::default().to_listen();
+        return AddressArgument::default_of(options.family).to_listen();
     }
     let mut addresses = Vec::new();
     for argument in &options.addresses {

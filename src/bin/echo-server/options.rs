@@ -9,32 +9,37 @@ use lexopt::{Arg, Parser};
 
 use echo_reactor::ListenOptions;
 use echo_reactor::cli::{
-    AddressArgument, Command, UsageError, Verbosity, address, duration, nonzero_duration, nonzero_size,
-    number, unexpected, value,
+    AddressArgument, Command, Family, UsageError, Verbosity, address, duration, nonzero_duration,
+    nonzero_size, number, unexpected, value,
 };
 
 const HELP: &str = include_str!("help.txt");
 
 pub struct Options {
     pub addresses: Vec<AddressArgument>,
+    pub family: Family,
     pub listen: ListenOptions,
     pub idle_timeout: Option<Duration>,
     pub buffer: usize,
     pub grace: Duration,
     pub console: bool,
+    pub step: bool,
     pub spin: Duration,
     pub timeline: Option<PathBuf>,
     pub verbosity: Verbosity,
 }
 
 pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
+    let mut addresses = Vec::new();
     let mut options = Options {
         addresses: Vec::new(),
+        family: Family::Any,
         listen: ListenOptions::default(),
         idle_timeout: None,
         buffer: 64 * 1024,
         grace: Duration::from_secs(5),
         console: false,
+        step: false,
         spin: Duration::ZERO,
         timeline: None,
         verbosity: Verbosity::default(),
@@ -54,6 +59,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Long("reuse-port") => options.listen.reuse_port = true,
             Arg::Short('g') | Arg::Long("grace") => options.grace = value(&mut parser, "--grace", duration)?,
             Arg::Long("console") => options.console = true,
+            Arg::Long("step") => options.step = true,
             Arg::Long("timeline") => options.timeline = Some(parser.value()?.into()),
             Arg::Long("spin") => options.spin = value(&mut parser, "--spin", duration)?,
             Arg::Short('v') | Arg::Long("verbose") => options.verbosity.increase(),
@@ -62,9 +68,18 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Short('V') | Arg::Long("version") => {
                 return Ok(Command::Print(concat!("echo-server ", env!("CARGO_PKG_VERSION"), "\n").into()));
             }
-            Arg::Value(text) => options.addresses.push(address(&text)?),
+            Arg::Short('4') => options.family = Family::V4,
+            Arg::Short('6') => options.family = Family::V6,
+            Arg::Value(text) => addresses.push(text),
             other => return Err(unexpected(other)),
         }
+    }
+    options.listen.ipv6_only = options.family == Family::V6;
+    for text in addresses {
+        options.addresses.push(address(&text, options.family)?);
+    }
+    if options.console && options.step {
+        return Err(UsageError("--console and --step both read standard input".into()));
     }
     Ok(Command::Run(options))
 }

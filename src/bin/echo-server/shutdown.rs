@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use echo_reactor::cli;
+use echo_reactor::cli::{self, Exit};
 use echo_reactor::{Connection, Handle, Listener, Reactor, Unavailable};
 
 use crate::echo::Echo;
@@ -15,8 +15,8 @@ use crate::echo::Echo;
 #[derive(Clone, Copy)]
 enum Stage {
     Serving,
-    /// Connections are finishing. The exit status after that.
-    Draining(u8),
+    /// Connections are finishing. How the program ends after that.
+    Draining(Exit),
     /// A second signal came.
     Killed(i32),
 }
@@ -59,13 +59,18 @@ impl Shutdown {
         }
     }
 
-    /// The exit status, when the loop has stopped.
-    pub fn status(&self) -> u8 {
+    /// How the program ends, when the loop has stopped.
+    pub fn exit(&self) -> Exit {
         match self.stage.get() {
             Stage::Serving => cli::DONE,
-            Stage::Draining(status) => status,
-            Stage::Killed(signal) => cli::killed_by(signal),
+            Stage::Draining(exit) => exit,
+            Stage::Killed(signal) => Exit::Signal(signal),
         }
+    }
+
+    /// Whether nobody has asked for the end yet.
+    pub fn is_serving(&self) -> bool {
+        matches!(self.stage.get(), Stage::Serving)
     }
 
     /// Whether connections may still finish.
@@ -73,8 +78,8 @@ impl Shutdown {
         matches!(self.stage.get(), Stage::Draining(_))
     }
 
-    fn drain(&self, reactor: &mut Reactor, status: u8) {
-        self.stage.set(Stage::Draining(status));
+    fn drain(&self, reactor: &mut Reactor, exit: Exit) {
+        self.stage.set(Stage::Draining(exit));
         reactor.call_later(self.grace, Reactor::stop);
         if self.finish_connections(reactor).is_err() {
             reactor.stop(); // without a listener nothing reports the last connection
@@ -84,7 +89,7 @@ impl Shutdown {
     fn finish_connections(&self, reactor: &mut Reactor) -> Result<(), Unavailable> {
         self.listener.close(reactor)?;
         let connections = reactor.handles::<Connection<Echo>>();
-        log::info!("shutting down, {} connections are open", connections.len());
+        log::info!("shutting down; {} open", cli::counted(connections.len(), "connection"));
         for connection in connections {
             let _ = connection.enter(reactor, |_, transport| transport.close());
         }

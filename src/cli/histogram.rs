@@ -1,11 +1,15 @@
 //! Latencies, counted in buckets: the memory is the same for a thousand and for a billion.
 //!
-//! Each power of two of nanoseconds is cut into 32 parts, so a figure is wrong by 3 % at the most.
+//! Invariant: each power of two of nanoseconds is divided into 128 buckets, so a quantile is at most
+//! 0.8 % too large.
 
 use std::time::Duration;
 
-const PARTS: u32 = 5; // as a power of two
+/// The number of buckets for each power of two, as a power of two itself.
+const PARTS: u32 = 7;
 
+/// How many latencies fell into each bucket.
+#[derive(Debug)]
 pub struct Histogram {
     buckets: Vec<u64>,
     count: u64,
@@ -19,6 +23,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
+    /// Counts one latency.
     pub fn add(&mut self, latency: Duration) {
         let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         self.buckets[index(nanoseconds)] += 1;
@@ -26,15 +31,20 @@ impl Histogram {
         self.longest = self.longest.max(latency);
     }
 
+    /// Returns how many there are.
+    #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
+    /// Returns the longest.
+    #[must_use]
     pub fn longest(&self) -> Duration {
         self.longest
     }
 
-    /// The latency that so many of a thousand stayed below.
+    /// Returns the latency that so many of a thousand did not exceed.
+    #[must_use]
     pub fn quantile(&self, of_thousand: u64) -> Duration {
         let rank = (self.count * of_thousand).div_ceil(1000);
         let mut seen = 0;
@@ -47,8 +57,9 @@ impl Histogram {
         self.longest
     }
 
-    /// The same in at most `rows` wider buckets, from the first to the last that has any: where each begins, and
-    /// its count.
+    /// Returns at most `rows` wider buckets, from the first to the last that is not empty: where each begins,
+    /// and its count.
+    #[must_use]
     pub fn rows(&self, rows: usize) -> Vec<(Duration, u64)> {
         let first = self.buckets.iter().position(|&count| count > 0).unwrap_or(0);
         let last = self.buckets.iter().rposition(|&count| count > 0).unwrap_or(0);
@@ -61,12 +72,14 @@ impl Histogram {
 }
 
 /// The bucket: the exponent, and behind it the bits that follow the highest one.
+#[allow(clippy::cast_possible_truncation)] // less than 64 << PARTS
 fn index(nanoseconds: u64) -> usize {
     let exponent = (nanoseconds | 1 << PARTS).ilog2();
     let part = (nanoseconds >> (exponent - PARTS)) & ((1 << PARTS) - 1);
     ((exponent as usize) << PARTS) + part as usize
 }
 
+#[allow(clippy::cast_possible_truncation)] // as above
 fn start_of(index: usize) -> Duration {
     let (exponent, part) = ((index >> PARTS) as u32, (index & ((1 << PARTS) - 1)) as u64);
     if exponent < PARTS {
@@ -78,4 +91,21 @@ fn start_of(index: usize) -> Duration {
 
 fn end_of(index: usize) -> Duration {
     start_of(index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantile_is_at_most_0_8_percent_too_large() {
+        let mut histogram = Histogram::default();
+        (1..=100_000).for_each(|number| histogram.add(Duration::from_nanos(number * 991)));
+        for (quantile, exact) in [(1, 100.0), (500, 50_000.0), (990, 99_000.0), (1000, 100_000.0)] {
+            let ratio = histogram.quantile(quantile).as_secs_f64() / (exact * 991e-9);
+            assert!((1.0..1.008).contains(&ratio), "{quantile}: {ratio}");
+        }
+        assert_eq!(histogram.longest(), Duration::from_micros(99_100));
+        assert_eq!(Histogram::default().quantile(500), Duration::ZERO);
+    }
 }

@@ -1,0 +1,272 @@
+//! `--ping`: measures round trips through an echo server.
+//!
+//! ```text
+//!   PING 127.0.0.1:7777 (127.0.0.1:7777), 64 bytes: connected in 0.212 ms
+//!   64 bytes from 127.0.0.1:7777: seq=1 time=0.153 ms
+//!   no echo: seq=2 after 300 ms                      it is lost
+//!   late echo: seq=2 time=512.104 ms                 and yet it came
+//! ```
+//!
+//! Invariant: there is one session, and at most one connection at a time, which does what is due. The
+//! session outlives its connections (`--reconnect`), so they share it. No borrow of it is held while the
+//! reactor may call back.
+//!
+//! Read next: `session.rs`, what is known of each message; `tally.rs`, what is counted.
+
+mod session;
+mod statistics;
+mod tally;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use echo_reactor::cli::{self, ErrorText, Exit, cannot};
+use echo_reactor::{
+    Address, CloseReason, ConnectError, ConnectionLost, Flow, Handle, Output, Protocol, Reactor, Transport,
+    create_connection,
+};
+use log::Level;
+
+use crate::Ending;
+use crate::client::{close_in_order, delay_before, describe, log_connected};
+use crate::options::Options;
+use session::{Session, Stage};
+use statistics::milliseconds;
+
+/// How long the last echo may take after Ctrl-C.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// What to measure.
+pub struct PingOptions {
+    /// Bytes in a message.
+    pub size: usize,
+    /// The time from one message to the next.
+    pub interval: Duration,
+    pub count: Option<u64>,
+    pub json: bool,
+}
+
+/// A connection of a session.
+pub struct Ping {
+    session: Rc<RefCell<Session>>,
+    began: Instant,
+    /// The addresses that are left to try, and those that have failed.
+    rest: VecDeque<Address>,
+    failed: Option<ConnectError>,
+}
+
+/// Starts a session. It stops the reactor when it has ended.
+pub fn start(
+    reactor: &mut Reactor,
+    options: Options,
+    ping: PingOptions,
+    output: Handle<Output>,
+    ending: Ending,
+    addresses: io::Result<Vec<Address>>,
+) -> io::Result<()> {
+    let session = Rc::new(RefCell::new(Session::new(options, ping, output, ending)));
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let session = session.clone();
+        cli::on_signal(reactor, signal, move |reactor| interrupt(&session, reactor, signal))
+            .map_err(cannot("catch signals"))?;
+    }
+    connect(&session, reactor, addresses);
+    Ok(())
+}
+
+/// Connects to the first address that answers. Each attempt has its own [`Ping`], so that the time of a
+/// connect does not include those that failed before it.
+fn connect(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, addresses: io::Result<Vec<Address>>) {
+    match addresses {
+        _ if session.borrow().stage != Stage::Running => {} // it has ended meanwhile
+        Ok(addresses) => try_next(session, reactor, addresses.into(), None),
+        Err(error) => disconnected(session, reactor, &ErrorText(&error)),
+    }
+}
+
+fn try_next(
+    session: &Rc<RefCell<Session>>,
+    reactor: &mut Reactor,
+    mut rest: VecDeque<Address>,
+    failed: Option<ConnectError>,
+) {
+    let address: Vec<Address> = rest.pop_front().into_iter().collect();
+    let options = session.borrow().options.connect.clone();
+    let ping = Ping { session: session.clone(), began: Instant::now(), rest, failed };
+    create_connection(reactor, &address, &options, ping);
+}
+
+/// There is no connection any more, or still none.
+fn disconnected(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, why: &dyn Display) {
+    let mut this = session.borrow_mut();
+    let output = this.output;
+    this.link = None;
+    if this.stage == Stage::Ended {
+        return output.on_flushed(reactor, Reactor::stop);
+    }
+    this.lose_connection(reactor, why);
+    if !this.options.reconnect || this.stage != Stage::Running {
+        drop(this);
+        return finish(session, reactor, Some(why.to_string()));
+    }
+    let delay = delay_before(this.attempt);
+    this.attempt = this.attempt.saturating_add(1);
+    let level = if this.attempt <= 1 { Level::Warn } else { Level::Info };
+    log::log!(level, "{why}; connecting again in {} ms", delay.as_millis());
+    drop(this);
+    let again = session.clone();
+    reactor.call_later(delay, move |reactor| {
+        let address = again.borrow().options.address.clone();
+        cli::look_up(reactor, &address, move |reactor, addresses| connect(&again, reactor, addresses));
+    });
+    proceed(session, reactor);
+}
+
+/// Does what is due: decides that a message is lost, sends the next one, or ends.
+fn proceed(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
+    let link = session.borrow().link;
+    if let Some(link) = link {
+        let _ = link.enter(reactor, |ping, transport| ping.proceed(transport));
+    } else {
+        session.borrow_mut().skip_unconnected(reactor);
+        end_or_wait(session, reactor);
+    }
+}
+
+/// Ends if nothing is left to do. Else it comes back when something is due.
+fn end_or_wait(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
+    if session.borrow_mut().is_done() {
+        return finish(session, reactor, None);
+    }
+    let mut this = session.borrow_mut();
+    if let Some(timer) = this.timer.take() {
+        reactor.cancel(timer);
+    }
+    if let Some(when) = this.next_deadline() {
+        let session = session.clone();
+        this.timer = Some(reactor.call_at(when, move |reactor| proceed(&session, reactor)));
+    }
+}
+
+/// The first signal ends the session, when the last echo has come. The second ends the program.
+fn interrupt(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, signal: i32) {
+    let mut this = session.borrow_mut();
+    if this.stage != Stage::Running || !this.tally.has_begun() {
+        this.ending.set(Exit::Signal(signal), None);
+        return reactor.stop();
+    }
+    this.stage = Stage::Stopping(signal, Instant::now() + LAST_WAIT);
+    drop(this);
+    end_or_wait(session, reactor);
+}
+
+/// Prints the summary, and ends the connection in order.
+fn finish(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, complaint: Option<String>) {
+    let mut this = session.borrow_mut();
+    if this.tally.has_begun() {
+        let server = this.options.address.to_string();
+        let json = this.ping.json.then(|| this.tally.to_json(&server, this.ping.size));
+        let summary = json.unwrap_or_else(|| this.tally.to_text(&server));
+        this.output.write(reactor, this.output.id(), summary.as_bytes());
+    }
+    let status = match this.stage {
+        Stage::Stopping(libc::SIGTERM, _) => Exit::Signal(libc::SIGTERM),
+        _ if complaint.is_some() || !this.tally.is_flawless() => cli::FAILURE,
+        _ => cli::DONE,
+    };
+    this.ending.set(status, complaint);
+    this.stage = Stage::Ended;
+    if let Some(timer) = this.timer.take() {
+        reactor.cancel(timer);
+    }
+    let (link, output) = (this.link, this.output);
+    reactor.call_soon(move |reactor| {
+        let closing = link.map(|link| link.enter(reactor, |_, transport| close_in_order(transport)));
+        if !matches!(closing, Some(Ok(()))) {
+            output.on_flushed(reactor, Reactor::stop);
+        }
+    });
+}
+
+impl Ping {
+    fn proceed(&self, transport: &mut Transport) {
+        let now = Instant::now();
+        let mut this = self.session.borrow_mut();
+        let (id, output) = (transport.id(), this.output);
+        this.check_deadline(transport.reactor(), now);
+        if this.is_due(now) {
+            if this.is_stalled() || transport.buffered() > 0 {
+                let pace = this.ping.interval.max(this.options.timeout.unwrap_or_default());
+                this.skip(transport.reactor(), pace, "the server takes no more");
+            } else if output.flow(transport.reactor(), id) == Flow::Full {
+                return; // it wakes us
+            } else {
+                this.send(transport);
+            }
+        }
+        drop(this);
+        end_or_wait(&self.session, transport.reactor());
+    }
+}
+
+impl Protocol for Ping {
+    fn connection_made(&mut self, transport: &mut Transport) {
+        let (now, handle) = (Instant::now(), transport.handle::<Ping>());
+        let peer = transport.peer_addr().map(Address::to_string).unwrap_or_default();
+        let mut this = self.session.borrow_mut();
+        let (took, size) = (now - self.began, this.size());
+        this.link = Some(handle);
+        this.next = this.next.max(now);
+        this.tally.connects.add(took);
+        let time = milliseconds(took);
+        let line = if this.tally.connects.count() == 1 {
+            format!("PING {} ({peer}), {size}: connected in {time:.3} ms", this.options.address)
+        } else {
+            format!("connected again to {peer} in {time:.3} ms")
+        };
+        this.print(transport.reactor(), line);
+        drop(this);
+        log_connected(transport, took);
+        self.proceed(transport);
+    }
+
+    fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
+        let now = Instant::now();
+        self.session.borrow_mut().receive(transport, data, now);
+        self.proceed(transport);
+    }
+
+    /// The output has room again.
+    fn woken(&mut self, transport: &mut Transport) {
+        self.proceed(transport);
+    }
+
+    /// Reading goes on: an echo server stops reading while its echo is not read.
+    fn pause_writing(&mut self, _: &mut Transport) {}
+
+    fn eof_received(&mut self, transport: &mut Transport) {
+        close_in_order(transport);
+    }
+
+    fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {
+        let reason = match lost.reason {
+            CloseReason::Unreachable(mut error) => {
+                if let Some(mut failed) = self.failed.take() {
+                    failed.attempts.append(&mut error.attempts);
+                    error = failed;
+                }
+                if !self.rest.is_empty() {
+                    return try_next(&self.session, reactor, std::mem::take(&mut self.rest), Some(error));
+                }
+                CloseReason::Unreachable(error)
+            }
+            reason => reason,
+        };
+        let why = describe(&self.session.borrow().options.address, &reason);
+        disconnected(&self.session, reactor, &why);
+    }
+}

@@ -1,0 +1,126 @@
+//! What many durations have in common: round trips, and connects.
+//!
+//! Invariant: the memory is bounded. Up to 1000 values, the percentiles are exact; beyond that they are
+//! at most 0.8 % too large. The other figures are always exact.
+
+use std::time::Duration;
+
+use echo_reactor::cli::Histogram;
+
+/// How many values are kept as they are.
+const EXACT: usize = 1000;
+
+#[derive(Default)]
+pub struct Statistics {
+    /// The first values.
+    values: Vec<Duration>,
+    /// All values.
+    histogram: Histogram,
+    shortest: Duration,
+    /// In milliseconds, as all that follows from it.
+    mean: f64,
+    /// The sum of the squares of the distances from the mean: Welford's algorithm, which does not cancel.
+    squares: f64,
+}
+
+/// The figures, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    pub min: f64,
+    pub avg: f64,
+    pub median: f64,
+    pub p99: f64,
+    pub max: f64,
+    /// The standard deviation, which `ping` calls so.
+    pub mdev: f64,
+}
+
+impl Statistics {
+    #[allow(clippy::cast_precision_loss)] // below 2^53
+    pub fn add(&mut self, value: Duration) {
+        if self.values.len() < EXACT {
+            self.values.push(value);
+        }
+        self.shortest = if self.count() == 0 { value } else { self.shortest.min(value) };
+        self.histogram.add(value);
+        let distance = milliseconds(value) - self.mean;
+        self.mean += distance / self.count() as f64;
+        self.squares += distance * (milliseconds(value) - self.mean);
+    }
+
+    pub fn count(&self) -> u64 {
+        self.histogram.count()
+    }
+
+    /// `None` if there is no value.
+    #[allow(clippy::cast_precision_loss)] // below 2^53
+    pub fn summary(&self) -> Option<Summary> {
+        if self.count() == 0 {
+            return None;
+        }
+        let (median, p99) = if self.count() == self.values.len() as u64 {
+            exact_percentiles(self.values.clone())
+        } else {
+            (self.histogram.quantile(500), self.histogram.quantile(990))
+        };
+        Some(Summary {
+            min: milliseconds(self.shortest),
+            avg: self.mean,
+            median: milliseconds(median),
+            p99: milliseconds(p99),
+            max: milliseconds(self.histogram.longest()),
+            mdev: (self.squares / self.count() as f64).sqrt(),
+        })
+    }
+}
+
+/// The median, which is the mean of the middle two if their number is even, and the 99th percentile by
+/// the nearest rank.
+fn exact_percentiles(mut values: Vec<Duration>) -> (Duration, Duration) {
+    values.sort_unstable();
+    let (middle, rank) = (values.len() / 2, (values.len() * 99).div_ceil(100));
+    let median = if values.len().is_multiple_of(2) {
+        (values[middle - 1] + values[middle]) / 2
+    } else {
+        values[middle]
+    };
+    (median, values[rank - 1])
+}
+
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(values: impl Iterator<Item = u64>) -> Summary {
+        let mut statistics = Statistics::default();
+        values.for_each(|value| statistics.add(Duration::from_millis(value)));
+        statistics.summary().unwrap()
+    }
+
+    #[test]
+    fn few_values_are_summed_up_exactly() {
+        assert_eq!(Statistics::default().summary(), None);
+        let one = summary([5].into_iter());
+        assert_eq!(one, Summary { min: 5.0, avg: 5.0, median: 5.0, p99: 5.0, max: 5.0, mdev: 0.0 });
+        let four = summary([4, 1, 3, 8].into_iter());
+        assert_eq!((four.min, four.median, four.p99, four.max), (1.0, 3.5, 8.0, 8.0));
+        assert!((four.avg - 4.0).abs() < 1e-9, "{}", four.avg);
+        assert!((four.mdev.powi(2) - 6.5).abs() < 1e-9, "{}", four.mdev);
+        let thousand = summary(1..=1000);
+        assert!((thousand.median - 500.5).abs() < 1e-9 && (thousand.p99 - 990.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn many_values_take_no_more_memory_and_percentiles_are_0_8_percent_too_large_at_most() {
+        let many = summary((1..=100_000).rev());
+        assert_eq!((many.min, many.max), (1.0, 100_000.0));
+        assert!((many.avg - 50_000.5).abs() < 1e-6, "{}", many.avg);
+        assert!((50_000.0..50_400.0).contains(&many.median), "{}", many.median);
+        assert!((99_000.0..99_792.0).contains(&many.p99), "{}", many.p99);
+        assert!((many.mdev - 28_867.513).abs() < 0.01, "{}", many.mdev);
+    }
+}

@@ -1,0 +1,113 @@
+//! What `--ping` has counted, and how it is reported: as `ping` does, or as a JSON object.
+//!
+//! Invariant: each message that was sent was received, is lost, or is still undecided.
+//!
+//! Read next: `statistics.rs`.
+
+use std::time::Instant;
+
+use super::statistics::{Statistics, milliseconds};
+
+pub struct Tally {
+    began: Instant,
+    /// The number of the last message.
+    pub sent: u64,
+    pub lost: u64,
+    /// Of those that are lost: how many came later, and how many came back changed.
+    pub late: u64,
+    pub wrong: u64,
+    /// Bytes that are the echo of no message.
+    pub surplus: u64,
+    /// Messages that were received.
+    pub round_trips: Statistics,
+    pub connects: Statistics,
+}
+
+impl Tally {
+    pub fn new() -> Self {
+        Tally {
+            began: Instant::now(),
+            sent: 0,
+            lost: 0,
+            late: 0,
+            wrong: 0,
+            surplus: 0,
+            round_trips: Statistics::default(),
+            connects: Statistics::default(),
+        }
+    }
+
+    /// Whether anything was measured, or failed.
+    pub fn has_begun(&self) -> bool {
+        self.connects.count() > 0 || self.sent > 0
+    }
+
+    pub fn is_flawless(&self) -> bool {
+        self.lost == 0 && self.surplus == 0
+    }
+
+    /// The summary for a person, in three or four lines after an empty one: a terminal has echoed `^C`.
+    pub fn to_text(&self, server: &str) -> String {
+        #[allow(clippy::cast_precision_loss)] // three digits are shown
+        let percent = (1e5 * self.lost as f64 / self.sent.max(1) as f64).round() / 1e3;
+        let mut counts = vec![
+            format!("{} sent", self.sent),
+            format!("{} received", self.round_trips.count()),
+            format!("{} lost ({percent} %)", self.lost),
+        ];
+        for (count, what) in [(self.late, "late"), (self.wrong, "wrong"), (self.surplus, "B surplus")] {
+            counts.extend((count > 0).then(|| format!("{count} {what}")));
+        }
+        counts.push(format!("time {} ms", self.began.elapsed().as_millis()));
+        let mut lines = vec![format!("\n--- {server} ping statistics ---"), counts.join(", ")];
+        lines.extend(self.connects.summary().map(|connects| match self.connects.count() {
+            1 => format!("connect = {:.3} ms", connects.avg),
+            count => {
+                let (min, avg, max) = (connects.min, connects.avg, connects.max);
+                format!("{count} connects, min/avg/max = {min:.3}/{avg:.3}/{max:.3} ms")
+            }
+        }));
+        lines.extend(self.round_trips.summary().map(|rtt| {
+            let figures = [rtt.min, rtt.avg, rtt.median, rtt.p99, rtt.max, rtt.mdev];
+            let figures = figures.map(|figure| format!("{figure:.3}")).join("/");
+            format!("rtt min/avg/median/p99/max/mdev = {figures} ms")
+        }));
+        lines.join("\n") + "\n"
+    }
+
+    /// The same for a program, in one line.
+    pub fn to_json(&self, server: &str, size: usize) -> String {
+        // An address is shown without control characters, so only two characters need an escape.
+        let server = server.replace('\\', r"\\").replace('"', r#"\""#);
+        let counters = [
+            ("size", size as u64),
+            ("sent", self.sent),
+            ("received", self.round_trips.count()),
+            ("lost", self.lost),
+            ("late", self.late),
+            ("wrong", self.wrong),
+            ("surplus_bytes", self.surplus),
+            ("connects", self.connects.count()),
+        ];
+        let counters = counters.map(|(key, count)| format!(r#""{key}": {count}"#)).join(", ");
+        let (took, connects) = (milliseconds(self.began.elapsed()), figures(&self.connects));
+        let rtt = figures(&self.round_trips);
+        format!(
+            "{{\"address\": \"{server}\", {counters}, \"time_ms\": {took:.3}, \"connect_ms\": {connects}, \
+             \"rtt_ms\": {rtt}}}\n"
+        )
+    }
+}
+
+fn figures(statistics: &Statistics) -> String {
+    let Some(summary) = statistics.summary() else { return "null".into() };
+    let figures = [
+        ("min", summary.min),
+        ("avg", summary.avg),
+        ("median", summary.median),
+        ("p99", summary.p99),
+        ("max", summary.max),
+        ("mdev", summary.mdev),
+    ];
+    format!("{{{}}}", figures.map(|(key, figure)| format!(r#""{key}": {figure:.6}"#)).join(", "))
+}

@@ -1,0 +1,115 @@
+//! `--step`: one turn of the loop for each Enter, and what the turn did, in sentences.
+//!
+//! Invariant: between two turns the server does nothing, so what its peers send waits in the kernel. A
+//! signal is handled without an Enter. After the end of stdin, and while the server shuts down, the loop
+//! goes on by itself.
+//!
+//! Read next: `src/reactor/mod.rs`, what a turn is; `src/reactor/observe.rs`, where the sentences come from.
+
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
+
+use echo_reactor::cli::{counted, wait_until_readable, write_stdout};
+use echo_reactor::observe::{CallbackEnd, DispatchEnd, IoStats, Observer, Origin, PollEnd, TurnEnd};
+use echo_reactor::timeline::short_name;
+use echo_reactor::{Descriptor, Direction, Id, Next, Reactor};
+
+use crate::shutdown::Shutdown;
+
+/// Runs the loop to its end.
+pub fn run(reactor: &mut Reactor, shutdown: &Shutdown) -> io::Result<()> {
+    reactor.add_observer(Narrator { turn: reactor.turn_count() });
+    let stdin = Descriptor::open(&io::stdin(), Direction::Read)?;
+    write_stdout(
+        "press Enter for one turn of the loop, which sleeps until something happens; Ctrl-D lets it run\n",
+    );
+    while shutdown.is_serving() {
+        match wait_for_enter(&stdin)? {
+            Wait::Enter => reactor.turn(None)?,
+            Wait::Signal => reactor.turn(Some(Duration::ZERO))?,
+            Wait::Eof => break,
+        }
+    }
+    reactor.run()
+}
+
+/// What ended the wait for Enter.
+enum Wait {
+    Enter,
+    Signal,
+    Eof,
+}
+
+/// Reads a line. Nothing is read before it is there, so a background job is not stopped for it.
+fn wait_for_enter(stdin: &Descriptor) -> io::Result<Wait> {
+    let mut byte = [0];
+    loop {
+        match wait_until_readable(stdin).and_then(|()| stdin.read(&mut byte)) {
+            Ok(0) => return Ok(Wait::Eof),
+            Ok(_) if byte == [b'\n'] => return Ok(Wait::Enter),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(Wait::Signal),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+struct Narrator {
+    turn: u64,
+}
+
+impl Observer for Narrator {
+    fn on_poll(&mut self, poll: &PollEnd) {
+        self.turn += 1;
+        let slept = poll.ended - poll.began;
+        let events = counted(poll.events, "event");
+        write_stdout(match poll.timeout {
+            Some(Duration::ZERO) => {
+                format!("turn {}: the loop did not sleep; the kernel reported {events}.\n", self.turn)
+            }
+            _ => {
+                format!("turn {}: the loop slept for {slept:.1?}; the kernel reported {events}.\n", self.turn)
+            }
+        });
+    }
+
+    fn on_dispatch(&mut self, dispatch: &DispatchEnd) {
+        let DispatchEnd { id, ready, next, began, ended, .. } = dispatch;
+        let name = short_name(dispatch.type_name);
+        let moved = dispatch.stats.map_or_else(String::new, |(before, after)| {
+            let received = after.bytes_in - before.bytes_in;
+            let sent = after.bytes_out - before.bytes_out;
+            format!(", received {received} bytes, sent {sent}, has {} buffered", after.buffered)
+        });
+        let next = match next {
+            Next::Wait => "waits for the next event",
+            Next::Again => "has more to do, so it is queued for the next turn",
+            Next::Done => "is finished",
+        };
+        let took = *ended - *began;
+        write_stdout(format_args!(
+            "  {name} {id} was called ({ready:?}){moved}, took {took:.1?}, and {next}.\n"
+        ));
+    }
+
+    fn on_callback(&mut self, callback: &CallbackEnd) {
+        let what = if callback.origin == Origin::Timer { "A timer's callback" } else { "A queued callback" };
+        write_stdout(format_args!(
+            "  {what} was called, and took {:.1?}.\n",
+            callback.ended - callback.began
+        ));
+    }
+
+    fn on_added(&mut self, id: Id, type_name: &'static str, _: Option<IoStats>, _: Instant) {
+        write_stdout(format_args!("  {} {id} was added.\n", short_name(type_name)));
+    }
+
+    fn on_removed(&mut self, id: Id, _: Instant) {
+        write_stdout(format_args!("  The source {id} was removed.\n"));
+    }
+
+    fn on_turn_end(&mut self, turn: &TurnEnd) {
+        write_stdout(format_args!("  The turn took {:.1?}.\n", turn.ended - turn.began));
+    }
+}

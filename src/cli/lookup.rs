@@ -1,0 +1,58 @@
+//! Looks a name up while the loop runs.
+//!
+//! Invariant: `getaddrinfo(3)` blocks, so it runs in a thread of its own. Its result is the only thing
+//! that crosses the threads: a source without a descriptor waits for it, and is woken.
+//!
+//! Read next: `../reactor/remote.rs`, the way into the loop from another thread.
+
+use std::io;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::thread;
+
+use super::AddressArgument;
+use crate::{Address, Id, Next, Reactor, Ready, Source};
+
+type OnDone = Box<dyn FnOnce(&mut Reactor, io::Result<Vec<Address>>)>;
+
+/// Resolves an address to connect to. Calls `on_done` in a later callback with what
+/// [`AddressArgument::to_connect`] returns.
+pub fn look_up(
+    reactor: &mut Reactor,
+    address: &AddressArgument,
+    on_done: impl FnOnce(&mut Reactor, io::Result<Vec<Address>>) + 'static,
+) {
+    let (sender, result) = mpsc::channel();
+    let id = reactor.insert(Lookup { result, on_done: Some(Box::new(on_done)) }).id();
+    let (address, refusal) = (address.clone(), sender.clone());
+    let spawned = reactor.remote().and_then(|remote| {
+        thread::Builder::new().spawn(move || {
+            // If nobody waits for it any more, the program is ending.
+            let _ = sender.send(address.to_connect());
+            let _ = remote.wake(id);
+        })
+    });
+    if let Err(error) = spawned {
+        let _ = refusal.send(Err(error));
+        reactor.wake(id);
+    }
+}
+
+struct Lookup {
+    result: Receiver<io::Result<Vec<Address>>>,
+    /// Called once.
+    on_done: Option<OnDone>,
+}
+
+impl Source for Lookup {
+    fn ready(&mut self, _: Id, _: Ready, reactor: &mut Reactor) -> Next {
+        let result = match self.result.try_recv() {
+            Ok(result) => result,
+            Err(TryRecvError::Empty) => return Next::Wait,
+            Err(TryRecvError::Disconnected) => Err(io::Error::other("the lookup was given up")),
+        };
+        if let Some(on_done) = self.on_done.take() {
+            on_done(reactor, result);
+        }
+        Next::Done
+    }
+}

@@ -1,0 +1,432 @@
+//! `echo-client --ping`: what it measures, what it counts as lost, and how it ends.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{
+    DeadPort, Lines, Outcome, Process, Scratch, Server, assert_one_line, client_command, collect, eventually,
+    outcome_of, pipe, run, serve_once,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+fn ping(arguments: &[&str]) -> Outcome {
+    run(client_command().arg("--ping").args(arguments), b"")
+}
+
+fn start(arguments: &[&str]) -> Process {
+    let mut command = client_command();
+    command.arg("--ping").args(arguments).stdin(Stdio::null());
+    Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
+}
+
+/// The lines on stdout that are not empty.
+fn lines(outcome: &Outcome) -> Vec<String> {
+    let text = String::from_utf8(outcome.stdout.clone()).unwrap();
+    text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+fn json(outcome: &Outcome) -> Value {
+    assert_eq!(lines(outcome).len(), 1, "one object and nothing else");
+    serde_json::from_slice(&outcome.stdout).unwrap()
+}
+
+/// The first number behind `key`.
+fn number(line: &str, key: &str) -> f64 {
+    let rest = line.split(key).nth(1).unwrap_or_else(|| panic!("no {key} in {line}"));
+    rest.split([' ', '/', ',']).next().unwrap().parse().unwrap()
+}
+
+/// The counters of an object: sent, received, lost, late, wrong.
+fn counters(json: &Value) -> [u64; 5] {
+    ["sent", "received", "lost", "late", "wrong"].map(|key| json[key].as_u64().unwrap())
+}
+
+/// Echoes messages of 64 bytes as `answer` says, which gets their number and the message.
+fn echo_each(mut stream: &TcpStream, mut answer: impl FnMut(u64, Vec<u8>, &mut &TcpStream)) {
+    for number in 1.. {
+        let mut message = vec![0; 64];
+        if stream.read_exact(&mut message).is_err() {
+            return;
+        }
+        answer(number, message, &mut stream);
+    }
+}
+
+#[test]
+fn each_round_trip_is_a_line_and_the_summary_agrees_with_the_lines() {
+    let server = Server::start(&["-v"]);
+    let outcome = ping(&["-c", "20", "-i", "0.005", "-s", "100", server.address()]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    let lines = lines(&outcome);
+    let address = server.address();
+    assert!(
+        lines[0].starts_with(&format!("PING {address} ({address}), 100 bytes: connected in ")),
+        "{lines:?}"
+    );
+    let mut times: Vec<f64> = Vec::new();
+    for (line, number) in lines[1..].iter().zip(1..=20) {
+        assert!(line.starts_with(&format!("100 bytes from {address}: seq={number} time=")), "{line}");
+        assert!(line.ends_with(" ms"), "{line}");
+        times.push(self::number(line, "time="));
+    }
+    assert_eq!(times.len(), 20);
+    assert_eq!(lines[21], format!("--- {address} ping statistics ---"));
+    assert!(lines[22].starts_with("20 sent, 20 received, 0 lost (0 %), time "), "{}", lines[22]);
+    assert!(number(&lines[22], "time ") >= 19.0 * 5.0, "{}", lines[22]);
+    assert_eq!(number(&lines[23], "connect = "), number(&lines[0], "connected in "));
+    times.sort_by(f64::total_cmp);
+    let average = times.iter().sum::<f64>() / 20.0;
+    let deviation = (times.iter().map(|time| (time - average).powi(2)).sum::<f64>() / 20.0).sqrt();
+    let median = (times[9] + times[10]) / 2.0;
+    let figures = lines[24].strip_prefix("rtt min/avg/median/p99/max/mdev = ").unwrap();
+    let figures: Vec<f64> =
+        figures.trim_end_matches(" ms").split('/').map(|figure| figure.parse().unwrap()).collect();
+    for (figure, expected) in figures.iter().zip([times[0], average, median, times[19], times[19], deviation])
+    {
+        assert!((figure - expected).abs() < 0.0021, "{figures:?}: {expected}");
+    }
+    assert_eq!(lines.len(), 25);
+    // The connection ends in order.
+    let end = server.err.next_with(" ended after ");
+    assert!(end.contains(": closed") && end.contains("bytes: 2000 in, 2000 out"), "{end}");
+}
+
+#[test]
+fn json_is_one_object_with_all_figures() {
+    let server = Server::start(&[]);
+    let outcome = ping(&["--json", "-c", "5", "-i", "0", server.address()]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    let json = json(&outcome);
+    assert_eq!(counters(&json), [5, 5, 0, 0, 0]);
+    assert_eq!(json["address"], server.address());
+    assert_eq!(
+        (&json["size"], &json["connects"], &json["surplus_bytes"]),
+        (&64.into(), &1.into(), &0.into())
+    );
+    for key in ["connect_ms", "rtt_ms"] {
+        let figures = ["min", "median", "p99", "max"].map(|figure| json[key][figure].as_f64().unwrap());
+        assert!(figures[0] > 0.0 && figures.is_sorted(), "{json}");
+        assert!(json[key]["avg"].as_f64().unwrap() > 0.0 && json[key]["mdev"].as_f64().unwrap() >= 0.0);
+    }
+    // An address that needs escapes.
+    let scratch = Scratch::new();
+    let address = format!("unix:{}", scratch.path("quote\" backslash\\ line\n").display());
+    let _server = Server::run(common::server_command().arg(&address), 1);
+    let json = self::json(&ping(&["--json", "-c", "1", &address]));
+    assert_eq!(json["received"], 1);
+}
+
+#[test]
+fn round_trips_have_the_delay_of_the_path() {
+    let delay = Duration::from_millis(60);
+    let (address, _server) = serve_once(move |stream| {
+        echo_each(&stream, |_, message, stream| {
+            thread::sleep(delay); // what the path imposes
+            let _ = stream.write_all(&message);
+        });
+    });
+    let json = json(&ping(&["--json", "-c", "5", "-i", "0", &address]));
+    let figures = ["min", "avg", "median", "p99", "max"].map(|key| json["rtt_ms"][key].as_f64().unwrap());
+    assert!(figures.iter().all(|&figure| figure >= 60.0), "{json}");
+    assert!(figures[0] < 110.0, "the fastest takes no longer than the delay: {json}");
+}
+
+#[test]
+fn messages_are_an_interval_apart() {
+    let server = Server::start(&[]);
+    let json = json(&ping(&["--json", "-c", "4", "-i", "100ms", server.address()]));
+    let took = json["time_ms"].as_f64().unwrap();
+    assert!(took >= 300.0, "{took}");
+    let json = self::json(&ping(&["--json", "-c", "200", "-i", "0", server.address()]));
+    assert_eq!(counters(&json)[1], 200);
+}
+
+#[test]
+fn stdin_is_not_read() {
+    let server = Server::start(&[]);
+    let (stdin, writer) = pipe();
+    File::from(writer).write_all(b"for somebody else").unwrap();
+    let mut command = client_command();
+    command.args(["--ping", "-c", "2", "-i", "0", server.address()]).stdin(stdin.try_clone().unwrap());
+    let mut process = Process::spawn(command.stdout(Stdio::null()));
+    assert_eq!(process.wait_code(), 0);
+    let mut rest = String::new();
+    File::from(stdin).read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "for somebody else");
+}
+
+#[test]
+fn wrong_byte_is_counted_and_named() {
+    let (address, _server) = serve_once(|stream| {
+        echo_each(&stream, |number, mut message, stream| {
+            if number == 2 {
+                message[5] ^= 0x80;
+            }
+            let _ = stream.write_all(&message);
+        });
+    });
+    let outcome = ping(&["-c", "3", "-i", "0", &address]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (1, ""));
+    let lines = lines(&outcome);
+    assert_eq!(lines[2], "wrong echo: seq=2 differs at offset 5: sent 0x43, received 0xc3");
+    assert!(lines[3].contains("seq=3 time="), "{lines:?}");
+    assert!(lines[5].starts_with("3 sent, 2 received, 1 lost (33.333 %), 1 wrong, time "), "{lines:?}");
+}
+
+#[test]
+fn late_echo_is_counted_as_lost_and_does_not_confuse_the_next() {
+    let (address, _server) = serve_once(|stream| {
+        let mut held = Vec::new();
+        echo_each(&stream, |number, message, stream| {
+            if number == 2 {
+                held = message; // until the client has given it up, and sent the next
+            } else {
+                let _ =
+                    stream.write_all(&std::mem::take(&mut held)).and_then(|()| stream.write_all(&message));
+            }
+        });
+    });
+    let outcome = ping(&["-c", "3", "-i", "0", "-w", "1", &address]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (1, ""));
+    let lines = lines(&outcome);
+    let waited = number(&lines[2], "no echo: seq=2 after ");
+    assert!((1000.0..3000.0).contains(&waited), "{lines:?}");
+    assert!(number(&lines[3], "late echo: seq=2 time=") >= 1000.0, "{lines:?}");
+    assert!(number(&lines[4], "seq=3 time=") < 1000.0, "{lines:?}");
+    assert!(lines[6].starts_with("3 sent, 2 received, 1 lost (33.333 %), 1 late, time "), "{lines:?}");
+}
+
+#[test]
+fn stalled_server_costs_lost_messages_and_no_more_memory() {
+    let (address, server) = serve_once(|stream| stream); // it never reads
+    let outcome = ping(&["-c", "4", "-i", "0", "-w", "0.2", "-s", "16M", &address]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (1, ""));
+    let lines = lines(&outcome);
+    assert!(lines[1].starts_with("no echo: seq=1 after "), "{lines:?}");
+    assert_eq!(lines[2], "lost: seq=2 the server takes no more");
+    assert!(lines[6].starts_with("4 sent, 0 received, 4 lost (100 %), time "), "{lines:?}");
+    drop(server.join().unwrap());
+}
+
+#[test]
+fn bytes_that_are_the_echo_of_nothing_are_named() {
+    let (address, _server) = serve_once(|stream| {
+        echo_each(&stream, |number, mut message, stream| {
+            message.resize(if number == 2 { 70 } else { 64 }, b'!');
+            let _ = stream.write_all(&message);
+        });
+    });
+    let outcome = ping(&["-c", "2", "-i", "0.2", &address]);
+    let lines = lines(&outcome);
+    assert_eq!(outcome.code, 1, "{lines:?}");
+    assert!(lines.contains(&format!("surplus: 6 B from {address} are no echo")), "{lines:?}");
+}
+
+#[test]
+fn server_that_ends_is_a_failure_after_the_summary() {
+    let (address, server) = serve_once(|mut stream| {
+        let mut message = [0; 64];
+        stream.read_exact(&mut message).unwrap();
+        stream.write_all(&message).unwrap();
+        stream.read_exact(&mut message).unwrap();
+    });
+    let outcome = ping(&["-c", "9", "-i", "0", &address]);
+    server.join().unwrap();
+    assert_eq!(outcome.code, 1);
+    assert_one_line(&outcome.stderr, &[&format!("echo-client: {address} closed the connection")]);
+    let lines = lines(&outcome);
+    assert_eq!(lines[2], format!("lost: seq=2 {address} closed the connection"));
+    assert!(lines[4].starts_with("2 sent, 1 received, 1 lost (50 %), time "), "{lines:?}");
+}
+
+#[test]
+fn server_that_is_not_reached_is_one_line() {
+    let dead = DeadPort::new();
+    for arguments in [&["-c", "1"][..], &["--json"]] {
+        let outcome = ping(&[arguments, &[&dead.1.to_string()]].concat());
+        assert_eq!((outcome.code, outcome.stdout.len()), (1, 0));
+        let expected = format!("echo-client: cannot connect to {}: Connection refused\n", dead.1);
+        assert_eq!(outcome.stderr, expected);
+    }
+}
+
+#[test]
+fn reconnect_goes_on_through_a_restart_and_counts_what_was_lost() {
+    let held = DeadPort::new();
+    let address = held.1.to_string();
+    let server = Server::on(&[&address], &["--reuse-port"]);
+    let mut process = start(&["-r", "-i", "20ms", &address]);
+    let out = Lines::of(process.child.stdout.take().unwrap());
+    out.next_with("seq=3 time=");
+    server.process.signal(Signal::KILL);
+    drop(server);
+    out.next_with(" not connected");
+    out.next_with(" not connected");
+    let _server = Server::on(&[&address], &["--reuse-port"]);
+    out.next_with("connected again to ");
+    out.next_with(" time=");
+    process.signal(Signal::INT);
+    assert_eq!(process.wait_code(), 1);
+    let rest = out.rest();
+    let [.., title, counts, connects, rtt] = &rest[..] else { panic!("{rest:?}") };
+    assert_eq!(*title, format!("--- {address} ping statistics ---"));
+    let sent: f64 = counts.split(' ').next().unwrap().parse().unwrap();
+    let (received, lost) = (number(counts, "sent, "), number(counts, "received, "));
+    assert!(received >= 4.0 && lost >= 2.0 && sent == received + lost, "{counts}");
+    assert!(connects.starts_with("2 connects, min/avg/max = "), "{connects}");
+    assert!(rtt.starts_with("rtt min/avg/median/p99/max/mdev = "), "{rtt}");
+}
+
+#[test]
+fn count_is_reached_even_if_the_server_never_comes() {
+    let dead = DeadPort::new();
+    let outcome = ping(&["-q", "-r", "--json", "-i", "20ms", "-c", "5", &dead.1.to_string()]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (1, ""));
+    let json = json(&outcome);
+    assert_eq!(counters(&json), [5, 0, 5, 0, 0]);
+    assert!(json["rtt_ms"].is_null() && json["connect_ms"].is_null());
+}
+
+#[test]
+fn sigint_prints_the_summary_and_exits_0_if_nothing_was_lost() {
+    let server = Server::start(&[]);
+    for (interval, signal, code) in
+        [("1000", Signal::INT, 0), ("0", Signal::INT, 0), ("0", Signal::TERM, 143)]
+    {
+        let mut process = start(&["-i", interval, server.address()]);
+        let out = Lines::of(process.child.stdout.take().unwrap());
+        out.next_with("seq=1 time=");
+        process.signal(signal);
+        out.next_with("ping statistics");
+        let counts = out.next();
+        assert!(counts.contains(" 0 lost (0 %)"), "{counts}");
+        assert_eq!(process.wait_code(), code);
+    }
+}
+
+#[test]
+fn sigint_that_was_ignored_at_the_start_stays_ignored() {
+    let server = Server::start(&[]);
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"trap "" INT; exec "$0" --ping -c 3 -i 0.1 "$1""#]);
+    command.args([env!("CARGO_BIN_EXE_echo-client"), server.address()]);
+    let mut process = Process::spawn(command.stdout(Stdio::piped()));
+    let out = Lines::of(process.child.stdout.take().unwrap());
+    out.next_with("seq=1 time=");
+    process.signal(Signal::INT);
+    out.next_with("seq=3 time=");
+    assert_eq!(process.wait_code(), 0);
+}
+
+#[test]
+fn sigint_waits_a_second_for_the_last_echo() {
+    let (received, receive) = std::sync::mpsc::channel();
+    let (address, _server) = serve_once(move |mut stream| {
+        let mut message = [0; 64];
+        stream.read_exact(&mut message).unwrap();
+        received.send(()).unwrap();
+        let _ = stream.read(&mut message); // and never answers
+    });
+    let mut process = start(&["--json", &address]);
+    receive.recv_timeout(common::PATIENCE).unwrap();
+    let began = Instant::now();
+    process.signal(Signal::INT);
+    let outcome = outcome_of(&mut process);
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    assert_eq!((outcome.code, counters(&json(&outcome))), (1, [1, 0, 1, 0, 0]));
+}
+
+#[test]
+fn second_sigint_ends_it_at_once() {
+    let (address, _server) = serve_once(|mut stream| {
+        let _ = stream.read_to_end(&mut Vec::new()); // and never answers
+    });
+    let mut process = start(&[&address]);
+    Lines::of(process.child.stdout.take().unwrap()).next_with("PING ");
+    process.signal(Signal::INT);
+    process.signal(Signal::INT);
+    let mut ended = false;
+    eventually("it ends", || {
+        process.signal(Signal::INT);
+        ended = process.child.try_wait().unwrap().is_some();
+        ended
+    });
+    assert_eq!(process.wait_code(), 130);
+}
+
+#[test]
+fn reader_that_is_gone_ends_it_silently() {
+    let server = Server::start(&[]);
+    let mut process = start(&["-i", "0", server.address()]);
+    drop(process.child.stdout.take());
+    let stderr = collect(process.child.stderr.take().unwrap());
+    assert_eq!(process.wait_code(), 141);
+    assert!(stderr.recv_timeout(common::PATIENCE).unwrap().is_empty());
+}
+
+#[test]
+fn slow_reader_of_stdout_holds_it_up_in_bounded_memory() {
+    let server = Server::start(&[]);
+    let mut process = start(&["-i", "0", "-c", "20000", server.address()]);
+    let mut previous = 0;
+    eventually("the pipe is full, and it waits", || {
+        thread::sleep(common::A_WHILE); // the thing under test: it does not go on
+        let sent = server.statistics()[3];
+        std::mem::replace(&mut previous, sent) == sent && sent > 0
+    });
+    assert!(previous < 20_000 * 64, "it did not wait");
+    assert!(process.resident() < 16 << 10, "{} KiB", process.resident());
+    let lines = lines(&outcome_of(&mut process));
+    assert_eq!(lines.iter().filter(|line| line.contains("time=")).count(), 20_000);
+}
+
+#[test]
+fn while_it_waits_for_the_interval_it_is_idle() {
+    let server = Server::start(&[]);
+    let process = start(&["-i", "1000", server.address()]);
+    eventually("it has sent", || server.statistics()[3] == 64);
+    process.comes_to_rest();
+    drop(process);
+}
+
+#[test]
+fn options_of_ping_are_usage_errors_without_it() {
+    for (arguments, reason) in [
+        (&["-s", "64"][..], "option '-s' needs --ping"),
+        (&["-i", "1"], "option '-i' needs --ping"),
+        (&["-c", "1"], "option '-c' needs --ping"),
+        (&["--json"], "option '--json' needs --ping"),
+        (&["--ping", "--check"], "option '--check' makes no sense with --ping"),
+        (&["--ping", "--progress"], "option '--progress' makes no sense with --ping"),
+        (&["--ping", "-c", "0"], "invalid value '0' for -c: must not be zero"),
+        (&["--ping", "-s", "0"], "invalid value '0' for -s: must not be zero"),
+        (&["--ping", "-s", "65M"], "invalid value '65M' for -s: more than 64M"),
+        (&["--ping", "-i", "-1"], "invalid value '-1' for -i"),
+        (&["--ping", "-w", "0"], "invalid value '0' for --timeout"),
+    ] {
+        let outcome = run(client_command().args(arguments), b"");
+        assert_eq!((outcome.code, outcome.stdout.len()), (2, 0), "{arguments:?}");
+        assert_one_line(&outcome.stderr, &["echo-client: ", reason, "(see --help)"]);
+    }
+}
+
+#[test]
+fn each_connection_of_a_ping_is_closed_and_not_reset_by_sigint() {
+    let server = Server::start(&["-v"]);
+    let mut process = start(&["-i", "1000", server.address()]);
+    server.err.next_with(" from ");
+    eventually("it has an echo", || server.statistics()[4] == 64);
+    process.signal(Signal::INT);
+    assert_eq!(process.wait_code(), 0);
+    let end = server.err.next_with(" ended after ");
+    assert!(end.contains(": closed"), "{end}");
+}

@@ -1,0 +1,125 @@
+//! What a signal does to the two programs, and what it leaves to their parent.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+
+use common::{
+    Lines, Process, Scratch, Server, assert_one_line, client_command, connect_unix, eventually, outcome, ping,
+};
+use rustix::process::Signal;
+
+const SERVER: &str = env!("CARGO_BIN_EXE_echo-server");
+const CLIENT: &str = env!("CARGO_BIN_EXE_echo-client");
+
+/// The shell runs `script`, which becomes one of the programs.
+fn shell(script: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).env_remove("RUST_LOG").stdin(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn signals_ignored_at_the_start_stay_ignored_in_the_server() {
+    let mut server = Server::run(&mut shell(&format!("trap '' INT HUP USR1; exec {SERVER} 127.0.0.1:0")), 1);
+    for signal in [Signal::INT, Signal::HUP, Signal::USR1] {
+        server.process.signal(signal);
+    }
+    ping(&mut server.connect(), b"still here");
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.wait_code(), 0);
+    assert!(server.err.rest().is_empty());
+}
+
+#[test]
+fn signals_ignored_at_the_start_stay_ignored_in_the_client() {
+    let server = Server::start(&[]);
+    let mut client =
+        Process::spawn(&mut shell(&format!("trap '' INT TERM; exec {CLIENT} {}", server.address())));
+    let mut stdin = client.child.stdin.take().unwrap();
+    let out = Lines::of(client.child.stdout.take().unwrap());
+    for text in ["before", "after"] {
+        writeln!(stdin, "{text}").unwrap();
+        assert_eq!(out.next(), text);
+        client.signal(Signal::INT);
+        client.signal(Signal::TERM);
+    }
+    drop(stdin);
+    assert_eq!(client.wait_code(), 0);
+}
+
+#[test]
+fn sighup_ends_the_server_as_sigterm_does() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let mut server = Server::on(&[&format!("unix:{}", path.display())], &[]);
+    ping(&mut connect_unix(&path), b"x");
+    server.process.signal(Signal::HUP);
+    assert_eq!(server.process.wait_code(), 0);
+    assert!(!path.exists());
+}
+
+#[test]
+fn client_that_a_signal_ends_is_seen_to_end_by_it() {
+    let server = Server::start(&[]);
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut command = client_command();
+        command.arg(server.address()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut client = Process::spawn(&mut command);
+        writeln!(client.child.stdin.as_mut().unwrap(), "hello").unwrap();
+        assert_eq!(Lines::of(client.child.stdout.take().unwrap()).next(), "hello");
+        client.signal(signal);
+        assert_eq!(client.wait().signal(), Some(signal.as_raw()));
+    }
+}
+
+#[test]
+fn second_signal_ends_the_server_by_that_signal() {
+    let mut server = Server::start(&["-v", "--grace", "60"]);
+    let mut stream = server.connect();
+    ping(&mut stream, b"x");
+    server.process.signal(Signal::TERM);
+    server.err.next_with("shutting down");
+    server.process.signal(Signal::HUP);
+    assert_eq!(server.process.wait().signal(), Some(Signal::HUP.as_raw()));
+}
+
+#[test]
+fn file_size_limit_on_log_and_timeline_does_not_end_the_server() {
+    let scratch = Scratch::new();
+    let (log, timeline, socket) = (scratch.path("log"), scratch.path("timeline"), scratch.path("socket"));
+    // In blocks of 512 bytes, or of 1024.
+    let script = format!(
+        "ulimit -f 8; exec {SERVER} -vvv --timeline {} unix:{} >{} 2>&1",
+        timeline.display(),
+        socket.display(),
+        log.display()
+    );
+    let mut process = Process::spawn(&mut shell(&script));
+    eventually("it listens", || fs::read_to_string(&log).is_ok_and(|text| text.contains("listening on")));
+    for _ in 0..300 {
+        ping(&mut connect_unix(&socket), b"x");
+    }
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait_code(), 0);
+    assert!(fs::metadata(log).unwrap().len() >= 4000, "the limit was not reached");
+}
+
+#[test]
+fn file_size_limit_on_stdout_is_an_error_of_the_client() {
+    let server = Server::start(&[]);
+    let scratch = Scratch::new();
+    let script =
+        format!("ulimit -f 1; exec {CLIENT} {} >{}", server.address(), scratch.path("out").display());
+    let mut process = Process::spawn(&mut shell(&script));
+    let _ = process.child.stdin.take().unwrap().write_all(&[b'x'; 5000]);
+    let outcome = outcome(process);
+    assert_eq!(outcome.code, 1);
+    assert_one_line(&outcome.stderr, &["echo-client: cannot write standard output: File too large"]);
+}

@@ -1,0 +1,94 @@
+//! `echo-server --step`: one turn of the loop for each Enter.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+
+mod common;
+
+use std::io::{Read, Write};
+use std::process::{ChildStdin, Stdio};
+
+use common::{A_WHILE, Server, assert_one_line, ping, run, server_command};
+use rustix::process::Signal;
+
+fn start() -> (Server, ChildStdin) {
+    let mut command = server_command();
+    command.args(["--step", "--grace", "0.1", "127.0.0.1:0"]).stdin(Stdio::piped());
+    let mut server = Server::run(&mut command, 1);
+    let stdin = server.process.child.stdin.take().unwrap();
+    assert!(server.out.next().starts_with("press Enter for one turn of the loop"));
+    (server, stdin)
+}
+
+/// The sentences of the next turn.
+fn turn(server: &Server, number: u32) -> Vec<String> {
+    let heading = server.out.next();
+    assert!(heading.starts_with(&format!("turn {number}: the loop ")), "{heading}");
+    let mut sentences = Vec::new();
+    while !sentences.last().is_some_and(|last: &String| last.starts_with("  The turn took ")) {
+        sentences.push(server.out.next());
+    }
+    sentences
+}
+
+#[test]
+fn each_enter_is_one_turn_that_is_described() {
+    let (server, mut stdin) = start();
+    let mut peer = server.connect();
+    peer.write_all(b"hello").unwrap();
+    peer.set_read_timeout(Some(A_WHILE)).unwrap();
+    assert!(peer.read(&mut [0]).is_err(), "nothing happens without Enter");
+
+    // The first turn accepts the connection, and a later one reads what it has sent.
+    let (mut number, mut received) = (0, false);
+    while !received {
+        number += 1;
+        stdin
+            .write_all(if number == 1 { b"what is typed before Enter is ignored\n" } else { b"\n" })
+            .unwrap();
+        let sentences = turn(&server, number);
+        if number == 1 {
+            assert!(sentences.iter().any(|line| line.starts_with("  Connection<Echo> ")), "{sentences:?}");
+            assert!(sentences.iter().any(|line| line.starts_with("  Listener ")), "{sentences:?}");
+            server.process.comes_to_rest();
+            assert!(server.out.so_far().is_empty(), "it was more than one turn");
+        }
+        received = sentences.iter().any(|line| line.contains(", received 5 bytes, sent 5, has 0 buffered, "));
+    }
+    peer.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    peer.read_exact(&mut [0; 5]).unwrap();
+    assert!(server.out.so_far().is_empty());
+    server.process.comes_to_rest();
+
+    drop(stdin); // from now on it runs by itself
+    ping(&mut server.connect(), b"hello");
+}
+
+#[test]
+fn signal_is_handled_without_an_enter() {
+    let (mut server, _stdin) = start();
+    server.process.comes_to_rest(); // it waits for Enter
+    let _peer = server.connect();
+    server.process.signal(Signal::USR1);
+    assert!(server.err.next().contains("connections: "));
+    server.process.comes_to_rest();
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.wait_code(), 0);
+}
+
+#[test]
+fn signal_during_the_sleep_of_a_turn_is_handled_in_that_turn() {
+    let (mut server, mut stdin) = start();
+    stdin.write_all(b"\n").unwrap();
+    server.process.comes_to_rest(); // it sleeps in the turn
+    server.process.signal(Signal::INT);
+    let sentences = turn(&server, 1);
+    assert!(sentences.iter().any(|line| line.starts_with("  SignalPipe ")), "{sentences:?}");
+    assert_eq!(server.process.wait_code(), 0);
+}
+
+#[test]
+fn console_and_step_exclude_each_other() {
+    let outcome = run(server_command().args(["--console", "--step"]), b"");
+    assert_eq!(outcome.code, 2);
+    assert_one_line(&outcome.stderr, &["--console and --step both read standard input (see --help)"]);
+}
