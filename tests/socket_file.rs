@@ -11,7 +11,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use common::{
-    A_WHILE, Lines, Process, Scratch, Server, assert_one_line, connect_unix, outcome, ping, server_command,
+    A_WHILE, Lines, Process, Scratch, Server, assert_one_line, connect_unix, eventually, outcome, ping,
+    server_command,
 };
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
@@ -107,6 +108,19 @@ fn stale_file_that_another_server_has_just_replaced_is_left_alone() {
     drop(lock);
     assert_eq!(outcome(late).code, 1);
     connect_unix(&path);
+}
+
+#[test]
+fn signal_while_the_server_starts_leaves_no_file() {
+    let (first, second) = (Scratch::new(), Scratch::new());
+    let (path, late_path) = (first.path("socket"), second.path("socket"));
+    let lock = lock(&second);
+    let mut process = Process::spawn(command(&path).arg(format!("unix:{}", late_path.display())));
+    eventually("the first address is bound", || path.exists());
+    process.signal(Signal::TERM); // it waits for the lock of the second one
+    drop(lock);
+    assert_eq!(process.wait_code(), 0);
+    assert!(!path.exists() && !late_path.exists());
 }
 
 #[test]

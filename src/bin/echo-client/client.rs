@@ -11,9 +11,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use echo_reactor::cli::{self, AddressArgument, ErrorText};
-use log::Level;
-
 use echo_reactor::{Address, CloseReason, ConnectionLost, Protocol, Reactor, Transport, create_connection};
+use log::Level;
 
 use crate::Ending;
 use crate::options::Options;
@@ -39,6 +38,7 @@ pub struct Client {
     transfer: Option<Box<Transfer>>,
     /// Attempts since a byte last came back.
     attempt: u32,
+    /// When this attempt began.
     began: Instant,
     connected: bool,
 }

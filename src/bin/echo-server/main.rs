@@ -24,6 +24,9 @@ use statistics::statistics;
 
 const NAME: &str = "echo-server";
 
+/// The signals that end the server in order.
+const END_SIGNALS: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+
 fn main() -> ExitCode {
     cli::main(NAME, options::parse, |options| {
         // Before anything of ours is opened.
@@ -45,6 +48,10 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
     reactor.set_spin(options.spin);
     cli::watch(&mut reactor, options.timeline.as_ref())?;
     let addresses = listening_addresses(options, sockets.is_empty())?;
+    // From here on there are files to remove. A signal that comes before the loop runs is handled then.
+    for signal in END_SIGNALS {
+        cli::on_signal(&mut reactor, signal, |_| ()).map_err(cannot("catch signals"))?;
+    }
     sockets.extend(ListeningSocket::bind_all(&addresses, &options.listen)?);
     let idle_timeout = options.idle_timeout.or(options.console.then_some(NEVER));
     let (mut number, high_water) = (0, options.buffer);
@@ -82,7 +89,7 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
 }
 
 fn catch_signals(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: &Shutdown) -> io::Result<()> {
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+    for signal in END_SIGNALS {
         let shutdown = shutdown.clone();
         cli::on_signal(reactor, signal, move |reactor| shutdown.begin(reactor, signal))?;
     }

@@ -11,7 +11,7 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use echo_reactor::cli::counted;
-use echo_reactor::{Address, Connection, Handle, Output, Reactor, Timer, Transport};
+use echo_reactor::{Address, Connection, Flow, Handle, Output, Reactor, Timer, Transport};
 
 use super::statistics::milliseconds;
 use super::tally::Tally;
@@ -138,9 +138,15 @@ impl Session {
         }
     }
 
-    /// Counts a message that is due while there is no connection.
+    /// Counts a message that is due while there is no connection. It waits while the output is full.
     pub fn skip_unconnected(&mut self, reactor: &mut Reactor) {
-        if self.is_due(Instant::now()) && !self.ping.interval.is_zero() {
+        let now = Instant::now();
+        if !self.is_due(now) || self.ping.interval.is_zero() {
+            return;
+        }
+        if self.output.flow(reactor, self.output.id()) == Flow::Full {
+            self.next = now + self.ping.interval;
+        } else {
             self.skip(reactor, self.ping.interval, "not connected");
         }
     }
