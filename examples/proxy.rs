@@ -8,26 +8,28 @@ use std::process::ExitCode;
 
 use echo_reactor::cli::run_proxy_example;
 use echo_reactor::{
-    Address, ConnectOptions, ListenOptions, Reactor, Reader, Writer, copy, start_server, try_join,
+    Address, ConnectOptions, CopyError, ListenOptions, Reactor, Reader, Writer, copy, join, start_server,
 };
 
-async fn forward(from: &mut Reader, to: &mut Writer) -> io::Result<()> {
-    copy(from, to).await?;
-    to.write_eof();
+/// One direction. If it fails, the other one goes on: what is on its way must arrive.
+async fn forward(mut from: Reader, to: &mut Writer) -> io::Result<()> {
+    match copy(&mut from, to).await {
+        Ok(_) => to.write_eof(),
+        Err(CopyError::Write(error)) => return Err(error),
+        Err(CopyError::Read(error)) => {
+            to.abort();
+            return Err(error);
+        }
+    }
     Ok(())
 }
 
-pub(crate) async fn proxy(mut reader: Reader, mut writer: Writer, backend: Vec<Address>) -> io::Result<()> {
+pub(crate) async fn proxy(reader: Reader, mut writer: Writer, backend: Vec<Address>) -> io::Result<()> {
     let dialed = writer.handle().open_connection(&backend, &ConnectOptions::default()).await;
-    let (mut from_backend, mut to_backend) = dialed.inspect_err(|_| writer.abort())?;
-    let there = forward(&mut reader, &mut to_backend);
-    let back = forward(&mut from_backend, &mut writer);
-    let result = try_join(there, back).await;
-    if result.is_err() {
-        writer.abort();
-        to_backend.abort();
-    }
-    result.map(drop)
+    let (from_backend, mut to_backend) = dialed.inspect_err(|_| writer.abort())?;
+    let there = forward(reader, &mut to_backend);
+    let (there, back) = join(there, forward(from_backend, &mut writer)).await;
+    there.and(back)
 }
 
 fn main() -> ExitCode {

@@ -21,11 +21,10 @@ async fn talk(
     stdout: Handle<Output>,
 ) -> io::Result<()> {
     let (mut reader, mut writer) = handle.open_connection(addresses, &ConnectOptions::default()).await?;
-    let mut lines = handle.receiver(lines);
     let mut buffer = vec![0; 65536];
     let mut typing = true;
     loop {
-        let next = async { if typing { lines.recv().await } else { std::future::pending().await } };
+        let next = async { if typing { handle.recv(lines).await } else { std::future::pending().await } };
         match race(reader.read(&mut buffer), next).await {
             Either::First(count) => match count? {
                 0 => return Ok(()),

@@ -133,7 +133,7 @@ pub use reactor::{
 };
 pub use stdio::{Chunk, Descriptor, Direction, Framing, Input, Output};
 pub use streams::{
-    Cancelled, Either, Elapsed, Reader, Receiver, Task, Writer, copy, join, join_all, race, race_all,
+    Cancelled, CopyError, Either, Elapsed, Reader, Task, Writer, copy, join, join_all, race, race_all,
     start_server, try_join,
 };
 pub use timeline::Timeline;

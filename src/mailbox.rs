@@ -149,6 +149,15 @@ impl<T: 'static> Handle<Mailbox<T>> {
         }
     }
 
+    /// Returns an item that was received for nobody. It is the oldest again, also where that makes one too
+    /// many.
+    pub(crate) fn put_back(self, reactor: &mut Reactor, item: T) {
+        if let Ok(mailbox) = reactor.get_mut(self) {
+            mailbox.items.push_front(item);
+            self.wake_waiting(reactor);
+        }
+    }
+
     fn wait(self, reactor: &mut Reactor, waiter: Id) {
         if reactor.with(self, |mailbox, reactor| mailbox.waiting.add(waiter, reactor)).is_err() {
             reactor.wake(waiter); // somebody has it by `Reactor::with`, so it tries again

@@ -9,10 +9,11 @@ mod example;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::thread;
 
 use common::{DeadPort, PATIENCE, assert_same_bytes, noise, reset_on_close, send_until_stalled, turn_until};
-use echo_reactor::{ListenOptions, Reactor, Remote, start_server};
+use echo_reactor::{Address, ListenOptions, Reactor, Remote, start_server};
 
 /// The proxy in a thread of its own.
 struct Proxy {
@@ -22,12 +23,13 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn to(backend: SocketAddr) -> Self {
+    fn to(backend: impl Into<Address>) -> Self {
+        let backend = backend.into();
         let (sender, receiver) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
             let mut reactor = Reactor::new().unwrap();
             let any = ["127.0.0.1:0".parse().unwrap()];
-            let handler = move |reader, writer| example::proxy(reader, writer, vec![backend.into()]);
+            let handler = move |reader, writer| example::proxy(reader, writer, vec![backend.clone()]);
             let listener = start_server(&mut reactor, &any, &ListenOptions::default(), handler).unwrap();
             let address = listener.addresses(&reactor).unwrap()[0].to_string();
             sender.send((address.parse().unwrap(), reactor.remote().unwrap())).unwrap();
@@ -113,22 +115,53 @@ fn slow_reader_holds_up_its_sender_and_loses_nothing() {
 fn reset_of_either_side_is_a_reset_for_the_other() {
     let (listener, address) = backend();
     let proxy = Proxy::to(address);
-    for resets in 0..4 {
+    for client_resets in [true, false] {
         let (client, server) = proxy.pair(&listener);
-        let (leaving, mut staying) = if resets % 2 == 0 { (client, server) } else { (server, client) };
-        if resets >= 2 {
-            // It has half-closed before.
-            leaving.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(staying.read(&mut [0]).unwrap(), 0);
-            reset_on_close(&leaving);
-            drop(leaving);
-            let error = (0..).map(|_| staying.write_all(b"more")).find_map(Result::err).unwrap();
-            assert!([ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&error.kind()), "{error}");
-        } else {
-            reset_on_close(&leaving);
-            drop(leaving);
-            assert_eq!(staying.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        let (leaving, mut staying) = if client_resets { (client, server) } else { (server, client) };
+        reset_on_close(&leaving);
+        drop(leaving);
+        assert_eq!(staying.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+    proxy.finish();
+}
+
+#[test]
+fn reset_after_a_half_close_ends_the_other_side_in_order() {
+    let (listener, address) = backend();
+    let proxy = Proxy::to(address);
+    for client_resets in [true, false] {
+        let (client, server) = proxy.pair(&listener);
+        let (leaving, mut staying) = if client_resets { (client, server) } else { (server, client) };
+        leaving.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(staying.read(&mut [0]).unwrap(), 0);
+        reset_on_close(&leaving);
+        drop(leaving);
+        staying.write_all(&[0; 1 << 20]).unwrap(); // it is not held up
+    }
+    proxy.finish();
+}
+
+#[test]
+fn answer_is_whole_although_its_sender_has_closed_and_the_client_goes_on_sending() {
+    const LENGTH: usize = 1 << 20;
+    let scratch = common::Scratch::new();
+    let path = scratch.path("backend");
+    let listener = UnixListener::bind(&path).unwrap();
+    let proxy = Proxy::to(Address::Unix(path));
+    for goes_on in [false, true] {
+        let mut client = common::connect(&proxy.address.to_string());
+        let (mut server, _) = listener.accept().unwrap();
+        client.write_all(b"GET").unwrap();
+        server.read_exact(&mut [0; 3]).unwrap();
+        let answer = thread::spawn(move || server.write_all(&noise(LENGTH, 10)));
+        let mut got = vec![0; 1000];
+        client.read_exact(&mut got).unwrap();
+        if goes_on {
+            client.write_all(&[0; 1000]).unwrap();
         }
+        client.read_to_end(&mut got).unwrap();
+        assert_same_bytes(&got, &noise(LENGTH, 10));
+        answer.join().unwrap().unwrap();
     }
     proxy.finish();
 }

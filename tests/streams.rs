@@ -674,12 +674,12 @@ fn item_received_for_a_dropped_wait_is_kept_for_the_next() {
     let handler = move |mut reader: Reader, _writer| {
         let noted = noted.clone();
         async move {
-            let mut receiver = reader.handle().receiver(mailbox);
+            let handle = reader.handle();
             let mut buffer = [0; 1];
             let (mut bytes, mut items) = (0, 0);
             while bytes < 300 || items < 300 {
                 // Both are there in the same turn again and again, and the reader wins.
-                match race(reader.read(&mut buffer), receiver.recv()).await {
+                match race(reader.read(&mut buffer), handle.recv(mailbox)).await {
                     Either::First(count) => bytes += count?,
                     Either::Second(item) => {
                         assert_eq!(item, Some(items));

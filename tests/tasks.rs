@@ -18,8 +18,8 @@ use common::{
     A_WHILE, Lines, PATIENCE, assert_same_bytes, connect, noise, reset_on_close, turn_until, turn_until_quiet,
 };
 use echo_reactor::{
-    Address, Cancelled, ConnectOptions, Either, Elapsed, ListenOptions, LoopHandle, Mailbox, Reactor, Reader,
-    Task, Writer, copy, join, join_all, race, race_all, start_server, try_join,
+    Address, Cancelled, ConnectOptions, CopyError, Either, Elapsed, ListenOptions, LoopHandle, Mailbox,
+    Reactor, Reader, Task, Writer, copy, join, join_all, race, race_all, start_server, try_join,
 };
 
 /// Runs a future that needs the loop. Nothing may be left of it after a few turns.
@@ -292,9 +292,9 @@ fn hand_over<F: Future<Output = ()> + 'static>(
     let mut reactor = Reactor::new().unwrap();
     let handle = reactor.handle().unwrap();
     let mailbox = Mailbox::new(&mut reactor, 1);
-    let mut receiver = handle.receiver(mailbox);
+    let inner = handle.clone();
     handle.spawn(async move {
-        let (reader, writer) = receiver.recv().await.unwrap();
+        let (reader, writer) = inner.recv(mailbox).await.unwrap();
         f(reader, writer).await;
     });
     let handler = move |reader: Reader, writer: Writer| async move {
@@ -542,8 +542,10 @@ fn copy_ends_when_its_writer_breaks_although_nothing_comes() {
     let (mut reactor, _peer) = hand_over(move |mut reader, _writer| async move {
         let dialed = reader.handle().open_connection(&[other], &ConnectOptions::default()).await;
         let (_from, mut to) = dialed.unwrap();
-        let error = copy(&mut reader, &mut to).await.unwrap_err();
-        noted.set(Some(error.kind()));
+        match copy(&mut reader, &mut to).await.unwrap_err() {
+            CopyError::Write(error) => noted.set(Some(error.kind())),
+            CopyError::Read(error) => panic!("{error}"),
+        }
     });
     let accepted = thread::spawn(move || listener.accept().unwrap().0);
     turn_until(&mut reactor, "it is connected", |_| accepted.is_finished());
@@ -552,6 +554,7 @@ fn copy_ends_when_its_writer_breaks_although_nothing_comes() {
     reset_on_close(&accepted);
     drop(accepted);
     turn_until(&mut reactor, "copy has ended", |_| kind.get().is_some());
+    assert_eq!(kind.get(), Some(ErrorKind::ConnectionReset));
 }
 
 // ---- errors that nobody awaits

@@ -195,7 +195,12 @@ impl Reactor {
     /// # Errors
     /// Only the loop's own: a failed poll, or a call from inside a turn or a source.
     pub fn run(&mut self) -> io::Result<()> {
-        while !self.stopping {
+        self.run_while(|| true)
+    }
+
+    /// Runs turns until [`stop`](Self::stop) is called or `goes_on` returns `false`.
+    pub(crate) fn run_while(&mut self, goes_on: impl Fn() -> bool) -> io::Result<()> {
+        while goes_on() && !self.stopping {
             self.turn(None)?;
         }
         self.stopping = false;

@@ -9,6 +9,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mio::{Token, Waker};
@@ -23,16 +24,18 @@ enum Job {
     Enqueue(Id, Ready),
 }
 
-struct Shared {
+/// `None`: the reactor is gone.
+struct Shared(Mutex<Option<Inbox>>);
+
+struct Inbox {
     waker: Waker,
-    /// `None`: the reactor is gone.
-    jobs: Mutex<Option<Vec<Job>>>,
+    jobs: Vec<Job>,
 }
 
 impl Shared {
     /// A thread that panicked while it pushed has left the queue intact.
-    fn jobs(&self) -> MutexGuard<'_, Option<Vec<Job>>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inbox(&self) -> MutexGuard<'_, Option<Inbox>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,13 +89,13 @@ impl Remote {
     }
 
     fn push(&self, job: Job) -> Result<(), Stopped> {
-        let was_empty = {
-            let mut guard = self.shared.jobs();
-            let jobs = guard.as_mut().ok_or(Stopped)?;
-            jobs.push(job);
-            jobs.len() == 1
+        let woken = {
+            let mut guard = self.shared.inbox();
+            let inbox = guard.as_mut().ok_or(Stopped)?;
+            inbox.jobs.push(job);
+            if inbox.jobs.len() == 1 { inbox.waker.wake() } else { Ok(()) }
         };
-        if was_empty && let Err(error) = self.shared.waker.wake() {
+        if let Err(error) = woken {
             log::error!("cannot wake the reactor: {error}");
         }
         Ok(())
@@ -109,13 +112,14 @@ impl Reactor {
             return Ok(remote.clone());
         }
         let waker = Waker::new(self.poll.registry(), TOKEN)?;
-        let shared = Arc::new(Shared { waker, jobs: Mutex::new(Some(Vec::new())) });
+        let shared = Arc::new(Shared(Mutex::new(Some(Inbox { waker, jobs: Vec::new() }))));
         Ok(self.remote.insert(Remote { shared }).clone())
     }
 
     /// Moves the jobs of other threads to the queue of this turn.
     pub(super) fn queue_remote_jobs(&mut self) {
-        let jobs = self.remote.as_ref().and_then(|remote| remote.shared.jobs().as_mut().map(std::mem::take));
+        let Some(remote) = &self.remote else { return };
+        let jobs = remote.shared.inbox().as_mut().map(|inbox| mem::take(&mut inbox.jobs));
         for job in jobs.unwrap_or_default() {
             match job {
                 Job::Call(call) => self.call_soon(call),
@@ -127,8 +131,8 @@ impl Reactor {
     /// Refuses further calls, and drops those that wait.
     pub(super) fn close_remote(&mut self) {
         // Dropped outside the lock: a job may own the last clone of something that calls.
-        let jobs = self.remote.as_ref().and_then(|remote| remote.shared.jobs().take());
-        drop(jobs);
+        let inbox = self.remote.as_ref().and_then(|remote| remote.shared.inbox().take());
+        drop(inbox);
     }
 }
 

@@ -149,12 +149,19 @@ impl Reactor {
     #[must_use]
     pub fn now(&self) -> Instant {
         match &self.clock {
-            Clock::System(_) if self.events.is_some() => Instant::now(), // between two turns
-            Clock::System(read) => read.get().unwrap_or_else(|| {
+            Clock::System(read) if self.events.is_none() => read.get().unwrap_or_else(|| {
                 let now = Instant::now();
                 read.set(Some(now));
                 now
             }),
+            _ => self.actual_time(), // between two turns
+        }
+    }
+
+    /// Returns the time that it is, also in the middle of a turn.
+    pub(crate) fn actual_time(&self) -> Instant {
+        match &self.clock {
+            Clock::System(_) => Instant::now(),
             Clock::Set(now) => *now,
         }
     }

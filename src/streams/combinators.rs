@@ -6,12 +6,14 @@
 //! Read next: `../../examples/proxy.rs`, which uses them.
 
 use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
 
-use super::stream::WriteWait;
+use super::stream::{Reading, WriteWait, Writing};
 use super::{Reader, Writer};
 
 /// The output of the first of two futures to return.
@@ -81,13 +83,10 @@ pub async fn try_join<A, B, E>(
         {
             b = Some(output?);
         }
-        match (a.take(), b.take()) {
-            (Some(a), Some(b)) => Poll::Ready(Ok((a, b))),
-            waiting => {
-                (a, b) = waiting;
-                Poll::Pending
-            }
+        if a.is_none() || b.is_none() {
+            return Poll::Pending;
         }
+        a.take().zip(b.take()).map_or(Poll::Pending, |both| Poll::Ready(Ok(both)))
     })
     .await
 }
@@ -120,31 +119,58 @@ pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F:
 /// It does not end the writer's side: call [`Writer::write_eof`] then, or [`Writer::abort`] after an error.
 ///
 /// # Errors
-/// What broke the reader's connection, after all bytes that came before; or what broke the writer's, also
-/// while nothing comes. If both directions of a connection are copied, as in a proxy, use
-/// [`try_join`]: after an error the other direction would wait for a peer that is gone.
-pub async fn copy(reader: &mut Reader, writer: &mut Writer) -> io::Result<u64> {
+/// [`CopyError::Read`] is what broke the reader's connection, after all bytes that came before it.
+/// [`CopyError::Write`] is what broke the writer's, also while nothing comes; a Unix peer that is gone is
+/// only noticed by the next write, because its last bytes may still be read.
+pub async fn copy(reader: &mut Reader, writer: &mut Writer) -> Result<u64, CopyError> {
     let mut total = 0;
     let handle = reader.handle();
+    let (reading, writing) = (Reading(&reader.stream), Writing(&writer.stream));
     poll_fn(|context| {
         loop {
-            if writer.stream.is_full() {
-                ready!(writer.stream.poll_writable(WriteWait::Room, context))?;
+            if writing.0.is_full() {
+                ready!(writing.0.poll_writable(WriteWait::Room, context)).map_err(CopyError::Write)?;
             }
             let count = handle.with_scratch(|scratch| {
-                let count = ready!(reader.stream.poll_read(context, scratch))?;
-                Poll::Ready(writer.stream.write(&scratch[..count]).map(|()| count))
+                let count = ready!(reading.0.poll_read(context, scratch)).map_err(CopyError::Read)?;
+                let written = writing.0.write(&scratch[..count]).map_err(CopyError::Write);
+                Poll::Ready(written.map(|()| count))
             });
             match count? {
                 Poll::Ready(0) => return Poll::Ready(Ok(total)),
                 Poll::Ready(count) => total += count as u64,
                 Poll::Pending => {
                     // A writer that breaks meanwhile must not wait for the next byte.
-                    ready!(writer.stream.poll_writable(WriteWait::End, context))?;
+                    ready!(writing.0.poll_writable(WriteWait::End, context)).map_err(CopyError::Write)?;
                     return Poll::Pending;
                 }
             }
         }
     })
     .await
+}
+
+/// The error of [`copy`].
+#[derive(Debug)]
+pub enum CopyError {
+    /// The reader failed.
+    Read(io::Error),
+    /// The writer failed.
+    Write(io::Error),
+}
+
+impl fmt::Display for CopyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (CopyError::Read(error) | CopyError::Write(error)) = self;
+        error.fmt(f)
+    }
+}
+
+impl Error for CopyError {}
+
+impl From<CopyError> for io::Error {
+    fn from(error: CopyError) -> Self {
+        let (CopyError::Read(error) | CopyError::Write(error)) = error;
+        error
+    }
 }

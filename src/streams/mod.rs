@@ -30,8 +30,8 @@ mod writer;
 use std::future::Future;
 use std::io::{self, Write};
 
-pub use combinators::{Either, copy, join, join_all, race, race_all, try_join};
-pub use operation::{Elapsed, Receiver};
+pub use combinators::{CopyError, Either, copy, join, join_all, race, race_all, try_join};
+pub use operation::Elapsed;
 pub use reader::Reader;
 pub use task::{Cancelled, Task};
 pub use writer::Writer;
@@ -41,6 +41,7 @@ use crate::reactor::{Handle, Reactor};
 use crate::sys;
 use crate::transport::Duplex;
 use stream::StreamSource;
+use task::TaskSource;
 
 /// Listens on all of `addresses`, or on none. Each connection gets a task of its own, which runs the future
 /// that `handler` returns (asyncio: `start_server`).
@@ -111,7 +112,8 @@ where
                 report_failure(&peer, &error);
             }
         };
-        task::Core::new(&handle, logged).insert(reactor, name);
+        let task = TaskSource::new(&handle, logged, name).insert(reactor);
+        reactor.call_again(task); // its panic is not the listener's
         Ok(())
     })
 }

@@ -12,7 +12,7 @@ use std::any::type_name;
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ use super::task::Waiter;
 use super::{Either, Reader, Writer, race};
 use crate::mailbox::{Mailbox, TryRecv};
 use crate::net::{Address, ConnectError, ConnectOptions, NotConnected, connect};
-use crate::reactor::{Handle, Id, LoopHandle, Next, Reactor, Ready, Source, Timer};
+use crate::reactor::{FAR_FUTURE, Handle, Id, LoopHandle, Next, Reactor, Ready, Source, Timer};
 use crate::transport::Duplex;
 
 /// The future's end of an operation. `None`: it will never be complete.
@@ -50,6 +50,8 @@ enum Stage {
     Timer(Timer),
     Source(Id),
     Complete,
+    /// Nobody waits any more.
+    Dropped,
 }
 
 impl<R: 'static> Operation<R> {
@@ -71,17 +73,27 @@ impl<R: 'static> Operation<R> {
         let shared = Rc::downgrade(&operation.shared);
         // Without a reactor the completion is dropped.
         let _ = handle.call_soon(move |reactor| {
-            if Rc::strong_count(&completion.0) == 1 {
+            if completion.is_abandoned() {
                 return;
             }
             let stage = begin(reactor, completion);
-            if let Some(shared) = shared.upgrade()
-                && matches!(shared.stage.get(), Stage::New)
-            {
-                shared.stage.set(stage);
+            match shared.upgrade().map(|shared| (shared.stage.get(), shared)) {
+                Some((Stage::New, shared)) => shared.stage.set(stage),
+                Some((Stage::Dropped, _)) | None => stage.take_back(reactor),
+                Some(_) => {} // it is complete already
             }
         });
         operation
+    }
+}
+
+impl Stage {
+    fn take_back(self, reactor: &mut Reactor) {
+        match self {
+            Stage::Timer(timer) => _ = reactor.cancel(timer),
+            Stage::Source(id) => _ = reactor.remove(id),
+            Stage::New | Stage::Complete | Stage::Dropped => {}
+        }
     }
 }
 
@@ -89,9 +101,8 @@ impl<R> Future for Operation<R> {
     type Output = Option<R>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<R>> {
-        let result = self.take_result();
-        if result.is_some() || Rc::strong_count(&self.shared) == 1 {
-            return Poll::Ready(result);
+        if matches!(self.shared.stage.get(), Stage::Complete) {
+            return Poll::Ready(self.take_result());
         }
         self.shared.waiter.set(Some(Waiter::new(context)));
         Poll::Pending
@@ -100,15 +111,19 @@ impl<R> Future for Operation<R> {
 
 impl<R> Drop for Operation<R> {
     fn drop(&mut self) {
-        let _ = match self.shared.stage.replace(Stage::Complete) {
-            Stage::Timer(timer) => self.handle.call_soon(move |reactor| _ = reactor.cancel(timer)),
-            Stage::Source(id) => self.handle.call_soon(move |reactor| _ = reactor.remove(id)),
-            Stage::New | Stage::Complete => Ok(()),
-        };
+        let stage = self.shared.stage.replace(Stage::Dropped);
+        if matches!(stage, Stage::Timer(_) | Stage::Source(_)) {
+            let _ = self.handle.call_soon(move |reactor| stage.take_back(reactor)); // or it is gone anyway
+        }
     }
 }
 
 impl<R> Completion<R> {
+    /// Whether nobody waits for it any more.
+    fn is_abandoned(&self) -> bool {
+        Rc::strong_count(&self.0) == 1
+    }
+
     pub fn complete(self, result: R) {
         self.0.result.set(Some(result));
     }
@@ -116,7 +131,9 @@ impl<R> Completion<R> {
 
 impl<R> Drop for Completion<R> {
     fn drop(&mut self) {
-        self.0.stage.set(Stage::Complete);
+        if !self.is_abandoned() {
+            self.0.stage.set(Stage::Complete);
+        }
         if let Some(waiter) = self.0.waiter.take() {
             waiter.wake();
         }
@@ -131,6 +148,9 @@ struct Poller<F, R> {
 
 impl<R: 'static, F: FnMut(&mut Reactor, Id) -> Poll<R> + 'static> Source for Poller<F, R> {
     fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
+        if self.completion.as_ref().is_none_or(Completion::is_abandoned) {
+            return Next::Done;
+        }
         let Poll::Ready(result) = (self.f)(reactor, id) else { return Next::Wait };
         if let Some(completion) = self.completion.take() {
             completion.complete(result);
@@ -168,7 +188,8 @@ impl From<Elapsed> for io::Error {
     }
 }
 
-/// What a future can ask of its reactor. If the reactor is gone, it waits forever.
+/// What a future can ask of its reactor. It waits forever if the reactor is gone, or if a closure that it
+/// has passed panics.
 impl LoopHandle {
     /// Calls `f` with the reactor, and returns what it returns.
     pub async fn call<R: 'static>(&self, f: impl FnOnce(&mut Reactor) -> R + 'static) -> R {
@@ -202,7 +223,8 @@ impl LoopHandle {
     /// Waits for `delay` (asyncio: `sleep`).
     pub async fn sleep(&self, delay: Duration) {
         let begin = move |reactor: &mut Reactor, completion: Completion<()>| {
-            Stage::Timer(reactor.call_later(delay, move |_| completion.complete(())))
+            let end = reactor.actual_time() + delay.min(FAR_FUTURE);
+            Stage::Timer(reactor.call_at(end, move |_| completion.complete(())))
         };
         Operation::start(self, begin).or_never().await;
     }
@@ -248,10 +270,38 @@ impl LoopHandle {
         Operation::start(self, begin).or_never().await
     }
 
-    /// Returns a way to receive from a mailbox.
-    #[must_use]
-    pub fn receiver<T: 'static>(&self, mailbox: Handle<Mailbox<T>>) -> Receiver<T> {
-        Receiver { handle: self.clone(), mailbox, pending: None }
+    /// Receives the oldest item of a mailbox; waits if there is none (asyncio: `Queue.get`). `None`: the
+    /// mailbox is closed. If it is dropped, no item is lost: one that was received is put back.
+    pub async fn recv<T: 'static>(&self, mailbox: Handle<Mailbox<T>>) -> Option<T> {
+        let operation = start_polling(self, move |reactor, id| match mailbox.try_recv(reactor, id) {
+            TryRecv::Item(item) => Poll::Ready(Some(item)),
+            TryRecv::Closed => Poll::Ready(None),
+            TryRecv::Empty => Poll::Pending, // and we are woken
+        });
+        Receiving { operation, mailbox }.await
+    }
+}
+
+/// A wait for an item, which must not be lost with the wait.
+struct Receiving<T: 'static> {
+    operation: Operation<Option<T>>,
+    mailbox: Handle<Mailbox<T>>,
+}
+
+impl<T> Future for Receiving<T> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        Pin::new(&mut self.operation).poll(context).map(Option::flatten)
+    }
+}
+
+impl<T> Drop for Receiving<T> {
+    fn drop(&mut self) {
+        if let Some(Some(item)) = self.operation.take_result() {
+            let mailbox = self.mailbox;
+            let _ = self.operation.handle.call_soon(move |reactor| mailbox.put_back(reactor, item));
+        }
     }
 }
 
@@ -269,36 +319,3 @@ impl<R> Operation<R> {
         }
     }
 }
-
-/// A future's access to a mailbox.
-pub struct Receiver<T> {
-    handle: LoopHandle,
-    mailbox: Handle<Mailbox<T>>,
-    /// A wait that was given up: its item is for the next one.
-    pending: Option<Operation<Option<T>>>,
-}
-
-impl<T: 'static> Receiver<T> {
-    /// Receives the oldest item; waits if there is none (asyncio: `Queue.get`). `None`: the mailbox is
-    /// closed. A wait that is dropped loses no item: the next call returns it.
-    pub async fn recv(&mut self) -> Option<T> {
-        poll_fn(|context| {
-            let mailbox = self.mailbox;
-            let pending = self.pending.get_or_insert_with(|| {
-                start_polling(&self.handle, move |reactor, id| match mailbox.try_recv(reactor, id) {
-                    TryRecv::Item(item) => Poll::Ready(Some(item)),
-                    TryRecv::Closed => Poll::Ready(None),
-                    TryRecv::Empty => Poll::Pending, // and we are woken
-                })
-            });
-            let received = Pin::new(pending).poll(context).map(Option::flatten);
-            if received.is_ready() {
-                self.pending = None;
-            }
-            received
-        })
-        .await
-    }
-}
-
-crate::opaque_debug!(Receiver<T>, T);

@@ -5,20 +5,23 @@
 //!
 //! Read next: `writer.rs`.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
+use std::thread;
 
-use super::stream::Stream;
+use super::stream::{Reading, Stream};
 use crate::net::Address;
 use crate::reactor::LoopHandle;
+use crate::transport::Duplex;
 
 /// What the peer sends (asyncio: `StreamReader`).
 ///
 /// Any task of its reactor may use it. Every read may be dropped while it waits, and nothing is lost.
 ///
-/// When it is dropped, nothing more is read: the peer is held up. When the [`Writer`](super::Writer) is
-/// dropped, too, the connection ends in order, as after [`Transport::close`](crate::Transport::close).
+/// When it is dropped, what arrives is discarded, so that the peer is not held up. When the
+/// [`Writer`](super::Writer) is dropped, too, the connection ends in order, as after
+/// [`Transport::close`](crate::Transport::close). While a panic unwinds, it is aborted.
 pub struct Reader {
     pub(super) stream: Rc<Stream>,
 }
@@ -35,8 +38,9 @@ impl Reader {
     ///
     /// # Errors
     /// What broke the connection, such as a reset, after all bytes that came before it.
-    pub fn read(&mut self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
-        poll_fn(move |context| self.stream.poll_read(context, buffer))
+    pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let reading = Reading(&self.stream);
+        poll_fn(|context| reading.0.poll_read(context, buffer)).await
     }
 
     /// Reads a line of at most `limit` bytes with its newline; the last one may have none. `None` is
@@ -55,9 +59,9 @@ impl Reader {
     /// # Errors
     /// `InvalidData` for a line that is longer: its bytes are still there, and [`read`](Self::read) returns
     /// them. Otherwise as for `read`.
-    pub fn read_line(&mut self, limit: usize) -> impl Future<Output = io::Result<Option<Vec<u8>>>> {
-        let mut find = find_delimiter(b'\n', limit);
-        poll_fn(move |context| self.stream.poll_take(context, &mut find, Ok))
+    pub async fn read_line(&mut self, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        let (reading, mut find) = (Reading(&self.stream), find_delimiter(b'\n', limit));
+        poll_fn(|context| reading.0.poll_take(context, &mut find, Ok)).await
     }
 
     /// Reads up to and with `delimiter`, at most `limit` bytes in all. `None` is the end of file.
@@ -65,28 +69,21 @@ impl Reader {
     /// # Errors
     /// `InvalidData` if the delimiter is further away; `UnexpectedEof` if it never came, though
     /// something did; and as for [`read`](Self::read).
-    pub fn read_until(
-        &mut self,
-        delimiter: u8,
-        limit: usize,
-    ) -> impl Future<Output = io::Result<Option<Vec<u8>>>> {
-        let mut find = find_delimiter(delimiter, limit);
-        poll_fn(move |context| {
-            self.stream.poll_take(context, &mut find, |_| Err(ErrorKind::UnexpectedEof.into()))
-        })
+    pub async fn read_until(&mut self, delimiter: u8, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        let (reading, mut find) = (Reading(&self.stream), find_delimiter(delimiter, limit));
+        poll_fn(|context| reading.0.poll_take(context, &mut find, |_| Err(ErrorKind::UnexpectedEof.into())))
+            .await
     }
 
     /// Reads exactly `count` bytes.
     ///
     /// # Errors
     /// `UnexpectedEof` if there are not so many; and as for [`read`](Self::read).
-    pub fn read_exactly(&mut self, count: usize) -> impl Future<Output = io::Result<Vec<u8>>> {
-        let eof = || io::Error::from(ErrorKind::UnexpectedEof);
-        poll_fn(move |context| {
-            let find = |bytes: &[u8]| Ok((bytes.len() >= count).then_some(count));
-            let taken = self.stream.poll_take(context, find, |_| Err(eof()));
-            taken.map(|taken| taken?.ok_or_else(eof))
-        })
+    pub async fn read_exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let (reading, eof) = (Reading(&self.stream), || io::Error::from(ErrorKind::UnexpectedEof));
+        let find = |bytes: &[u8]| Ok((bytes.len() >= count).then_some(count));
+        let taken = poll_fn(|context| reading.0.poll_take(context, find, |_| Err(eof()))).await?;
+        taken.ok_or_else(eof)
     }
 
     /// Ends the connection at once, as [`Writer::abort`](super::Writer::abort) does.
@@ -109,7 +106,11 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.stream.end(|_| ()); // the connection ends if it was the last half
+        if thread::panicking() {
+            self.abort(); // the conversation was not completed
+        } else {
+            self.stream.end(Duplex::discard_input);
+        }
     }
 }
 

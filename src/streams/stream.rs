@@ -14,13 +14,14 @@
 //! 2. *Poll*: it polls the tasks that wait for these halves. They read from the kernel themselves.
 //! 3. *After*: it sends what they wrote, and takes the steps that follow, such as the FIN.
 //!
-//! Invariants: the state is borrowed briefly, and never while a future runs. Whatever a half does outside
+//! Invariants: the state is borrowed briefly, and never while a future, a waker or a destructor of somebody
+//! else runs. Whatever a half does outside
 //! a call of the source, which the source has to act on, schedules such a call. The source stays until
 //! the socket is closed and both halves are dropped.
 //!
 //! Read next: `reader.rs` and `writer.rs`, the two halves; `task.rs`, who polls a future.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell, RefMut};
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -40,12 +41,19 @@ const RETAINED_CAPACITY: usize = 1024;
 /// How many bytes are read ahead at once.
 const READ_AHEAD: usize = 64 * 1024;
 
+/// What the smallest read takes from the budget, in bytes: a read is a system call, too.
+const SMALLEST_CHARGE: usize = 1024;
+
 pub(super) struct Stream {
     pub handle: LoopHandle,
     pub peer: Option<Address>,
     /// The source.
     id: Id,
     state: RefCell<State>,
+    /// The reader, if it waits for bytes.
+    reader: Cell<Option<Waiter>>,
+    /// The writer, if it waits, and for what.
+    writer: Cell<Option<(WriteWait, Waiter)>>,
 }
 
 struct State {
@@ -54,10 +62,8 @@ struct State {
     read_buffer: WriteBuffer,
     /// How many bytes may still be read before the source is called again.
     read_budget: usize,
-    /// The reader waits for bytes.
-    reader: Option<Waiter>,
-    /// What the writer waits for.
-    writer: Option<(WriteWait, Waiter)>,
+    /// Whether the end of file was returned.
+    at_eof: bool,
     call: Call,
 }
 
@@ -119,11 +125,11 @@ impl StreamSource {
             connection: Connection::Open(duplex),
             read_buffer: WriteBuffer::default(),
             read_budget: SCRATCH_SIZE,
-            reader: None,
-            writer: None,
+            at_eof: false,
             call: Call::None,
         });
-        let stream = Rc::new(Stream { handle: handle.clone(), peer, id, state });
+        let (reader, writer) = (Cell::default(), Cell::default());
+        let stream = Rc::new(Stream { handle: handle.clone(), peer, id, state, reader, writer });
         let (reader, writer) = (Reader::new(stream.clone()), Writer::new(stream.clone()));
         (StreamSource { stream, type_name, listener }, reader, writer)
     }
@@ -131,30 +137,26 @@ impl StreamSource {
 
 impl Source for StreamSource {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
-        let (reader, writer) = self.stream.state.borrow_mut().before(id, ready, reactor);
-        if let Some(waiter) = reader {
-            waiter.poll();
+        let stream = &self.stream;
+        stream.state.borrow_mut().before(id, ready, reactor);
+        if let Some(reader) = stream.take_reader() {
+            reader.poll();
         }
-        if let Some((_, waiter)) = writer {
-            waiter.poll();
+        if let Some(writer) = stream.take_writer() {
+            writer.poll();
         }
-        let halves_are_dropped = Rc::strong_count(&self.stream) == 1;
-        let next = self.stream.state.borrow_mut().after(id, halves_are_dropped, reactor);
-        if self.stream.is_closed() {
-            self.stream.wake_halves();
-        }
-        next
+        let halves_are_dropped = Rc::strong_count(stream) == 1;
+        stream.after(id, halves_are_dropped, reactor)
     }
 
     fn removed(&mut self, _: Id, reactor: &mut Reactor) {
-        let stats = {
-            let mut state = self.stream.state.borrow_mut();
-            state.close(reactor);
-            state.stats()
-        };
-        self.stream.wake_halves();
+        if let Connection::Open(duplex) = &mut self.stream.state.borrow_mut().connection {
+            duplex.cancel_timeout(reactor);
+        }
+        self.stream.close();
         if let Some(listener) = self.listener.take() {
-            listener.release(reactor, stats.bytes_in, stats.bytes_out);
+            let IoStats { bytes_in, bytes_out, .. } = self.stream.state.borrow().stats();
+            listener.release(reactor, bytes_in, bytes_out);
         }
     }
 
@@ -163,25 +165,99 @@ impl Source for StreamSource {
     }
 
     fn stats(&self) -> Option<IoStats> {
-        Some(self.stream.state.borrow().stats())
+        let writer = self.stream.writer.take();
+        let backpressured = matches!(writer, Some((WriteWait::Room, _)));
+        self.stream.writer.set(writer);
+        Some(IoStats { backpressured, ..self.stream.state.borrow().stats() })
+    }
+}
+
+impl Drop for StreamSource {
+    fn drop(&mut self) {
+        self.stream.close();
     }
 }
 
 /// What the source does.
+impl Stream {
+    /// Sends what was written, and takes the steps that follow.
+    fn after(&self, id: Id, halves_are_dropped: bool, reactor: &mut Reactor) -> Next {
+        let mut state = self.state.borrow_mut();
+        state.call = Call::None;
+        if let Connection::Open(duplex) = &mut state.connection {
+            if halves_are_dropped {
+                duplex.close();
+            }
+            duplex.flush(RETAINED_CAPACITY, || reactor.now());
+            if !duplex.has_nothing_pending() {
+                duplex.advance(id, reactor);
+                if duplex.has_ended() {
+                    duplex.cancel_timeout(reactor);
+                    drop(state);
+                    self.close();
+                    return if halves_are_dropped { Next::Done } else { Next::Wait };
+                }
+            }
+        } else {
+            return if halves_are_dropped { Next::Done } else { Next::Wait };
+        }
+        let may_discard = state.duplex().is_some_and(Duplex::may_discard);
+        if may_discard || (state.can_read() && self.reader_waits()) || self.writer_can_go_on(&state) {
+            state.call = Call::Scheduled;
+            return Next::Again;
+        }
+        Next::Wait
+    }
+
+    /// Closes the socket, in order if the connection has ended, and wakes the halves. It may be closed
+    /// already.
+    fn close(&self) {
+        let mut state = self.state.borrow_mut();
+        if let Connection::Open(duplex) = &mut state.connection {
+            let (reason, stats) = (duplex.take_end(), duplex.stats());
+            state.connection = Connection::Closed { reason, stats };
+        }
+        drop(state);
+        let writer = self.writer.take().map(|(_, waiter)| waiter);
+        self.reader.take().into_iter().chain(writer).for_each(Waiter::wake);
+    }
+
+    /// The reader, if it waits and can go on.
+    fn take_reader(&self) -> Option<Waiter> {
+        if self.state.borrow().can_read() { self.reader.take() } else { None }
+    }
+
+    fn reader_waits(&self) -> bool {
+        let reader = self.reader.take();
+        let waits = reader.is_some();
+        self.reader.set(reader);
+        waits
+    }
+
+    /// The writer, if it waits and can go on.
+    fn take_writer(&self) -> Option<Waiter> {
+        if self.writer_can_go_on(&self.state.borrow()) {
+            return self.writer.take().map(|(_, waiter)| waiter);
+        }
+        None
+    }
+
+    fn writer_can_go_on(&self, state: &State) -> bool {
+        let Some((wait, waiter)) = self.writer.take() else { return false };
+        self.writer.set(Some((wait, waiter)));
+        state.duplex().is_none_or(|duplex| wait.is_over(duplex))
+    }
+}
+
 impl State {
-    /// Returns the halves that waited and can go on.
-    fn before(
-        &mut self,
-        id: Id,
-        ready: Ready,
-        reactor: &mut Reactor,
-    ) -> (Option<Waiter>, Option<(WriteWait, Waiter)>) {
+    /// Notes what is ready, and does what needs no half.
+    fn before(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) {
         self.call = Call::Running;
         self.read_budget = SCRATCH_SIZE;
         if let Connection::Open(duplex) = &mut self.connection {
             duplex.note(ready);
             duplex.check_hang_up();
-            if !duplex.has_nothing_pending() {
+            if !duplex.has_nothing_pending() || duplex.may_discard() {
                 duplex.flush(RETAINED_CAPACITY, || reactor.now());
                 self.read_budget = duplex.discard(self.read_budget, reactor);
                 duplex.advance(id, reactor);
@@ -190,45 +266,11 @@ impl State {
                 }
             }
         }
-        let reader = if self.can_read() { self.reader.take() } else { None };
-        let writer = if self.writer_can_go_on() { self.writer.take() } else { None };
-        (reader, writer)
-    }
-
-    fn after(&mut self, id: Id, halves_are_dropped: bool, reactor: &mut Reactor) -> Next {
-        self.call = Call::None;
-        let Connection::Open(duplex) = &mut self.connection else {
-            return if halves_are_dropped { Next::Done } else { Next::Wait };
-        };
-        if halves_are_dropped {
-            duplex.close();
-        }
-        duplex.flush(RETAINED_CAPACITY, || reactor.now());
-        if !duplex.has_nothing_pending() {
-            duplex.advance(id, reactor);
-            if duplex.has_ended() {
-                self.close(reactor);
-                return if halves_are_dropped { Next::Done } else { Next::Wait };
-            }
-        }
-        if duplex.may_discard() || (self.reader.is_some() && self.can_read()) || self.writer_can_go_on() {
-            self.call = Call::Scheduled;
-            return Next::Again;
-        }
-        Next::Wait
-    }
-
-    /// Closes the socket: in order if the connection has ended, otherwise it is aborted.
-    fn close(&mut self, reactor: &mut Reactor) {
-        if let Connection::Open(duplex) = &mut self.connection {
-            let (reason, stats) = (duplex.take_end(reactor), duplex.stats());
-            self.connection = Connection::Closed { reason, stats };
-        }
     }
 
     fn stats(&self) -> IoStats {
         match &self.connection {
-            Connection::Open(duplex) => IoStats { backpressured: self.writer.is_some(), ..duplex.stats() },
+            Connection::Open(duplex) => duplex.stats(),
             Connection::Closed { stats, .. } => *stats,
         }
     }
@@ -255,9 +297,30 @@ impl State {
         }
     }
 
-    fn writer_can_go_on(&self) -> bool {
-        let Some((wait, _)) = self.writer else { return false };
-        self.duplex().is_none_or(|duplex| wait.is_over(duplex))
+    /// Reads once from the kernel. `None`: nothing is there, or the budget is used up.
+    fn receive(&mut self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+        let end = match &mut self.connection {
+            _ if self.at_eof => Some(Ok(0)),
+            Connection::Open(duplex) => {
+                if self.read_budget > 0
+                    && duplex.may_deliver()
+                    && let Received::Bytes(count) = duplex.receive(buffer)
+                {
+                    self.read_budget = self.read_budget.saturating_sub(count.max(SMALLEST_CHARGE));
+                    return Some(Ok(count));
+                }
+                duplex.read_end()
+            }
+            Connection::Closed { reason, .. } => Some(reason.to_error().map_or(Ok(0), Err)),
+        };
+        self.at_eof = matches!(end, Some(Ok(_)));
+        end
+    }
+
+    /// Whether the source has to be called, although no event will cause it: a read has found the end, or
+    /// more than the budget allows, or a broken connection that has delivered everything.
+    fn needs_call(&self) -> bool {
+        self.can_read() || self.duplex().is_some_and(|duplex| !duplex.has_nothing_pending())
     }
 }
 
@@ -272,7 +335,8 @@ impl Stream {
             state.read_buffer.consume(count, RETAINED_CAPACITY);
             return Poll::Ready(Ok(count));
         }
-        self.poll_receive(&mut state, context, buffer)
+        let received = state.receive(buffer);
+        self.finish_read(state, received, context)
     }
 
     /// Takes the first bytes of the read buffer: as many as `find` says, which is asked each time that
@@ -289,18 +353,16 @@ impl Stream {
                 break count;
             }
             let received = self.handle.with_scratch(|scratch| {
-                let received = self.poll_receive(&mut state, context, &mut scratch[..READ_AHEAD]);
-                if let Poll::Ready(Ok(count)) = received {
+                let received = state.receive(&mut scratch[..READ_AHEAD]);
+                if let Some(Ok(count)) = received {
                     state.read_buffer.push(&scratch[..count]);
                 }
                 received
             });
             match received {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Ready(Ok(0)) if state.read_buffer.is_empty() => return Poll::Ready(Ok(None)),
-                Poll::Ready(Ok(0)) => break at_end(state.read_buffer.len())?,
-                Poll::Ready(Ok(_)) => {}
+                Some(Ok(1..)) => {}
+                Some(Ok(0)) if !state.read_buffer.is_empty() => break at_end(state.read_buffer.len())?,
+                other => return self.finish_read(state, other, context).map_ok(|_| None),
             }
         };
         let taken = state.read_buffer.as_slice()[..count].to_vec();
@@ -308,33 +370,22 @@ impl Stream {
         Poll::Ready(Ok(Some(taken)))
     }
 
-    fn poll_receive(
+    /// Turns the result of a read into that of a poll, and waits if there is none.
+    fn finish_read(
         &self,
-        state: &mut State,
+        mut state: RefMut<'_, State>,
+        received: Option<io::Result<usize>>,
         context: &Context<'_>,
-        buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let end = match &mut state.connection {
-            Connection::Open(duplex) => {
-                if state.read_budget > 0
-                    && duplex.may_deliver()
-                    && let Received::Bytes(count) = duplex.receive(buffer)
-                {
-                    state.read_budget = state.read_budget.saturating_sub(count);
-                    return Poll::Ready(Ok(count));
-                }
-                duplex.read_end()
-            }
-            Connection::Closed { reason, .. } => Some(reason.to_error().map_or(Ok(0), Err)),
+        if !matches!(received, Some(Ok(1..))) && state.needs_call() {
+            self.schedule(&mut state);
+        }
+        drop(state);
+        let Some(result) = received else {
+            self.reader.set(Some(Waiter::new(context)));
+            return Poll::Pending;
         };
-        if end.is_none() {
-            state.reader = Some(Waiter::new(context));
-        }
-        // The end, or more than the budget allows, or a broken connection that has delivered everything.
-        if state.can_read() || state.duplex().is_some_and(|duplex| !duplex.has_nothing_pending()) {
-            self.schedule(state);
-        }
-        end.map_or(Poll::Pending, Poll::Ready)
+        Poll::Ready(result)
     }
 
     /// Writes `bytes`, or nothing if the write buffer is full: `WouldBlock`. A small write waits in the buffer
@@ -361,7 +412,7 @@ impl Stream {
     pub fn poll_write(&self, context: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
         match self.write(bytes) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.state.borrow_mut().writer = Some((WriteWait::Room, Waiter::new(context)));
+                self.writer.set(Some((WriteWait::Room, Waiter::new(context))));
                 Poll::Pending
             }
             result => Poll::Ready(result),
@@ -375,14 +426,15 @@ impl Stream {
 
     /// Waits until `wait` is over. Returns the error of the next write, if no write will succeed any more.
     pub fn poll_writable(&self, wait: WriteWait, context: &Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.state.borrow_mut();
+        let state = self.state.borrow();
         if let Some(error) = state.write_error() {
             return Poll::Ready(Err(error));
         }
         if state.duplex().is_none_or(|duplex| wait.is_over(duplex)) {
             return Poll::Ready(Ok(()));
         }
-        state.writer = Some((wait, Waiter::new(context)));
+        drop(state);
+        self.writer.set(Some((wait, Waiter::new(context))));
         Poll::Pending
     }
 
@@ -400,22 +452,28 @@ impl Stream {
         self.schedule(&mut state);
     }
 
-    fn is_closed(&self) -> bool {
-        self.state.borrow().duplex().is_none()
-    }
-
-    fn wake_halves(&self) {
-        let (reader, writer) = {
-            let mut state = self.state.borrow_mut();
-            (state.reader.take(), state.writer.take())
-        };
-        reader.into_iter().chain(writer.map(|(_, waiter)| waiter)).for_each(Waiter::wake);
-    }
-
     /// Causes a call of the source, which acts on what a half has done.
     fn schedule(&self, state: &mut State) {
         if state.call == Call::None && self.handle.dispatch_soon(self.id).is_ok() {
             state.call = Call::Scheduled;
         }
+    }
+}
+
+/// A read that may be waiting. Nobody waits any more when it is dropped.
+pub(super) struct Reading<'a>(pub &'a Stream);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.reader.set(None);
+    }
+}
+
+/// The same for a write.
+pub(super) struct Writing<'a>(pub &'a Stream);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.writer.set(None);
     }
 }

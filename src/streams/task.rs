@@ -56,25 +56,6 @@ impl Wake for TaskAddress {
 }
 
 impl Core {
-    pub fn new(handle: &LoopHandle, future: impl Future<Output = ()> + 'static) -> Rc<Self> {
-        let address = Arc::new(TaskAddress { remote: handle.remote().clone(), id: OnceLock::new() });
-        Rc::new(Core {
-            handle: handle.clone(),
-            future: Cell::new(Some(Box::pin(future))),
-            has_ended: Cell::new(false),
-            scheduled: Cell::new(false),
-            waker: Waker::from(address.clone()),
-            address,
-        })
-    }
-
-    /// Gives the task its place in the reactor. It is polled in the next turn at the latest.
-    pub fn insert(self: &Rc<Self>, reactor: &mut Reactor, type_name: &'static str) {
-        let id = reactor.insert(TaskSource { core: self.clone(), type_name }).id();
-        self.address.id.get_or_init(|| id);
-        self.schedule();
-    }
-
     /// Queues a poll.
     fn schedule(&self) {
         if let Some(&id) = self.address.id.get()
@@ -86,7 +67,12 @@ impl Core {
 
     fn poll(self: &Rc<Self>) {
         self.scheduled.set(false);
-        let Some(mut future) = self.future.take() else { return };
+        let Some(mut future) = self.future.take() else {
+            if !self.has_ended.get() {
+                self.schedule(); // it was woken during its own poll
+            }
+            return;
+        };
         let outer = CURRENT.replace(Some(self.clone()));
         let mut polling = Polling { core: self, outer, is_over: true };
         polling.is_over = future.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready();
@@ -99,8 +85,8 @@ impl Core {
     /// Drops the future, or has it dropped after the poll that is under way.
     fn end(&self) {
         self.has_ended.set(true);
-        drop(self.future.take());
         self.schedule(); // so that its source leaves
+        drop(self.future.take());
     }
 }
 
@@ -121,9 +107,35 @@ impl Drop for Polling<'_> {
     }
 }
 
-struct TaskSource {
+pub(super) struct TaskSource {
     core: Rc<Core>,
     type_name: &'static str,
+}
+
+impl TaskSource {
+    pub fn new(
+        handle: &LoopHandle,
+        future: impl Future<Output = ()> + 'static,
+        type_name: &'static str,
+    ) -> Self {
+        let address = Arc::new(TaskAddress { remote: handle.remote().clone(), id: OnceLock::new() });
+        let core = Core {
+            handle: handle.clone(),
+            future: Cell::new(Some(Box::pin(future))),
+            has_ended: Cell::new(false),
+            scheduled: Cell::new(false),
+            waker: Waker::from(address.clone()),
+            address,
+        };
+        TaskSource { core: Rc::new(core), type_name }
+    }
+
+    /// Gives the task its place in the reactor. It is still to be called.
+    pub fn insert(self, reactor: &mut Reactor) -> Id {
+        let core = self.core.clone();
+        let id = reactor.insert(self).id();
+        *core.address.id.get_or_init(|| id)
+    }
 }
 
 impl Source for TaskSource {
@@ -232,10 +244,14 @@ impl LoopHandle {
         F: Future + 'static,
     {
         let (output, completion) = Operation::new(self);
-        let core = Core::new(self, async move { completion.complete(future.await) });
-        let inserted = core.clone();
-        // Without a reactor the task is dropped with the closure, and so is cancelled.
-        let _ = self.call_soon(move |reactor| inserted.insert(reactor, std::any::type_name::<F>()));
+        let future = async move { completion.complete(future.await) };
+        let source = TaskSource::new(self, future, std::any::type_name::<F>());
+        let core = source.core.clone();
+        // Without a reactor the source is dropped with the closure, and so the task is cancelled.
+        let _ = self.call_soon(move |reactor| {
+            let id = source.insert(reactor);
+            reactor.dispatch(id, Ready::NONE);
+        });
         Task { core, output }
     }
 }
@@ -252,21 +268,19 @@ impl Reactor {
     /// # }
     /// ```
     ///
+    /// Connections that still have something to send are reset when the reactor is dropped: await
+    /// [`Writer::flush`](super::Writer::flush) before that.
+    ///
     /// # Errors
     /// As for [`run`](Self::run); [`Cancelled`] if the loop was stopped before.
     pub fn run_until_complete<F>(&mut self, future: F) -> io::Result<F::Output>
     where
         F: Future + 'static,
     {
-        let handle = self.handle()?;
-        let stopping = handle.clone();
-        let task = handle.spawn(async move {
-            let output = future.await;
-            let _ = stopping.call_soon(Reactor::stop);
-            output
-        });
-        self.run()?;
+        let task = self.handle()?.spawn(future);
+        let ran = self.run_while(|| !task.core.has_ended.get());
         task.core.end();
+        ran?;
         task.output.take_result().ok_or_else(|| io::Error::other(Cancelled))
     }
 }

@@ -4,11 +4,12 @@
 //!
 //! Read next: `operation.rs`.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
+use std::thread;
 
-use super::stream::{Stream, WriteWait};
+use super::stream::{Stream, WriteWait, Writing};
 use crate::net::Address;
 use crate::reactor::LoopHandle;
 use crate::transport::Duplex;
@@ -38,8 +39,9 @@ impl Writer {
     ///
     /// # Errors
     /// `BrokenPipe` after [`write_eof`](Self::write_eof); what broke the connection, if it is broken.
-    pub fn write_all(&mut self, bytes: &[u8]) -> impl Future<Output = io::Result<()>> {
-        poll_fn(move |context| self.stream.poll_write(context, bytes))
+    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let writing = Writing(&self.stream);
+        poll_fn(|context| writing.0.poll_write(context, bytes)).await
     }
 
     /// Writes all of `bytes` without waiting (asyncio: `write`), so it can send the same to many peers.
@@ -55,14 +57,16 @@ impl Writer {
     ///
     /// # Errors
     /// As for [`write_all`](Self::write_all).
-    pub fn flush(&mut self) -> impl Future<Output = io::Result<()>> {
-        poll_fn(move |context| self.stream.poll_writable(WriteWait::Empty, context))
+    pub async fn flush(&mut self) -> io::Result<()> {
+        let writing = Writing(&self.stream);
+        poll_fn(|context| writing.0.poll_writable(WriteWait::Empty, context)).await
     }
 
     /// Waits until no write can succeed any more, for example because the peer has reset the connection.
     /// Returns the error that a write would return.
     pub async fn broken(&mut self) -> io::Error {
-        let end = poll_fn(|context| self.stream.poll_writable(WriteWait::End, context)).await;
+        let writing = Writing(&self.stream);
+        let end = poll_fn(|context| writing.0.poll_writable(WriteWait::End, context)).await;
         end.err().unwrap_or_else(|| ErrorKind::BrokenPipe.into())
     }
 
@@ -91,7 +95,11 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.write_eof();
+        if thread::panicking() {
+            self.abort(); // the conversation was not completed
+        } else {
+            self.write_eof();
+        }
     }
 }
 

@@ -238,7 +238,8 @@ impl<P: Protocol> Source for Connection<P> {
     }
 
     fn removed(&mut self, id: Id, reactor: &mut Reactor) {
-        let reason = self.duplex.take_end(reactor);
+        self.duplex.cancel_timeout(reactor);
+        let reason = self.duplex.take_end();
         let IoStats { bytes_in, bytes_out, .. } = self.duplex.stats();
         if let Some(listener) = self.listener {
             listener.release(reactor, bytes_in, bytes_out);

@@ -7,6 +7,7 @@
 
 use std::io::ErrorKind;
 use std::mem;
+use std::time::Instant;
 
 use super::{Duplex, ReadState, WriteBuffer, WriteState};
 use crate::reactor::{Id, Reactor, Ready};
@@ -24,9 +25,7 @@ impl Duplex {
     /// Ends the connection in order: ends our side, and discards input until the peer ends its own.
     pub fn close(&mut self) {
         self.write_eof();
-        if self.read != ReadState::Eof {
-            self.read = ReadState::Discarding;
-        }
+        self.discard_input();
     }
 
     /// Ends the connection at once. Bytes that are still buffered are dropped.
@@ -107,10 +106,15 @@ impl Duplex {
         self.ended.is_some()
     }
 
-    /// Releases what the connection holds elsewhere, before its socket is dropped. Returns why it ended;
-    /// if it did not end by itself, it is aborted.
-    pub fn take_end(&mut self, reactor: &mut Reactor) -> CloseReason {
-        self.timeout.cancel(reactor);
+    /// Returns why the connection ended, before its socket is dropped. If it did not end by itself, it is
+    /// aborted; but where everything is sent already, the kernel goes on to deliver it.
+    pub fn take_end(&mut self) -> CloseReason {
+        if self.is_closing() {
+            self.flush(0, Instant::now);
+            if self.write_buffer.is_empty() && self.ended.is_none() {
+                return CloseReason::Aborted;
+            }
+        }
         self.end(CloseReason::Aborted); // if it has not ended yet
         self.ended.take().unwrap_or(CloseReason::Aborted)
     }

@@ -14,7 +14,7 @@ use crate::transport::CloseReason;
 pub(super) enum ReadState {
     Open,
     Paused,
-    /// We have closed: what arrives is discarded.
+    /// We have closed, or nobody will read: what arrives is discarded.
     Discarding,
     /// The peer has ended its side.
     Eof,
@@ -69,6 +69,13 @@ impl Duplex {
                 }
                 Received::Nothing
             }
+        }
+    }
+
+    /// Discards what arrives from now on.
+    pub fn discard_input(&mut self) {
+        if self.read != ReadState::Eof {
+            self.read = ReadState::Discarding;
         }
     }
 

@@ -65,6 +65,11 @@ impl ConnectionTimeout {
 }
 
 impl Duplex {
+    /// Cancels the timer of a connection that ends.
+    pub fn cancel_timeout(&mut self, reactor: &mut Reactor) {
+        self.timeout.cancel(reactor);
+    }
+
     /// Records that a byte has moved.
     pub fn touch(&mut self, reactor: &Reactor) {
         self.timeout.touch(|| reactor.now());
