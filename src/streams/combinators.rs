@@ -27,7 +27,7 @@ pub enum Either<A, B> {
 
 /// Waits for the first of two futures, and drops the other (asyncio: `wait` with `FIRST_COMPLETED`).
 ///
-/// Every read of a [`Reader`], and [`Receiver::recv`](super::Receiver::recv), can be dropped while it
+/// Every read of a [`Reader`], and [`LoopHandle::recv`](crate::LoopHandle::recv), can be dropped while it
 /// waits, and nothing is lost.
 pub async fn race<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> Either<A, B> {
     let (mut first, mut second) = (pin!(first), pin!(second));

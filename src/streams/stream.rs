@@ -214,8 +214,7 @@ impl Stream {
     fn close(&self) {
         let mut state = self.state.borrow_mut();
         if let Connection::Open(duplex) = &mut state.connection {
-            let (reason, stats) = (duplex.take_end(), duplex.stats());
-            state.connection = Connection::Closed { reason, stats };
+            state.connection = Connection::Closed { reason: duplex.take_end(), stats: duplex.stats() };
         }
         drop(state);
         let writer = self.writer.take().map(|(_, waiter)| waiter);
