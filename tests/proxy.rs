@@ -158,6 +158,7 @@ fn answer_is_whole_although_its_sender_has_closed() {
     client.read_to_end(&mut got).unwrap();
     assert_same_bytes(&got, &noise(LENGTH, 10));
     answer.join().unwrap().unwrap();
+    drop(client);
     proxy.finish();
 }
 
