@@ -61,7 +61,8 @@
 //!
 //! 1. **Taken out, put back.** A source that runs is out of its slot. So `&mut source` and `&mut Reactor`
 //!    are disjoint, which the compiler knows, and a callback may do anything: add, remove, wake and stop
-//!    others and itself. Sources share nothing, so there is no `Rc<RefCell>` between them.
+//!    others and itself. Sources share nothing, so there is no `Rc<RefCell>` between them. (The source of a
+//!    stream shares one with its reader and writer, which futures own.)
 //! 2. **Addresses, not pointers.** An [`Id`] is a slot and a generation; a [`Handle`] is an `Id` that
 //!    knows a type. Both are `Copy` and go stale harmlessly: an event for a source that was removed
 //!    earlier in the same batch, or whose slot has a new tenant, reaches nobody.
@@ -72,7 +73,7 @@
 //! 5. **`?` on `WouldBlock` waits for the next event** in [`Reactor::watch`], the closure form of a
 //!    source.
 //! 6. **One scratch buffer per reactor**, lent to the source that runs. A connection that is idle, or
-//!    whose peer keeps up, owns no buffer at all.
+//!    whose peer keeps up, owns no buffer at all; a stream keeps at most 1 KiB in each direction.
 //!
 //! Two promises follow. **Nothing fails silently**: a call on something that is running, gone or closed
 //! takes effect later, or returns a value that says why not ([`Unavailable`]). **A source learns that it

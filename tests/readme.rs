@@ -1,8 +1,14 @@
-//! What the README shows is what there is.
+//! What the README and the documentation show is what there is.
 
-#![allow(missing_docs)] // a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
 
+mod common;
+
+use std::env;
 use std::fs;
+use std::process::{Command, Stdio};
+
+use common::{Scratch, Server};
 
 /// The file without its header.
 fn program(example: &str) -> String {
@@ -13,9 +19,58 @@ fn program(example: &str) -> String {
 }
 
 #[test]
-fn the_three_servers_of_the_documentation_are_the_examples() {
+fn servers_of_the_documentation_are_the_examples() {
     let page = fs::read_to_string("src/docs/styles.md").unwrap();
     for example in ["protocol_server", "stream_server", "sock_server"] {
         assert!(page.contains(&program(example)), "{example} has changed: show it in src/docs/styles.md");
     }
+}
+
+/// The commands of the README, each with the output that it shows.
+fn commands() -> Vec<(String, String)> {
+    let readme = fs::read_to_string("README.md").unwrap();
+    let blocks = readme.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let mut commands = Vec::<(String, String)>::new();
+    for line in blocks.flat_map(str::lines) {
+        match (line.strip_prefix("$ "), commands.last_mut()) {
+            (Some(command), _) => commands.push((command.to_owned(), String::new())),
+            (None, Some((_, output))) => *output += &format!("{line}\n"),
+            (None, None) => panic!("output without a command: {line}"),
+        }
+    }
+    commands
+}
+
+/// Figures and ports differ from run to run.
+fn without_figures(text: &str) -> String {
+    text.split(|c: char| c.is_ascii_digit()).filter(|piece| !piece.is_empty()).collect::<Vec<_>>().join("#")
+}
+
+#[test]
+fn commands_of_the_readme_print_what_it_shows() {
+    let scratch = Scratch::new();
+    let server = Server::start(&[]);
+    let programs = std::path::Path::new(env!("CARGO_BIN_EXE_echo-server")).parent().unwrap();
+    let path = format!("{}:{}", programs.display(), env::var("PATH").unwrap());
+    let mut count = 0;
+    for (command, expected) in commands() {
+        if command.starts_with("cargo ") {
+            continue; // .ci/run has those
+        }
+        // The README's server has the default port, which may be in use here.
+        let text = command.replace("echo-client ", &format!("echo-client {} ", server.address()));
+        let run = Command::new("bash")
+            .args(["-c", &format!("{text} 2>&1")])
+            .env("PATH", &path)
+            .env_remove("RUST_LOG")
+            .current_dir(scratch.path(""))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let output = String::from_utf8(run.stdout).unwrap();
+        assert_eq!(without_figures(&output), without_figures(&expected), "{command}\n{output}");
+        assert!(run.status.success(), "{command}: {:?}", run.status);
+        count += 1;
+    }
+    assert!(count >= 5, "{count} commands");
 }

@@ -3,7 +3,7 @@
 //! Invariant: an [`Id`] names one source forever. A slot's generation goes up when a source leaves it, and
 //! again when the next one comes, so every `Id` and [`Handle`] that is still around finds nothing instead
 //! of the slot's next tenant. Occupied slots have even generations, so no `Id` names a vacant one. No
-//! address dangles, and nothing is reference-counted.
+//! address dangles, and no source is reference-counted.
 //!
 //! A source that runs is *out* of its slot ([`State::Running`]): whoever runs it owns it, so
 //! `&mut source` and `&mut Reactor` are two different things, and the compiler knows it.
