@@ -116,8 +116,13 @@ impl Timeline {
         self.update(id, IoStats { backpressured: false, ..life.stats }, at);
         *self.life(id) = None;
         if let Some(file) = &mut self.file {
-            let moved = format_args!("\"in\":{},\"out\":{}", life.stats.bytes_in, life.stats.bytes_out);
-            file.span(track(id), format_args!("connection {id}"), life.began, at, moved);
+            file.span(
+                track(id),
+                format_args!("connection {id}"),
+                life.began,
+                at,
+                format_args!("\"in\":{},\"out\":{}", life.stats.bytes_in, life.stats.bytes_out),
+            );
         }
     }
 
@@ -139,8 +144,7 @@ impl Timeline {
 impl Observer for Timeline {
     fn on_poll(&mut self, poll: &PollEnd) {
         if let Some(file) = &mut self.file {
-            let events = format_args!("\"events\":{}", poll.events);
-            file.span(LOOP, "sleep", poll.began, poll.ended, events);
+            file.span(LOOP, "sleep", poll.began, poll.ended, format_args!("\"events\":{}", poll.events));
         }
     }
 
