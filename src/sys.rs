@@ -123,7 +123,8 @@ fn set_action(signal: c_int, handler: libc::sighandler_t) -> io::Result<libc::si
     // SAFETY: all zero is a valid `sigaction`: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     action.sa_sigaction = handler;
-    action.sa_flags = libc::SA_RESTART;
+    // No SA_RESTART: a read that the kernel stops (SIGTTIN) has to return, so that the loop sees the signal
+    // that ends the program.
     let mut former = MaybeUninit::uninit();
     // SAFETY: `action` is complete, its handler async-signal-safe; `former` is filled on success.
     check(unsafe { libc::sigaction(signal, &raw const action, former.as_mut_ptr()) })?;

@@ -702,3 +702,21 @@ fn background_job_with_the_terminal_as_stdin_runs_until_somebody_types() {
     drop(server.join().unwrap()); // which ends the client
     assert_eq!(shell.wait_code(), 1);
 }
+
+#[test]
+fn background_job_that_terminal_input_has_stopped_can_be_terminated() {
+    let (address, server) = serve_once(|mut stream| stream.read_to_end(&mut Vec::new()));
+    let mut terminal = Terminal::new();
+    let mut shell = shell(&terminal);
+    terminal.see("$ ");
+    terminal.type_in(&client_line(&format!("-v {address} &")));
+    terminal.see("connected to");
+    // The shell reads one line, and the job another one: it is stopped.
+    terminal.type_in("\n\n\n\njobs\n");
+    terminal.see("Stopped");
+    terminal.type_in("kill -TERM %1; kill -CONT %1; wait %1; echo status $?\n");
+    terminal.see("status 143");
+    terminal.type_in("exit\n");
+    assert_eq!(shell.wait_code(), 0);
+    let _ = server.join().unwrap(); // a program that ends by a signal may leave a reset
+}

@@ -10,6 +10,7 @@
 //! Read next: `output.rs`.
 
 use std::io::{self, ErrorKind, IsTerminal};
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::Interest;
@@ -47,6 +48,8 @@ pub struct Input {
     lines: LineBuffer,
     readable: bool,
     at_eof: bool,
+    /// Whether a signal has interrupted the last read.
+    interrupted: bool,
     /// The error that ended it, to be sent last.
     error: Option<io::Error>,
 }
@@ -90,6 +93,7 @@ impl Input {
             lines: LineBuffer::new(Self::LONGEST_LINE),
             readable,
             at_eof: false,
+            interrupted: false,
             error: None,
         };
         let handle =
@@ -112,7 +116,9 @@ impl Input {
         });
         let Err(error) = result else { return };
         match error.kind() {
-            ErrorKind::Interrupted => {}
+            // The signal may end the program, so the loop sees it first. A read that is repeated at once could
+            // stop the program again (SIGTTIN).
+            ErrorKind::Interrupted => self.interrupted = true,
             // A device may be non-blocking already and refused by epoll.
             ErrorKind::WouldBlock => self.readable = !self.descriptor.is_pollable(),
             // The terminal is gone, or belongs to another process group: like its end.
@@ -170,6 +176,11 @@ impl Source for Input {
                 return Next::Wait;
             }
             self.read(id, reactor);
+            if mem::take(&mut self.interrupted) {
+                // After the turn whose poll reports the signal.
+                reactor.call_soon(move |reactor| reactor.call_soon(move |reactor| reactor.call_again(id)));
+                return Next::Wait;
+            }
         }
         Next::Again
     }
