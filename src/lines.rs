@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_the_same_however_the_bytes_were_cut() {
+    fn lines_are_the_same_however_the_bytes_are_split() {
         let text = b"one\n\ntwo\nthree";
         for size in 1..=text.len() {
             let (mut buffer, mut lines) = (LineBuffer::new(8), Vec::new());

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waiters_that_have_left_are_forgotten() {
+    fn removed_waiters_are_forgotten() {
         let mut reactor = Reactor::new().unwrap();
         let mut waiters = Waiters::default();
         for _ in 0..1000 {

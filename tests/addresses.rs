@@ -31,7 +31,7 @@ fn server_in(network: &Network, arguments: &[&str], addresses: usize) -> Server 
 }
 
 #[test]
-fn client_reaches_the_server_by_every_form_of_its_address() {
+fn client_accepts_every_form_of_an_address() {
     let server = Server::start(&[]);
     let port = server.port().to_string();
     for arguments in [
@@ -63,7 +63,7 @@ fn client_reaches_the_server_by_every_form_of_its_address() {
 }
 
 #[test]
-fn default_port_is_7777_and_a_service_name_is_a_port() {
+fn default_port_is_7777_and_service_names_are_ports() {
     let Some(network) = Network::new(HOSTS) else { return };
     let server = server_in(&network, &[], 1);
     assert_eq!(server.address(), "127.0.0.1:7777");
@@ -80,7 +80,7 @@ fn default_port_is_7777_and_a_service_name_is_a_port() {
 }
 
 #[test]
-fn server_listens_on_every_address_of_a_name_and_the_client_tries_them_in_turn() {
+fn server_listens_on_all_addresses_of_a_name_and_client_tries_each() {
     let Some(network) = Network::new(HOSTS) else { return };
     if !has_ipv6() {
         return;
@@ -159,7 +159,7 @@ fn abstract_unix_socket_is_reached_and_shown_by_its_name() {
 }
 
 #[test]
-fn source_is_the_address_that_the_server_sees() {
+fn source_option_sets_the_address_of_the_client() {
     let server = Server::start(&["-v"]);
     for source in ["127.0.0.77", "127.0.0.77:0"] {
         assert_echoed(&client(&["--source", source, server.address()]), b"found");

@@ -34,7 +34,7 @@ fn help_and_version_go_to_stdout() {
 }
 
 #[test]
-fn a_usage_error_is_one_line_that_names_the_argument_and_exits_2() {
+fn usage_error_is_one_line_and_exits_2() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["--foo"], &["unknown option '--foo'"]),
         (&["-x"], &["unknown option '-x'"]),
@@ -61,7 +61,7 @@ fn a_usage_error_is_one_line_that_names_the_argument_and_exits_2() {
 }
 
 #[test]
-fn argument_that_is_not_utf8_is_shown_escaped() {
+fn non_utf8_argument_is_escaped_in_the_error() {
     use std::os::unix::ffi::OsStrExt;
     for (argument, expected) in [
         (&b"a\xff:1"[..], "bad address 'a\\xff:1': it is not UTF-8"),
@@ -77,7 +77,7 @@ fn argument_that_is_not_utf8_is_shown_escaped() {
 }
 
 #[test]
-fn a_bad_value_is_named_with_its_option() {
+fn invalid_value_is_reported_with_its_option() {
     for (option, value) in [
         ("--max-connections", "0"),
         ("--max-connections", "-1"),
@@ -109,7 +109,7 @@ fn a_bad_value_is_named_with_its_option() {
 }
 
 #[test]
-fn every_way_to_write_an_option_is_understood() {
+fn every_option_syntax_is_accepted() {
     // Each is parsed before the bad address is.
     for arguments in [
         &["--buffer", "4K", "bad:"][..],
@@ -127,7 +127,7 @@ fn every_way_to_write_an_option_is_understood() {
 }
 
 #[test]
-fn client_takes_one_address_which_may_be_two_arguments() {
+fn client_takes_one_address_in_one_or_two_arguments() {
     for (arguments, reason) in [
         (&["127.0.0.1:1", "127.0.0.1:2"][..], "unexpected argument '127.0.0.1:2'"),
         (&["127.0.0.1", "1", "2"], "unexpected argument '2'"),
@@ -144,7 +144,7 @@ fn client_takes_one_address_which_may_be_two_arguments() {
 }
 
 #[test]
-fn a_server_that_cannot_listen_says_where_and_why() {
+fn listen_error_names_the_address_and_the_reason() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap().to_string();
     let scratch = Scratch::new();
@@ -163,7 +163,7 @@ fn a_server_that_cannot_listen_says_where_and_why() {
 }
 
 #[test]
-fn a_client_that_reaches_nobody_says_what_it_tried() {
+fn connect_error_lists_every_address_tried() {
     let dead = DeadPort::new();
     let outcome = client(&[&dead.1.to_string()]);
     assert_eq!(outcome.code, 1);
@@ -179,7 +179,7 @@ fn a_client_that_reaches_nobody_says_what_it_tried() {
 }
 
 #[test]
-fn an_unknown_host_is_named() {
+fn unknown_host_is_named_in_the_error() {
     for run in [server, client] {
         let outcome = run(&["no.such.host.invalid:7777"]);
         assert_eq!(outcome.code, 1);

@@ -22,7 +22,7 @@ fn client(address: &str, input: &[u8]) -> Outcome {
 }
 
 #[test]
-fn a_pipe_is_echoed_to_the_byte_in_bounded_memory() {
+fn pipe_is_echoed_completely_in_bounded_memory() {
     let server = Server::start(&[]);
     let bytes = noise(64 << 20, 21);
     let mut process = client_reading(server.address(), Stdio::piped());
@@ -48,7 +48,7 @@ fn a_pipe_is_echoed_to_the_byte_in_bounded_memory() {
 }
 
 #[test]
-fn a_slow_stdout_stops_stdin_and_nothing_is_lost() {
+fn slow_stdout_pauses_stdin_and_loses_nothing() {
     let server = Server::start(&[]);
     let (stdin, writer) = pipe();
     let process = client_reading(server.address(), stdin);
@@ -73,7 +73,7 @@ fn a_slow_stdout_stops_stdin_and_nothing_is_lost() {
 }
 
 #[test]
-fn while_nothing_happens_it_uses_no_cpu_and_does_not_wake_up() {
+fn idle_client_uses_no_cpu_and_never_wakes() {
     let server = Server::start(&[]);
     let mut terminal = common::Terminal::new();
     let process = Process::spawn(
@@ -91,7 +91,7 @@ fn while_nothing_happens_it_uses_no_cpu_and_does_not_wake_up() {
 }
 
 #[test]
-fn a_server_that_closes_early_is_a_failure_that_says_how_much_is_missing() {
+fn early_close_is_a_failure_that_counts_the_missing_bytes() {
     let (address, server) = serve_once(|mut stream| {
         let mut got = [0; 10];
         stream.read_exact(&mut got).unwrap();
@@ -107,7 +107,7 @@ fn a_server_that_closes_early_is_a_failure_that_says_how_much_is_missing() {
 }
 
 #[test]
-fn a_server_that_closes_while_stdin_is_open_and_silent_ends_it_at_once() {
+fn server_close_ends_the_client_while_stdin_is_silent() {
     let (address, server) = serve_once(|mut stream| stream.write_all(b"welcome, and goodbye\n").unwrap());
     let process = client_reading(&address, Stdio::piped());
     // Stdin stays open: `outcome` does not touch it.
@@ -122,7 +122,7 @@ fn a_server_that_closes_while_stdin_is_open_and_silent_ends_it_at_once() {
 }
 
 #[test]
-fn killed_server_that_owed_nothing_is_named_and_the_bytes_are_counted() {
+fn killed_server_is_a_failure_even_after_the_whole_echo() {
     let server = Server::start(&[]);
     let mut process = client_reading(server.address(), Stdio::piped());
     let mut stdin = process.child.stdin.take().unwrap();
@@ -139,7 +139,7 @@ fn killed_server_that_owed_nothing_is_named_and_the_bytes_are_counted() {
 }
 
 #[test]
-fn client_ends_in_order_when_the_server_shuts_down() {
+fn client_closes_without_reset_when_the_server_shuts_down() {
     // Silent, and in the middle of a transfer that the server does not take any more.
     for input in [Stdio::piped(), File::open("/dev/zero").unwrap().into()] {
         let mut server = Server::start(&["-v"]);
@@ -157,7 +157,7 @@ fn client_ends_in_order_when_the_server_shuts_down() {
 }
 
 #[test]
-fn server_that_ends_its_side_and_reads_nothing_is_given_up() {
+fn client_exits_if_a_server_half_closes_and_never_reads() {
     let (address, server) = serve_once(|stream| {
         thread::sleep(A_WHILE); // until all buffers are full
         stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -171,7 +171,7 @@ fn server_that_ends_its_side_and_reads_nothing_is_given_up() {
 }
 
 #[test]
-fn a_reset_is_named_and_what_did_arrive_is_written() {
+fn reset_is_reported_and_received_bytes_are_written() {
     let (address, server) = serve_once(|mut stream| {
         let mut got = [0; 10];
         stream.read_exact(&mut got).unwrap();
@@ -192,7 +192,7 @@ fn a_reset_is_named_and_what_did_arrive_is_written() {
 }
 
 #[test]
-fn more_than_was_sent_is_written_and_no_failure() {
+fn surplus_bytes_are_written_and_exit_is_0() {
     let (address, _server) = serve_once(|mut stream| {
         let mut got = Vec::new();
         stream.write_all(b"hello, who is there? ").unwrap();
@@ -203,7 +203,7 @@ fn more_than_was_sent_is_written_and_no_failure() {
 }
 
 #[test]
-fn when_no_byte_moves_for_the_timeout_it_gives_up() {
+fn timeout_ends_the_client_when_no_byte_moves() {
     let (address, server) = serve_once(|mut stream| {
         stream.read_to_end(&mut Vec::new()).unwrap();
         stream // stays open
@@ -215,7 +215,7 @@ fn when_no_byte_moves_for_the_timeout_it_gives_up() {
 }
 
 #[test]
-fn it_gives_up_connecting_to_an_address_that_does_not_answer() {
+fn connect_timeout_ends_an_unanswered_connect() {
     // A listener with a full queue drops the next SYN.
     let queue = TcpListener::bind("127.0.0.1:0").unwrap();
     rustix::net::listen(&queue, 0).unwrap();
@@ -228,7 +228,7 @@ fn it_gives_up_connecting_to_an_address_that_does_not_answer() {
 }
 
 #[test]
-fn a_signal_ends_it_at_once() {
+fn signal_ends_the_client_at_once() {
     let server = Server::start(&[]);
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let (stdin, _open) = pipe();
@@ -242,7 +242,7 @@ fn a_signal_ends_it_at_once() {
 }
 
 #[test]
-fn server_that_shut_down_reading_and_stays_ends_the_client_with_an_error() {
+fn server_that_shut_down_reading_is_an_error() {
     let scratch = common::Scratch::new();
     let path = scratch.path("socket");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -263,7 +263,7 @@ fn server_that_shut_down_reading_and_stays_ends_the_client_with_an_error() {
 }
 
 #[test]
-fn client_and_server_that_both_have_full_buffers_do_not_wait_for_each_other() {
+fn full_buffers_at_both_ends_do_not_deadlock() {
     let server = Server::start(&["--buffer", "1"]);
     let bytes = noise(16 << 20, 92);
     let outcome = run(client_command().arg(server.address()), &bytes);
@@ -271,7 +271,7 @@ fn client_and_server_that_both_have_full_buffers_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn verbose_names_both_ends_and_counts_the_bytes_each_way() {
+fn verbose_logs_both_addresses_and_the_byte_counts() {
     let server = Server::start(&[]);
     let mut command = client_command();
     let outcome = run(command.args(["-v", "--source", "127.0.0.9", server.address()]), b"hello");

@@ -26,7 +26,7 @@ fn inputs() -> [Vec<u8>; 5] {
 }
 
 #[test]
-fn stdin_may_be_of_every_kind() {
+fn every_kind_of_stdin_is_read_completely() {
     let server = Server::start(&[]);
     let scratch = Scratch::new();
     for (index, bytes) in inputs().iter().enumerate() {
@@ -49,7 +49,7 @@ fn stdin_may_be_of_every_kind() {
 }
 
 #[test]
-fn stdin_may_be_a_terminal_in_any_mode() {
+fn terminal_as_stdin_works_in_canonical_and_raw_mode() {
     let server = Server::start(&[]);
     // Line by line, ended with ^D; after half a line it takes two.
     for (typed, sent) in
@@ -73,7 +73,7 @@ fn stdin_may_be_a_terminal_in_any_mode() {
 }
 
 #[test]
-fn a_file_is_read_from_where_its_offset_stands() {
+fn file_is_read_from_its_current_offset() {
     let server = Server::start(&[]);
     let scratch = Scratch::new();
     let mut file = File::open(scratch.file("file", b"skipped, the rest")).unwrap();
@@ -82,14 +82,14 @@ fn a_file_is_read_from_where_its_offset_stands() {
 }
 
 #[test]
-fn closed_stdin_is_empty() {
+fn closed_stdin_counts_as_empty() {
     let server = Server::start(&[]);
     let script = format!("exec {} {} <&-", env!("CARGO_BIN_EXE_echo-client"), server.address());
     assert_echoed(&run(std::process::Command::new("sh").args(["-c", &script]), b""), b"");
 }
 
 #[test]
-fn closed_stdout_is_an_error_unless_nothing_is_written_to_it() {
+fn closed_stdout_is_an_error_if_something_is_written() {
     let server = Server::start(&[]);
     let bin = env!("CARGO_BIN_EXE_echo-client");
     let run_script = |script: String| run(std::process::Command::new("sh").args(["-c", &script]), b"");
@@ -106,7 +106,7 @@ fn closed_stdout_is_an_error_unless_nothing_is_written_to_it() {
 }
 
 #[test]
-fn stdout_may_be_of_every_kind() {
+fn every_kind_of_stdout_gets_every_byte() {
     let server = Server::start(&[]);
     let scratch = Scratch::new();
     let bytes = noise(1 << 20, 22);
@@ -130,7 +130,7 @@ fn stdout_may_be_of_every_kind() {
 }
 
 #[test]
-fn stdin_and_stdout_may_be_one_and_the_same_socket() {
+fn one_socket_can_be_stdin_and_stdout() {
     let server = Server::start(&[]);
     let (socket, mut other) = UnixStream::pair().unwrap();
     let socket = OwnedFd::from(socket);
@@ -147,7 +147,7 @@ fn stdin_and_stdout_may_be_one_and_the_same_socket() {
 }
 
 #[test]
-fn the_flags_of_shared_descriptors_are_never_changed_not_even_when_it_is_killed() {
+fn flags_of_shared_descriptors_never_change_even_after_sigkill() {
     let server = Server::start(&[]);
     let terminal = common::Terminal::new();
     let (pipe_in, mut keep_in) = (pipe(), Vec::new());
@@ -204,7 +204,7 @@ fn client_between(address: &str, stdin: impl Into<Stdio>, stdout: impl Into<Stdi
 }
 
 #[test]
-fn a_stdout_that_stalls_gets_every_byte_when_it_goes_on() {
+fn stalled_stdout_gets_every_byte_after_it_resumes() {
     let server = Server::start(&[]);
     let scratch = Scratch::new();
     let bytes = noise(8 << 20, 25);
@@ -220,7 +220,7 @@ fn a_stdout_that_stalls_gets_every_byte_when_it_goes_on() {
 }
 
 #[test]
-fn a_stopped_terminal_stalls_stdout_and_gets_every_byte_when_it_goes_on() {
+fn stopped_terminal_gets_every_byte_after_it_resumes() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
     terminal.type_in("\x13"); // ^S
@@ -237,7 +237,7 @@ fn a_stopped_terminal_stalls_stdout_and_gets_every_byte_when_it_goes_on() {
 }
 
 #[test]
-fn a_stdout_that_its_reader_leaves_ends_it_silently_as_sigpipe_would() {
+fn closed_reader_of_stdout_ends_the_client_silently_with_141() {
     let server = Server::start(&[]);
     let scratch = Scratch::new();
     for (kind, stdout, mut reader) in outputs(&scratch) {
@@ -268,7 +268,7 @@ fn assert_left(mut process: Process, kind: &str) {
 }
 
 #[test]
-fn a_stdout_that_is_full_is_a_failure_with_its_reason() {
+fn full_device_as_stdout_is_an_error() {
     let server = Server::start(&[]);
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let (stdin, writer) = pipe();
@@ -281,7 +281,7 @@ fn a_stdout_that_is_full_is_a_failure_with_its_reason() {
 }
 
 #[test]
-fn a_file_that_may_not_grow_any_more_is_a_failure_with_its_reason() {
+fn file_size_limit_is_an_error_even_if_sigxfsz_is_ignored() {
     let server = Server::start(&[]);
     let scratch = Scratch::new();
     // A file's limit (RLIMIT_FSIZE) comes with a signal that would kill; ignored, it is an error.
@@ -302,7 +302,7 @@ fn a_file_that_may_not_grow_any_more_is_a_failure_with_its_reason() {
 }
 
 #[test]
-fn an_input_that_cannot_be_read_is_a_failure_with_its_reason() {
+fn unreadable_stdin_is_an_error() {
     let server = Server::start(&[]);
     let outcome = outcome(client_reading(server.address(), File::open("/").unwrap()));
     assert_eq!(outcome.code, 1);
@@ -312,7 +312,7 @@ fn an_input_that_cannot_be_read_is_a_failure_with_its_reason() {
 // ---- who else reads it
 
 #[test]
-fn a_second_reader_of_the_same_terminal_or_pipe_never_makes_it_block() {
+fn second_reader_of_stdin_never_blocks_the_client() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
     let process = client_reading(server.address(), terminal.stdio());
@@ -348,7 +348,7 @@ fn a_second_reader_of_the_same_terminal_or_pipe_never_makes_it_block() {
 }
 
 #[test]
-fn a_terminal_that_belongs_to_another_user_is_opened_by_its_other_name() {
+fn terminal_of_another_user_is_reopened_as_dev_tty() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
     // As after `su`: the terminal is ours to use, and not ours to open. Root may open everything, unless the

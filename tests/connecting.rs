@@ -43,7 +43,7 @@ fn turn_until_lost(reactor: &mut Reactor, seen: &RefCell<Log>) {
 }
 
 #[test]
-fn a_failed_connect_is_connection_lost_without_connection_made() {
+fn failed_connect_calls_connection_lost_without_connection_made() {
     let mut reactor = Reactor::new().unwrap();
     let dead = DeadPort::new();
     let missing = Address::Unix("/nonexistent/socket".into());
@@ -60,7 +60,7 @@ fn a_failed_connect_is_connection_lost_without_connection_made() {
 }
 
 #[test]
-fn every_address_is_tried_in_turn_until_one_answers() {
+fn addresses_are_tried_in_order_until_one_connects() {
     let mut reactor = Reactor::new().unwrap();
     let dead = DeadPort::new();
     let (address, server) = common::serve_once(|mut stream| {
@@ -81,7 +81,7 @@ fn every_address_is_tried_in_turn_until_one_answers() {
 }
 
 #[test]
-fn a_connect_that_is_not_answered_ends_at_its_timeout() {
+fn unanswered_connect_fails_at_its_timeout() {
     // A listener with a full queue drops the next SYN.
     let queue = mio::net::TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     rustix::net::listen(&queue, 0).unwrap();
@@ -103,7 +103,7 @@ fn a_connect_that_is_not_answered_ends_at_its_timeout() {
 }
 
 #[test]
-fn address_that_does_not_answer_costs_its_timeout_and_the_next_is_tried() {
+fn next_address_is_tried_after_a_connect_timeout() {
     let queue = mio::net::TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     rustix::net::listen(&queue, 0).unwrap();
     let silent = queue.local_addr().unwrap();
@@ -122,7 +122,7 @@ fn address_that_does_not_answer_costs_its_timeout_and_the_next_is_tried() {
 }
 
 #[test]
-fn a_unix_server_whose_queue_is_full_is_waited_for_until_the_timeout() {
+fn full_unix_backlog_is_retried_until_the_timeout() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     let listener = UnixListener::bind(&path).unwrap();

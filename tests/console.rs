@@ -19,7 +19,7 @@ fn start(arguments: &[&str]) -> (Server, ChildStdin) {
 }
 
 #[test]
-fn every_command_is_answered() {
+fn every_command_gets_a_reply() {
     let (server, mut operator) = start(&["127.0.0.1:0"]);
     let mut stream = server.connect();
     ping(&mut stream, b"12345");
@@ -55,7 +55,7 @@ fn every_command_is_answered() {
 }
 
 #[test]
-fn list_has_a_header_and_aligned_columns_in_the_order_of_the_numbers() {
+fn list_has_a_header_and_aligned_columns_sorted_by_number() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     let (server, mut operator) = start(&["127.0.0.1:0", &format!("unix:{}", path.display())]);
@@ -92,7 +92,7 @@ fn list_has_a_header_and_aligned_columns_in_the_order_of_the_numbers() {
 }
 
 #[test]
-fn close_ends_a_connection_in_order_and_the_second_time_at_once() {
+fn close_ends_a_connection_in_order_and_a_second_close_at_once() {
     let (server, mut operator) = start(&["-v", "127.0.0.1:0"]);
     let (mut first, mut second) = (server.connect(), server.connect());
     ping(&mut first, b"1");
@@ -116,7 +116,7 @@ fn close_ends_a_connection_in_order_and_the_second_time_at_once() {
 }
 
 #[test]
-fn say_sends_its_bytes_as_they_are() {
+fn say_sends_its_bytes_unchanged() {
     let (server, mut operator) = start(&["127.0.0.1:0"]);
     let mut stream = server.connect();
     ping(&mut stream, b"x");
@@ -129,7 +129,7 @@ fn say_sends_its_bytes_as_they_are() {
 }
 
 #[test]
-fn line_that_is_too_long_is_refused_whole() {
+fn overlong_line_is_rejected_as_a_whole() {
     const LIMIT: usize = 64 * 1024;
     let (server, mut operator) = start(&["127.0.0.1:0"]);
     let mut stream = server.connect();
@@ -156,7 +156,7 @@ fn line_that_is_too_long_is_refused_whole() {
 }
 
 #[test]
-fn last_line_without_a_newline_is_a_line() {
+fn last_line_needs_no_newline() {
     let (mut server, mut operator) = start(&["127.0.0.1:0"]);
     operator.write_all(b"stats\nquit").unwrap();
     assert!(server.out.next().starts_with("connections: 0 open"));
@@ -166,7 +166,7 @@ fn last_line_without_a_newline_is_a_line() {
 }
 
 #[test]
-fn peer_that_is_behind_is_skipped() {
+fn say_skips_peers_that_are_behind() {
     let (server, mut operator) = start(&["127.0.0.1:0"]);
     let mut stalled = server.connect();
     common::send_until_stalled(&mut stalled, b"x");
@@ -208,7 +208,7 @@ fn end_of_stdin_is_announced_on_a_terminal() {
 }
 
 #[test]
-fn quit_is_sigterm() {
+fn quit_shuts_down_as_sigterm_does() {
     let (mut server, mut operator) = start(&["127.0.0.1:0"]);
     let mut stream = server.connect();
     ping(&mut stream, b"x");
@@ -219,7 +219,7 @@ fn quit_is_sigterm() {
 }
 
 #[test]
-fn the_end_of_stdin_ends_the_console_and_not_the_server() {
+fn end_of_stdin_ends_only_the_console() {
     let (server, operator) = start(&["127.0.0.1:0"]);
     drop(operator);
     ping(&mut server.connect(), b"x");

@@ -72,7 +72,7 @@ fn stand_still() {
 }
 
 #[test]
-fn bytes_that_arrived_while_the_process_stood_still_win_against_the_idle_timeout() {
+fn data_received_while_stopped_beats_the_idle_timeout() {
     let mut reactor = Reactor::new().unwrap();
     let (_, log, mut peer) = impatient(&mut reactor);
     peer.write_all(b"in time").unwrap();
@@ -82,7 +82,7 @@ fn bytes_that_arrived_while_the_process_stood_still_win_against_the_idle_timeout
 }
 
 #[test]
-fn more_connections_than_one_poll_reports_are_all_looked_at_first() {
+fn events_beyond_one_poll_are_handled_before_timers() {
     if !has_descriptors(5100) {
         return;
     }
@@ -112,7 +112,7 @@ fn more_connections_than_one_poll_reports_are_all_looked_at_first() {
 }
 
 #[test]
-fn timers_are_not_starved_by_polls_that_are_always_full() {
+fn full_polls_do_not_starve_timers() {
     if !has_descriptors(2300) {
         return;
     }
@@ -142,7 +142,7 @@ fn timers_are_not_starved_by_polls_that_are_always_full() {
 }
 
 #[test]
-fn connect_that_succeeded_meanwhile_wins_against_its_timeout() {
+fn completed_connect_beats_its_timeout() {
     let listening = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut reactor = Reactor::new().unwrap();
     let mut options = ConnectOptions::default();
@@ -160,7 +160,7 @@ fn connect_that_succeeded_meanwhile_wins_against_its_timeout() {
 }
 
 #[test]
-fn end_of_file_that_is_there_wins_against_the_linger_timeout() {
+fn pending_eof_beats_the_linger_timeout() {
     let mut reactor = Reactor::new().unwrap();
     let start = Instant::now();
     reactor.set_now(start);
@@ -174,7 +174,7 @@ fn end_of_file_that_is_there_wins_against_the_linger_timeout() {
 }
 
 #[test]
-fn line_that_arrived_meanwhile_wins_against_a_sleep() {
+fn received_line_beats_a_sleep() {
     let mut reactor = Reactor::new().unwrap();
     let first = Rc::new(Cell::new(None));
     let noted = first.clone();
@@ -198,7 +198,7 @@ fn line_that_arrived_meanwhile_wins_against_a_sleep() {
 }
 
 #[test]
-fn stopped_server_serves_what_was_sent_meanwhile() {
+fn server_echoes_data_sent_while_it_was_stopped() {
     let server = Server::start(&["--idle-timeout", "0.2"]);
     let mut streams: Vec<_> = (0..50).map(|_| server.connect()).collect();
     for round in 0..3 {
@@ -215,7 +215,7 @@ fn stopped_server_serves_what_was_sent_meanwhile() {
 }
 
 #[test]
-fn stopped_client_takes_the_echo_that_came_meanwhile() {
+fn client_accepts_an_echo_sent_while_it_was_stopped() {
     let (address, server) = serve_once(|mut stream| {
         let mut line = [0; 6];
         stream.read_exact(&mut line).unwrap();
@@ -238,7 +238,7 @@ fn stopped_client_takes_the_echo_that_came_meanwhile() {
 }
 
 #[test]
-fn users_timer_reaches_the_protocol_and_does_not_touch_the_connections_own() {
+fn user_timer_wakes_the_protocol_and_keeps_the_idle_timeout() {
     let mut reactor = Reactor::new().unwrap();
     let start = Instant::now();
     reactor.set_now(start);
@@ -259,7 +259,7 @@ fn users_timer_reaches_the_protocol_and_does_not_touch_the_connections_own() {
 }
 
 #[test]
-fn users_timer_does_not_end_a_connection_that_lingers() {
+fn user_timer_does_not_end_a_lingering_connection() {
     let mut reactor = Reactor::new().unwrap();
     let (handle, log, mut peer) = impatient(&mut reactor);
     handle.enter(&mut reactor, |_, transport| transport.close()).unwrap();
@@ -274,7 +274,7 @@ fn users_timer_does_not_end_a_connection_that_lingers() {
 }
 
 #[test]
-fn event_of_a_source_that_is_queued_comes_before_a_timer() {
+fn event_of_a_queued_source_comes_before_a_timer() {
     let mut reactor = Reactor::new().unwrap();
     let (handle, log, mut peer) = impatient(&mut reactor);
     let note = log.clone();
@@ -288,7 +288,7 @@ fn event_of_a_source_that_is_queued_comes_before_a_timer() {
 }
 
 #[test]
-fn delay_counts_from_when_it_was_asked_for_between_two_turns() {
+fn delay_set_between_two_turns_counts_from_the_call() {
     let mut reactor = Reactor::new().unwrap();
     reactor.turn(Some(Duration::ZERO)).unwrap();
     let _ = reactor.now();
@@ -301,7 +301,7 @@ fn delay_counts_from_when_it_was_asked_for_between_two_turns() {
 }
 
 #[test]
-fn stop_does_not_make_other_turns_spin() {
+fn stop_before_a_run_does_not_make_it_spin() {
     let mut reactor = Reactor::new().unwrap();
     reactor.stop();
     assert!(!reactor.run_until(LIMIT, |_| false).unwrap());
@@ -309,7 +309,7 @@ fn stop_does_not_make_other_turns_spin() {
 }
 
 #[test]
-fn closed_connection_waits_for_a_peer_only_while_it_takes_something() {
+fn closing_connection_waits_only_while_the_peer_reads() {
     let mut reactor = Reactor::new().unwrap();
     let start = Instant::now();
     reactor.set_now(start);
@@ -348,7 +348,7 @@ impl Protocol for Lingering {
 }
 
 #[test]
-fn peer_that_dribbles_does_not_hold_a_closed_connection_that_had_an_idle_timeout() {
+fn peer_that_only_sends_does_not_extend_the_linger_timeout() {
     let mut reactor = Reactor::new().unwrap();
     let start = Instant::now();
     reactor.set_now(start);

@@ -17,7 +17,7 @@ use common::{
 use rustix::process::Signal;
 
 #[test]
-fn a_stdout_or_stderr_that_is_closed_full_or_gone_does_not_stop_it() {
+fn server_runs_with_stdout_and_stderr_closed_or_full() {
     let bin = env!("CARGO_BIN_EXE_echo-server");
     let scratch = Scratch::new();
     for (index, redirection) in
@@ -59,7 +59,7 @@ fn invalid_rust_log_is_reported_in_one_line() {
 }
 
 #[test]
-fn invalid_rust_log_and_a_stderr_that_takes_nothing_do_no_harm() {
+fn invalid_rust_log_is_harmless_if_stderr_is_full_or_closed() {
     let (_reader, full) = full_pipe();
     let full_device = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     for stderr in [full_device.into(), pipe().1, full] {
@@ -74,7 +74,7 @@ fn invalid_rust_log_and_a_stderr_that_takes_nothing_do_no_harm() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_never_blocks_it() {
+fn unread_stderr_pipe_never_blocks_the_server() {
     let mut command = server_command();
     command.args(["-vvv", "127.0.0.1:0"]).stdout(Stdio::piped());
     let (reader, writer) = full_pipe();
@@ -96,7 +96,7 @@ fn a_log_that_nobody_reads_never_blocks_it() {
 }
 
 #[test]
-fn a_log_on_a_stopped_terminal_never_blocks_it() {
+fn stopped_terminal_as_stderr_never_blocks_the_server() {
     let mut terminal = Terminal::new();
     let scratch = Scratch::new();
     let path = scratch.path("socket");
@@ -113,7 +113,7 @@ fn a_log_on_a_stopped_terminal_never_blocks_it() {
 }
 
 #[test]
-fn help_that_stdout_does_not_take_is_a_failure() {
+fn help_exits_1_if_stdout_fails() {
     for command in [server_command(), client_command()].iter_mut() {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let process = Process::spawn(command.arg("--help").stdout(full).stderr(Stdio::piped()));
@@ -125,7 +125,7 @@ fn help_that_stdout_does_not_take_is_a_failure() {
 }
 
 #[test]
-fn verbosity_and_rust_log_decide_what_is_logged() {
+fn verbosity_options_and_rust_log_set_the_log_level() {
     for (arguments, rust_log, expected) in [
         ("", "", "W"),
         ("-q", "", ""),
@@ -168,7 +168,7 @@ fn verbosity_and_rust_log_decide_what_is_logged() {
 }
 
 #[test]
-fn stdout_that_nobody_reads_neither_blocks_the_console_nor_ends_the_server() {
+fn unread_stdout_does_not_block_the_console() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     let (reader, full) = full_pipe();
@@ -190,7 +190,7 @@ fn stdout_that_nobody_reads_neither_blocks_the_console_nor_ends_the_server() {
 }
 
 #[test]
-fn flags_of_the_descriptors_of_a_server_stay_as_they_are() {
+fn server_never_changes_descriptor_flags() {
     for nonblocking in [false, true] {
         let (pipes, flags) = ([pipe(), pipe(), pipe()], rustix::fs::OFlags::NONBLOCK);
         for (reader, writer) in &pipes {

@@ -231,7 +231,7 @@ impl Protocol for Visitor {
 
 #[test]
 #[ignore = "takes minutes"]
-fn after_minutes_of_everything_that_peers_do_nothing_is_left_behind() {
+fn minutes_of_random_peers_leave_nothing_behind() {
     let seconds = std::env::var("ENDURANCE").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     let end = Instant::now() + Duration::from_secs(seconds);
     let server = Server::start(&["--idle-timeout", "20"]);

@@ -48,7 +48,7 @@ fn each_server(test: impl Fn(&str, Server)) {
 // ---- servers
 
 #[test]
-fn every_server_echoes_every_byte_and_answers_a_half_close_with_the_end() {
+fn every_server_echoes_all_bytes_and_closes_after_a_half_close() {
     each_server(|_, server| {
         let bytes = noise(8 << 20, 31);
         let mut stream = server.connect();
@@ -62,7 +62,7 @@ fn every_server_echoes_every_byte_and_answers_a_half_close_with_the_end() {
 }
 
 #[test]
-fn every_server_takes_a_message_one_byte_at_a_time() {
+fn every_server_echoes_one_byte_at_a_time() {
     each_server(|_, server| {
         let mut stream = server.connect();
         stream.set_nodelay(true).unwrap();
@@ -76,7 +76,7 @@ fn every_server_takes_a_message_one_byte_at_a_time() {
 }
 
 #[test]
-fn every_server_serves_others_while_one_stalls_or_floods_or_resets() {
+fn every_server_serves_others_while_one_stalls_floods_or_resets() {
     each_server(|name, server| {
         let before = server.process.resident();
         let mut stalled = server.connect();
@@ -126,7 +126,7 @@ fn every_server_serves_many_connections() {
 }
 
 #[test]
-fn the_word_exit_ends_the_conversation_of_the_stream_server() {
+fn exit_line_ends_a_connection_of_the_stream_server() {
     let server = serve("stream_server");
     let mut stream = server.connect();
     ping(&mut stream, b"hello\n");
@@ -154,7 +154,7 @@ fn each_client(test: impl Fn(&str)) {
 }
 
 #[test]
-fn every_client_carries_every_byte_and_ends_with_its_input() {
+fn every_client_transfers_all_bytes_and_exits_at_end_of_input() {
     let server = Server::start(&[]);
     let lines = b"one\ntwo\nthree\n".repeat(100_000);
     each_client(|name| {
@@ -172,7 +172,7 @@ fn every_client_carries_every_byte_and_ends_with_its_input() {
 }
 
 #[test]
-fn every_client_shows_the_echo_while_its_input_is_open() {
+fn every_client_prints_the_echo_before_its_input_ends() {
     let server = Server::start(&[]);
     each_client(|name| {
         let mut process = client(name, server.address());
@@ -188,7 +188,7 @@ fn every_client_shows_the_echo_while_its_input_is_open() {
 }
 
 #[test]
-fn every_client_ends_when_the_server_does() {
+fn every_client_exits_when_the_server_closes() {
     each_client(|name| {
         let (address, server) = serve_once(|mut stream| {
             stream.write_all(b"goodbye\n").unwrap();
@@ -225,7 +225,7 @@ fn every_client_waits_for_a_slow_server_in_bounded_memory() {
 }
 
 #[test]
-fn the_blocking_client_shows_nothing_before_its_input_ends() {
+fn blocking_client_prints_nothing_before_its_input_ends() {
     let server = Server::start(&[]);
     let mut process = client("blocking_client", server.address());
     let mut stdin = process.child.stdin.take().unwrap();
@@ -261,7 +261,7 @@ fn fails_with(program: &mut Command) -> (i32, String) {
 }
 
 #[test]
-fn every_client_that_reaches_nobody_says_so_and_exits_1() {
+fn every_client_reports_a_refused_connection_and_exits_1() {
     let dead = common::DeadPort::new();
     for name in ["echo-client", "sock_client", "stream_client", "protocol_client", "blocking_client"] {
         let (code, stderr) = fails_with(program(name).arg(dead.1.to_string()));
@@ -271,7 +271,7 @@ fn every_client_that_reaches_nobody_says_so_and_exits_1() {
 }
 
 #[test]
-fn every_example_answers_a_wrong_argument_in_one_line() {
+fn every_example_reports_a_usage_error_in_one_line() {
     for name in EXAMPLES {
         for (arguments, reason) in [
             (&["[::1]"][..], "bad address '[::1]': it lacks a port"),
@@ -295,7 +295,7 @@ fn every_example_answers_a_wrong_argument_in_one_line() {
 }
 
 #[test]
-fn every_server_that_cannot_listen_says_why_in_one_line() {
+fn every_server_reports_a_listen_error_in_one_line() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = holder.local_addr().unwrap().to_string();
     for name in EXAMPLES.iter().filter(|name| !name.ends_with("client")) {
@@ -308,7 +308,7 @@ fn every_server_that_cannot_listen_says_why_in_one_line() {
 // ---- two more ideas
 
 #[test]
-fn the_prompt_server_answers_in_the_order_of_asking_and_forgets_who_left() {
+fn prompt_server_answers_in_order_and_forgets_closed_connections() {
     let mut command = program("prompt_server");
     let mut server = Server::run(command.arg("127.0.0.1:0").stdin(Stdio::piped()), 1);
     let mut operator = server.process.child.stdin.take().unwrap();
@@ -334,7 +334,7 @@ fn the_prompt_server_answers_in_the_order_of_asking_and_forgets_who_left() {
 }
 
 #[test]
-fn the_chat_server_tells_all_others_and_drops_a_slow_reader() {
+fn chat_server_sends_to_all_others_and_drops_a_slow_reader() {
     let server = serve("chat_server");
     let mut guests = vec![server.connect()];
     for number in 1..5 {
@@ -366,7 +366,7 @@ fn the_chat_server_tells_all_others_and_drops_a_slow_reader() {
 // ---- key-value servers
 
 #[test]
-fn both_key_value_servers_answer_lines_in_pieces_and_refuse_what_is_too_long() {
+fn key_value_servers_join_split_lines_and_reject_long_ones() {
     for name in ["kv_protocol", "kv_streams"] {
         let server = serve(name);
         let mut stream = server.connect();
@@ -395,7 +395,7 @@ fn both_key_value_servers_answer_lines_in_pieces_and_refuse_what_is_too_long() {
 // ---- watching
 
 #[test]
-fn a_timeline_can_be_drawn() {
+fn timeline_svg_draws_a_timeline() {
     let scratch = common::Scratch::new();
     let path = scratch.path("timeline.json");
     let mut command = program("echo-server");
@@ -426,7 +426,7 @@ fn load(address: &str, arguments: &[&str]) -> Outcome {
 }
 
 #[test]
-fn load_counts_messages_in_every_mode_and_watches_the_server() {
+fn load_measures_messages_and_the_server_in_every_mode() {
     let server = serve("echo-server");
     let pid = server.process.child.id().to_string();
     for mode in ["ping-pong", "stream", "churn"] {
@@ -448,7 +448,7 @@ fn load_counts_messages_in_every_mode_and_watches_the_server() {
 }
 
 #[test]
-fn load_names_the_offset_of_a_wrong_byte_and_a_server_that_goes_away() {
+fn load_reports_a_wrong_echo_and_a_lost_connection() {
     let (address, server) = serve_once(|mut stream| {
         let mut bytes = [0; 64];
         stream.read_exact(&mut bytes).unwrap();

@@ -47,7 +47,7 @@ fn peer_name_is_escaped_in_the_log_and_in_the_list() {
 }
 
 #[test]
-fn path_of_a_socket_is_escaped_in_what_is_printed() {
+fn socket_path_is_escaped_on_stdout() {
     let scratch = Scratch::new();
     let mut command = server_command();
     command.arg(nasty("unix:")).current_dir(scratch.path("")).stdout(Stdio::piped());
@@ -81,7 +81,7 @@ fn paths_and_names_are_escaped_in_errors() {
 }
 
 #[test]
-fn host_name_and_usage_errors_are_one_line_without_control_characters() {
+fn host_names_and_arguments_are_escaped_in_errors() {
     let host = "a\nb\x1b\u{9b}.invalid:1";
     for command in [
         server_command().arg(host),

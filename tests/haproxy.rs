@@ -52,7 +52,7 @@ impl Proxy {
 
 #[test]
 #[ignore = "needs haproxy"]
-fn a_backend_that_is_killed_costs_a_persistent_client_no_byte_and_newcomers_nothing() {
+fn killed_backend_loses_no_byte_and_new_connections_reach_the_other() {
     // Each keeps its port while it is down.
     let held = [DeadPort::new(), DeadPort::new()];
     let start = |port: &DeadPort| Server::on(&[&port.1.to_string()], &["--reuse-port"]);
@@ -104,7 +104,7 @@ fn a_backend_that_is_killed_costs_a_persistent_client_no_byte_and_newcomers_noth
 
 #[test]
 #[ignore = "needs haproxy"]
-fn a_half_close_travels_through_the_proxy_and_every_byte_with_it() {
+fn half_close_through_the_proxy_loses_no_byte() {
     let server = Server::start(&[]);
     let proxy = Proxy::before(&[server.address()]);
     let bytes = noise(16 << 20, 92);

@@ -65,7 +65,7 @@ fn connection_during_restart_is_served_by_the_next_server() {
 }
 
 #[test]
-fn connection_during_shutdown_does_not_keep_the_server_busy() {
+fn connection_during_shutdown_does_not_make_the_server_spin() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let handed = OwnedFd::from(listener.try_clone().unwrap());
@@ -81,7 +81,7 @@ fn connection_during_shutdown_does_not_keep_the_server_busy() {
 }
 
 #[test]
-fn listening_socket_that_is_shut_down_is_dropped_and_the_others_go_on() {
+fn shut_down_listening_socket_is_dropped_and_others_go_on() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let handed = OwnedFd::from(listener.try_clone().unwrap());
     let server = Server::run(&mut command(handed, MEANT_FOR_IT, "127.0.0.1:0"), 2);
@@ -92,7 +92,7 @@ fn listening_socket_that_is_shut_down_is_dropped_and_the_others_go_on() {
 }
 
 #[test]
-fn server_without_a_listening_socket_ends_with_a_failure() {
+fn server_whose_last_listening_socket_fails_exits_1() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let handed = OwnedFd::from(listener.try_clone().unwrap());
     let mut server = Server::run(&mut command(handed, MEANT_FOR_IT, ""), 1);
@@ -114,7 +114,7 @@ fn sockets_of_another_process_are_ignored() {
 }
 
 #[test]
-fn descriptor_that_cannot_be_used_is_named() {
+fn unusable_descriptor_is_named_in_the_error() {
     let (pipe, _writer) = common::pipe();
     let connected = OwnedFd::from(UnixStream::pair().unwrap().0);
     let listening = || OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
@@ -134,7 +134,7 @@ fn descriptor_that_cannot_be_used_is_named() {
 }
 
 #[test]
-fn multipath_tcp_socket_is_served_though_it_lacks_urgent_data() {
+fn multipath_tcp_socket_is_served_without_urgent_data() {
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, ipproto, listen, socket};
     let Ok(socket) = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP)) else {
         return eprintln!("skipped: this kernel has no multipath TCP");

@@ -15,7 +15,7 @@ use echo_reactor::{
 };
 
 #[test]
-fn longest_duration_is_no_limit() {
+fn longest_duration_means_no_limit() {
     let mut reactor = Reactor::new().unwrap();
     assert!(reactor.run_until(Duration::MAX, |_| true).unwrap());
     let timer = reactor.call_later(Duration::MAX, |_| panic!("never"));
@@ -44,7 +44,7 @@ fn longest_duration_is_no_limit() {
 }
 
 #[test]
-fn spin_of_the_longest_duration_still_runs_timers() {
+fn longest_spin_still_runs_timers() {
     let mut reactor = Reactor::new().unwrap();
     reactor.set_spin(Duration::MAX);
     let began = Instant::now();
@@ -54,7 +54,7 @@ fn spin_of_the_longest_duration_still_runs_timers() {
 }
 
 #[test]
-fn largest_count_is_no_limit() {
+fn largest_count_means_no_limit() {
     let mut reactor = Reactor::new().unwrap();
     let mailbox = Mailbox::new(&mut reactor, usize::MAX);
     assert_eq!(mailbox.try_send(&mut reactor, mailbox.id(), 1), Ok(()));
@@ -64,7 +64,7 @@ fn largest_count_is_no_limit() {
 }
 
 #[test]
-fn line_and_delimiter_of_any_length_are_read_without_a_limit() {
+fn largest_read_limit_means_no_limit() {
     let mut reactor = Reactor::new().unwrap();
     let handler = |mut reader: Reader, mut writer: Writer| async move {
         for _ in 0..2 {

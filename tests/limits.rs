@@ -20,7 +20,7 @@ use common::{
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
 #[test]
-fn ten_thousand_idle_connections_cost_little_memory_no_cpu_and_no_wakeup() {
+fn ten_thousand_idle_connections_use_little_memory_and_no_cpu() {
     let server = Server::start(&[]);
     // The test and the server need a descriptor each; where the machine allows less, as many as it does.
     let allowed = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -39,7 +39,7 @@ fn ten_thousand_idle_connections_cost_little_memory_no_cpu_and_no_wakeup() {
 }
 
 #[test]
-fn after_five_thousand_connections_descriptors_and_memory_are_back() {
+fn five_thousand_closed_connections_leak_nothing() {
     if !has_descriptors(600) {
         return;
     }
@@ -60,7 +60,7 @@ fn after_five_thousand_connections_descriptors_and_memory_are_back() {
 }
 
 #[test]
-fn idle_timeout_closes_silent_and_stalled_peers_and_spares_busy_ones() {
+fn idle_timeout_closes_only_silent_and_stalled_peers() {
     let server = Server::start(&["--idle-timeout", "1"]);
     let mut silent = server.connect();
     let mut stalled = server.connect();
@@ -81,7 +81,7 @@ fn idle_timeout_closes_silent_and_stalled_peers_and_spares_busy_ones() {
 }
 
 #[test]
-fn at_the_limit_later_peers_wait_and_are_served_when_one_goes() {
+fn peer_beyond_the_limit_is_served_after_a_close() {
     let server = Server::start(&["-c2"]);
     let mut first = server.connect();
     let mut second = server.connect();
@@ -98,7 +98,7 @@ fn at_the_limit_later_peers_wait_and_are_served_when_one_goes() {
 }
 
 #[test]
-fn when_descriptors_run_out_open_connections_go_on_and_pending_ones_wait() {
+fn fd_exhaustion_delays_only_pending_connections() {
     let server = Server::start(&[]);
     let mut witness = server.connect();
     ping(&mut witness, b"x");
@@ -123,7 +123,7 @@ fn when_descriptors_run_out_open_connections_go_on_and_pending_ones_wait() {
 }
 
 #[test]
-fn when_descriptors_are_freed_elsewhere_accepting_resumes_within_a_second_or_so() {
+fn accepting_resumes_soon_after_fds_are_freed_elsewhere() {
     let server = Server::start(&["-v", "-c1"]);
     let pid = server.process.pid();
     let limit = |count: u64| {
@@ -177,7 +177,7 @@ fn fd_exhaustion_logs_one_warning() {
 }
 
 #[test]
-fn program_that_starts_with_too_few_descriptors_reports_that_in_one_line() {
+fn too_few_descriptors_at_the_start_are_reported_in_one_line() {
     let held = common::DeadPort::new(); // nobody listens where the client connects
     let server = format!("{} 127.0.0.1:0", env!("CARGO_BIN_EXE_echo-server"));
     let client = format!("{} {}", env!("CARGO_BIN_EXE_echo-client"), held.1);
@@ -207,7 +207,7 @@ fn program_that_starts_with_too_few_descriptors_reports_that_in_one_line() {
 }
 
 #[test]
-fn no_socket_ends_up_where_stdin_stdout_or_stderr_were_closed() {
+fn sockets_never_take_the_numbers_of_closed_standard_streams() {
     let server = Server::start(&[]);
     let scratch = Scratch::new();
     let path = scratch.path("socket");
@@ -230,7 +230,7 @@ fn no_socket_ends_up_where_stdin_stdout_or_stderr_were_closed() {
 }
 
 #[test]
-fn a_peer_that_only_reads_and_slowly_is_not_idle_until_it_stops() {
+fn slowly_reading_peer_is_not_idle_until_it_stops() {
     let server = Server::start(&["--idle-timeout", "1"]);
     let mut stream = server.connect();
     rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();

@@ -47,7 +47,7 @@ fn with_a_crowd(reactor: &mut Reactor, count: usize) -> (Handle<Listener>, Vec<T
 }
 
 #[test]
-fn it_listens_on_all_its_addresses() {
+fn listener_listens_on_all_its_addresses() {
     let mut reactor = Reactor::new().unwrap();
     let scratch = Scratch::new();
     let path = scratch.path("socket");
@@ -66,7 +66,7 @@ fn it_listens_on_all_its_addresses() {
 }
 
 #[test]
-fn if_one_address_fails_none_is_listened_on_and_nothing_is_left_behind() {
+fn one_failed_address_leaves_no_socket_behind() {
     let mut reactor = Reactor::new().unwrap();
     let scratch = Scratch::new();
     let path = scratch.path("socket");
@@ -79,7 +79,7 @@ fn if_one_address_fails_none_is_listened_on_and_nothing_is_left_behind() {
 }
 
 #[test]
-fn a_port_in_use_is_named() {
+fn port_in_use_is_named_in_the_error() {
     let mut reactor = Reactor::new().unwrap();
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap();
@@ -89,7 +89,7 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
-fn two_listeners_may_share_a_port_if_both_say_so() {
+fn listeners_share_a_port_if_both_set_reuse_port() {
     let mut reactor = Reactor::new().unwrap();
     let mut how = ListenOptions::default();
     how.reuse_port = true;
@@ -101,7 +101,7 @@ fn two_listeners_may_share_a_port_if_both_say_so() {
 }
 
 #[test]
-fn the_wildcard_of_one_family_leaves_the_other_alone_only_where_both_are_listed() {
+fn ipv6_wildcard_excludes_ipv4_only_if_both_are_listed() {
     if !has_ipv6() {
         return;
     }
@@ -121,7 +121,7 @@ fn the_wildcard_of_one_family_leaves_the_other_alone_only_where_both_are_listed(
 }
 
 #[test]
-fn at_its_limit_it_leaves_peers_in_the_kernels_queue_until_one_closes() {
+fn listener_at_its_limit_accepts_after_a_close() {
     let mut reactor = Reactor::new().unwrap();
     let mut how = ListenOptions::default();
     how.max_connections = Some(2);
@@ -140,7 +140,7 @@ fn at_its_limit_it_leaves_peers_in_the_kernels_queue_until_one_closes() {
 }
 
 #[test]
-fn more_newcomers_than_one_ration_are_all_accepted() {
+fn connections_beyond_one_accept_budget_are_all_accepted() {
     if !has_descriptors(600) {
         return;
     }
@@ -152,7 +152,7 @@ fn more_newcomers_than_one_ration_are_all_accepted() {
 }
 
 #[test]
-fn closing_it_leaves_its_connections_alone_and_tells_when_the_last_is_gone() {
+fn closed_listener_keeps_connections_and_reports_the_last_close() {
     let mut reactor = Reactor::new().unwrap();
     let listener = serve(&mut reactor, &[any()], &ListenOptions::default());
     let address = address(&mut reactor, listener);
@@ -170,7 +170,7 @@ fn closing_it_leaves_its_connections_alone_and_tells_when_the_last_is_gone() {
 }
 
 #[test]
-fn a_connection_that_ends_in_its_first_callback_is_counted_out_again() {
+fn connection_closed_in_its_first_callback_is_no_longer_counted() {
     struct Unfriendly;
     impl Protocol for Unfriendly {
         fn connection_made(&mut self, transport: &mut Transport) {
@@ -192,7 +192,7 @@ fn a_connection_that_ends_in_its_first_callback_is_counted_out_again() {
 }
 
 #[test]
-fn a_stale_socket_file_is_replaced_and_removed_at_the_end() {
+fn stale_socket_file_is_replaced_and_removed_at_the_end() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     drop(UnixListener::bind(&path).unwrap()); // leaves its file
@@ -205,7 +205,7 @@ fn a_stale_socket_file_is_replaced_and_removed_at_the_end() {
 }
 
 #[test]
-fn a_live_socket_or_a_file_that_is_no_socket_is_left_as_it_is() {
+fn live_socket_or_other_file_is_an_error_and_is_kept() {
     let scratch = Scratch::new();
     let mut reactor = Reactor::new().unwrap();
     let live = scratch.path("live");
@@ -222,7 +222,7 @@ fn a_live_socket_or_a_file_that_is_no_socket_is_left_as_it_is() {
 }
 
 #[test]
-fn a_socket_file_that_another_server_has_put_there_since_stays() {
+fn socket_file_of_another_server_is_kept() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     let mut reactor = Reactor::new().unwrap();
@@ -234,7 +234,7 @@ fn a_socket_file_that_another_server_has_put_there_since_stays() {
 }
 
 #[test]
-fn no_delay_keepalive_and_inline_urgent_data_are_inherited_from_the_listening_socket() {
+fn accepted_sockets_inherit_options_of_the_listening_socket() {
     let mut reactor = Reactor::new().unwrap();
     let listener = serve(&mut reactor, &[any()], &ListenOptions::default());
     let address = address(&mut reactor, listener);
@@ -251,7 +251,7 @@ fn no_delay_keepalive_and_inline_urgent_data_are_inherited_from_the_listening_so
 }
 
 #[test]
-fn at_the_limit_every_address_is_served_in_turn() {
+fn addresses_are_served_in_turn_at_the_limit() {
     let mut reactor = Reactor::new().unwrap();
     let mut options = ListenOptions::default();
     options.max_connections = Some(1);

@@ -33,7 +33,7 @@ impl Protocol for Panicking {
 }
 
 #[test]
-fn after_a_panic_that_was_caught_the_loop_goes_on_without_that_source() {
+fn caught_panic_removes_only_the_panicking_source() {
     let mut reactor = Reactor::new().unwrap();
     let lost = Rc::new(Cell::new(0));
     let (protocol, any) = (Panicking(lost.clone()), ["127.0.0.1:0".parse().unwrap()]);
@@ -51,7 +51,7 @@ fn after_a_panic_that_was_caught_the_loop_goes_on_without_that_source() {
 }
 
 #[test]
-fn panic_in_a_call_is_caught_and_the_loop_goes_on() {
+fn loop_runs_on_after_a_caught_panic_in_a_call() {
     let mut reactor = Reactor::new().unwrap();
     reactor.call_soon(|_| panic!("the thing under test"));
     assert!(catch_unwind(AssertUnwindSafe(|| reactor.turn(None))).is_err());
@@ -60,7 +60,7 @@ fn panic_in_a_call_is_caught_and_the_loop_goes_on() {
 }
 
 #[test]
-fn handler_that_cannot_be_installed_leaves_the_signals_to_others() {
+fn failed_signal_handler_leaves_signals_to_other_reactors() {
     let mut first = Reactor::new().unwrap();
     for signal in [9, -1, 1000] {
         let error = first.on_signal(signal, |_| ()).unwrap_err();
@@ -79,7 +79,7 @@ fn handler_that_cannot_be_installed_leaves_the_signals_to_others() {
 }
 
 #[test]
-fn timers_that_each_set_an_earlier_one_cost_a_turn_in_proportion() {
+fn timers_that_set_earlier_timers_take_linear_time() {
     let mut reactor = Reactor::new().unwrap();
     let now = Instant::now();
     reactor.set_now(now);
@@ -97,7 +97,7 @@ fn timers_that_each_set_an_earlier_one_cost_a_turn_in_proportion() {
 /// Run by the next test in a process of its own, whose descriptor 3 is free.
 #[test]
 #[ignore = "a part of safe_code_cannot_own_one_descriptor_twice"]
-fn child_that_uses_the_number_of_a_passed_socket() {
+fn child_process_uses_the_number_of_an_inherited_socket() {
     let own = TcpListener::bind("127.0.0.1:0").unwrap();
     assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&own), 3);
     let passed = [(); 2].map(|()| ListeningSocket::from_listen_fds().unwrap());
@@ -111,7 +111,7 @@ fn safe_code_cannot_own_one_descriptor_twice() {
     let program = std::env::current_exe().unwrap();
     let script = format!(
         "LISTEN_PID=$$ LISTEN_FDS=1 exec {} --exact --ignored --test-threads 1 \
-         child_that_uses_the_number_of_a_passed_socket 3<&-",
+         child_process_uses_the_number_of_an_inherited_socket 3<&-",
         program.display(),
     );
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
@@ -120,7 +120,7 @@ fn safe_code_cannot_own_one_descriptor_twice() {
 }
 
 #[test]
-fn removing_others_from_callbacks_is_harmless() {
+fn callback_can_remove_other_sources() {
     let mut reactor = Reactor::new().unwrap();
     for _ in 0..10 {
         let (ours, _) = mio::net::UnixStream::pair().unwrap();
@@ -150,7 +150,7 @@ impl Protocol for Noting {
 }
 
 #[test]
-fn panic_loses_no_event_of_others_and_no_call_from_other_threads() {
+fn panic_loses_no_other_event_and_no_remote_call() {
     let mut reactor = Reactor::new().unwrap();
     let log = Noting::default();
     let mut peers = Vec::new();
@@ -176,7 +176,7 @@ fn panic_loses_no_event_of_others_and_no_call_from_other_threads() {
 }
 
 #[test]
-fn source_that_panicked_is_removed_also_when_the_reactor_is_dropped_before_its_next_turn() {
+fn panicked_source_is_removed_even_if_no_turn_follows() {
     let mut reactor = Reactor::new().unwrap();
     let log = Noting::default();
     let (ours, mut peer) = mio::net::UnixStream::pair().unwrap();
@@ -188,7 +188,7 @@ fn source_that_panicked_is_removed_also_when_the_reactor_is_dropped_before_its_n
 }
 
 #[test]
-fn panic_in_connection_lost_gives_the_place_back() {
+fn panic_in_connection_lost_still_frees_the_place() {
     struct Losing;
     impl Protocol for Losing {
         fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}

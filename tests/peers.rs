@@ -19,7 +19,7 @@ use rustix::net::{SendFlags, send};
 const PER_PEER: u64 = (64 + 256) * 1024;
 
 #[test]
-fn a_peer_that_half_closes_gets_every_byte_and_then_the_end() {
+fn half_closing_peer_gets_every_byte_and_then_eof() {
     let server = Server::start(&[]);
     let mut stream = server.connect();
     let bytes = noise(1 << 20, 12);
@@ -31,7 +31,7 @@ fn a_peer_that_half_closes_gets_every_byte_and_then_the_end() {
 }
 
 #[test]
-fn a_half_close_at_once_and_one_with_the_data_are_answered_too() {
+fn half_close_without_or_together_with_data_is_answered() {
     let server = Server::start(&[]);
     let mut nothing = server.connect();
     nothing.shutdown(Shutdown::Write).unwrap();
@@ -47,7 +47,7 @@ fn a_half_close_at_once_and_one_with_the_data_are_answered_too() {
 }
 
 #[test]
-fn peers_that_never_read_cost_a_bounded_amount_and_hold_up_nobody() {
+fn peers_that_never_read_use_bounded_memory_and_delay_nobody() {
     let server = Server::start(&[]);
     let before = server.process.resident();
     let stalled: Vec<TcpStream> = (0..50)
@@ -77,7 +77,7 @@ fn peers_that_never_read_cost_a_bounded_amount_and_hold_up_nobody() {
 }
 
 #[test]
-fn a_stalled_peer_that_reads_at_last_gets_everything() {
+fn stalled_peer_gets_everything_once_it_reads() {
     let server = Server::start(&["--buffer", "4K"]);
     let mut stream = server.connect();
     let sent = send_until_stalled(&mut stream, b"x");
@@ -88,7 +88,7 @@ fn a_stalled_peer_that_reads_at_last_gets_everything() {
 }
 
 #[test]
-fn a_reset_or_urgent_data_or_a_flood_harms_nobody_else() {
+fn reset_urgent_data_or_flood_does_not_affect_others() {
     let server = Server::start(&[]);
     let mut witness = server.connect();
     for _ in 0..20 {
@@ -123,7 +123,7 @@ fn a_reset_or_urgent_data_or_a_flood_harms_nobody_else() {
 }
 
 #[test]
-fn bytes_that_trickle_in_and_out_are_echoed_while_others_are_busy() {
+fn slow_peer_is_echoed_while_others_are_busy() {
     let server = Server::start(&[]);
     let mut slow = server.connect();
     let mut busy = server.connect();
@@ -144,7 +144,7 @@ fn bytes_that_trickle_in_and_out_are_echoed_while_others_are_busy() {
 }
 
 #[test]
-fn peers_that_reset_before_they_are_accepted_leave_no_trace() {
+fn connections_reset_before_accept_leak_nothing() {
     let server = Server::start(&["-c1"]);
     let mut only = server.connect();
     ping(&mut only, b"x");
@@ -161,7 +161,7 @@ fn peers_that_reset_before_they_are_accepted_leave_no_trace() {
 }
 
 #[test]
-fn a_reset_in_mid_transfer_frees_what_was_owed() {
+fn reset_in_mid_transfer_frees_the_write_buffer() {
     let server = Server::start(&[]);
     let mut witness = server.connect();
     ping(&mut witness, b"x");
@@ -180,7 +180,7 @@ fn a_reset_in_mid_transfer_frees_what_was_owed() {
 }
 
 #[test]
-fn a_peer_that_will_not_read_any_more_harms_nobody_and_goes_with_its_end() {
+fn peer_that_shut_down_reading_is_closed_at_its_eof() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     let server = Server::on(&["127.0.0.1:0", &format!("unix:{}", path.display())], &[]);
@@ -206,7 +206,7 @@ fn a_peer_that_will_not_read_any_more_harms_nobody_and_goes_with_its_end() {
 }
 
 #[test]
-fn peers_that_come_and_go_at_once_leave_no_trace() {
+fn connections_closed_at_once_leak_nothing() {
     let server = Server::start(&[]);
     let mut witness = server.connect();
     ping(&mut witness, b"x");

@@ -62,7 +62,7 @@ fn echo_each(mut stream: &TcpStream, mut answer: impl FnMut(u64, Vec<u8>, &mut &
 }
 
 #[test]
-fn each_round_trip_is_a_line_and_the_summary_agrees_with_the_lines() {
+fn summary_agrees_with_the_line_of_each_round_trip() {
     let server = Server::start(&["-v"]);
     let outcome = ping(&["-c", "20", "-i", "0.005", "-s", "100", server.address()]);
     assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
@@ -126,7 +126,7 @@ fn json_is_one_object_with_all_figures() {
 }
 
 #[test]
-fn round_trips_have_the_delay_of_the_path() {
+fn round_trip_time_includes_the_delay_of_the_path() {
     let delay = Duration::from_millis(60);
     let (address, _server) = serve_once(move |stream| {
         echo_each(&stream, |_, message, stream| {
@@ -141,7 +141,7 @@ fn round_trips_have_the_delay_of_the_path() {
 }
 
 #[test]
-fn messages_are_an_interval_apart() {
+fn messages_are_sent_one_interval_apart() {
     let server = Server::start(&[]);
     let json = json(&ping(&["--json", "-c", "4", "-i", "100ms", server.address()]));
     let took = json["time_ms"].as_f64().unwrap();
@@ -165,7 +165,7 @@ fn stdin_is_not_read() {
 }
 
 #[test]
-fn wrong_byte_is_counted_and_named() {
+fn wrong_byte_is_counted_and_reported() {
     let (address, _server) = serve_once(|stream| {
         echo_each(&stream, |number, mut message, stream| {
             if number == 2 {
@@ -183,7 +183,7 @@ fn wrong_byte_is_counted_and_named() {
 }
 
 #[test]
-fn late_echo_is_counted_as_lost_and_does_not_confuse_the_next() {
+fn late_echo_counts_as_lost_and_is_not_taken_for_the_next() {
     let (address, _server) = serve_once(|stream| {
         let mut held = Vec::new();
         echo_each(&stream, |number, message, stream| {
@@ -206,7 +206,7 @@ fn late_echo_is_counted_as_lost_and_does_not_confuse_the_next() {
 }
 
 #[test]
-fn stalled_server_costs_lost_messages_and_no_more_memory() {
+fn stalled_server_loses_messages_in_bounded_memory() {
     let (address, server) = serve_once(|stream| stream); // it never reads
     let outcome = ping(&["-c", "4", "-i", "0", "-w", "0.2", "-s", "16M", &address]);
     assert_eq!((outcome.code, outcome.stderr.as_str()), (1, ""));
@@ -218,7 +218,7 @@ fn stalled_server_costs_lost_messages_and_no_more_memory() {
 }
 
 #[test]
-fn bytes_that_are_the_echo_of_nothing_are_named() {
+fn surplus_bytes_are_reported() {
     let (address, _server) = serve_once(|stream| {
         echo_each(&stream, |number, mut message, stream| {
             message.resize(if number == 2 { 70 } else { 64 }, b'!');
@@ -232,7 +232,7 @@ fn bytes_that_are_the_echo_of_nothing_are_named() {
 }
 
 #[test]
-fn server_that_ends_is_a_failure_after_the_summary() {
+fn server_close_is_reported_after_the_summary() {
     let (address, server) = serve_once(|mut stream| {
         let mut message = [0; 64];
         stream.read_exact(&mut message).unwrap();
@@ -249,7 +249,7 @@ fn server_that_ends_is_a_failure_after_the_summary() {
 }
 
 #[test]
-fn server_that_is_not_reached_is_one_line() {
+fn failed_connect_is_reported_in_one_line() {
     let dead = DeadPort::new();
     for arguments in [&["-c", "1"][..], &["--json"]] {
         let outcome = ping(&[arguments, &[&dead.1.to_string()]].concat());
@@ -260,7 +260,7 @@ fn server_that_is_not_reached_is_one_line() {
 }
 
 #[test]
-fn reconnect_goes_on_through_a_restart_and_counts_what_was_lost() {
+fn reconnect_survives_a_restart_and_counts_lost_messages() {
     let held = DeadPort::new();
     let address = held.1.to_string();
     let server = Server::on(&[&address], &["--reuse-port"]);
@@ -287,7 +287,7 @@ fn reconnect_goes_on_through_a_restart_and_counts_what_was_lost() {
 }
 
 #[test]
-fn count_is_reached_even_if_the_server_never_comes() {
+fn count_is_reached_even_if_no_connection_succeeds() {
     let dead = DeadPort::new();
     let outcome = ping(&["-q", "-r", "--json", "-i", "20ms", "-c", "5", &dead.1.to_string()]);
     assert_eq!((outcome.code, outcome.stderr.as_str()), (1, ""));
@@ -314,7 +314,7 @@ fn sigint_prints_the_summary_and_exits_0_if_nothing_was_lost() {
 }
 
 #[test]
-fn sigint_that_was_ignored_at_the_start_stays_ignored() {
+fn sigint_ignored_at_the_start_stays_ignored() {
     let server = Server::start(&[]);
     let mut command = Command::new("sh");
     command.args(["-c", r#"trap "" INT; exec "$0" --ping -c 3 -i 0.1 "$1""#]);
@@ -346,7 +346,7 @@ fn sigint_waits_a_second_for_the_last_echo() {
 }
 
 #[test]
-fn second_sigint_ends_it_at_once() {
+fn second_sigint_ends_the_client_at_once() {
     let (address, _server) = serve_once(|mut stream| {
         let _ = stream.read_to_end(&mut Vec::new()); // and never answers
     });
@@ -364,7 +364,7 @@ fn second_sigint_ends_it_at_once() {
 }
 
 #[test]
-fn reader_that_is_gone_ends_it_silently() {
+fn closed_reader_of_stdout_ends_the_client_silently() {
     let server = Server::start(&[]);
     let mut process = start(&["-i", "0", server.address()]);
     drop(process.child.stdout.take());
@@ -374,7 +374,7 @@ fn reader_that_is_gone_ends_it_silently() {
 }
 
 #[test]
-fn slow_reader_of_stdout_holds_it_up_in_bounded_memory() {
+fn slow_reader_of_stdout_pauses_the_client_in_bounded_memory() {
     let server = Server::start(&[]);
     let mut process = start(&["-i", "0", "-c", "20000", server.address()]);
     let mut previous = 0;
@@ -390,7 +390,7 @@ fn slow_reader_of_stdout_holds_it_up_in_bounded_memory() {
 }
 
 #[test]
-fn while_it_waits_for_the_interval_it_is_idle() {
+fn client_is_idle_between_messages() {
     let server = Server::start(&[]);
     let process = start(&["-i", "1000", server.address()]);
     eventually("it has sent", || server.statistics()[3] == 64);
@@ -399,7 +399,7 @@ fn while_it_waits_for_the_interval_it_is_idle() {
 }
 
 #[test]
-fn options_of_ping_are_usage_errors_without_it() {
+fn ping_options_are_usage_errors_without_ping() {
     for (arguments, reason) in [
         (&["-s", "64"][..], "option '-s' needs --ping"),
         (&["-i", "1"], "option '-i' needs --ping"),
@@ -420,7 +420,7 @@ fn options_of_ping_are_usage_errors_without_it() {
 }
 
 #[test]
-fn each_connection_of_a_ping_is_closed_and_not_reset_by_sigint() {
+fn sigint_closes_the_connection_without_a_reset() {
     let server = Server::start(&["-v"]);
     let mut process = start(&["-i", "1000", server.address()]);
     server.err.next_with(" from ");

@@ -290,7 +290,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_connection_delivers_what_was_put_in_and_tells_it_in_order(
+    fn connection_delivers_all_bytes_and_calls_back_in_order(
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let world = World::after(&steps);
@@ -306,7 +306,7 @@ proptest! {
     }
 
     #[test]
-    fn with_resets_and_aborts_what_is_delivered_is_still_a_beginning_of_what_was_put_in(
+    fn resets_and_aborts_deliver_a_prefix_of_the_bytes(
         steps in prop::collection::vec(step_with_violence(), 1..60),
     ) {
         let world = World::after(&steps);
@@ -317,7 +317,7 @@ proptest! {
     }
 
     #[test]
-    fn an_echo_owes_at_most_the_high_water_mark_and_one_read(
+    fn echo_buffers_at_most_the_high_water_mark_and_one_read(
         writes in prop::collection::vec((1..200_000_usize, 0..50_000_usize), 1..40),
     ) {
         let mut reactor = Reactor::new().unwrap();
@@ -356,7 +356,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn timers_run_as_a_plain_map_says(steps in prop::collection::vec(timer_step(), 1..80)) {
+    fn timers_behave_like_a_sorted_map(steps in prop::collection::vec(timer_step(), 1..80)) {
         let mut reactor = Reactor::new().unwrap();
         let start = Instant::now();
         let mut now = 0;
@@ -407,7 +407,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn slots_hold_what_a_plain_map_holds(steps in prop::collection::vec((any::<bool>(), 0..60_usize), 1..120)) {
+    fn slots_behave_like_a_map(steps in prop::collection::vec((any::<bool>(), 0..60_usize), 1..120)) {
         let mut reactor = Reactor::new().unwrap();
         let mut model: HashMap<Id, u32> = HashMap::new();
         let mut all: Vec<Handle<Number>> = Vec::new();

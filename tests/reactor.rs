@@ -61,7 +61,7 @@ impl Source for Noting {
 }
 
 #[test]
-fn a_source_that_runs_is_out_of_its_slot() {
+fn running_source_is_out_of_its_slot() {
     let mut reactor = Reactor::new().unwrap();
     let (seen, note) = log();
     let (id, mut other) = scripted(&mut reactor, move |_, id, _, reactor| {
@@ -77,7 +77,7 @@ fn a_source_that_runs_is_out_of_its_slot() {
 }
 
 #[test]
-fn a_source_may_remove_itself_while_it_runs() {
+fn running_source_can_remove_itself() {
     let mut reactor = Reactor::new().unwrap();
     let (id, mut other) = scripted(&mut reactor, |_, id, _, reactor| {
         reactor.remove(id);
@@ -90,7 +90,7 @@ fn a_source_may_remove_itself_while_it_runs() {
 }
 
 #[test]
-fn an_event_for_a_source_removed_in_the_same_batch_reaches_nobody_not_even_the_next_tenant() {
+fn event_for_a_source_removed_in_the_same_batch_is_dropped() {
     let mut reactor = Reactor::new().unwrap();
     let ids = Rc::new(RefCell::new(Vec::<Id>::new()));
     let (calls, _) = log();
@@ -122,7 +122,7 @@ fn an_event_for_a_source_removed_in_the_same_batch_reaches_nobody_not_even_the_n
 }
 
 #[test]
-fn a_stale_handle_is_harmless() {
+fn stale_handle_is_harmless() {
     let mut reactor = Reactor::new().unwrap();
     let handle = reactor.insert(Noting(Rc::default()));
     reactor.remove(handle.id());
@@ -137,7 +137,7 @@ fn a_stale_handle_is_harmless() {
 }
 
 #[test]
-fn a_handle_of_the_wrong_type_finds_nothing() {
+fn handle_of_the_wrong_type_finds_nothing() {
     let mut reactor = Reactor::new().unwrap();
     let handle = reactor.insert(Noting(Rc::default()));
     let wrong = Handle::<echo_reactor::Mailbox<u8>>::new(handle.id());
@@ -146,7 +146,7 @@ fn a_handle_of_the_wrong_type_finds_nothing() {
 }
 
 #[test]
-fn a_failed_registration_frees_its_slot() {
+fn failed_registration_frees_its_slot() {
     let mut reactor = Reactor::new().unwrap();
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     let error = reactor.watch(file, |_, _| Ok(())).unwrap_err();
@@ -155,7 +155,7 @@ fn a_failed_registration_frees_its_slot() {
 }
 
 #[test]
-fn several_wakes_before_a_turn_are_one() {
+fn wakes_before_a_turn_are_merged() {
     let mut reactor = Reactor::new().unwrap();
     let (seen, note) = log();
     let handle = reactor.insert(Noting(note));
@@ -167,7 +167,7 @@ fn several_wakes_before_a_turn_are_one() {
 }
 
 #[test]
-fn who_says_again_is_called_in_the_next_turn_and_not_before() {
+fn again_requeues_for_the_next_turn() {
     let mut reactor = Reactor::new().unwrap();
     let (calls, note) = log();
     let (_, mut other) = scripted(&mut reactor, move |_, _, ready, reactor| {
@@ -186,7 +186,7 @@ fn who_says_again_is_called_in_the_next_turn_and_not_before() {
 }
 
 #[test]
-fn an_event_for_one_who_said_again_is_no_second_call() {
+fn event_for_a_queued_source_is_merged() {
     let mut reactor = Reactor::new().unwrap();
     let (calls, note) = log();
     let (_, mut other) = scripted(&mut reactor, move |_, _, ready, _| {
@@ -203,7 +203,7 @@ fn an_event_for_one_who_said_again_is_no_second_call() {
 }
 
 #[test]
-fn a_call_that_queues_itself_anew_does_not_hold_the_turn() {
+fn call_that_requeues_itself_does_not_prolong_the_turn() {
     fn forever(reactor: &mut Reactor) {
         reactor.call_soon(forever);
     }
@@ -216,7 +216,7 @@ fn a_call_that_queues_itself_anew_does_not_hold_the_turn() {
 }
 
 #[test]
-fn would_block_in_a_watch_gives_the_turn_back() {
+fn would_block_in_a_watch_waits_for_the_next_event() {
     let mut reactor = Reactor::new().unwrap();
     let (end, mut other) = UnixStream::pair().unwrap();
     let (got, note) = log();
@@ -241,7 +241,7 @@ fn would_block_in_a_watch_gives_the_turn_back() {
 }
 
 #[test]
-fn an_error_in_a_watch_ends_the_watch_and_nothing_else() {
+fn error_in_a_watch_ends_only_that_watch() {
     let mut reactor = Reactor::new().unwrap();
     let (end, mut other) = UnixStream::pair().unwrap();
     let id = reactor.watch(end, |_, _| Err(io::ErrorKind::InvalidData.into())).unwrap();
@@ -252,7 +252,7 @@ fn an_error_in_a_watch_ends_the_watch_and_nothing_else() {
 }
 
 #[test]
-fn a_turn_within_a_turn_is_an_error_and_not_a_deadlock() {
+fn nested_turn_is_an_error() {
     let mut reactor = Reactor::new().unwrap();
     let (result, note) = log();
     reactor.call_soon(move |reactor| note.borrow_mut().push(reactor.run().is_err()));
@@ -261,7 +261,7 @@ fn a_turn_within_a_turn_is_an_error_and_not_a_deadlock() {
 }
 
 #[test]
-fn stop_ends_the_run_after_the_turn_and_only_that_run() {
+fn stop_ends_only_the_current_run_after_its_turn() {
     let mut reactor = Reactor::new().unwrap();
     for _ in 0..2 {
         reactor.call_soon(Reactor::stop);
@@ -271,7 +271,7 @@ fn stop_ends_the_run_after_the_turn_and_only_that_run() {
 }
 
 #[test]
-fn a_removed_source_with_a_lent_descriptor_is_deregistered() {
+fn removed_source_with_a_borrowed_descriptor_is_deregistered() {
     let mut reactor = Reactor::new().unwrap();
     let (end, mut other) = UnixStream::pair().unwrap();
     let kept = end.as_fd().try_clone_to_owned().unwrap();
@@ -289,7 +289,7 @@ fn a_removed_source_with_a_lent_descriptor_is_deregistered() {
 }
 
 #[test]
-fn the_scratch_buffer_is_whole_also_within_itself() {
+fn nested_use_of_the_scratch_buffer_gets_its_full_size() {
     let mut reactor = Reactor::new().unwrap();
     reactor.with_scratch(|reactor, outer| {
         outer[0] = 1;
@@ -299,7 +299,7 @@ fn the_scratch_buffer_is_whole_also_within_itself() {
 }
 
 #[test]
-fn run_until_gives_up_at_its_limit() {
+fn run_until_returns_false_at_its_limit() {
     let mut reactor = Reactor::new().unwrap();
     assert!(!reactor.run_until(Duration::from_millis(20), |_| false).unwrap());
     assert!(reactor.run_until(PATIENCE, |_| true).unwrap());

@@ -37,7 +37,7 @@ fn count(mut stream: impl Read + Send + 'static) -> (Arc<AtomicUsize>, std::sync
 }
 
 #[test]
-fn a_server_that_is_killed_ten_times_costs_no_byte() {
+fn ten_kills_of_the_server_lose_no_byte() {
     let bytes = noise(64 << 20, 51);
     let held = DeadPort::new();
     let address = held.1.to_string();
@@ -76,7 +76,7 @@ fn a_server_that_is_killed_ten_times_costs_no_byte() {
 }
 
 #[test]
-fn a_server_that_comes_late_is_waited_for() {
+fn client_waits_for_a_server_that_starts_late() {
     let dead = DeadPort::new();
     let address = dead.1.to_string();
     let mut command = client_command();
@@ -94,7 +94,7 @@ fn a_server_that_comes_late_is_waited_for() {
 }
 
 #[test]
-fn while_it_waits_a_signal_ends_it_at_once() {
+fn signal_ends_a_waiting_client_at_once() {
     let dead = DeadPort::new();
     let mut command = client_command();
     let process = command.args(["--reconnect", &dead.1.to_string()]).stderr(Stdio::piped());
@@ -107,7 +107,7 @@ fn while_it_waits_a_signal_ends_it_at_once() {
 }
 
 #[test]
-fn an_orderly_close_before_everything_came_back_is_a_break_too() {
+fn orderly_close_before_the_whole_echo_reconnects() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = thread::spawn(move || {
@@ -134,7 +134,7 @@ fn an_orderly_close_before_everything_came_back_is_a_break_too() {
 }
 
 #[test]
-fn what_no_connection_can_mend_is_not_retried() {
+fn permanent_failures_are_not_retried() {
     let server = Server::start(&[]);
     // A byte that is no echo.
     let (address, liar) = lying(|bytes| bytes[3] = b'X');
@@ -155,7 +155,7 @@ fn what_no_connection_can_mend_is_not_retried() {
 }
 
 #[test]
-fn a_server_that_never_echoes_costs_a_window_and_no_more() {
+fn server_that_never_echoes_uses_at_most_one_window() {
     let (address, server) = serve_once(|mut stream| {
         thread::sleep(2 * A_WHILE); // the thing under test: nothing comes back
         let mut got = vec![0; 1 << 20];
@@ -184,7 +184,7 @@ fn server_in(network: &Network, address: &str) -> Server {
 }
 
 #[test]
-fn server_that_comes_back_at_another_address_of_its_name_is_found() {
+fn restarted_server_is_found_at_a_new_address_of_its_name() {
     let Some(network) = Network::new("127.0.0.2 server.test\n") else { return };
     let server = server_in(&network, "127.0.0.2:7000");
     let (mut process, err) = reconnecting_client(&network, "server.test:7000");
@@ -203,7 +203,7 @@ fn server_that_comes_back_at_another_address_of_its_name_is_found() {
 }
 
 #[test]
-fn name_that_is_not_known_yet_is_looked_up_again() {
+fn unknown_name_is_looked_up_again() {
     let Some(network) = Network::new("127.0.0.1 localhost\n") else { return };
     let (mut process, err) = reconnecting_client(&network, "server.test:7000");
     process.child.stdin.take().unwrap().write_all(b"patience").unwrap();
@@ -217,7 +217,7 @@ fn name_that_is_not_known_yet_is_looked_up_again() {
 }
 
 #[test]
-fn lookup_that_is_not_answered_does_not_block_the_loop() {
+fn unanswered_lookup_does_not_block_the_loop() {
     let Some(network) = Network::new("127.0.0.2 server.test\n") else { return };
     network.silence_name_server();
     let server = server_in(&network, "127.0.0.2:7000");
@@ -271,7 +271,7 @@ fn check(address: &str) -> (i32, String) {
 }
 
 #[test]
-fn check_says_that_all_is_well() {
+fn check_reports_a_correct_echo() {
     let server = Server::start(&[]);
     let (code, stderr) = check(server.address());
     assert_eq!(code, 0);
@@ -279,7 +279,7 @@ fn check_says_that_all_is_well() {
 }
 
 #[test]
-fn check_names_the_offset_of_what_is_changed_missing_or_surplus() {
+fn check_reports_the_offset_of_the_first_difference() {
     for (change, expected) in [
         (
             (|bytes| bytes[7] ^= 1) as fn(&mut Vec<u8>),
@@ -298,7 +298,7 @@ fn check_names_the_offset_of_what_is_changed_missing_or_surplus() {
 }
 
 #[test]
-fn check_and_reconnect_go_together_and_a_large_input_too() {
+fn check_and_reconnect_work_together_on_a_large_input() {
     let server = Server::start(&[]);
     let bytes = noise(32 << 20, 52);
     let outcome = run(client_command().args(["--check", "--reconnect", server.address()]), &bytes);
@@ -309,7 +309,7 @@ fn check_and_reconnect_go_together_and_a_large_input_too() {
 // ---- --progress
 
 #[test]
-fn progress_is_plain_lines_where_stderr_is_no_terminal() {
+fn progress_is_plain_lines_if_stderr_is_not_a_terminal() {
     let server = Server::start(&[]);
     let outcome = run(client_command().args(["--progress", server.address()]), &[7; 2048]);
     assert_eq!((outcome.code, outcome.stdout.len()), (0, 2048));
@@ -318,7 +318,7 @@ fn progress_is_plain_lines_where_stderr_is_no_terminal() {
 }
 
 #[test]
-fn progress_is_one_line_that_is_drawn_over_on_a_terminal() {
+fn progress_redraws_one_line_on_a_terminal() {
     let server = Server::start(&[]);
     let mut terminal = common::Terminal::new();
     let mut command = client_command();

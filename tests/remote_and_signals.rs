@@ -25,7 +25,7 @@ fn counter() -> (Rc<Cell<u32>>, Rc<Cell<u32>>) {
 }
 
 #[test]
-fn every_call_from_every_thread_arrives_although_rings_coalesce() {
+fn remote_calls_all_arrive_although_wakeups_coalesce() {
     let mut reactor = Reactor::new().unwrap();
     let remote = reactor.remote().unwrap();
     let sum = Arc::new(Mutex::new(0_u64));
@@ -45,7 +45,7 @@ fn every_call_from_every_thread_arrives_although_rings_coalesce() {
 }
 
 #[test]
-fn a_call_wakes_a_loop_that_sleeps_for_ever() {
+fn remote_call_wakes_a_sleeping_loop() {
     let mut reactor = Reactor::new().unwrap();
     let remote = reactor.remote().unwrap();
     let thread = thread::spawn(move || remote.call(Reactor::stop));
@@ -54,7 +54,7 @@ fn a_call_wakes_a_loop_that_sleeps_for_ever() {
 }
 
 #[test]
-fn a_source_can_be_woken_from_another_thread() {
+fn source_can_be_woken_from_another_thread() {
     struct Woken(Rc<Cell<u32>>);
     impl Source for Woken {
         fn ready(&mut self, _: Id, ready: Ready, _: &mut Reactor) -> Next {
@@ -72,7 +72,7 @@ fn a_source_can_be_woken_from_another_thread() {
 }
 
 #[test]
-fn a_call_to_a_reactor_that_is_gone_says_so() {
+fn remote_call_to_a_dropped_reactor_is_an_error() {
     let mut reactor = Reactor::new().unwrap();
     let remote = reactor.remote().unwrap();
     drop(reactor);
@@ -80,7 +80,7 @@ fn a_call_to_a_reactor_that_is_gone_says_so() {
 }
 
 #[test]
-fn a_signal_is_handled_once_in_a_turn() {
+fn signal_is_handled_once_per_turn() {
     let _guard = signals();
     let mut reactor = Reactor::new().unwrap();
     let (count, note) = counter();
@@ -92,7 +92,7 @@ fn a_signal_is_handled_once_in_a_turn() {
 }
 
 #[test]
-fn two_signals_have_two_handlers_and_a_second_handler_replaces_the_first() {
+fn new_handler_replaces_only_the_handler_of_its_signal() {
     let _guard = signals();
     let mut reactor = Reactor::new().unwrap();
     let (first, note_first) = counter();
@@ -108,7 +108,7 @@ fn two_signals_have_two_handlers_and_a_second_handler_replaces_the_first() {
 }
 
 #[test]
-fn one_reactor_at_a_time_has_the_signals_and_gives_them_back() {
+fn only_one_reactor_at_a_time_handles_signals() {
     let _guard = signals();
     let mut first = Reactor::new().unwrap();
     let mut second = Reactor::new().unwrap();
@@ -123,7 +123,7 @@ fn one_reactor_at_a_time_has_the_signals_and_gives_them_back() {
 }
 
 #[test]
-fn what_cannot_be_caught_is_refused() {
+fn signals_that_cannot_be_caught_are_rejected() {
     let _guard = signals();
     let mut reactor = Reactor::new().unwrap();
     for signal in [Signal::KILL.as_raw(), 0, -1, 1000] {
@@ -133,7 +133,7 @@ fn what_cannot_be_caught_is_refused() {
 }
 
 #[test]
-fn signal_that_was_raised_before_its_callback_was_replaced_reaches_the_new_one() {
+fn pending_signal_reaches_the_replacement_callback() {
     let _signals = signals();
     let mut reactor = Reactor::new().unwrap();
     let raise = || rustix::process::kill_process(rustix::process::getpid(), Signal::USR2).unwrap();

@@ -85,7 +85,7 @@ fn removed_is_called_once_however_a_source_ends() {
 }
 
 #[test]
-fn removed_connection_gives_its_place_at_the_limit_back_and_leaves_no_timer() {
+fn removed_connection_frees_its_place_and_leaves_no_timer() {
     let mut reactor = Reactor::new().unwrap();
     let log = Losing::default();
     let factory = log.clone();
@@ -108,7 +108,7 @@ fn removed_connection_gives_its_place_at_the_limit_back_and_leaves_no_timer() {
 }
 
 #[test]
-fn cancelled_task_drops_its_future_and_gives_its_place_back() {
+fn cancelled_task_drops_its_future_and_frees_its_place() {
     let mut reactor = Reactor::new().unwrap();
     let (alive, tasks) = (Rc::new(()), Rc::new(RefCell::new(Vec::new())));
     let mut options = ListenOptions::default();
@@ -144,7 +144,7 @@ fn cancelled_task_drops_its_future_and_gives_its_place_back() {
 }
 
 #[test]
-fn connection_is_lost_exactly_once_also_when_the_reactor_is_dropped() {
+fn connection_lost_is_called_once_even_if_the_reactor_is_dropped() {
     let log = Losing::default();
     let mut reactor = Reactor::new().unwrap();
     let (ours, _peer) = mio::net::UnixStream::pair().unwrap();
@@ -157,7 +157,7 @@ fn connection_is_lost_exactly_once_also_when_the_reactor_is_dropped() {
 }
 
 #[test]
-fn connect_that_is_given_up_is_lost_and_leaves_no_timer() {
+fn removed_connector_calls_connection_lost_and_leaves_no_timer() {
     let queue = mio::net::TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     rustix::net::listen(&queue, 0).unwrap(); // a full backlog drops the next SYN
     let address = queue.local_addr().unwrap();
@@ -174,7 +174,7 @@ fn connect_that_is_given_up_is_lost_and_leaves_no_timer() {
 }
 
 #[test]
-fn mailbox_that_is_gone_or_whose_input_is_gone_is_closed_to_those_who_wait() {
+fn removed_mailbox_or_input_wakes_waiters_as_closed() {
     let mut reactor = Reactor::new().unwrap();
     let woken = Rc::new(Cell::new(0));
     let waiter = reactor.insert(Woken(woken.clone())).id();
@@ -194,7 +194,7 @@ fn mailbox_that_is_gone_or_whose_input_is_gone_is_closed_to_those_who_wait() {
 }
 
 #[test]
-fn output_that_is_gone_wakes_its_writers_and_reports_that_nothing_is_buffered() {
+fn removed_output_wakes_writers_and_calls_on_flushed() {
     let mut reactor = Reactor::new().unwrap();
     let (_reading, writing) = pipe();
     let (woken, flushed) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
@@ -239,7 +239,7 @@ fn removed_listener_calls_its_callbacks_and_its_connections_go_on() {
 }
 
 #[test]
-fn watch_that_swapped_its_stream_deregisters_nothing_of_others() {
+fn watch_that_swapped_its_stream_deregisters_no_other_source() {
     let mut reactor = Reactor::new().unwrap();
     let (first, mut other) = UnixStream::pair().unwrap();
     let (second, _kept) = UnixStream::pair().unwrap();
@@ -270,7 +270,7 @@ fn watch_that_swapped_its_stream_deregisters_nothing_of_others() {
 }
 
 #[test]
-fn connection_that_is_made_while_the_reactor_is_dropped_is_lost_too() {
+fn connection_made_while_the_reactor_is_dropped_is_lost_too() {
     struct Again(Rc<RefCell<Vec<u32>>>, u32);
     impl Protocol for Again {
         fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}

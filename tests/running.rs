@@ -48,7 +48,7 @@ where
 }
 
 #[test]
-fn listener_that_is_closed_in_connection_made_listens_no_longer() {
+fn listener_can_be_closed_in_connection_made() {
     let mut reactor = Reactor::new().unwrap();
     let (listener, address) = serve(&mut reactor, |listener, transport| {
         listener.close(transport.reactor()).unwrap();
@@ -60,7 +60,7 @@ fn listener_that_is_closed_in_connection_made_listens_no_longer() {
 }
 
 #[test]
-fn addresses_stats_and_callbacks_of_a_listener_work_in_connection_made() {
+fn listener_can_be_queried_in_connection_made() {
     let mut reactor = Reactor::new().unwrap();
     let log = Rc::new(RefCell::new(Vec::new()));
     let note = log.clone();
@@ -81,7 +81,7 @@ fn addresses_stats_and_callbacks_of_a_listener_work_in_connection_made() {
 }
 
 #[test]
-fn enter_says_whether_a_connection_is_running_connecting_or_gone() {
+fn enter_reports_running_connecting_or_gone() {
     let mut reactor = Reactor::new().unwrap();
     let seen = Rc::new(RefCell::new(None));
     let note = seen.clone();
@@ -109,7 +109,7 @@ fn enter_says_whether_a_connection_is_running_connecting_or_gone() {
 }
 
 #[test]
-fn get_needs_no_mutable_reactor_and_says_why_not() {
+fn get_takes_a_shared_reference_and_returns_the_reason() {
     let mut reactor = Reactor::new().unwrap();
     let mailbox = Mailbox::<u8>::new(&mut reactor, 1);
     let shared: &Reactor = &reactor;
@@ -124,7 +124,7 @@ fn get_needs_no_mutable_reactor_and_says_why_not() {
 }
 
 #[test]
-fn calls_for_a_source_that_is_gone_say_so() {
+fn calls_on_a_removed_source_report_failure() {
     let mut reactor = Reactor::new().unwrap();
     let mailbox = Mailbox::<u8>::new(&mut reactor, 1);
     let id: Id = mailbox.id();
@@ -137,7 +137,7 @@ fn calls_for_a_source_that_is_gone_say_so() {
 }
 
 #[test]
-fn wake_of_a_connection_that_is_still_connecting_reaches_its_protocol() {
+fn wake_while_connecting_reaches_the_protocol() {
     struct Woken(Rc<RefCell<Vec<&'static str>>>);
     impl Protocol for Woken {
         fn connection_made(&mut self, _: &mut Transport) {
@@ -160,7 +160,7 @@ fn wake_of_a_connection_that_is_still_connecting_reaches_its_protocol() {
 }
 
 #[test]
-fn nowhere_to_listen_and_nowhere_to_connect_are_said() {
+fn empty_address_list_is_an_error() {
     let mut reactor = Reactor::new().unwrap();
     let factory = || Making(Some(|_: &mut Transport| ()));
     let error = create_server(&mut reactor, &[], &ListenOptions::default(), factory).unwrap_err();
@@ -180,7 +180,7 @@ fn nowhere_to_listen_and_nowhere_to_connect_are_said() {
 }
 
 #[test]
-fn turn_within_a_source_is_refused_and_loses_nothing() {
+fn nested_turn_is_an_error_and_loses_no_event() {
     let mut reactor = Reactor::new().unwrap();
     let (ours, mut peer) = mio::net::UnixStream::pair().unwrap();
     let connection = Connection::from_socket(&mut reactor, ours, common::Echo).unwrap();
@@ -191,7 +191,7 @@ fn turn_within_a_source_is_refused_and_loses_nothing() {
 }
 
 #[test]
-fn place_of_a_connection_that_leaves_while_its_listener_runs_is_given_back() {
+fn connection_removed_while_its_listener_runs_frees_its_place() {
     let mut reactor = Reactor::new().unwrap();
     let any = ["127.0.0.1:0".parse().unwrap()];
     let listener = create_server(&mut reactor, &any, &ListenOptions::default(), || common::Echo).unwrap();
@@ -203,7 +203,7 @@ fn place_of_a_connection_that_leaves_while_its_listener_runs_is_given_back() {
 }
 
 #[test]
-fn calls_on_a_mailbox_that_is_running_take_effect_later() {
+fn calls_on_a_running_mailbox_take_effect_later() {
     let mut reactor = Reactor::new().unwrap();
     let mailbox = Mailbox::new(&mut reactor, 2);
     let waiter = mailbox.id();
@@ -221,7 +221,7 @@ fn calls_on_a_mailbox_that_is_running_take_effect_later() {
 }
 
 #[test]
-fn output_that_is_running_reports_that_it_is_flushed_only_when_it_is() {
+fn on_flushed_of_a_running_output_waits_for_the_flush() {
     let mut reactor = Reactor::new().unwrap();
     let (mut reading, writing) = std::io::pipe().unwrap();
     let output = Output::open(&mut reactor, &writing, |_, _| ()).unwrap();

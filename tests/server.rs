@@ -13,7 +13,7 @@ use common::{
 use rustix::process::Signal;
 
 #[test]
-fn bytes_come_back_in_order_over_tcp_and_unix_sockets() {
+fn server_echoes_in_order_over_tcp_and_unix() {
     let scratch = Scratch::new();
     let unix = format!("unix:{}", scratch.path("socket").display());
     let mut addresses = vec![&*unix, "127.0.0.1:0"];
@@ -39,7 +39,7 @@ fn bytes_come_back_in_order_over_tcp_and_unix_sockets() {
 }
 
 #[test]
-fn statistics_are_one_line_of_plain_integers_whatever_the_log_level() {
+fn sigusr1_logs_one_line_of_integers_at_any_log_level() {
     let server = Server::start(&["-q"]);
     let mut stream = server.connect();
     ping(&mut stream, &[7; 1000]);
@@ -54,7 +54,7 @@ fn statistics_are_one_line_of_plain_integers_whatever_the_log_level() {
 }
 
 #[test]
-fn a_server_that_was_killed_can_be_started_again_on_its_addresses() {
+fn killed_server_can_restart_on_its_addresses() {
     let scratch = Scratch::new();
     let unix = format!("unix:{}", scratch.path("socket").display());
     let held = DeadPort::new();
@@ -69,7 +69,7 @@ fn a_server_that_was_killed_can_be_started_again_on_its_addresses() {
 }
 
 #[test]
-fn verbose_log_has_a_line_for_the_beginning_and_the_end_of_each_connection() {
+fn verbose_logs_the_start_and_end_of_each_connection() {
     let server = Server::start(&["-v"]);
     let ended = |server: &Server, number: u32, peer: &str, why: &str| {
         let line = server.err.next_with(&format!("connection {number} from {peer} ended after "));
@@ -97,7 +97,7 @@ fn verbose_log_has_a_line_for_the_beginning_and_the_end_of_each_connection() {
 }
 
 #[test]
-fn verbose_log_tells_an_orderly_shutdown_from_one_that_ran_out_of_time() {
+fn verbose_log_distinguishes_orderly_shutdown_from_timeout() {
     for (peer_closes, why) in [(true, "closed at shutdown"), (false, "cut off at shutdown")] {
         let mut server = Server::start(&["-v", "--grace", if peer_closes { "20" } else { "0.1" }]);
         let mut stream = server.connect();
@@ -137,7 +137,7 @@ fn several_addresses_are_all_or_nothing() {
 }
 
 #[test]
-fn backlog_is_how_many_peers_may_wait() {
+fn backlog_limits_pending_connections() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     let server = Server::on(&[&format!("unix:{}", path.display())], &["-c1", "--backlog", "3"]);

@@ -11,7 +11,7 @@ use rustix::net::{RecvFlags, recv};
 use rustix::process::Signal;
 
 #[test]
-fn two_servers_share_a_port_and_one_that_ends_does_not_disturb_the_other() {
+fn two_servers_share_a_port_and_end_independently() {
     let held = DeadPort::new();
     let address = held.1.to_string();
     let start = || Server::on(&[&address], &["--reuse-port"]);

@@ -19,7 +19,7 @@ use rustix::net::{SendFlags, send};
 use rustix::process::Signal;
 
 #[test]
-fn at_sigterm_a_slow_peer_gets_every_byte_and_an_orderly_end() {
+fn sigterm_lets_a_slow_peer_get_every_byte_and_eof() {
     let mut server = Server::start(&["--grace", "20", "--buffer", "1M"]);
     let mut stream = server.connect();
     let sent = send_until_stalled(&mut stream, b"x");
@@ -46,7 +46,7 @@ fn at_sigterm_a_slow_peer_gets_every_byte_and_an_orderly_end() {
 }
 
 #[test]
-fn a_stalled_peer_holds_shutdown_up_for_the_grace_time_and_no_longer() {
+fn stalled_peer_delays_shutdown_only_for_the_grace_time() {
     let mut server = Server::start(&["--grace", "0.5"]);
     let mut stalled = server.connect();
     send_until_stalled(&mut stalled, b"x");
@@ -58,7 +58,7 @@ fn a_stalled_peer_holds_shutdown_up_for_the_grace_time_and_no_longer() {
 }
 
 #[test]
-fn without_connections_or_without_grace_it_ends_at_once() {
+fn shutdown_is_immediate_without_connections_or_grace() {
     let mut server = Server::start(&["-g", "60"]);
     let began = Instant::now();
     server.process.signal(Signal::TERM);
@@ -72,7 +72,7 @@ fn without_connections_or_without_grace_it_ends_at_once() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once_and_removes_the_socket_file() {
+fn second_signal_ends_the_server_and_removes_the_socket_file() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     let mut server = Server::on(&[&format!("unix:{}", path.display())], &["--grace", "60"]);
@@ -87,7 +87,7 @@ fn a_second_signal_ends_it_at_once_and_removes_the_socket_file() {
 }
 
 #[test]
-fn many_slow_peers_all_get_their_buffered_bytes() {
+fn slow_peers_all_get_their_buffered_bytes() {
     let mut server = Server::start(&["--grace", "20", "--buffer", "1M"]);
     let mut streams: Vec<_> = (0..8).map(|_| server.connect()).collect();
     let sent: Vec<_> = streams.iter_mut().map(|stream| send_until_stalled(stream, b"x")).collect();
@@ -107,7 +107,7 @@ fn many_slow_peers_all_get_their_buffered_bytes() {
 }
 
 #[test]
-fn a_peer_that_floods_on_holds_shutdown_up_for_the_grace_time_and_no_longer() {
+fn flooding_peer_delays_shutdown_only_for_the_grace_time() {
     let mut server = Server::start(&["--grace", "0.5"]);
     let mut flooder = server.connect();
     ping(&mut flooder, b"x");
@@ -122,7 +122,7 @@ fn a_peer_that_floods_on_holds_shutdown_up_for_the_grace_time_and_no_longer() {
 }
 
 #[test]
-fn a_client_in_mid_transfer_gets_a_clean_answer() {
+fn client_in_mid_transfer_reports_the_shutdown() {
     let mut server = Server::start(&["--grace", "20"]);
     let mut client = Process::spawn(
         client_command()
@@ -155,7 +155,7 @@ fn a_client_in_mid_transfer_gets_a_clean_answer() {
 }
 
 #[test]
-fn the_first_signal_removes_the_socket_file() {
+fn first_signal_removes_the_socket_file() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     let mut server = Server::on(&[&format!("unix:{}", path.display())], &[]);

@@ -66,7 +66,7 @@ fn sighup_ends_the_server_as_sigterm_does() {
 }
 
 #[test]
-fn client_that_a_signal_ends_is_seen_to_end_by_it() {
+fn client_ended_by_a_signal_dies_by_that_signal() {
     let server = Server::start(&[]);
     for signal in [Signal::INT, Signal::TERM] {
         let mut command = client_command();
@@ -80,7 +80,7 @@ fn client_that_a_signal_ends_is_seen_to_end_by_it() {
 }
 
 #[test]
-fn second_signal_ends_the_server_by_that_signal() {
+fn server_dies_by_the_second_signal() {
     let mut server = Server::start(&["-v", "--grace", "60"]);
     let mut stream = server.connect();
     ping(&mut stream, b"x");

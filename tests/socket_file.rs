@@ -25,7 +25,7 @@ fn command(path: &std::path::Path) -> Command {
 }
 
 #[test]
-fn file_is_removed_at_the_end_also_after_its_mode_owner_and_times_were_changed() {
+fn file_is_removed_even_if_its_mode_owner_or_times_changed() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     let mut server = Server::run(&mut command(&path), 1);
@@ -44,7 +44,7 @@ fn zero_times() -> rustix::fs::Timestamps {
 }
 
 #[test]
-fn of_servers_that_start_at_once_on_one_path_one_gets_it_and_the_others_say_why_not() {
+fn one_of_several_servers_started_at_once_gets_the_path() {
     let scratch = Scratch::new();
     for round in 0..20 {
         let path = scratch.path(&round.to_string());
@@ -79,7 +79,7 @@ fn lock(scratch: &Scratch) -> File {
 }
 
 #[test]
-fn server_that_has_bound_and_does_not_listen_yet_is_not_replaced() {
+fn bound_file_is_not_replaced_before_its_server_listens() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     let lock = lock(&scratch);
@@ -96,7 +96,7 @@ fn server_that_has_bound_and_does_not_listen_yet_is_not_replaced() {
 }
 
 #[test]
-fn stale_file_that_another_server_has_just_replaced_is_left_alone() {
+fn stale_file_just_replaced_by_another_server_is_kept() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
     drop(UnixListener::bind(&path).unwrap());
@@ -111,7 +111,7 @@ fn stale_file_that_another_server_has_just_replaced_is_left_alone() {
 }
 
 #[test]
-fn signal_while_the_server_starts_leaves_no_file() {
+fn signal_during_startup_leaves_no_file() {
     let (first, second) = (Scratch::new(), Scratch::new());
     let (path, late_path) = (first.path("socket"), second.path("socket"));
     let lock = lock(&second);
@@ -137,7 +137,7 @@ fn file_of_a_killed_server_is_replaced() {
 }
 
 #[test]
-fn path_in_the_working_directory_is_listened_on_and_removed() {
+fn relative_path_is_listened_on_and_removed() {
     let scratch = Scratch::new();
     let mut command = server_command();
     let mut server = Server::run(command.arg("unix:socket").current_dir(scratch.path("")), 1);
@@ -149,7 +149,7 @@ fn path_in_the_working_directory_is_listened_on_and_removed() {
 }
 
 #[test]
-fn path_that_is_not_a_stale_socket_is_left_alone() {
+fn path_that_is_not_a_stale_socket_is_an_error_and_is_kept() {
     let scratch = Scratch::new();
     let datagram = scratch.path("datagram");
     let _live = std::os::unix::net::UnixDatagram::bind(&datagram).unwrap();

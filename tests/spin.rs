@@ -10,7 +10,7 @@ use common::{Server, assert_echoed, client_command, eventually, ping, run};
 use echo_reactor::Reactor;
 
 #[test]
-fn a_server_that_spins_uses_a_core_for_so_long_and_then_sleeps() {
+fn spinning_server_uses_a_core_and_then_sleeps() {
     let server = Server::start(&["--spin", "1"]);
     let mut stream = server.connect();
     server.process.comes_to_rest();
@@ -23,7 +23,7 @@ fn a_server_that_spins_uses_a_core_for_so_long_and_then_sleeps() {
 }
 
 #[test]
-fn what_is_sent_to_and_by_programs_that_spin_comes_back() {
+fn spinning_programs_echo_every_byte() {
     let server = Server::start(&["--spin", "10ms"]);
     let bytes = common::noise(4 << 20, 81);
     let outcome = run(client_command().args(["--spin", "10ms", server.address()]), &bytes);
@@ -31,7 +31,7 @@ fn what_is_sent_to_and_by_programs_that_spin_comes_back() {
 }
 
 #[test]
-fn timers_and_calls_from_other_threads_are_heard_while_it_spins() {
+fn spinning_loop_runs_timers_and_remote_calls() {
     let mut reactor = Reactor::new().unwrap();
     reactor.set_spin(Duration::from_secs(3600));
     let began = Instant::now();

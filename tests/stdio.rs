@@ -86,7 +86,7 @@ impl Reading {
 }
 
 #[test]
-fn every_kind_of_input_is_read_to_its_end_and_its_flags_stay() {
+fn every_kind_of_input_is_read_without_changing_its_flags() {
     let scratch = Scratch::new();
     let bytes = noise(3 << 20, 7);
     let (pipe, to_pipe) = pipe();
@@ -117,7 +117,7 @@ fn dev_null_is_empty_and_a_directory_is_an_error() {
 }
 
 #[test]
-fn an_input_that_is_non_blocking_already_works_and_stays_so() {
+fn non_blocking_input_works_and_stays_non_blocking() {
     let (reader, writer) = pipe();
     rustix::fs::fcntl_setfl(&reader, rustix::fs::OFlags::NONBLOCK).unwrap();
     let mut reading = Reading::of(&reader, Framing::Bytes);
@@ -128,7 +128,7 @@ fn an_input_that_is_non_blocking_already_works_and_stays_so() {
 }
 
 #[test]
-fn several_lines_in_one_write_are_several_lines() {
+fn lines_of_one_write_are_delivered_separately() {
     let (reader, writer) = pipe();
     let mut reading = Reading::of(&reader, Framing::Lines);
     let mut writer = File::from(writer);
@@ -142,7 +142,7 @@ fn several_lines_in_one_write_are_several_lines() {
 }
 
 #[test]
-fn a_line_is_cut_only_above_the_limit() {
+fn line_is_split_only_above_the_limit() {
     const LIMIT: usize = 64 * 1024;
     for length in [LIMIT - 1, LIMIT, LIMIT + 1] {
         let scratch = Scratch::new();
@@ -167,7 +167,7 @@ fn many_lines_pass_through_a_small_mailbox_in_order() {
 }
 
 #[test]
-fn all_lines_typed_before_anybody_looked_are_read() {
+fn lines_typed_before_the_first_read_are_all_read() {
     // In canonical mode a read gives one line, so a short read does not mean that there is no more.
     let mut terminal = Terminal::new();
     terminal.type_in("one\ntwo\nthree\n");
@@ -180,7 +180,7 @@ fn all_lines_typed_before_anybody_looked_are_read() {
 }
 
 #[test]
-fn a_second_reader_of_the_same_pipe_never_makes_the_loop_block() {
+fn second_reader_of_a_pipe_never_blocks_the_loop() {
     let (reader, writer) = pipe();
     let mut writer = File::from(writer);
     let mut thief = File::from(reader.try_clone().unwrap());
@@ -194,7 +194,7 @@ fn a_second_reader_of_the_same_pipe_never_makes_the_loop_block() {
 }
 
 #[test]
-fn nothing_is_read_ahead_of_a_mailbox_that_nobody_empties() {
+fn full_mailbox_stops_reading() {
     let (reader, writer) = pipe();
     let mut reactor = Reactor::new().unwrap();
     let mailbox = Mailbox::new(&mut reactor, 2);
@@ -252,7 +252,7 @@ impl Writing {
 }
 
 #[test]
-fn every_kind_of_output_gets_all_bytes_and_its_flags_stay() {
+fn every_kind_of_output_is_written_without_changing_its_flags() {
     let scratch = Scratch::new();
     let bytes = noise(1 << 20, 9);
     let (from_pipe, pipe) = pipe();
@@ -276,7 +276,7 @@ fn every_kind_of_output_gets_all_bytes_and_its_flags_stay() {
 }
 
 #[test]
-fn a_file_is_written_from_where_its_offset_stands() {
+fn file_is_written_from_its_current_offset() {
     let scratch = Scratch::new();
     let path = scratch.file("file", b"0123456789");
     let mut file = OpenOptions::new().write(true).open(&path).unwrap();
@@ -288,7 +288,7 @@ fn a_file_is_written_from_where_its_offset_stands() {
 }
 
 #[test]
-fn a_full_device_is_an_error_and_a_null_device_takes_everything() {
+fn full_device_is_an_error_and_null_device_accepts_everything() {
     let mut writing = Writing::to(OpenOptions::new().write(true).open("/dev/full").unwrap());
     writing.write(b"x");
     assert_eq!(writing.fails(), ErrorKind::StorageFull);
@@ -298,7 +298,7 @@ fn a_full_device_is_an_error_and_a_null_device_takes_everything() {
 }
 
 #[test]
-fn that_the_reader_is_gone_is_noticed_while_nothing_is_written() {
+fn closed_reader_is_noticed_while_nothing_is_written() {
     let (reader, writer) = pipe();
     let mut writing = Writing::to(&writer);
     turn_until_quiet(&mut writing.reactor);
@@ -308,7 +308,7 @@ fn that_the_reader_is_gone_is_noticed_while_nothing_is_written() {
 }
 
 #[test]
-fn who_finds_it_full_is_woken_when_there_is_room() {
+fn writer_of_a_full_output_is_woken_when_there_is_room() {
     let (reader, writer) = pipe();
     let mut writing = Writing::to(&writer);
     let mailbox = Mailbox::<u8>::new(&mut writing.reactor, 1);
@@ -331,7 +331,7 @@ fn who_finds_it_full_is_woken_when_there_is_room() {
 }
 
 #[test]
-fn a_terminal_takes_output_without_a_change_of_its_flags() {
+fn writing_to_a_terminal_does_not_change_its_flags() {
     let mut terminal = Terminal::new();
     let mut writing = Writing::to(&terminal.line);
     writing.write(b"hello\n");
@@ -340,7 +340,7 @@ fn a_terminal_takes_output_without_a_change_of_its_flags() {
 }
 
 #[test]
-fn a_descriptor_that_cannot_be_opened_anew_is_polled_and_does_not_block() {
+fn descriptor_that_cannot_be_reopened_is_polled_and_does_not_block() {
     // A terminal's master has no name of its own: to open it anew would make another terminal.
     let master = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR).unwrap();
     let descriptor = Descriptor::open(&master, Direction::Read).unwrap();
@@ -360,7 +360,7 @@ fn a_descriptor_that_cannot_be_opened_anew_is_polled_and_does_not_block() {
 // ---- the mailbox between the two
 
 #[test]
-fn a_mailbox_wakes_its_writer_when_there_is_room_and_its_reader_when_there_is_something() {
+fn mailbox_wakes_its_waiting_writer_and_reader() {
     struct Count(Rc<RefCell<u32>>);
     impl Source for Count {
         fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
@@ -389,7 +389,7 @@ fn a_mailbox_wakes_its_writer_when_there_is_room_and_its_reader_when_there_is_so
 }
 
 #[test]
-fn every_writer_that_found_an_output_full_is_woken_and_every_callback_is_called() {
+fn full_output_wakes_every_writer_and_calls_every_callback() {
     let mut reactor = Reactor::new().unwrap();
     let (reading, writing) = pipe();
     let output = Output::open(&mut reactor, &writing, |_, _| ()).unwrap();
@@ -422,7 +422,7 @@ fn every_writer_that_found_an_output_full_is_woken_and_every_callback_is_called(
 }
 
 #[test]
-fn output_that_is_not_full_is_not_woken_by_what_others_write_on_the_same_terminal() {
+fn empty_output_is_not_woken_by_other_writers_of_its_terminal() {
     let mut terminal = Terminal::new();
     let mut reactor = Reactor::new().unwrap();
     let output = Output::open(&mut reactor, &terminal.line, |_, _| ()).unwrap();
@@ -437,7 +437,7 @@ fn output_that_is_not_full_is_not_woken_by_what_others_write_on_the_same_termina
 }
 
 #[test]
-fn descriptor_that_blocks_is_not_read_before_there_is_something_to_read() {
+fn blocking_descriptor_is_read_only_when_readable() {
     use rustix::event::{EventfdFlags, eventfd};
     let counter = eventfd(0, EventfdFlags::empty()).unwrap();
     let writer = counter.try_clone().unwrap();
@@ -456,7 +456,7 @@ fn descriptor_that_blocks_is_not_read_before_there_is_something_to_read() {
 }
 
 #[test]
-fn descriptor_that_is_not_open_in_a_direction_is_refused_there() {
+fn descriptor_opened_for_the_other_direction_is_rejected() {
     let (reading, writing) = pipe();
     for (descriptor, direction) in [(&reading, Direction::Write), (&writing, Direction::Read)] {
         let error = Descriptor::open(descriptor, direction).unwrap_err();
@@ -465,7 +465,7 @@ fn descriptor_that_is_not_open_in_a_direction_is_refused_there() {
 }
 
 #[test]
-fn error_of_an_input_comes_after_every_line_that_was_read() {
+fn input_error_comes_after_all_lines_read() {
     let (ours, peer) = {
         let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = std::net::TcpStream::connect(listening.local_addr().unwrap()).unwrap();

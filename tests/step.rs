@@ -31,7 +31,7 @@ fn turn(server: &Server, number: u32) -> Vec<String> {
 }
 
 #[test]
-fn each_enter_is_one_turn_that_is_described() {
+fn each_enter_runs_and_describes_one_turn() {
     let (server, mut stdin) = start();
     let mut peer = server.connect();
     peer.write_all(b"hello").unwrap();
@@ -64,7 +64,7 @@ fn each_enter_is_one_turn_that_is_described() {
 }
 
 #[test]
-fn signal_is_handled_without_an_enter() {
+fn signal_is_handled_without_enter() {
     let (mut server, _stdin) = start();
     server.process.comes_to_rest(); // it waits for Enter
     let _peer = server.connect();

@@ -51,7 +51,7 @@ fn end(mut terminal: Terminal, mut process: Process) {
 // ---- lines come in above the prompt
 
 #[test]
-fn echo_comes_in_above_the_prompt() {
+fn echo_is_inserted_above_the_prompt() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
     let mut process = client(&terminal, server.address());
@@ -71,7 +71,7 @@ fn echo_comes_in_above_the_prompt() {
 }
 
 #[test]
-fn server_lines_come_in_although_nobody_types() {
+fn server_lines_are_shown_while_nobody_types() {
     let (address, lines, server) = scripted_server();
     let mut terminal = Terminal::new();
     let process = client(&terminal, &address);
@@ -86,7 +86,7 @@ fn server_lines_come_in_although_nobody_types() {
 }
 
 #[test]
-fn line_that_comes_in_pieces_has_one_marker() {
+fn line_received_in_pieces_has_one_marker() {
     let (address, lines, server) = scripted_server();
     let mut terminal = Terminal::new();
     let process = client(&terminal, &address);
@@ -260,7 +260,7 @@ fn half_typed_text_of_several_rows_stays_on_the_screen() {
 }
 
 #[test]
-fn line_and_tab_erased_after_a_line_came_in_leave_the_prompt() {
+fn erased_text_leaves_the_prompt_even_after_a_line_was_inserted() {
     let (address, sender, server) = scripted_server();
     let mut terminal = Terminal::new();
     let process = client(&terminal, &address);
@@ -288,7 +288,7 @@ fn line_and_tab_erased_after_a_line_came_in_leave_the_prompt() {
 }
 
 #[test]
-fn messages_and_progress_come_in_above() {
+fn messages_and_progress_are_inserted_above_the_prompt() {
     let mut terminal = Terminal::new();
     let (address, server) = serve_once(|mut stream| {
         stream.read_exact(&mut [0; 6]).unwrap();
@@ -360,7 +360,7 @@ const REQUESTS: &str = "\x1b[c\x1b[>c\x1b[6n\x1b[5n\x1b[?6n\x1b]0;title\x07\x1b]
     \x1b[21t\x1b[2J\x1b[H\x1b[?25l\x1b[?1049h\x1b[31m\x1b(0\x05\x0e\x1bc\u{9b}6n\u{9d}0;title\u{9c}";
 
 #[test]
-fn server_controls_nothing_and_each_byte_is_shown_as_cat_v_shows_it() {
+fn control_characters_are_shown_as_cat_v_shows_them() {
     let (address, sender, server) = scripted_server();
     let mut terminal = Terminal::new();
     let process = client(&terminal, &address);
@@ -413,7 +413,7 @@ fn only_the_clients_own_escape_sequences_reach_the_terminal() {
 }
 
 #[test]
-fn raw_shows_the_bytes_as_they_are() {
+fn raw_shows_bytes_unchanged() {
     let (address, sender, server) = scripted_server();
     let mut terminal = Terminal::new();
     let process = client_with(&terminal, &["--raw", &address]);
@@ -426,7 +426,7 @@ fn raw_shows_the_bytes_as_they_are() {
 }
 
 #[test]
-fn terminal_that_obeys_no_escape_sequences_gets_none() {
+fn dumb_terminal_gets_no_escape_sequences() {
     for name in [Some("dumb"), Some(""), None] {
         let (address, sender, server) = scripted_server();
         let mut terminal = Terminal::new();
@@ -468,7 +468,7 @@ fn client_line(arguments: &str) -> String {
 }
 
 #[test]
-fn prompt_is_there_again_after_a_stop() {
+fn prompt_is_shown_again_after_a_stop() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
     let mut shell = shell(&terminal);
@@ -536,7 +536,7 @@ fn half_typed_text_does_not_reach_the_shell() {
 }
 
 #[test]
-fn what_is_typed_after_ctrl_d_reaches_the_shell() {
+fn text_typed_after_ctrl_d_reaches_the_shell() {
     let (address, server) = serve_once(|mut stream| {
         let mut got = String::new();
         stream.read_to_string(&mut got).unwrap();
@@ -554,7 +554,7 @@ fn what_is_typed_after_ctrl_d_reaches_the_shell() {
 }
 
 #[test]
-fn modes_of_the_terminal_are_never_changed() {
+fn terminal_modes_never_change() {
     let modes = |terminal: &Terminal| common::debug(rustix::termios::tcgetattr(&terminal.line).unwrap());
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
@@ -571,7 +571,7 @@ fn modes_of_the_terminal_are_never_changed() {
 }
 
 #[test]
-fn server_that_goes_away_ends_it_although_nobody_types() {
+fn server_close_ends_the_client_while_nobody_types() {
     let (address, server) = serve_once(drop);
     let mut terminal = Terminal::new();
     let mut process = client(&terminal, &address);
@@ -584,7 +584,7 @@ fn server_that_goes_away_ends_it_although_nobody_types() {
 }
 
 #[test]
-fn ctrl_c_ends_it_by_the_signal() {
+fn ctrl_c_ends_the_client_by_sigint() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
     let mut process = client(&terminal, server.address());
@@ -598,7 +598,7 @@ fn ctrl_c_ends_it_by_the_signal() {
 // ---- where one of the two is no terminal
 
 #[test]
-fn stdout_that_is_no_terminal_gets_the_bytes_alone() {
+fn stdout_that_is_not_a_terminal_gets_only_the_bytes() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
     let mut process = Process::spawn(
@@ -616,7 +616,7 @@ fn stdout_that_is_no_terminal_gets_the_bytes_alone() {
 }
 
 #[test]
-fn stderr_that_is_no_terminal_gets_plain_lines() {
+fn stderr_that_is_not_a_terminal_gets_plain_lines() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
     let mut command = client_command();
@@ -630,7 +630,7 @@ fn stderr_that_is_no_terminal_gets_plain_lines() {
 }
 
 #[test]
-fn watching_the_loop_on_a_terminal_does_not_keep_it_awake() {
+fn trace_log_on_a_terminal_does_not_keep_the_loop_awake() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
     let process = client_with(&terminal, &["-vvv", server.address()]);
@@ -657,7 +657,7 @@ fn progress_does_not_keep_an_idle_client_awake() {
 }
 
 #[test]
-fn messages_come_in_above_the_line_of_progress() {
+fn messages_are_inserted_above_the_progress_line() {
     let mut terminal = Terminal::new();
     let (address, server) = serve_once(|mut stream| {
         let mut got = [0; 5];
@@ -683,7 +683,7 @@ fn messages_come_in_above_the_line_of_progress() {
 }
 
 #[test]
-fn background_job_with_the_terminal_as_stdin_runs_until_somebody_types() {
+fn background_job_runs_until_somebody_types() {
     let (address, server) = serve_once(|mut stream| {
         stream.write_all(b"hello\n").unwrap();
         stream

@@ -91,7 +91,7 @@ fn spans_of_a_hundred_connections_nest_and_show_backpressure() {
 }
 
 #[test]
-fn file_of_a_killed_program_is_valid() {
+fn killed_program_leaves_a_valid_file() {
     let scratch = Scratch::new();
     let path = scratch.path("timeline.json");
     let mut server = Server::start(&["--timeline", path.to_str().unwrap()]);
@@ -110,7 +110,7 @@ fn file_of_a_killed_program_is_valid() {
 }
 
 #[test]
-fn client_writes_a_timeline_and_a_file_that_cannot_be_written_is_an_error() {
+fn client_writes_a_timeline_or_fails_with_the_reason() {
     let server = Server::start(&[]);
     let scratch = Scratch::new();
     let path = scratch.path("timeline.json");
@@ -130,7 +130,7 @@ fn client_writes_a_timeline_and_a_file_that_cannot_be_written_is_an_error() {
 }
 
 #[test]
-fn file_that_reaches_a_size_limit_stays_valid() {
+fn file_at_its_size_limit_is_valid() {
     let (server, scratch) = (env!("CARGO_BIN_EXE_echo-server"), Scratch::new());
     let path = scratch.path("timeline.json");
     // A write up to the limit succeeds in part. In blocks of 512 bytes, or of 1024.
@@ -156,7 +156,7 @@ fn file_that_reaches_a_size_limit_stays_valid() {
 }
 
 #[test]
-fn events_have_the_process_id_its_name_and_the_time_of_the_monotonic_clock() {
+fn events_have_the_process_id_name_and_monotonic_time() {
     let scratch = Scratch::new();
     let path = scratch.path("timeline.json");
     let now = || {
@@ -180,7 +180,7 @@ fn events_have_the_process_id_its_name_and_the_time_of_the_monotonic_clock() {
 }
 
 #[test]
-fn a_fifo_is_refused_and_does_not_block() {
+fn fifo_is_rejected_without_blocking() {
     let scratch = Scratch::new();
     let path = scratch.path("fifo");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;

@@ -30,7 +30,7 @@ fn note(log: &Log, number: u32) -> impl FnOnce(&mut Reactor) + 'static + use<> {
 }
 
 #[test]
-fn timers_run_in_the_order_of_their_deadlines_and_of_setting() {
+fn timers_run_in_order_of_deadline_then_of_creation() {
     let (mut reactor, now, log) = stopped();
     reactor.call_later(3 * SECOND, note(&log, 3));
     reactor.call_later(SECOND, note(&log, 1));
@@ -42,7 +42,7 @@ fn timers_run_in_the_order_of_their_deadlines_and_of_setting() {
 }
 
 #[test]
-fn a_timer_is_never_early() {
+fn timer_is_never_early() {
     let (mut reactor, now, log) = stopped();
     reactor.call_later(SECOND, note(&log, 1));
     reactor.set_now(now + SECOND - Duration::from_nanos(1));
@@ -54,7 +54,7 @@ fn a_timer_is_never_early() {
 }
 
 #[test]
-fn by_the_real_clock_too_it_is_never_early() {
+fn timer_is_never_early_on_the_real_clock() {
     let mut reactor = Reactor::new().unwrap();
     for micros in [1, 300, 999, 1500, 4321] {
         let ran = Rc::new(RefCell::new(None));
@@ -67,7 +67,7 @@ fn by_the_real_clock_too_it_is_never_early() {
 }
 
 #[test]
-fn a_timer_that_sets_itself_anew_waits_for_the_next_turn() {
+fn rescheduled_timer_waits_for_the_next_turn() {
     fn forever(reactor: &mut Reactor) {
         reactor.call_later(Duration::ZERO, forever);
     }
@@ -79,7 +79,7 @@ fn a_timer_that_sets_itself_anew_waits_for_the_next_turn() {
 }
 
 #[test]
-fn a_due_timer_can_be_cancelled_by_one_that_runs_before_it() {
+fn due_timer_can_be_cancelled_by_an_earlier_one() {
     let (mut reactor, now, log) = stopped();
     let second = reactor.call_later(2 * SECOND, note(&log, 2));
     let log_of_first = log.clone();
@@ -95,7 +95,7 @@ fn a_due_timer_can_be_cancelled_by_one_that_runs_before_it() {
 }
 
 #[test]
-fn time_stands_still_within_a_turn() {
+fn time_does_not_advance_within_a_turn() {
     let mut reactor = Reactor::new().unwrap();
     let seen = Rc::new(RefCell::new(Vec::new()));
     for _ in 0..2 {
@@ -113,7 +113,7 @@ fn time_stands_still_within_a_turn() {
 }
 
 #[test]
-fn a_late_callback_does_not_delay_the_next_timer_by_its_own_length() {
+fn slow_callback_does_not_delay_the_next_timer() {
     let mut reactor = Reactor::new().unwrap();
     let began = Instant::now();
     reactor.call_soon(move |_| while began.elapsed() < Duration::from_millis(30) {});
@@ -127,7 +127,7 @@ fn a_late_callback_does_not_delay_the_next_timer_by_its_own_length() {
 }
 
 #[test]
-fn timer_that_expires_during_the_sleep_runs_in_the_next_turn_which_does_not_sleep() {
+fn timer_that_expires_during_poll_runs_in_the_next_turn() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let began = Instant::now();
@@ -139,7 +139,7 @@ fn timer_that_expires_during_the_sleep_runs_in_the_next_turn_which_does_not_slee
 }
 
 #[test]
-fn a_delay_beyond_the_clock_is_as_good_as_never() {
+fn delay_beyond_the_range_of_the_clock_never_fires() {
     let mut reactor = Reactor::new().unwrap();
     let timer = reactor.call_later(Duration::MAX, |_| panic!("never"));
     reactor.turn(NO_WAIT).unwrap();

@@ -93,7 +93,7 @@ fn turn_until_lost(reactor: &mut Reactor, record: &Record) {
 }
 
 #[test]
-fn callbacks_come_in_the_documented_order_and_the_end_once() {
+fn callbacks_come_in_order_and_connection_lost_once() {
     let mut reactor = Reactor::new().unwrap();
     let (handle, record, mut peer) = connection(&mut reactor, close_at_eof);
     peer.write_all(b"hello").unwrap();
@@ -109,7 +109,7 @@ fn callbacks_come_in_the_documented_order_and_the_end_once() {
 }
 
 #[test]
-fn data_and_fin_that_come_together_are_both_seen() {
+fn data_and_fin_in_one_event_are_both_delivered() {
     let mut reactor = Reactor::new().unwrap();
     let (_, record, mut peer) = connection(&mut reactor, close_at_eof);
     // Both are there before the first event is looked at: there is one event for the two.
@@ -140,7 +140,7 @@ fn urgent_data_neither_stops_nor_reorders_the_stream() {
 }
 
 #[test]
-fn a_protocol_may_go_on_writing_after_the_peer_has_ended_its_side() {
+fn protocol_can_write_after_eof() {
     let mut reactor = Reactor::new().unwrap();
     let (handle, record, mut peer) = connection(&mut reactor, |_, _| ());
     peer.shutdown(Shutdown::Write).unwrap();
@@ -160,7 +160,7 @@ fn a_protocol_may_go_on_writing_after_the_peer_has_ended_its_side() {
 }
 
 #[test]
-fn a_protocol_may_go_on_reading_after_it_has_ended_its_own_side() {
+fn protocol_can_read_after_ending_its_own_side() {
     let mut reactor = Reactor::new().unwrap();
     let (_, record, mut peer) = connection(&mut reactor, |what, transport| match what {
         "made" => {
@@ -182,7 +182,7 @@ fn a_protocol_may_go_on_reading_after_it_has_ended_its_own_side() {
 }
 
 #[test]
-fn writing_is_paused_above_the_high_mark_and_resumed_at_the_low_one() {
+fn writing_pauses_above_the_high_mark_and_resumes_at_the_low_mark() {
     let mut reactor = Reactor::new().unwrap();
     let (handle, record, mut peer) = connection(&mut reactor, |_, _| ());
     let bytes = noise(1 << 20, 1);
@@ -207,7 +207,7 @@ fn writing_is_paused_above_the_high_mark_and_resumed_at_the_low_one() {
 }
 
 #[test]
-fn a_notice_comes_after_the_callback_that_caused_it() {
+fn notification_comes_after_the_callback_that_caused_it() {
     let mut reactor = Reactor::new().unwrap();
     let inside = Rc::new(RefCell::new(Vec::new()));
     let note = inside.clone();
@@ -227,7 +227,7 @@ fn a_notice_comes_after_the_callback_that_caused_it() {
 }
 
 #[test]
-fn pausing_reading_holds_data_back_and_resuming_brings_all_of_it() {
+fn resume_reading_delivers_everything_held_back() {
     let mut reactor = Reactor::new().unwrap();
     let (handle, record, mut peer) = connection(&mut reactor, |what, transport| {
         if what == "made" {
@@ -243,7 +243,7 @@ fn pausing_reading_holds_data_back_and_resuming_brings_all_of_it() {
 }
 
 #[test]
-fn close_sends_what_is_owed_and_discards_until_the_peer_ends() {
+fn close_flushes_the_buffer_and_discards_input_until_eof() {
     let mut reactor = Reactor::new().unwrap();
     let (handle, record, mut peer) = connection(&mut reactor, |_, _| ());
     let bytes = noise(2 << 20, 2);
@@ -270,7 +270,7 @@ fn close_sends_what_is_owed_and_discards_until_the_peer_ends() {
 }
 
 #[test]
-fn a_peer_that_never_ends_its_side_is_waited_for_only_so_long() {
+fn linger_timeout_ends_the_wait_for_eof() {
     let mut reactor = Reactor::new().unwrap();
     let start = Instant::now();
     reactor.set_now(start);
@@ -285,7 +285,7 @@ fn a_peer_that_never_ends_its_side_is_waited_for_only_so_long() {
 }
 
 #[test]
-fn abort_drops_what_is_owed_and_resets() {
+fn abort_drops_the_buffer_and_resets() {
     let mut reactor = Reactor::new().unwrap();
     let (address, server) = common::serve_once(|mut stream| {
         std::thread::sleep(common::A_WHILE); // let it stall
@@ -313,7 +313,7 @@ fn abort_drops_what_is_owed_and_resets() {
 }
 
 #[test]
-fn a_reset_ends_that_connection_with_its_reason() {
+fn reset_ends_the_connection_with_its_reason() {
     let mut reactor = Reactor::new().unwrap();
     let (address, server) = common::serve_once(|mut stream| {
         // A reset that comes before we have looked is a connection that never was.
@@ -341,7 +341,7 @@ fn a_reset_ends_that_connection_with_its_reason() {
 }
 
 #[test]
-fn what_a_peer_sent_before_it_stopped_reading_is_still_delivered() {
+fn data_received_before_a_failed_write_is_still_delivered() {
     let mut reactor = Reactor::new().unwrap();
     let (handle, record, mut peer) = connection(&mut reactor, |_, _| ());
     peer.write_all(b"goodbye").unwrap();
@@ -354,7 +354,7 @@ fn what_a_peer_sent_before_it_stopped_reading_is_still_delivered() {
 }
 
 #[test]
-fn idle_means_that_no_byte_has_moved_either_way() {
+fn idle_timeout_counts_bytes_in_both_directions() {
     let mut reactor = Reactor::new().unwrap();
     let start = Instant::now();
     reactor.set_now(start);
@@ -376,7 +376,7 @@ fn idle_means_that_no_byte_has_moved_either_way() {
 }
 
 #[test]
-fn bytes_that_only_the_kernel_moves_are_bytes_that_move() {
+fn idle_timeout_counts_bytes_that_only_the_kernel_moves() {
     let mut reactor = Reactor::new().unwrap();
     let start = Instant::now();
     reactor.set_now(start);
@@ -404,7 +404,7 @@ fn bytes_that_only_the_kernel_moves_are_bytes_that_move() {
 }
 
 #[test]
-fn a_connection_that_ends_leaves_no_timer_behind() {
+fn closed_connection_leaves_no_timer() {
     let mut reactor = Reactor::new().unwrap();
     let (_, record, peer) = connection(&mut reactor, |what, transport| {
         if what == "made" {
@@ -420,7 +420,7 @@ fn a_connection_that_ends_leaves_no_timer_behind() {
 }
 
 #[test]
-fn a_peer_that_floods_does_not_keep_another_from_being_served() {
+fn flooding_peer_does_not_starve_others() {
     let mut reactor = Reactor::new().unwrap();
     let (_, flood, flooder) = connection(&mut reactor, |_, _| ());
     let (_, quiet, mut other) = connection(&mut reactor, |_, _| ());
@@ -441,7 +441,7 @@ fn a_peer_that_floods_does_not_keep_another_from_being_served() {
 }
 
 #[test]
-fn a_source_that_has_had_its_ration_goes_on_after_the_others_had_theirs() {
+fn connection_yields_after_its_read_budget() {
     let mut reactor = Reactor::new().unwrap();
     let order = Rc::new(RefCell::new(Vec::new()));
     let mut peers = Vec::new();
@@ -468,7 +468,7 @@ fn a_source_that_has_had_its_ration_goes_on_after_the_others_had_theirs() {
 }
 
 #[test]
-fn one_connection_may_enter_and_end_another_from_its_callback() {
+fn callback_can_enter_and_end_another_connection() {
     let mut reactor = Reactor::new().unwrap();
     let (victim, victims, mut victim_peer) = connection(&mut reactor, |_, _| ());
     let (own, record, mut peer) = connection(&mut reactor, move |what, transport| {
@@ -493,7 +493,7 @@ fn one_connection_may_enter_and_end_another_from_its_callback() {
 }
 
 #[test]
-fn read_of_a_unix_socket_that_stops_at_a_descriptor_is_not_the_last_one() {
+fn unix_read_that_stops_at_a_passed_descriptor_is_continued() {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
     let mut reactor = Reactor::new().unwrap();
     let (_, record, mut peer) = connection(&mut reactor, |_, _| ());
@@ -527,7 +527,7 @@ fn with_a_peer_that_shut_down_reading() -> (Reactor, Handle<Connection<Silent>>,
 type Silent = Noting<fn(&'static str, &mut Transport)>;
 
 #[test]
-fn failed_send_ends_the_connection_after_what_had_arrived() {
+fn failed_send_ends_the_connection_after_delivering_received_data() {
     let (mut reactor, handle, record, mut peer) = with_a_peer_that_shut_down_reading();
     peer.write_all(b"goodbye").unwrap();
     handle.enter(&mut reactor, |_, transport| transport.write(b"hello?")).unwrap();
@@ -538,7 +538,7 @@ fn failed_send_ends_the_connection_after_what_had_arrived() {
 }
 
 #[test]
-fn failed_send_delivers_what_had_arrived_to_a_reader_that_has_paused_too() {
+fn failed_send_delivers_received_data_even_if_reading_is_paused() {
     let (mut reactor, handle, record, mut peer) = with_a_peer_that_shut_down_reading();
     peer.write_all(b"goodbye").unwrap();
     handle
@@ -552,7 +552,7 @@ fn failed_send_delivers_what_had_arrived_to_a_reader_that_has_paused_too() {
 }
 
 #[test]
-fn by_default_a_peer_that_does_not_read_is_not_read_from() {
+fn default_protocol_stops_reading_from_a_peer_that_does_not_read() {
     let mut reactor = Reactor::new().unwrap();
     let (ours, mut peer) = mio::net::UnixStream::pair().unwrap();
     let handle = Connection::from_socket(&mut reactor, ours, common::Echo).unwrap();
@@ -573,7 +573,7 @@ fn by_default_a_peer_that_does_not_read_is_not_read_from() {
 }
 
 #[test]
-fn connection_lost_says_which_connection_it_was_and_what_it_did() {
+fn connection_lost_reports_id_peer_byte_counts_and_reason() {
     struct Lost(Rc<RefCell<Vec<String>>>);
     impl Protocol for Lost {
         fn connection_made(&mut self, transport: &mut Transport) {
@@ -623,7 +623,7 @@ fn tcp<F: FnMut(&'static str, &mut Transport) + 'static>(
 }
 
 #[test]
-fn reset_ends_a_connection_that_nobody_reads() {
+fn reset_ends_a_connection_that_is_not_reading() {
     // The protocol keeps its side open after the end of file, or it has paused reading.
     for half_closed in [true, false] {
         let mut reactor = Reactor::new().unwrap();
@@ -642,7 +642,7 @@ fn reset_ends_a_connection_that_nobody_reads() {
 }
 
 #[test]
-fn reset_ends_a_connection_whose_protocol_waits_for_room() {
+fn reset_ends_a_connection_paused_by_backpressure() {
     // It pauses by default, and then waits for room before it reads on.
     struct Waiting(Rc<RefCell<bool>>);
     impl Protocol for Waiting {
@@ -675,7 +675,7 @@ fn reset_ends_a_connection_whose_protocol_waits_for_room() {
 }
 
 #[test]
-fn one_callback_sends_a_bounded_amount_and_the_rest_follows() {
+fn one_callback_sends_a_bounded_amount() {
     const ALL: usize = 64 << 20;
     let mut reactor = Reactor::new().unwrap();
     let written = Rc::new(RefCell::new((0, 0))); // in all, and the most in one call
@@ -750,7 +750,7 @@ fn protocol_that_removes_itself_gets_no_further_callback() {
 }
 
 #[test]
-fn flood_of_a_peer_that_does_not_read_ends_with_the_connection() {
+fn failed_connection_reads_a_bounded_part_of_a_flood() {
     let mut reactor = Reactor::new().unwrap();
     let (_, record, mut peer) = connection(&mut reactor, |what, transport| {
         if what == "data" {

@@ -37,7 +37,7 @@ impl AsFd for Forgetful {
 }
 
 #[test]
-fn a_listener_that_forgets_who_waits_when_accept_fails_is_deaf() {
+fn listener_without_a_retry_never_accepts_again() {
     let mut reactor = Reactor::new().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let deaf = listener.local_addr().unwrap();

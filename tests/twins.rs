@@ -68,7 +68,7 @@ fn read_once(stream: &mut UnixStream, seen: &Seen, size: usize) -> std::io::Resu
 // ---- readiness that is not used up
 
 #[test]
-fn who_does_not_read_on_is_never_called_again() {
+fn edge_triggered_source_that_stops_reading_early_hangs() {
     let wrong = |stream: &mut UnixStream, seen: &Seen, _: Ready| {
         let _ = read_once(stream, seen, 4);
         Next::Wait
@@ -88,7 +88,7 @@ fn who_does_not_read_on_is_never_called_again() {
 }
 
 #[test]
-fn who_stops_at_a_short_read_misses_the_end() {
+fn source_that_stops_at_a_short_read_misses_eof() {
     let wrong = |stream: &mut UnixStream, seen: &Seen, _: Ready| match read_once(stream, seen, 4096) {
         Ok(0) => Next::Done,
         Ok(4096) => Next::Again,
@@ -119,7 +119,7 @@ fn who_stops_at_a_short_read_misses_the_end() {
 }
 
 #[test]
-fn an_end_of_file_that_is_asked_for_again_keeps_the_loop_busy() {
+fn again_at_eof_makes_the_loop_spin() {
     let wrong = |stream: &mut UnixStream, seen: &Seen, _: Ready| match read_once(stream, seen, 64) {
         Ok(_) => Next::Again, // 0 is a success, too
         Err(_) => Next::Wait,
@@ -160,7 +160,7 @@ impl Protocol for Echo {
 }
 
 #[test]
-fn an_echo_without_marks_takes_what_memory_there_is() {
+fn echo_without_water_marks_uses_unbounded_memory() {
     let owed_to_a_peer_that_never_reads = |heeds_the_marks| {
         let mut reactor = Reactor::new().unwrap();
         let (ours, mut peer) = UnixStream::pair().unwrap();
@@ -180,7 +180,7 @@ fn an_echo_without_marks_takes_what_memory_there_is() {
 
 /// A loop as one writes it first: the token is an index, and a free one is used again.
 #[test]
-fn a_token_without_a_generation_reaches_the_next_tenant() {
+fn token_without_a_generation_reaches_the_wrong_source() {
     let mut poll = Poll::new().unwrap();
     let mut peers: HashMap<Token, UnixStream> = HashMap::new();
     let mut others = Vec::new();
@@ -204,7 +204,7 @@ fn a_token_without_a_generation_reaches_the_next_tenant() {
     let found = peers.get_mut(&batch[1]).expect("the wrong one");
     assert_eq!(found.read(&mut [0; 64]).unwrap_err().kind(), ErrorKind::WouldBlock);
     // With a blocking socket the loop would stand still here. For the right one see `tests/reactor.rs`:
-    // an_event_for_a_source_removed_in_the_same_batch_reaches_nobody_not_even_the_next_tenant.
+    // event_for_a_source_removed_in_the_same_batch_is_dropped.
 }
 
 // ---- stdin
@@ -224,7 +224,7 @@ impl Source for Lines {
 }
 
 #[test]
-fn a_buffered_reader_holds_lines_that_no_readiness_tells_of() {
+fn buffered_reader_hides_lines_from_readiness() {
     // A line for each event, from a reader that reads ahead.
     struct Wrong {
         reader: BufReader<File>,
@@ -267,7 +267,7 @@ fn a_buffered_reader_holds_lines_that_no_readiness_tells_of() {
 }
 
 #[test]
-fn a_blocking_read_in_a_callback_holds_everybody_up() {
+fn blocking_read_in_a_callback_blocks_the_loop() {
     // What `input()` does in a callback, on a thread of its own, so that the test can see it wait.
     let (stdin, keyboard) = pipe();
     let (done, end) = std::sync::mpsc::channel();
@@ -285,7 +285,7 @@ fn a_blocking_read_in_a_callback_holds_everybody_up() {
 }
 
 #[test]
-fn non_blocking_mode_outlives_the_one_who_set_it() {
+fn o_nonblock_on_stdin_survives_exit() {
     use rustix::fs::{OFlags, fcntl_setfl};
     let terminal = Terminal::new();
     {

@@ -50,7 +50,7 @@ impl Observer for Noting {
 }
 
 #[test]
-fn an_observer_is_told_what_the_loop_does_in_its_order() {
+fn observer_is_notified_of_loop_events_in_order() {
     let mut reactor = Reactor::new().unwrap();
     let notes = Rc::new(RefCell::new(Vec::new()));
     reactor.add_observer(Noting(notes.clone()));
@@ -76,7 +76,7 @@ fn an_observer_is_told_what_the_loop_does_in_its_order() {
 }
 
 #[test]
-fn a_source_that_removes_itself_is_told_of_as_removed_and_not_as_alive() {
+fn source_that_removes_itself_is_reported_as_removed() {
     struct Leaving;
     impl Protocol for Leaving {
         fn data_received(&mut self, transport: &mut Transport, _: &[u8]) {
@@ -112,7 +112,7 @@ impl Log for Keeping {
 }
 
 #[test]
-fn a_callback_that_holds_the_loop_is_a_warning_that_names_it() {
+fn callback_that_holds_the_loop_is_named_in_a_warning() {
     struct Sluggish;
     impl Source for Sluggish {
         fn ready(&mut self, _: Id, _: Ready, reactor: &mut Reactor) -> Next {
@@ -136,7 +136,7 @@ fn a_callback_that_holds_the_loop_is_a_warning_that_names_it() {
 }
 
 #[test]
-fn at_vvv_each_turn_is_told_in_columns() {
+fn vvv_logs_each_turn_in_columns() {
     let server = Server::start(&["-vvv"]);
     let mut stream = server.connect();
     ping(&mut stream, &[7; 1234]);

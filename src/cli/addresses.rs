@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn family_excludes_the_addresses_of_the_other() {
+    fn family_option_excludes_addresses_of_the_other_family() {
         let text = OsStr::new("127.0.0.1:1");
         assert!(AddressArgument::parse(text, Family::V4).is_ok());
         assert_eq!(AddressArgument::parse(text, Family::V6), Err("it is not an IPv6 address".into()));

@@ -254,7 +254,7 @@ mod tests {
     use std::net::TcpStream;
 
     #[test]
-    fn connection_to_itself_is_refused() {
+    fn self_connection_is_rejected() {
         // What the kernel does by chance when it chooses the port of our end, done on purpose.
         let end = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         bind(&end, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();

@@ -351,7 +351,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slot_that_has_used_up_its_generations_is_retired() {
+    fn slot_without_generations_left_is_retired() {
         let mut slots = Slots::default();
         let first = slots.reserve();
         slots.vacate(first);

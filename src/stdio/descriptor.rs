@@ -184,7 +184,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
-    fn shared_pipe_never_blocks_one_of_two_readers() {
+    fn shared_pipe_never_blocks_either_reader() {
         let (reader, mut writer) = io::pipe().unwrap();
         let tries: Vec<_> = (0..2)
             .map(|_| {

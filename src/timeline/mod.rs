@@ -250,7 +250,7 @@ mod tests {
     use crate::{Mailbox, Reactor};
 
     #[test]
-    fn at_its_size_limit_the_file_is_valid_and_shows_the_connections_that_are_open() {
+    fn file_at_its_size_limit_is_valid_and_shows_open_connections() {
         let path = std::env::temp_dir().join(format!("full-timeline-{}.json", std::process::id()));
         let mut timeline = Timeline::create(&path).unwrap();
         let type_name: &'static str = "x".repeat(1 << 16).leak(); // so that few events are enough

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn rest_without_an_echo_is_written_again() {
+    fn bytes_without_an_echo_are_sent_again() {
         let mut window = Window::default();
         window.push(b"hello");
         assert_eq!(write_all(&mut window), b"hello");

@@ -58,7 +58,7 @@ mod tests {
     use super::WriteBuffer;
 
     #[test]
-    fn bytes_leave_in_the_order_in_which_they_came() {
+    fn bytes_leave_in_the_order_of_arrival() {
         let mut buffer = WriteBuffer::default();
         let (mut put, mut got) = (0_u8, 0_u8);
         for round in 0..1000 {
