@@ -1,6 +1,7 @@
-//! Addresses as people type them: every form, names with several addresses, families, and the source.
+//! Addresses as people type them: every form, names with several addresses, families, and the
+//! source address.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -13,19 +14,19 @@ use common::{
     server_command,
 };
 
-/// A name of both families, and what a machine has in any case.
+/// A name with addresses of both families, and the usual `localhost`.
 const HOSTS: &str = "127.0.0.1 localhost both\n::1 localhost both\n";
 
 fn client(arguments: &[&str]) -> Outcome {
     run(client_command().args(arguments), b"found")
 }
 
-/// Runs a client in a network.
+/// Runs a client in a test network.
 fn client_in(network: &Network, arguments: &[&str]) -> Outcome {
     run(&mut network.command(client_command().args(arguments)), b"found")
 }
 
-/// Starts a server in a network, which listens on so many addresses.
+/// Starts a server in a test network, and waits until it listens on this many addresses.
 fn server_in(network: &Network, arguments: &[&str], addresses: usize) -> Server {
     Server::run(&mut network.command(server_command().args(arguments)), addresses)
 }
@@ -57,7 +58,7 @@ fn client_accepts_every_form_of_an_address() {
             println!("{arguments:?}");
             assert_echoed(&client(arguments), b"found");
         }
-        // The IPv4 loopback address is tried first, and refused.
+        // The IPv4 loopback address is tried first and refused.
         assert_echoed(&client(&[&format!(":{port}")]), b"found");
     }
 }
@@ -120,11 +121,11 @@ fn family_option_keeps_the_addresses_of_one_family() {
     for address in ["127.0.0.1:7003", "[::1]:7003"] {
         assert_echoed(&client_in(&network, &[address]), b"found");
     }
-    let _v6 = server_in(&network, &["-6", ":7000"], 1); // next to the one on IPv4
+    let _v6 = server_in(&network, &["-6", ":7000"], 1); // next to the IPv4 server on this port
     let outcome = client_in(&network, &["-6", ":7000"]);
     assert_echoed(&outcome, b"found");
     drop(server);
-    assert_eq!(client_in(&network, &["127.0.0.1:7000"]).code, 1, "it accepts IPv6 only");
+    assert_eq!(client_in(&network, &["127.0.0.1:7000"]).code, 1, "the server accepts only IPv6");
 }
 
 #[test]
@@ -165,11 +166,11 @@ fn source_option_sets_the_address_of_the_client() {
         assert_echoed(&client(&["--source", source, server.address()]), b"found");
         server.err.next_with("from 127.0.0.77:");
     }
-    // TEST-NET-1, RFC 5737: no machine has it.
+    // TEST-NET-1, RFC 5737: no machine has this address.
     let outcome = client(&["--source", "192.0.2.1", server.address()]);
     assert_eq!(outcome.code, 1);
     assert_one_line(&outcome.stderr, &["source address 192.0.2.1: Cannot assign requested address"]);
-    // The same port again, while the last connection from it is still in TIME_WAIT.
+    // Uses the same source port again while its last connection is in TIME_WAIT.
     let mut process = Process::spawn(
         client_command().args(["--source", "127.0.0.78", server.address()]).stdin(Stdio::piped()),
     );

@@ -1,6 +1,6 @@
-//! What both programs say about their arguments, and about what they cannot do.
+//! The errors of both programs for wrong arguments and for addresses that do not work.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -110,7 +110,7 @@ fn invalid_value_is_reported_with_its_option() {
 
 #[test]
 fn every_option_syntax_is_accepted() {
-    // Each is parsed before the bad address is.
+    // The options are parsed before the bad address ends the program.
     for arguments in [
         &["--buffer", "4K", "bad:"][..],
         &["--buffer=4K", "bad:"],

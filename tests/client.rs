@@ -1,6 +1,6 @@
-//! What `echo-client` promises: every byte in bounded memory, and an honest end.
+//! `echo-client` transfers every byte in bounded memory, and its exit status is honest.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -29,10 +29,10 @@ fn pipe_is_echoed_completely_in_bounded_memory() {
     feed(process.child.stdin.take().unwrap(), &bytes);
     let echo = collect(process.child.stdout.take().unwrap());
     let mut peak = 0;
-    eventually("it ends", || {
+    eventually("the client exits", || {
         let running = process.child.try_wait().unwrap().is_none();
         if running {
-            // It may have ended since: then the file is there, and the line is not.
+            // The client may have just exited. Then the file exists but has no such line.
             let status = fs::read_to_string(format!("/proc/{}/status", process.pid().as_raw_nonzero()));
             let line =
                 status.ok().and_then(|s| s.lines().find(|l| l.starts_with("VmHWM")).map(str::to_owned));
@@ -66,7 +66,7 @@ fn slow_stdout_pauses_stdin_and_loses_nothing() {
             Err(_) => thread::sleep(Duration::from_millis(5)),
         }
     }
-    assert!(sent < bytes.len(), "nobody read stdout, and yet all of stdin was taken");
+    assert!(sent < bytes.len(), "the client read all of stdin although nobody read stdout");
     assert!(process.resident() < 16 << 10, "{} KiB", process.resident());
     drop(writer);
     assert_echoed(&outcome(process), &bytes[..sent]);
@@ -86,7 +86,7 @@ fn idle_client_uses_no_cpu_and_never_wakes() {
     terminal.see("> ");
     process.comes_to_rest();
     let before = process.activity();
-    thread::sleep(3 * A_WHILE); // the thing under test: nothing happens
+    thread::sleep(3 * A_WHILE); // the thing under test: an idle client
     assert_eq!(process.activity(), before);
 }
 
@@ -110,7 +110,7 @@ fn early_close_is_a_failure_that_counts_the_missing_bytes() {
 fn server_close_ends_the_client_while_stdin_is_silent() {
     let (address, server) = serve_once(|mut stream| stream.write_all(b"welcome, and goodbye\n").unwrap());
     let process = client_reading(&address, Stdio::piped());
-    // Stdin stays open: `outcome` does not touch it.
+    // Stdin stays open, because `outcome` does not close it.
     let mut process = process;
     let stdin = process.child.stdin.take();
     let outcome = outcome(process);
@@ -140,7 +140,7 @@ fn killed_server_is_a_failure_even_after_the_whole_echo() {
 
 #[test]
 fn client_closes_without_reset_when_the_server_shuts_down() {
-    // Silent, and in the middle of a transfer that the server does not take any more.
+    // Once while the client is silent, and once during a transfer that the server no longer reads.
     for input in [Stdio::piped(), File::open("/dev/zero").unwrap().into()] {
         let mut server = Server::start(&["-v"]);
         let mut process = client_reading(server.address(), input);
@@ -151,7 +151,7 @@ fn client_closes_without_reset_when_the_server_shuts_down() {
         assert_eq!(outcome.code, 1);
         assert_one_line(&outcome.stderr, &["closed the connection before the end of the input"]);
         let end = server.err.next_with(" ended after ");
-        assert!(end.contains(": closed"), "the server saw no end in order: {end}");
+        assert!(end.contains(": closed"), "the server saw a reset: {end}");
         assert_eq!(server.process.wait_code(), 0);
     }
 }
@@ -161,7 +161,7 @@ fn client_exits_if_a_server_half_closes_and_never_reads() {
     let (address, server) = serve_once(|stream| {
         thread::sleep(A_WHILE); // until all buffers are full
         stream.shutdown(std::net::Shutdown::Write).unwrap();
-        stream // stays open, and is not read
+        stream // stays open and is not read
     });
     let process = client_reading(&address, File::open("/dev/zero").unwrap());
     let outcome = outcome(process);
@@ -184,7 +184,7 @@ fn reset_is_reported_and_received_bytes_are_written() {
     File::from(writer.try_clone().unwrap()).write_all(b"0123456789").unwrap();
     let mut got = [0; 4];
     stdout.read_exact(&mut got).unwrap();
-    reset_on_close(&server.join().unwrap()); // and closed
+    reset_on_close(&server.join().unwrap()); // and closes it
     let stderr = collect(process.child.stderr.take().unwrap());
     assert_eq!(process.wait_code(), 1);
     let stderr = String::from_utf8(stderr.recv_timeout(common::PATIENCE).unwrap()).unwrap();
@@ -216,7 +216,7 @@ fn timeout_ends_the_client_when_no_byte_moves() {
 
 #[test]
 fn connect_timeout_ends_an_unanswered_connect() {
-    // A listener with a full queue drops the next SYN.
+    // A listener with a full backlog drops the next SYN.
     let queue = TcpListener::bind("127.0.0.1:0").unwrap();
     rustix::net::listen(&queue, 0).unwrap();
     let address = queue.local_addr().unwrap().to_string();
@@ -233,11 +233,11 @@ fn signal_ends_the_client_at_once() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let (stdin, _open) = pipe();
         let process = client_reading(server.address(), stdin);
-        eventually("it is connected", || server.open_connections() == 1);
+        eventually("the client is connected", || server.open_connections() == 1);
         process.signal(signal);
         let outcome = outcome(process);
         assert_eq!((outcome.code, outcome.stderr.as_str()), (code, ""));
-        eventually("it is gone", || server.open_connections() == 0);
+        eventually("the connection is closed", || server.open_connections() == 0);
     }
 }
 
@@ -282,7 +282,7 @@ fn verbose_logs_both_addresses_and_the_byte_counts() {
     assert!(lines[0].starts_with(&first) && lines[0].contains(" in "), "{}", lines[0]);
     assert!(lines[0].ends_with(" ms"), "{}", lines[0]);
     assert!(lines[1].starts_with("echo-client: bytes: 5 sent, 5 received; 0."), "{}", lines[1]);
-    // Also when a signal ends it.
+    // A signal also ends it with the byte counts.
     let (stdin, _open) = pipe();
     let mut command = client_command();
     command.args(["-v", server.address()]).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped());

@@ -1,6 +1,6 @@
-//! `echo-client` on every kind of stdin and stdout: every byte, and no flag changed.
+//! `echo-client` on every kind of stdin and stdout: no byte is lost and no flag changes.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -18,8 +18,8 @@ use common::{
 };
 use rustix::process::Signal;
 
-/// What may be on stdin: several lines in one write, no newline at the end, nothing at all, a very long line,
-/// and bytes that are no text.
+/// Contents of stdin: several lines in one write, no newline at the end, no bytes, a very long
+/// line, and bytes that are not text.
 fn inputs() -> [Vec<u8>; 5] {
     let long_line = [vec![b'x'; 300_000], b"\n".to_vec()].concat();
     [b"one\ntwo\nthree\n".to_vec(), b"no newline".to_vec(), Vec::new(), long_line, noise(1 << 20, 20)]
@@ -51,7 +51,7 @@ fn every_kind_of_stdin_is_read_completely() {
 #[test]
 fn terminal_as_stdin_works_in_canonical_and_raw_mode() {
     let server = Server::start(&[]);
-    // Line by line, ended with ^D; after half a line it takes two.
+    // In canonical mode, ^D ends the input. After half a line, two ^D are needed.
     for (typed, sent) in
         [("one\ntwo\nthree\n\x04", "one\ntwo\nthree\n"), ("half a line\x04\x04", "half a line"), ("\x04", "")]
     {
@@ -60,7 +60,8 @@ fn terminal_as_stdin_works_in_canonical_and_raw_mode() {
         terminal.type_in(typed);
         assert_echoed(&outcome(process), sent.as_bytes());
     }
-    // Raw, a long line is longer than what a terminal holds at once (4096 bytes), and ^D is a byte like others.
+    // In raw mode, the long line exceeds the terminal's input buffer (4096 bytes), and ^D is an
+    // ordinary byte.
     let mut terminal = Terminal::new();
     terminal.set_raw();
     let line = [vec![b'y'; 50_000], b"\x04\n".to_vec()].concat();
@@ -100,7 +101,7 @@ fn closed_stdout_is_an_error_if_something_is_written() {
     }
     let outcome = run_script(format!("echo hello | {bin} --check {} >&-", server.address()));
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-    // A standard output that a parent has opened for both directions is not a closed one.
+    // A stdout that the parent opened for both directions is not a closed one.
     let outcome = run_script(format!("echo hello | {bin} {} 1<>/dev/null", server.address()));
     assert_echoed(&outcome, b"");
 }
@@ -137,7 +138,7 @@ fn one_socket_can_be_stdin_and_stdout() {
     let mut command = client_command();
     let mut process =
         Process::spawn(command.arg(server.address()).stdin(socket.try_clone().unwrap()).stdout(socket));
-    drop(command); // holds the socket
+    drop(command); // it holds the socket open
     let bytes = noise(1 << 20, 23);
     let echo = collect(other.try_clone().unwrap());
     other.write_all(&bytes).unwrap();
@@ -173,21 +174,21 @@ fn flags_of_shared_descriptors_never_change_even_after_sigkill() {
                     .stdout(stdout.try_clone().unwrap())
                     .stderr(stderr.try_clone().unwrap()),
             );
-            eventually("it is connected", || server.open_connections() == 1);
+            eventually("the client is connected", || server.open_connections() == 1);
             let all_as_before = || {
                 [stdin, stdout, stderr].iter().all(|descriptor| is_nonblocking(descriptor) == non_blocking)
             };
-            assert!(all_as_before(), "{kind}: while it runs");
+            assert!(all_as_before(), "{kind}: while the client runs");
             process.signal(Signal::KILL);
             process.wait();
             assert!(all_as_before(), "{kind}: after SIGKILL");
-            eventually("it is gone", || server.open_connections() == 0);
+            eventually("the connection is closed", || server.open_connections() == 0);
         }
     }
     drop((out_reader, other));
 }
 
-/// Everything that a stdout can be stalled, or be left by its reader, on: its kind, the client's end, and ours.
+/// Every kind of stdout that can stall or lose its reader: the kind, the client's end, and our end.
 fn outputs(scratch: &Scratch) -> [(&'static str, OwnedFd, File); 3] {
     let (from_pipe, pipe) = pipe();
     let (from_fifo, fifo) = fifo(scratch, "out");
@@ -247,21 +248,21 @@ fn closed_reader_of_stdout_ends_the_client_silently_with_141() {
         drop(stdout);
         reader.read_exact(&mut [0; 1000]).unwrap();
         drop(reader);
-        assert_left(flowing, kind);
+        assert_ended_as_by_sigpipe(flowing, kind);
     }
     for (kind, stdout, reader) in outputs(&scratch) {
         // While nothing moves.
         let (stdin, _open) = pipe();
         let silent = client_between(server.address(), stdin, stdout);
-        eventually("it is connected", || server.open_connections() == 1);
+        eventually("the client is connected", || server.open_connections() == 1);
         drop(reader);
-        assert_left(silent, kind);
-        eventually("it is gone", || server.open_connections() == 0);
+        assert_ended_as_by_sigpipe(silent, kind);
+        eventually("the connection is closed", || server.open_connections() == 0);
     }
 }
 
 #[track_caller]
-fn assert_left(mut process: Process, kind: &str) {
+fn assert_ended_as_by_sigpipe(mut process: Process, kind: &str) {
     let stderr = collect(process.child.stderr.take().unwrap());
     assert_eq!(process.wait_code(), 141, "{kind}");
     assert!(stderr.recv_timeout(common::PATIENCE).unwrap().is_empty(), "{kind}");
@@ -284,7 +285,8 @@ fn full_device_as_stdout_is_an_error() {
 fn file_size_limit_is_an_error_even_if_sigxfsz_is_ignored() {
     let server = Server::start(&[]);
     let scratch = Scratch::new();
-    // A file's limit (RLIMIT_FSIZE) comes with a signal that would kill; ignored, it is an error.
+    // At RLIMIT_FSIZE the kernel sends SIGXFSZ, which kills by default. If it is ignored, the write
+    // fails instead.
     let script =
         format!("trap '' XFSZ; ulimit -f 8; exec {} {}", env!("CARGO_BIN_EXE_echo-client"), server.address());
     let file = File::create(scratch.path("file")).unwrap();
@@ -298,7 +300,7 @@ fn file_size_limit_is_an_error_even_if_sigxfsz_is_ignored() {
     assert_eq!(process.wait_code(), 1);
     let stderr = String::from_utf8(stderr.recv_timeout(common::PATIENCE).unwrap()).unwrap();
     assert_one_line(&stderr, &["cannot write standard output: File too large"]);
-    assert!(fs::metadata(scratch.path("file")).unwrap().len() > 0, "what did fit is there");
+    assert!(fs::metadata(scratch.path("file")).unwrap().len() > 0, "the bytes below the limit are written");
 }
 
 #[test]
@@ -309,17 +311,17 @@ fn unreadable_stdin_is_an_error() {
     assert_one_line(&outcome.stderr, &["echo-client: cannot read standard input: Is a directory"]);
 }
 
-// ---- who else reads it
+// ---- other readers of stdin
 
 #[test]
 fn second_reader_of_stdin_never_blocks_the_client() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
     let process = client_reading(server.address(), terminal.stdio());
-    eventually("it is connected", || server.open_connections() == 1);
+    eventually("the client is connected", || server.open_connections() == 1);
     let mut thief = Process::spawn(Command::new("cat").stdin(terminal.stdio()).stdout(Stdio::null()));
-    // Each line goes to one of the two, and wakes both. A client that was made to wait in a read would not
-    // end at once.
+    // Each line goes to one of the two readers but wakes both. A client that blocked in its read
+    // would not exit at once.
     for number in 0..200 {
         terminal.type_in(&format!("{number}\n"));
     }
@@ -344,15 +346,15 @@ fn second_reader_of_stdin_never_blocks_the_client() {
     assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
     thief.wait();
     let stolen = stolen.recv_timeout(common::PATIENCE).unwrap();
-    assert_eq!(outcome.stdout.len() + stolen.len(), 2000, "each byte went to one of the two");
+    assert_eq!(outcome.stdout.len() + stolen.len(), 2000, "each byte went to exactly one reader");
 }
 
 #[test]
 fn terminal_of_another_user_is_reopened_as_dev_tty() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
-    // As after `su`: the terminal is ours to use, and not ours to open. Root may open everything, unless the
-    // power to do so is taken from it.
+    // As after `su`: we may use the terminal but not open it. Root may open everything, so root
+    // drops that capability.
     rustix::fs::fchmod(&terminal.line, rustix::fs::Mode::empty()).unwrap();
     let drop_power = if rustix::process::geteuid().is_root() {
         "setpriv --bounding-set=-dac_override,-dac_read_search"

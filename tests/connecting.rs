@@ -1,6 +1,7 @@
-//! Connecting: every address in turn, a timeout each, and a failure that is reported once.
+//! Connecting: the addresses are tried in order, each with its timeout, and a failure is reported
+//! once.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -15,14 +16,14 @@ use echo_reactor::{
     Address, ConnectOptions, ConnectionLost, Protocol, Reactor, Transport, create_connection,
 };
 
-/// The callbacks of a connection, and why it ended.
+/// The callbacks of a connection, and the reason why it ended.
 #[derive(Default)]
 struct Log {
     calls: Vec<&'static str>,
     reason: Option<String>,
 }
 
-/// Says hi when it is connected.
+/// Sends a greeting when it is connected.
 struct Greeting(Rc<RefCell<Log>>);
 
 impl Protocol for Greeting {
@@ -48,8 +49,9 @@ fn failed_connect_calls_connection_lost_without_connection_made() {
     let dead = DeadPort::new();
     let missing = Address::Unix("/nonexistent/socket".into());
     let record = Rc::new(RefCell::new(Log::default()));
-    let how = ConnectOptions::default();
-    let handle = create_connection(&mut reactor, &[dead.1.into(), missing], &how, Greeting(record.clone()));
+    let options = ConnectOptions::default();
+    let handle =
+        create_connection(&mut reactor, &[dead.1.into(), missing], &options, Greeting(record.clone()));
     turn_until_lost(&mut reactor, &record);
     assert_eq!(record.borrow().calls, ["lost"]);
     let reason = record.borrow().reason.clone().unwrap();
@@ -75,14 +77,14 @@ fn addresses_are_tried_in_order_until_one_connects() {
         create_connection(&mut reactor, &addresses, &ConnectOptions::default(), Greeting(record.clone()));
     turn_until(&mut reactor, "the connection is made", |_| record.borrow().calls == ["made"]);
     let peer = handle.enter(&mut reactor, |_, transport| transport.peer_addr().cloned());
-    assert_eq!(peer, Ok(Some(live.into())), "the handle from the start is good");
-    turn_until(&mut reactor, "the server got it", |_| server.is_finished());
+    assert_eq!(peer, Ok(Some(live.into())), "the first handle is valid");
+    turn_until(&mut reactor, "the server got the greeting", |_| server.is_finished());
     assert_eq!(&server.join().unwrap(), b"hi");
 }
 
 #[test]
 fn unanswered_connect_fails_at_its_timeout() {
-    // A listener with a full queue drops the next SYN.
+    // A listener with a full backlog drops the next SYN.
     let queue = mio::net::TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     rustix::net::listen(&queue, 0).unwrap();
     let address = queue.local_addr().unwrap();
@@ -92,9 +94,9 @@ fn unanswered_connect_fails_at_its_timeout() {
     let start = Instant::now();
     reactor.set_now(start);
     let record = Rc::new(RefCell::new(Log::default()));
-    let mut how = ConnectOptions::default();
-    how.timeout = Duration::from_secs(5);
-    create_connection(&mut reactor, &[address.into()], &how, Greeting(record.clone()));
+    let mut options = ConnectOptions::default();
+    options.timeout = Duration::from_secs(5);
+    create_connection(&mut reactor, &[address.into()], &options, Greeting(record.clone()));
     turn_until_quiet(&mut reactor);
     assert!(record.borrow().reason.is_none());
     reactor.set_now(start + Duration::from_secs(5));
@@ -127,26 +129,26 @@ fn full_unix_backlog_is_retried_until_the_timeout() {
     let path = scratch.path("socket");
     let listener = UnixListener::bind(&path).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
-    let _first = UnixStream::connect(&path).unwrap(); // and the queue is full
+    let _first = UnixStream::connect(&path).unwrap(); // fills the backlog
     let mut reactor = Reactor::new().unwrap();
     let record = Rc::new(RefCell::new(Log::default()));
-    let mut how = ConnectOptions::default();
-    how.timeout = common::PATIENCE;
-    create_connection(&mut reactor, &[Address::Unix(path.clone())], &how, Greeting(record.clone()));
+    let mut options = ConnectOptions::default();
+    options.timeout = common::PATIENCE;
+    create_connection(&mut reactor, &[Address::Unix(path.clone())], &options, Greeting(record.clone()));
     turn_until_quiet(&mut reactor);
     assert!(record.borrow().calls.is_empty(), "{:?}", record.borrow().reason);
     let (_accepted, _) = listener.accept().unwrap();
-    turn_until(&mut reactor, "its turn has come", |_| record.borrow().calls == ["made"]);
+    turn_until(&mut reactor, "the connection is made", |_| record.borrow().calls == ["made"]);
     let (mut accepted, _) = listener.accept().unwrap();
     let mut got = [0; 2];
     accepted.read_exact(&mut got).unwrap();
     assert_eq!(&got, b"hi");
 
-    let _second = UnixStream::connect(&path).unwrap(); // full again, and for good
+    let _second = UnixStream::connect(&path).unwrap(); // the backlog stays full from now on
     let record = Rc::new(RefCell::new(Log::default()));
-    let mut how = ConnectOptions::default();
-    how.timeout = Duration::from_millis(100);
-    create_connection(&mut reactor, &[Address::Unix(path)], &how, Greeting(record.clone()));
+    let mut options = ConnectOptions::default();
+    options.timeout = Duration::from_millis(100);
+    create_connection(&mut reactor, &[Address::Unix(path)], &options, Greeting(record.clone()));
     let began = Instant::now();
     turn_until_lost(&mut reactor, &record);
     assert!(began.elapsed() >= Duration::from_millis(100));

@@ -1,6 +1,6 @@
-//! `echo-server --console`: an operator's commands, a line each, and their replies.
+//! `echo-server --console`: each line of the operator is a command, and gets a reply.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -23,7 +23,7 @@ fn every_command_gets_a_reply() {
     let (server, mut operator) = start(&["127.0.0.1:0"]);
     let mut stream = server.connect();
     ping(&mut stream, b"12345");
-    operator.write_all(b"help\nstats\n").unwrap(); // two lines in one write are two commands
+    operator.write_all(b"help\nstats\n").unwrap(); // one write with two commands
     for command in ["help", "stats", "list", "say", "close", "quit"] {
         assert!(server.out.next().starts_with(command));
     }
@@ -36,9 +36,9 @@ fn every_command_gets_a_reply() {
 
     operator.write_all(b"say hello there\n").unwrap();
     assert_eq!(server.out.next(), "sent to 1 connection");
-    let mut heard = [0; 12];
-    stream.read_exact(&mut heard).unwrap();
-    assert_eq!(&heard, b"hello there\n");
+    let mut received = [0; 12];
+    stream.read_exact(&mut received).unwrap();
+    assert_eq!(&received, b"hello there\n");
 
     operator.write_all(b"dance\nclose 99\nsay\nsay \nclose\nclose 1 2\nlist all\n").unwrap();
     for reply in [
@@ -65,8 +65,8 @@ fn list_has_a_header_and_aligned_columns_sorted_by_number() {
         ping(&mut peer, &vec![b'x'; number * number]);
         peers.push(peer);
     }
-    drop(peers.remove(0)); // its slot is used again
-    eventually("it is gone", || server.open_connections() == 11);
+    drop(peers.remove(0)); // its slot is reused
+    eventually("the connection is closed", || server.open_connections() == 11);
     let mut local = connect_unix(&path);
     ping(&mut local, b"hello");
 
@@ -99,16 +99,16 @@ fn close_ends_a_connection_in_order_and_a_second_close_at_once() {
     ping(&mut second, b"2");
     operator.write_all(b"close 2\n").unwrap();
     assert_eq!(server.out.next(), "closing 2");
-    assert_eq!(second.read(&mut [0]).unwrap(), 0, "the end is in order");
+    assert_eq!(second.read(&mut [0]).unwrap(), 0, "the connection ends without a reset");
     drop(second);
     server.err.next_with(": closed by the operator; bytes: 1 in, 1 out");
 
     operator.write_all(b"close 1\n").unwrap();
     assert_eq!(server.out.next(), "closing 1");
     assert_eq!(first.read(&mut [0]).unwrap(), 0);
-    operator.write_all(b"say hello\n").unwrap(); // it is not behind, it is closed
+    operator.write_all(b"say hello\n").unwrap(); // the peer is not behind: its connection is closing
     assert_eq!(server.out.next(), "sent to 0 connections");
-    operator.write_all(b"close 1\n").unwrap(); // it waits for the peer, which does not end its side
+    operator.write_all(b"close 1\n").unwrap(); // the server still waits for the peer's EOF
     assert_eq!(server.out.next(), "cut off 1");
     server.err.next_with(": cut off by the operator; ");
     operator.write_all(b"close 1\n").unwrap();
@@ -134,12 +134,13 @@ fn overlong_line_is_rejected_as_a_whole() {
     let (server, mut operator) = start(&["127.0.0.1:0"]);
     let mut stream = server.connect();
     ping(&mut stream, b"x");
-    // The longest line, which is sent to the peer. (Nothing else is: that is checked at the end.)
+    // The longest allowed line, which is sent to the peer. The end of the test checks that nothing
+    // else is.
     let longest = vec![b'a'; LIMIT - b"say \n".len()];
     operator.write_all(&[b"say ", &longest[..], b"\n"].concat()).unwrap();
     assert_eq!(server.out.next(), "sent to 1 connection");
     for length in [LIMIT, LIMIT + 1, 2 * LIMIT, 2 * LIMIT + 1, 5 * LIMIT - 1] {
-        // Wherever it is cut, what follows would be a command.
+        // Wherever the line were cut, its rest would be a command.
         let mut line = b"say ".to_vec();
         while line.len() < length {
             line.extend_from_slice(b"quit\r");
@@ -198,7 +199,7 @@ fn end_of_stdin_is_announced_on_a_terminal() {
     assert_eq!(process.wait_code(), 0);
     terminal.unseen();
 
-    // But not when the server ends, too.
+    // Nothing is announced if the server ends as well.
     let (stdin, writer) = common::pipe();
     common::feed(writer, b"quit\n").join().unwrap();
     command.stdin(stdin);
@@ -223,6 +224,6 @@ fn end_of_stdin_ends_only_the_console() {
     let (server, operator) = start(&["127.0.0.1:0"]);
     drop(operator);
     ping(&mut server.connect(), b"x");
-    server.process.comes_to_rest(); // it does not spin
+    server.process.comes_to_rest(); // the server does not spin
     ping(&mut server.connect(), b"x");
 }

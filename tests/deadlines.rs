@@ -1,7 +1,8 @@
-//! A deadline never decides before I/O that is already there: a process that was stopped, or whose machine
-//! slept, looks at its sockets first. And the library's timers on a connection are not the user's.
+//! A deadline never fires before pending I/O is handled. A process that was stopped, or whose
+//! machine slept, checks its sockets first. The library's timers on a connection are separate from
+//! the user's.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -35,11 +36,11 @@ impl Log {
     }
 }
 
-/// Gives its peer up after [`LIMIT`].
+/// Closes its connection after [`LIMIT`] without a byte.
 #[derive(Clone, Default)]
-struct Impatient(Log);
+struct TimesOut(Log);
 
-impl Protocol for Impatient {
+impl Protocol for TimesOut {
     fn connection_made(&mut self, transport: &mut Transport) {
         transport.set_idle_timeout(Some(LIMIT));
     }
@@ -57,27 +58,27 @@ impl Protocol for Impatient {
     }
 }
 
-fn impatient(reactor: &mut Reactor) -> (Handle<Connection<Impatient>>, Log, UnixStream) {
+fn connection_with_timeout(reactor: &mut Reactor) -> (Handle<Connection<TimesOut>>, Log, UnixStream) {
     let (ours, peer) = mio::net::UnixStream::pair().unwrap();
-    let protocol = Impatient::default();
+    let protocol = TimesOut::default();
     let log = protocol.0.clone();
     let handle = Connection::from_socket(reactor, ours, protocol).unwrap();
     turn_until_quiet(reactor);
     (handle, log, UnixStream::from(std::os::fd::OwnedFd::from(peer)))
 }
 
-/// The thing under test: the process does not run for longer than any of the limits here.
-fn stand_still() {
+/// The thing under test: the process does not run for longer than any timeout in this file.
+fn suspend() {
     thread::sleep(3 * LIMIT);
 }
 
 #[test]
 fn data_received_while_stopped_beats_the_idle_timeout() {
     let mut reactor = Reactor::new().unwrap();
-    let (_, log, mut peer) = impatient(&mut reactor);
+    let (_, log, mut peer) = connection_with_timeout(&mut reactor);
     peer.write_all(b"in time").unwrap();
-    stand_still();
-    turn_until(&mut reactor, "it decided", |_| !log.0.borrow().is_empty());
+    suspend();
+    turn_until(&mut reactor, "data or timeout", |_| !log.0.borrow().is_empty());
     assert_eq!(log.0.borrow()[0], "data");
 }
 
@@ -88,9 +89,9 @@ fn events_beyond_one_poll_are_handled_before_timers() {
     }
     let mut reactor = Reactor::new().unwrap();
     let start = Instant::now();
-    reactor.set_now(start); // however long it takes to make them, none is idle
+    reactor.set_now(start); // no connection is idle, however long the setup takes
     let any = ["127.0.0.1:0".parse().unwrap()];
-    let protocol = Impatient::default();
+    let protocol = TimesOut::default();
     let log = protocol.0.clone();
     let listener =
         create_server(&mut reactor, &any, &ListenOptions::default(), move || protocol.clone()).unwrap();
@@ -101,13 +102,13 @@ fn events_beyond_one_poll_are_handled_before_timers() {
         reactor.turn(Some(Duration::ZERO)).unwrap();
     }
     let open = |reactor: &mut Reactor| listener.stats(reactor).unwrap().open;
-    turn_until(&mut reactor, "all are made", |reactor| open(reactor) == 2500);
+    turn_until(&mut reactor, "all connections are made", |reactor| open(reactor) == 2500);
     turn_until_quiet(&mut reactor);
     reactor.set_now(start + 3 * LIMIT);
     peers.iter_mut().for_each(|peer| peer.write_all(b"y").unwrap());
     while log.0.borrow().iter().filter(|what| *what == "data").count() < 2500 {
         reactor.turn(Some(Duration::from_millis(10))).unwrap();
-        assert!(!log.0.borrow().contains(&"idle".into()), "it was ended with bytes waiting");
+        assert!(!log.0.borrow().contains(&"idle".into()), "a connection was closed with pending data");
     }
 }
 
@@ -147,15 +148,15 @@ fn completed_connect_beats_its_timeout() {
     let mut reactor = Reactor::new().unwrap();
     let mut options = ConnectOptions::default();
     options.timeout = LIMIT;
-    let protocol = Impatient::default();
+    let protocol = TimesOut::default();
     let log = protocol.0.clone();
     let address = Address::from(listening.local_addr().unwrap());
     create_connection(&mut reactor, &[address], &options, protocol);
-    reactor.turn(Some(Duration::ZERO)).unwrap(); // begins to connect
-    stand_still();
+    reactor.turn(Some(Duration::ZERO)).unwrap(); // starts connecting
+    suspend();
     let (mut peer, _) = listening.accept().unwrap();
     peer.write_all(b"hello").unwrap();
-    turn_until(&mut reactor, "it decided", |_| !log.0.borrow().is_empty());
+    turn_until(&mut reactor, "connection or timeout", |_| !log.0.borrow().is_empty());
     assert_eq!(log.0.borrow()[0], "data");
 }
 
@@ -164,12 +165,12 @@ fn pending_eof_beats_the_linger_timeout() {
     let mut reactor = Reactor::new().unwrap();
     let start = Instant::now();
     reactor.set_now(start);
-    let (handle, log, peer) = impatient(&mut reactor);
+    let (handle, log, peer) = connection_with_timeout(&mut reactor);
     handle.enter(&mut reactor, |_, transport| transport.close()).unwrap();
     turn_until_quiet(&mut reactor);
     drop(peer);
     reactor.set_now(start + Duration::from_secs(31));
-    turn_until(&mut reactor, "it ended", |_| !log.0.borrow().is_empty());
+    turn_until(&mut reactor, "the connection ended", |_| !log.0.borrow().is_empty());
     assert_eq!(*log.0.borrow(), ["closed"]);
 }
 
@@ -190,10 +191,10 @@ fn received_line_beats_a_sleep() {
     let any = ["127.0.0.1:0".parse().unwrap()];
     let listener = start_server(&mut reactor, &any, &ListenOptions::default(), handler).unwrap();
     let mut peer = TcpStream::connect(listener.addresses(&reactor).unwrap()[0].to_string()).unwrap();
-    turn_until(&mut reactor, "it waits", |reactor| reactor.timer_count() == 1);
+    turn_until(&mut reactor, "the handler sleeps", |reactor| reactor.timer_count() == 1);
     peer.write_all(b"in time\n").unwrap();
-    stand_still();
-    turn_until(&mut reactor, "it decided", |_| first.get().is_some());
+    suspend();
+    turn_until(&mut reactor, "line or sleep", |_| first.get().is_some());
     assert_eq!(first.get(), Some(true));
 }
 
@@ -205,7 +206,7 @@ fn server_echoes_data_sent_while_it_was_stopped() {
         streams.iter_mut().for_each(|stream| ping(stream, b"before"));
         server.process.signal(Signal::STOP);
         streams.iter_mut().for_each(|stream| stream.write_all(b"meanwhile").unwrap());
-        thread::sleep(Duration::from_millis(400)); // the thing under test: time passes
+        thread::sleep(Duration::from_millis(400)); // the thing under test: time passes while it is stopped
         server.process.signal(Signal::CONT);
         for stream in &mut streams {
             let mut echo = [0; 9];
@@ -230,7 +231,7 @@ fn client_accepts_an_echo_sent_while_it_was_stopped() {
     client.signal(Signal::STOP);
     stdin.write_all(b"hello\n").unwrap();
     drop(stdin);
-    thread::sleep(Duration::from_millis(400)); // the thing under test: time passes
+    thread::sleep(Duration::from_millis(400)); // the thing under test: time passes while it is stopped
     client.signal(Signal::CONT);
     assert_eq!(out.next(), "hello");
     assert_eq!(client.wait_code(), 0);
@@ -242,7 +243,7 @@ fn user_timer_wakes_the_protocol_and_keeps_the_idle_timeout() {
     let mut reactor = Reactor::new().unwrap();
     let start = Instant::now();
     reactor.set_now(start);
-    let (handle, log, peer) = impatient(&mut reactor);
+    let (handle, log, peer) = connection_with_timeout(&mut reactor);
     for number in 1..=5 {
         reactor.wake_at(start + number * LIMIT / 10, handle.id());
     }
@@ -250,10 +251,14 @@ fn user_timer_wakes_the_protocol_and_keeps_the_idle_timeout() {
         reactor.set_now(start + number * LIMIT / 10);
         turn_until_quiet(&mut reactor);
         assert_eq!(*log.0.borrow(), vec!["woken"; number as usize]);
-        assert_eq!(reactor.timer_count(), 6 - number as usize, "those that are left, and the idle timeout");
+        assert_eq!(
+            reactor.timer_count(),
+            6 - number as usize,
+            "the remaining user timers and the idle timeout"
+        );
     }
     reactor.set_now(start + LIMIT);
-    turn_until(&mut reactor, "it ended", |_| log.0.borrow().len() == 6);
+    turn_until(&mut reactor, "the connection ended", |_| log.0.borrow().len() == 6);
     assert_eq!((log.0.borrow()[5].as_str(), reactor.timer_count()), ("idle", 0));
     drop(peer);
 }
@@ -261,29 +266,29 @@ fn user_timer_wakes_the_protocol_and_keeps_the_idle_timeout() {
 #[test]
 fn user_timer_does_not_end_a_lingering_connection() {
     let mut reactor = Reactor::new().unwrap();
-    let (handle, log, mut peer) = impatient(&mut reactor);
+    let (handle, log, mut peer) = connection_with_timeout(&mut reactor);
     handle.enter(&mut reactor, |_, transport| transport.close()).unwrap();
     reactor.wake_at(reactor.now(), handle.id());
     turn_until_quiet(&mut reactor);
     assert!(log.0.borrow().is_empty(), "{:?}", log.0.borrow());
     assert_eq!(reactor.timer_count(), 1);
-    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "our side is ended in order");
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "our side is shut down in order");
     drop(peer);
-    turn_until(&mut reactor, "it ended", |_| !log.0.borrow().is_empty());
+    turn_until(&mut reactor, "the connection ended", |_| !log.0.borrow().is_empty());
     assert_eq!(*log.0.borrow(), ["closed"]);
 }
 
 #[test]
 fn event_of_a_queued_source_comes_before_a_timer() {
     let mut reactor = Reactor::new().unwrap();
-    let (handle, log, mut peer) = impatient(&mut reactor);
+    let (handle, log, mut peer) = connection_with_timeout(&mut reactor);
     let note = log.clone();
     reactor.call_later(LIMIT / 10, move |_| note.push("deadline"));
     reactor.wake_at(reactor.now() + LIMIT / 10, handle.id());
     peer.write_all(b"in time").unwrap();
     reactor.wake(handle.id());
-    stand_still();
-    turn_until(&mut reactor, "both came", |_| log.0.borrow().len() >= 3);
+    suspend();
+    turn_until(&mut reactor, "event and timer", |_| log.0.borrow().len() >= 3);
     assert_eq!(log.0.borrow()[0], "data", "{:?}", log.0.borrow());
 }
 
@@ -292,12 +297,12 @@ fn delay_set_between_two_turns_counts_from_the_call() {
     let mut reactor = Reactor::new().unwrap();
     reactor.turn(Some(Duration::ZERO)).unwrap();
     let _ = reactor.now();
-    stand_still();
+    suspend();
     let (began, ran) = (Instant::now(), Rc::new(Cell::new(None)));
     let note = ran.clone();
     reactor.call_later(LIMIT, move |_| note.set(Some(Instant::now())));
-    turn_until(&mut reactor, "it ran", |_| ran.get().is_some());
-    assert!(ran.get().unwrap() >= began + LIMIT, "it was early");
+    turn_until(&mut reactor, "the timer ran", |_| ran.get().is_some());
+    assert!(ran.get().unwrap() >= began + LIMIT, "the timer was early");
 }
 
 #[test]
@@ -325,7 +330,7 @@ fn closing_connection_waits_only_while_the_peer_reads() {
         .unwrap();
     for minute in 1..=3 {
         reactor.set_now(start + Duration::from_secs(60 * minute));
-        peer.read_exact(&mut vec![0; 100_000]).unwrap(); // slow, but it reads
+        peer.read_exact(&mut vec![0; 100_000]).unwrap(); // the peer reads slowly
         turn_until_quiet(&mut reactor);
         assert!(log.0.borrow().is_empty(), "after {minute} minutes: {:?}", log.0.borrow());
     }
@@ -352,7 +357,7 @@ fn peer_that_only_sends_does_not_extend_the_linger_timeout() {
     let mut reactor = Reactor::new().unwrap();
     let start = Instant::now();
     reactor.set_now(start);
-    let (handle, log, mut peer) = impatient(&mut reactor);
+    let (handle, log, mut peer) = connection_with_timeout(&mut reactor);
     handle
         .enter(&mut reactor, |_, transport| {
             transport.set_idle_timeout(Some(Duration::from_secs(5)));
@@ -361,7 +366,7 @@ fn peer_that_only_sends_does_not_extend_the_linger_timeout() {
         })
         .unwrap();
     for second in 1..=12 {
-        let _ = peer.write(b"x"); // it sends, and reads nothing
+        let _ = peer.write(b"x"); // the peer sends but does not read
         reactor.set_now(start + Duration::from_secs(second));
         turn_until_quiet(&mut reactor);
     }

@@ -1,6 +1,6 @@
-//! Printing never ends a program, and never blocks it.
+//! Diagnostics never end a program and never block it.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -26,7 +26,7 @@ fn server_runs_with_stdout_and_stderr_closed_or_full() {
         let path = scratch.path(&index.to_string());
         let script = format!("exec {bin} -vvv unix:{} {redirection}", path.display());
         let mut process = Process::spawn(Command::new("sh").args(["-c", &script]));
-        eventually("it listens", || UnixStream::connect(&path).is_ok());
+        eventually("the server listens", || UnixStream::connect(&path).is_ok());
         let mut stream = connect_unix(&path);
         ping(&mut stream, b"no log line in here");
         drop(stream);
@@ -35,7 +35,7 @@ fn server_runs_with_stdout_and_stderr_closed_or_full() {
     }
 }
 
-/// A pipe that is full from the start, and blocking.
+/// A blocking pipe that is full from the start.
 fn full_pipe() -> (OwnedFd, OwnedFd) {
     let (reader, writer) = pipe();
     rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
@@ -55,7 +55,7 @@ fn invalid_rust_log_is_reported_in_one_line() {
     );
     server.process.signal(Signal::TERM);
     assert_eq!(server.process.wait_code(), 0);
-    server.err.next_with("shutting down"); // the rest of it is respected
+    server.err.next_with("shutting down"); // the rest of RUST_LOG is respected
 }
 
 #[test]
@@ -85,9 +85,9 @@ fn unread_stderr_pipe_never_blocks_the_server() {
     let address = line.strip_prefix("listening on ").unwrap();
     for _ in 0..100 {
         ping(&mut connect(address), b"x");
-        process.signal(Signal::USR1); // the line of statistics is no log line
+        process.signal(Signal::USR1); // statistics bypass the log level
     }
-    drop(reader); // and then its reader is gone
+    drop(reader); // from now on the pipe has no reader
     for _ in 0..100 {
         ping(&mut connect(address), b"x");
     }
@@ -139,7 +139,7 @@ fn verbosity_options_and_rust_log_set_the_log_level() {
     ] {
         let scratch = Scratch::new();
         let path = scratch.path("socket");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap()); // replacing it is a debug message
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap()); // replacing it logs a debug message
         let mut command = server_command();
         command.args(arguments.split_whitespace()).args([
             "--grace",
@@ -175,12 +175,12 @@ fn unread_stdout_does_not_block_the_console() {
     let mut command = server_command();
     command.args(["--console", "--grace", "0.1", &format!("unix:{}", path.display())]);
     let mut process = Process::spawn(command.stdin(Stdio::piped()).stdout(full).stderr(Stdio::null()));
-    eventually("it listens", || UnixStream::connect(&path).is_ok());
+    eventually("the server listens", || UnixStream::connect(&path).is_ok());
     let mut operator = process.child.stdin.take().unwrap();
     let mut peer = connect_unix(&path);
     operator.write_all(&b"help\n".repeat(150_000)).unwrap();
     operator.write_all(b"say hello\n").unwrap();
-    peer.read_exact(&mut [0; 6]).unwrap(); // by now the console has had all of them
+    peer.read_exact(&mut [0; 6]).unwrap(); // by now the console has read all commands
     assert!(process.resident() < 30 << 10, "the replies are dropped: {} KiB", process.resident());
     drop(reader);
     operator.write_all(b"help\nsay again\n").unwrap();

@@ -1,6 +1,6 @@
-//! Every style keeps the same promises: one conformance test for the servers, one for the clients.
+//! Every style keeps the same promises: the same tests run against all servers and all clients.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -19,7 +19,7 @@ use common::{
 const SERVERS: [&str; 4] = ["echo-server", "sock_server", "stream_server", "protocol_server"];
 const CLIENTS: [&str; 4] = ["echo-client", "sock_client", "stream_client", "protocol_client"];
 
-/// A program of the project: one of the two, or an example.
+/// A program of the project: `echo-server`, `echo-client` or an example.
 fn program(name: &str) -> Command {
     let path = match name {
         "echo-server" => PathBuf::from(env!("CARGO_BIN_EXE_echo-server")),
@@ -40,7 +40,7 @@ fn serve(name: &str) -> Server {
 
 fn each_server(test: impl Fn(&str, Server)) {
     for name in SERVERS {
-        println!("{name}"); // shown where it fails
+        println!("{name}"); // names the server if the test fails
         test(name, serve(name));
     }
 }
@@ -56,7 +56,7 @@ fn every_server_echoes_all_bytes_and_closes_after_a_half_close() {
         stream.write_all(&bytes).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
         assert_same_bytes(&echo.recv_timeout(common::PATIENCE).unwrap(), &bytes);
-        // And that freezes nobody.
+        // The half-close does not block others.
         ping(&mut server.connect(), b"next\n");
     });
 }
@@ -111,7 +111,7 @@ fn every_server_serves_others_while_one_stalls_floods_or_resets() {
         stalled.shutdown(Shutdown::Write).unwrap();
         let mut echo = Vec::new();
         stalled.read_to_end(&mut echo).unwrap();
-        assert_eq!(echo.len(), sent, "the stalled peer gets everything at last");
+        assert_eq!(echo.len(), sent, "the stalled peer gets everything once it reads");
     });
 }
 
@@ -136,7 +136,7 @@ fn exit_line_ends_a_connection_of_the_stream_server() {
 
 // ---- clients
 
-/// A client with pipes.
+/// A client with pipes as stdin, stdout and stderr.
 fn client(name: &str, address: &str) -> Process {
     let mut command = program(name);
     Process::spawn(command.arg(address).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))
@@ -148,7 +148,7 @@ fn run_client(name: &str, address: &str, input: &[u8]) -> Outcome {
 
 fn each_client(test: impl Fn(&str)) {
     for name in CLIENTS {
-        println!("{name}"); // shown where it fails
+        println!("{name}"); // names the client if the test fails
         test(name);
     }
 }
@@ -216,7 +216,7 @@ fn every_client_waits_for_a_slow_server_in_bounded_memory() {
         let mut stdin = process.child.stdin.take().unwrap();
         let written = input.clone();
         let feeder = thread::spawn(move || stdin.write_all(&written).unwrap());
-        thread::sleep(A_WHILE); // the thing under test: input comes, and goes nowhere
+        thread::sleep(A_WHILE); // the thing under test: the server does not read the input
         assert!(process.resident() < 16 << 10, "{name}: {} KiB", process.resident());
         feeder.join().unwrap();
         let _ = outcome(process);
@@ -232,8 +232,8 @@ fn blocking_client_prints_nothing_before_its_input_ends() {
     stdin.write_all(b"hello\n").unwrap();
     let out = Lines::of(process.child.stdout.take().unwrap());
     common::eventually("the echo is on its way back", || server.statistics()[4] == 6);
-    thread::sleep(A_WHILE); // the thing under test: the loop stands still
-    assert!(out.so_far().is_empty(), "this was meant to be wrong");
+    thread::sleep(A_WHILE); // the thing under test: the loop is blocked
+    assert!(out.so_far().is_empty(), "this example is meant to be wrong");
     drop(stdin);
     assert_eq!(out.next(), "hello");
     assert_eq!(process.wait_code(), 0);
@@ -305,7 +305,7 @@ fn every_server_reports_a_listen_error_in_one_line() {
     }
 }
 
-// ---- two more ideas
+// ---- prompt and chat servers
 
 #[test]
 fn prompt_server_answers_in_order_and_forgets_closed_connections() {
@@ -327,7 +327,7 @@ fn prompt_server_answers_in_order_and_forgets_closed_connections() {
         std::io::BufRead::read_line(&mut std::io::BufReader::new(stream), &mut line).unwrap();
         line
     };
-    // Several lines in one write are several answers.
+    // One write with two answers.
     operator.write_all(b"answer one\nanswer two\n").unwrap();
     assert_eq!(answer_to(&first), "answer one\n");
     assert_eq!(answer_to(&third), "answer two\n");
@@ -338,15 +338,15 @@ fn chat_server_sends_to_all_others_and_drops_a_slow_reader() {
     let server = serve("chat_server");
     let mut guests = vec![server.connect()];
     for number in 1..5 {
-        let mut newcomer = server.connect();
+        let mut new_guest = server.connect();
         let text = format!("hello from {number}\n");
-        newcomer.write_all(text.as_bytes()).unwrap();
+        new_guest.write_all(text.as_bytes()).unwrap();
         for guest in &mut guests {
-            let mut heard = vec![0; text.len()];
-            guest.read_exact(&mut heard).unwrap();
-            assert_eq!(heard, text.as_bytes());
+            let mut received = vec![0; text.len()];
+            guest.read_exact(&mut received).unwrap();
+            assert_eq!(received, text.as_bytes());
         }
-        guests.push(newcomer); // who has been heard has been accepted
+        guests.push(new_guest); // a guest whose message arrived has been accepted
     }
     let slow = guests.remove(4);
     let mut speaker = guests.remove(0);
@@ -354,13 +354,13 @@ fn chat_server_sends_to_all_others_and_drops_a_slow_reader() {
     for piece in bytes.chunks(64 << 10) {
         speaker.write_all(piece).unwrap();
         for guest in &mut guests {
-            let mut heard = vec![0; piece.len()];
-            guest.read_exact(&mut heard).unwrap();
-            assert_same_bytes(&heard, piece);
+            let mut received = vec![0; piece.len()];
+            guest.read_exact(&mut received).unwrap();
+            assert_same_bytes(&received, piece);
         }
     }
-    let heard = collect(slow).recv_timeout(common::PATIENCE).unwrap();
-    assert!(heard.len() < bytes.len(), "it was dropped, not waited for");
+    let received = collect(slow).recv_timeout(common::PATIENCE).unwrap();
+    assert!(received.len() < bytes.len(), "the slow reader was not dropped");
 }
 
 // ---- key-value servers
@@ -392,7 +392,7 @@ fn key_value_servers_join_split_lines_and_reject_long_ones() {
     }
 }
 
-// ---- watching
+// ---- the timeline
 
 #[test]
 fn timeline_svg_draws_a_timeline() {
@@ -413,7 +413,7 @@ fn timeline_svg_draws_a_timeline() {
     }
 }
 
-// ---- measuring
+// ---- the load generator
 
 fn load(address: &str, arguments: &[&str]) -> Outcome {
     outcome(Process::spawn(

@@ -1,6 +1,6 @@
-//! Text that somebody else has chosen cannot forge a line or control the terminal.
+//! Text from a peer, a name server or a user cannot forge a line or control the terminal.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -56,7 +56,7 @@ fn socket_path_is_escaped_on_stdout() {
     assert_eq!(out.next(), format!("listening on unix:{SHOWN}"));
 }
 
-/// What a program that fails prints.
+/// The diagnostic of a program that fails.
 fn stderr(command: &mut Command) -> String {
     let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut bytes = Vec::new();

@@ -1,9 +1,9 @@
-//! Behind a proxy: HAProxy in TCP mode with two `echo-server`s behind it, one of which is killed.
+//! Behind a proxy: HAProxy in TCP mode balances two `echo-server`s, and one is killed.
 //!
-//! It needs `haproxy` (a package of Debian's), so it runs only when asked for:
+//! It needs `haproxy` (a Debian package), so it runs only on request:
 //! `cargo test --test haproxy -- --ignored`.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -18,7 +18,7 @@ use common::{
 };
 use rustix::process::Signal;
 
-/// A running proxy, and where it listens.
+/// A running proxy, and its address.
 struct Proxy {
     _process: Process,
     address: String,
@@ -26,9 +26,9 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn before(backends: &[&str]) -> Self {
+    fn in_front_of(backends: &[&str]) -> Self {
         let scratch = Scratch::new();
-        // Free a moment ago, and few others are looking for one.
+        // The port was free a moment ago, and few other processes look for one.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let servers: String = (1..)
             .zip(backends)
@@ -53,11 +53,11 @@ impl Proxy {
 #[test]
 #[ignore = "needs haproxy"]
 fn killed_backend_loses_no_byte_and_new_connections_reach_the_other() {
-    // Each keeps its port while it is down.
+    // Each server keeps its port while it is down.
     let held = [DeadPort::new(), DeadPort::new()];
     let start = |port: &DeadPort| Server::on(&[&port.1.to_string()], &["--reuse-port"]);
     let mut servers = [start(&held[0]), start(&held[1])];
-    let proxy = Proxy::before(&[servers[0].address(), servers[1].address()]);
+    let proxy = Proxy::in_front_of(&[servers[0].address(), servers[1].address()]);
 
     let bytes = noise(64 << 20, 91);
     let mut clients = Vec::new();
@@ -69,28 +69,28 @@ fn killed_backend_loses_no_byte_and_new_connections_reach_the_other() {
         let mut stdin = client.child.stdin.take().unwrap();
         let sent = bytes.clone();
         let fed = thread::spawn(move || {
-            // In pieces, so that it is under way while the backends come and go.
+            // Send in pieces, so that the transfer lasts while servers are killed and restarted.
             for piece in sent.chunks(1 << 20) {
                 stdin.write_all(piece).unwrap();
-                thread::sleep(std::time::Duration::from_millis(20)); // a source that is not infinitely fast
+                thread::sleep(std::time::Duration::from_millis(20)); // a slow input
             }
         });
         let stderr = collect(client.child.stderr.take().unwrap());
         let stdout = collect(client.child.stdout.take().unwrap());
         clients.push((client, fed, stdout, stderr));
     }
-    // One after the other is killed in the middle, and comes back.
+    // Kill one server after the other during the transfer, and restart it.
     for index in [0, 1, 0] {
         let moved = servers[index].statistics()[3];
-        eventually("bytes move through it", || servers[index].statistics()[3] > moved + (4 << 20));
+        eventually("bytes move through this server", || servers[index].statistics()[3] > moved + (4 << 20));
         servers[index].process.signal(Signal::KILL);
         servers[index].process.wait();
         for _ in 0..20 {
-            ping(&mut connect(&proxy.address), b"a newcomer is served by the other");
+            ping(&mut connect(&proxy.address), b"the other server answers");
         }
         servers[index] = start(&held[index]);
-        eventually("the proxy has seen that it is back", || {
-            ping(&mut connect(&proxy.address), b"who serves me?");
+        eventually("the proxy has noticed the restart", || {
+            ping(&mut connect(&proxy.address), b"which server?");
             servers[index].statistics()[3] > 0
         });
     }
@@ -106,7 +106,7 @@ fn killed_backend_loses_no_byte_and_new_connections_reach_the_other() {
 #[ignore = "needs haproxy"]
 fn half_close_through_the_proxy_loses_no_byte() {
     let server = Server::start(&[]);
-    let proxy = Proxy::before(&[server.address()]);
+    let proxy = Proxy::in_front_of(&[server.address()]);
     let bytes = noise(16 << 20, 92);
     let mut stream = connect(&proxy.address);
     let echo = collect(stream.try_clone().unwrap());

@@ -1,6 +1,6 @@
-//! Listening sockets that the parent of `echo-server` has opened for it (`LISTEN_FDS`).
+//! Listening sockets that `echo-server` inherits from its parent (`LISTEN_FDS`).
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -13,7 +13,7 @@ use common::{Scratch, Server, assert_one_line, connect, connect_unix, outcome, p
 use rustix::net::{Shutdown, shutdown};
 use rustix::process::Signal;
 
-/// A server that gets `handed`, which the shell moves to descriptor 3, as socket activation would.
+/// A server that inherits `handed`, which the shell moves to descriptor 3 as systemd would.
 fn command(handed: OwnedFd, variables: &str, arguments: &str) -> Command {
     let program = env!("CARGO_BIN_EXE_echo-server");
     let mut command = Command::new("sh");
@@ -35,7 +35,7 @@ fn inherited_socket_replaces_the_default_address() {
     let server = Server::run(&mut command(listener.into(), MEANT_FOR_IT, ""), 1);
     assert_eq!(server.addresses, [address]);
     ping(&mut server.connect(), b"hello");
-    assert!(server.out.so_far().is_empty(), "it listens there alone");
+    assert!(server.out.so_far().is_empty(), "the server listens only there");
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn connection_during_restart_is_served_by_the_next_server() {
         drop(early);
         server.process.signal(Signal::TERM);
         assert_eq!(server.process.wait_code(), 0);
-        assert!(path.exists(), "the file belongs to whoever made it");
+        assert!(path.exists(), "an inherited socket file is kept");
     }
 }
 
@@ -70,13 +70,13 @@ fn connection_during_shutdown_does_not_make_the_server_spin() {
     let address = listener.local_addr().unwrap().to_string();
     let handed = OwnedFd::from(listener.try_clone().unwrap());
     let mut server = Server::run(&mut command(handed, MEANT_FOR_IT, "-v --grace 60"), 1);
-    let mut owed = server.connect();
-    send_until_stalled(&mut owed, b"x");
+    let mut stalled = server.connect();
+    send_until_stalled(&mut stalled, b"x");
     server.process.signal(Signal::TERM);
     server.err.next_with("shutting down");
     let _late = connect(&address); // waits in the kernel's queue for the next server
     server.process.comes_to_rest();
-    drop(owed);
+    drop(stalled);
     assert_eq!(server.process.wait_code(), 0);
 }
 
@@ -100,7 +100,7 @@ fn server_whose_last_listening_socket_fails_exits_1() {
     ping(&mut open, b"hello");
     shutdown(&listener, Shutdown::Read).unwrap();
     server.err.next_with(" any more: Invalid argument");
-    assert_eq!(std::io::Read::read(&mut open, &mut [0]).unwrap(), 0, "it is ended in order");
+    assert_eq!(std::io::Read::read(&mut open, &mut [0]).unwrap(), 0, "the connection ends in order");
     drop(open);
     assert_eq!(server.process.wait_code(), 1);
 }

@@ -1,6 +1,6 @@
-//! The largest value of a type means "no limit", and never overflows.
+//! The largest value of a type means "no limit" and never overflows.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -34,13 +34,13 @@ fn longest_duration_means_no_limit() {
         })
         .unwrap();
     peer.write_all(b"x").unwrap();
-    turn_until(&mut reactor, "it was echoed", |_| peer.read(&mut [0]).is_ok());
+    turn_until(&mut reactor, "the byte was echoed", |_| peer.read(&mut [0]).is_ok());
 
     let mut options = ConnectOptions::default();
     options.timeout = Duration::MAX;
     let dead = common::DeadPort::new();
     create_connection(&mut reactor, &[dead.1.into()], &options, Echo);
-    turn_until(&mut reactor, "it has failed", |reactor| reactor.source_count() == 1);
+    turn_until(&mut reactor, "connecting has failed", |reactor| reactor.source_count() == 1);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn largest_read_limit_means_no_limit() {
             let record = reader.read_until(0, usize::MAX).await?.unwrap();
             writer.write_all(&record).await?;
         }
-        assert!(reader.read_exactly(usize::MAX).await.is_err(), "there are not so many");
+        assert!(reader.read_exactly(usize::MAX).await.is_err(), "the stream ends earlier");
         Ok(())
     };
     let any = ["127.0.0.1:0".parse().unwrap()];
@@ -89,6 +89,6 @@ fn largest_read_limit_means_no_limit() {
             common::assert_same_bytes(&back, &sent);
         }
     });
-    turn_until(&mut reactor, "all came back", |_| client.is_finished());
+    turn_until(&mut reactor, "everything was echoed", |_| client.is_finished());
     client.join().unwrap();
 }

@@ -1,7 +1,7 @@
-//! `echo-server` at its limits: connections, descriptors, time. Open connections go on, pending ones are
-//! served later, and waiting costs no CPU time.
+//! `echo-server` at its limits of connections, descriptors and time. Open connections keep working,
+//! pending ones are served later, and waiting uses no CPU time.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -22,18 +22,18 @@ use rustix::process::{Resource, Rlimit, Signal, prlimit};
 #[test]
 fn ten_thousand_idle_connections_use_little_memory_and_no_cpu() {
     let server = Server::start(&[]);
-    // The test and the server need a descriptor each; where the machine allows less, as many as it does.
+    // Test and server need a descriptor per connection. If the machine allows fewer, use fewer.
     let allowed = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let count = 10_000.min(allowed - 100);
-    ping(&mut server.connect(), b"the first one pays for the buffers");
+    ping(&mut server.connect(), b"the first connection allocates the buffers");
     let before = server.process.resident();
     let mut streams: Vec<_> = (0..count).map(|_| server.connect()).collect();
     streams.iter_mut().for_each(|stream| ping(stream, b"x"));
     let grown = (server.process.resident() - before) * 1024;
-    assert!(grown / count < 600, "{} bytes each", grown / count);
+    assert!(grown / count < 600, "{} bytes for each connection", grown / count);
     server.process.comes_to_rest();
     let before = server.process.activity();
-    thread::sleep(5 * A_WHILE); // this is the thing under test: nothing happens
+    thread::sleep(5 * A_WHILE); // the thing under test: an idle server
     assert_eq!(server.process.activity(), before);
     assert_eq!(server.open_connections(), count);
 }
@@ -49,10 +49,10 @@ fn five_thousand_closed_connections_leak_nothing() {
         streams.iter_mut().for_each(|stream| ping(stream, b"hello"));
     };
     round();
-    eventually("the first are gone", || server.open_connections() == 0);
+    eventually("the first 500 are closed", || server.open_connections() == 0);
     let (descriptors, memory) = (server.process.descriptors(), server.process.resident());
     (0..9).for_each(|_| round());
-    eventually("all are gone", || server.open_connections() == 0);
+    eventually("all are closed", || server.open_connections() == 0);
     assert_eq!(server.process.descriptors(), descriptors);
     let grown = server.process.resident().saturating_sub(memory);
     assert!(grown < 512, "{grown} KiB more than after the first 500");
@@ -67,7 +67,7 @@ fn idle_timeout_closes_only_silent_and_stalled_peers() {
     send_until_stalled(&mut stalled, b"x");
     let mut one_sided = server.connect();
     let began = Instant::now();
-    // Bytes that move one way only are bytes that move.
+    // A transfer in only one direction is not idle.
     let mut reader = one_sided.try_clone().unwrap();
     let drain = thread::spawn(move || reader.read_to_end(&mut Vec::new()));
     while began.elapsed() < Duration::from_millis(2500) {
@@ -75,7 +75,7 @@ fn idle_timeout_closes_only_silent_and_stalled_peers() {
         thread::sleep(Duration::from_millis(50)); // the thing under test: a slow but steady peer
     }
     assert_eq!(silent.read(&mut [0]).unwrap(), 0);
-    eventually("the stalled one is gone", || server.open_connections() == 1);
+    eventually("the stalled peer's connection is closed", || server.open_connections() == 1);
     one_sided.shutdown(Shutdown::Write).unwrap();
     drain.join().unwrap().unwrap();
 }
@@ -91,7 +91,7 @@ fn peer_beyond_the_limit_is_served_after_a_close() {
     third.write_all(b"3").unwrap();
     server.process.comes_to_rest();
     third.set_nonblocking(true).unwrap();
-    assert!(third.read(&mut [0]).is_err(), "it has to wait");
+    assert!(third.read(&mut [0]).is_err(), "the third peer has to wait");
     third.set_nonblocking(false).unwrap();
     drop(first);
     third.read_exact(&mut [0]).unwrap();
@@ -109,14 +109,14 @@ fn fd_exhaustion_delays_only_pending_connections() {
     server.err.next_with("cannot accept more connections: Too many open files");
     ping(&mut witness, b"still here");
     let before = server.process.activity().0;
-    thread::sleep(A_WHILE); // the thing under test: it does not spin
+    thread::sleep(A_WHILE); // the thing under test: the server does not spin
     assert!(server.process.activity().0 - before <= 2);
-    // Each one that closes makes room for one that waits, at once.
+    // Each close makes room for one pending connection at once.
     while !peers.is_empty() {
         let mut served = peers.remove(0);
         let began = Instant::now();
         ping(&mut served, b"at last");
-        assert!(began.elapsed() < Duration::from_millis(900), "it waited for the timer");
+        assert!(began.elapsed() < Duration::from_millis(900), "accepting waited for the timer");
     }
     let lines = server.err.so_far();
     assert!(!lines.iter().any(|line| line.contains("cannot accept")), "more than one warning: {lines:?}");
@@ -134,11 +134,11 @@ fn accepting_resumes_soon_after_fds_are_freed_elsewhere() {
     let mut peer = server.connect();
     let _next = server.connect();
     server.err.next_with("cannot accept more connections");
-    limit(100); // no connection of its own has closed
+    limit(100); // no connection of the server has closed
     let began = Instant::now();
     ping(&mut peer, b"at last");
     assert!(began.elapsed() < Duration::from_secs(3));
-    // The next one waits for the limit on connections, which is no shortage.
+    // The next peer waits for the connection limit, which is not a shortage.
     server.err.next_with("accepting connections again");
 }
 
@@ -154,7 +154,7 @@ fn fd_exhaustion_logs_one_warning() {
         Rlimit { current: Some(limit), maximum: Some(limit) },
     )
     .unwrap();
-    // With room for one, each of them takes the last descriptor and gives it back to one who waits.
+    // There is one spare descriptor: each new connection takes it, and each close frees it.
     let began = Instant::now();
     let mut waiting = server.connect();
     for _ in 0..200 {
@@ -178,7 +178,7 @@ fn fd_exhaustion_logs_one_warning() {
 
 #[test]
 fn too_few_descriptors_at_the_start_are_reported_in_one_line() {
-    let held = common::DeadPort::new(); // nobody listens where the client connects
+    let held = common::DeadPort::new(); // nobody listens on this port
     let server = format!("{} 127.0.0.1:0", env!("CARGO_BIN_EXE_echo-server"));
     let client = format!("{} {}", env!("CARGO_BIN_EXE_echo-client"), held.1);
     for program in [server, client] {
@@ -190,12 +190,12 @@ fn too_few_descriptors_at_the_start_are_reported_in_one_line() {
             let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
             let said = Lines::of(process.child.stdout.take().unwrap()).next_or_end();
             if said.is_some_and(|line| line.starts_with("listening on")) {
-                break; // it does start with as many as these
+                break; // these descriptors are enough
             }
             let stderr = collect(process.child.stderr.take().unwrap());
             let code = process.wait_code();
             if code == 127 {
-                continue; // not even its libraries could be opened
+                continue; // its shared libraries could not be loaded
             }
             assert_eq!(code, 1, "{program} with {limit} descriptors");
             let stderr = String::from_utf8(stderr.recv_timeout(common::PATIENCE).unwrap()).unwrap();
@@ -218,7 +218,7 @@ fn sockets_never_take_the_numbers_of_closed_standard_streams() {
         let (stdin, _open) = pipe();
         let process = Process::spawn(Command::new("sh").args(["-c", &script]).stdin(stdin));
         let is_busy = || path.exists() || server.open_connections() == 1;
-        eventually("it has a socket", is_busy);
+        eventually("the program has a socket", is_busy);
         for fd in 0..3 {
             let name = fs::read_link(format!("/proc/{}/fd/{fd}", process.pid().as_raw_nonzero())).unwrap();
             assert!(!name.to_string_lossy().contains("socket:"), "{fd} is {name:?}");
@@ -236,13 +236,14 @@ fn slowly_reading_peer_is_not_idle_until_it_stops() {
     rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
     send_until_stalled(&mut stream, b"x");
     let before = server.statistics();
-    // So little at a time that the kernel has room for no more of the server's: what moves is what it has.
+    // Each read is so small that the kernel's send buffer stays full. So only the kernel moves
+    // bytes.
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(3500) {
         assert!(stream.read(&mut [0; 1 << 16]).unwrap() > 0);
         thread::sleep(Duration::from_millis(100)); // the thing under test: a slow but steady peer
     }
-    assert_eq!(server.statistics()[..6], before[..6], "nothing has moved that the server could see");
-    eventually("it has stopped and is gone", || server.open_connections() == 0);
+    assert_eq!(server.statistics()[..6], before[..6], "the server itself has moved no byte");
+    eventually("the connection is closed", || server.open_connections() == 0);
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }

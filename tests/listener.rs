@@ -1,6 +1,6 @@
 //! Listening: several addresses or none, a limit on connections, and the files of Unix sockets.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -23,8 +23,8 @@ fn unix(path: &Path) -> Address {
     Address::Unix(path.into())
 }
 
-fn serve(reactor: &mut Reactor, addresses: &[Address], how: &ListenOptions) -> Handle<Listener> {
-    create_server(reactor, addresses, how, || Echo).unwrap()
+fn serve(reactor: &mut Reactor, addresses: &[Address], options: &ListenOptions) -> Handle<Listener> {
+    create_server(reactor, addresses, options, || Echo).unwrap()
 }
 
 fn open(reactor: &mut Reactor, listener: Handle<Listener>) -> usize {
@@ -35,15 +35,15 @@ fn address(reactor: &mut Reactor, listener: Handle<Listener>) -> String {
     listener.addresses(reactor).unwrap()[0].to_string()
 }
 
-fn crowd(reactor: &mut Reactor, listener: Handle<Listener>, count: usize) -> Vec<TcpStream> {
+fn connect_many(reactor: &mut Reactor, listener: Handle<Listener>, count: usize) -> Vec<TcpStream> {
     let address = address(reactor, listener);
     (0..count).map(|_| TcpStream::connect(&address).unwrap()).collect()
 }
 
-/// A listener, and so many who wait for it.
-fn with_a_crowd(reactor: &mut Reactor, count: usize) -> (Handle<Listener>, Vec<TcpStream>) {
+/// A listener with this many pending connections.
+fn serve_many(reactor: &mut Reactor, count: usize) -> (Handle<Listener>, Vec<TcpStream>) {
     let listener = serve(reactor, &[any()], &ListenOptions::default());
-    (listener, crowd(reactor, listener, count))
+    (listener, connect_many(reactor, listener, count))
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn listener_listens_on_all_its_addresses() {
     let _unix = UnixStream::connect(&path).unwrap();
     let connect = |address: &Address| TcpStream::connect(address.to_string()).unwrap();
     let _tcp: Vec<_> = addresses[1..].iter().map(connect).collect();
-    turn_until(&mut reactor, "all are served", |reactor| open(reactor, listener) == asked.len());
+    turn_until(&mut reactor, "all are accepted", |reactor| open(reactor, listener) == asked.len());
 }
 
 #[test]
@@ -91,13 +91,13 @@ fn port_in_use_is_named_in_the_error() {
 #[test]
 fn listeners_share_a_port_if_both_set_reuse_port() {
     let mut reactor = Reactor::new().unwrap();
-    let mut how = ListenOptions::default();
-    how.reuse_port = true;
-    let first = serve(&mut reactor, &[any()], &how);
+    let mut options = ListenOptions::default();
+    options.reuse_port = true;
+    let first = serve(&mut reactor, &[any()], &options);
     let same: SocketAddr = address(&mut reactor, first).parse().unwrap();
-    serve(&mut reactor, &[same.into()], &how);
-    let how = ListenOptions::default();
-    assert!(create_server(&mut reactor, &[same.into()], &how, || Echo).is_err());
+    serve(&mut reactor, &[same.into()], &options);
+    let options = ListenOptions::default();
+    assert!(create_server(&mut reactor, &[same.into()], &options, || Echo).is_err());
 }
 
 #[test]
@@ -111,29 +111,29 @@ fn ipv6_wildcard_excludes_ipv4_only_if_both_are_listed() {
     let port = address(&mut reactor, both).rsplit(':').next().unwrap().parse::<u16>().unwrap();
     let _v4 = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let _v6 = TcpStream::connect(("::1", port)).unwrap();
-    turn_until(&mut reactor, "both families are served", |reactor| open(reactor, both) == 2);
+    turn_until(&mut reactor, "both families are accepted", |reactor| open(reactor, both) == 2);
     both.close(&mut reactor).unwrap();
     let any4 = Address::from(SocketAddr::from(([0; 4], port)));
-    let mut how = ListenOptions::default();
-    how.reuse_port = true;
-    let separate = serve(&mut reactor, &[any4, any6(port)], &how);
+    let mut options = ListenOptions::default();
+    options.reuse_port = true;
+    let separate = serve(&mut reactor, &[any4, any6(port)], &options);
     assert_eq!(separate.addresses(&reactor).unwrap().len(), 2);
 }
 
 #[test]
 fn listener_at_its_limit_accepts_after_a_close() {
     let mut reactor = Reactor::new().unwrap();
-    let mut how = ListenOptions::default();
-    how.max_connections = Some(2);
-    let listener = serve(&mut reactor, &[any()], &how);
+    let mut options = ListenOptions::default();
+    options.max_connections = Some(2);
+    let listener = serve(&mut reactor, &[any()], &options);
     let address = address(&mut reactor, listener);
     let mut peers: Vec<_> = (0..5).map(|_| TcpStream::connect(&address).unwrap()).collect();
-    turn_until(&mut reactor, "two are served", |reactor| open(reactor, listener) == 2);
+    turn_until(&mut reactor, "two are accepted", |reactor| open(reactor, listener) == 2);
     for served in 3..=5 {
         turn_until_quiet(&mut reactor);
         assert_eq!(open(&mut reactor, listener), 2);
         peers.remove(0);
-        turn_until(&mut reactor, "the next one is served", |reactor| {
+        turn_until(&mut reactor, "the next one is accepted", |reactor| {
             listener.stats(reactor).unwrap().accepted == served
         });
     }
@@ -145,10 +145,10 @@ fn connections_beyond_one_accept_budget_are_all_accepted() {
         return;
     }
     let mut reactor = Reactor::new().unwrap();
-    let (listener, _peers) = with_a_crowd(&mut reactor, 200);
+    let (listener, _peers) = serve_many(&mut reactor, 200);
     reactor.turn(None).unwrap();
-    assert!(open(&mut reactor, listener) < 200, "one turn is not given to newcomers alone");
-    turn_until(&mut reactor, "all are served", |reactor| open(reactor, listener) == 200);
+    assert!(open(&mut reactor, listener) < 200, "one turn accepted all of them");
+    turn_until(&mut reactor, "all are accepted", |reactor| open(reactor, listener) == 200);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn closed_listener_keeps_connections_and_reports_the_last_close() {
     let listener = serve(&mut reactor, &[any()], &ListenOptions::default());
     let address = address(&mut reactor, listener);
     let peer = TcpStream::connect(&address).unwrap();
-    turn_until(&mut reactor, "it is served", |reactor| open(reactor, listener) == 1);
+    turn_until(&mut reactor, "the peer is accepted", |reactor| open(reactor, listener) == 1);
     listener.close(&mut reactor).unwrap();
     assert!(TcpStream::connect(&address).is_err());
     listener.on_closed(&mut reactor, Reactor::stop).unwrap();
@@ -171,31 +171,31 @@ fn closed_listener_keeps_connections_and_reports_the_last_close() {
 
 #[test]
 fn connection_closed_in_its_first_callback_is_no_longer_counted() {
-    struct Unfriendly;
-    impl Protocol for Unfriendly {
+    struct AbortsAtOnce;
+    impl Protocol for AbortsAtOnce {
         fn connection_made(&mut self, transport: &mut Transport) {
             transport.abort();
         }
         fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
     }
     let mut reactor = Reactor::new().unwrap();
-    let mut how = ListenOptions::default();
-    how.max_connections = Some(1);
-    let listener = create_server(&mut reactor, &[any()], &how, || Unfriendly).unwrap();
+    let mut options = ListenOptions::default();
+    options.max_connections = Some(1);
+    let listener = create_server(&mut reactor, &[any()], &options, || AbortsAtOnce).unwrap();
     let address = address(&mut reactor, listener);
     let _peers: Vec<_> = (0..3).map(|_| TcpStream::connect(&address).unwrap()).collect();
-    turn_until(&mut reactor, "all three came and went", |reactor| {
+    turn_until(&mut reactor, "all three were accepted and closed", |reactor| {
         let totals = listener.stats(reactor).unwrap();
         (totals.accepted, totals.open) == (3, 0)
     });
-    assert!(reactor.handles::<Connection<Unfriendly>>().is_empty());
+    assert!(reactor.handles::<Connection<AbortsAtOnce>>().is_empty());
 }
 
 #[test]
 fn stale_socket_file_is_replaced_and_removed_at_the_end() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
-    drop(UnixListener::bind(&path).unwrap()); // leaves its file
+    drop(UnixListener::bind(&path).unwrap()); // its file stays
     assert!(path.exists());
     let mut reactor = Reactor::new().unwrap();
     serve(&mut reactor, &[unix(&path)], &ListenOptions::default());
@@ -239,7 +239,7 @@ fn accepted_sockets_inherit_options_of_the_listening_socket() {
     let listener = serve(&mut reactor, &[any()], &ListenOptions::default());
     let address = address(&mut reactor, listener);
     let _peer = TcpStream::connect(&address).unwrap();
-    turn_until(&mut reactor, "it is served", |reactor| open(reactor, listener) == 1);
+    turn_until(&mut reactor, "the peer is accepted", |reactor| open(reactor, listener) == 1);
     let handle = reactor.handles::<Connection<Echo>>()[0];
     reactor
         .with(handle, |connection, _| {
@@ -257,7 +257,7 @@ fn addresses_are_served_in_turn_at_the_limit() {
     options.max_connections = Some(1);
     let listener = serve(&mut reactor, &[any(), any(), any()], &options);
     let addresses = listener.addresses(&reactor).unwrap();
-    // Ten wait on each address. The one that is served leaves at once.
+    // Ten peers wait on each address. Each one closes as soon as it is served.
     let mut waiting: Vec<_> = addresses
         .iter()
         .flat_map(|address| (0..10).map(|_| TcpStream::connect(address.to_string()).unwrap()))
@@ -265,7 +265,7 @@ fn addresses_are_served_in_turn_at_the_limit() {
         .collect();
     let mut served = Vec::new();
     for _ in 0..9 {
-        turn_until(&mut reactor, "the next one is served", |reactor| open(reactor, listener) == 1);
+        turn_until(&mut reactor, "the next peer is accepted", |reactor| open(reactor, listener) == 1);
         let connection = reactor.handles::<Connection<Echo>>()[0];
         let (own, peer) = connection
             .enter(&mut reactor, |_, transport| {
@@ -274,7 +274,7 @@ fn addresses_are_served_in_turn_at_the_limit() {
             .unwrap();
         served.push(addresses.iter().position(|address| *address == own).unwrap());
         waiting.retain(|(_, stream)| peer != Address::from(stream.local_addr().unwrap()));
-        turn_until(&mut reactor, "it has left", |reactor| !reactor.contains(connection.id()));
+        turn_until(&mut reactor, "its connection is closed", |reactor| !reactor.contains(connection.id()));
     }
     for three in served.chunks(3) {
         let mut three = three.to_vec();
@@ -288,7 +288,7 @@ fn closed_listener_gets_no_events_even_if_its_socket_is_shared() {
     let mut reactor = Reactor::new().unwrap();
     let listener = serve(&mut reactor, &[any()], &ListenOptions::default());
     let address = address(&mut reactor, listener);
-    // As another process would, that has inherited it.
+    // This duplicate acts as another process that has inherited the socket.
     let pid = rustix::process::getpid();
     let fds = fs::read_dir("/proc/self/fd").unwrap().flatten();
     let shared: Vec<_> = fds
@@ -302,7 +302,7 @@ fn closed_listener_gets_no_events_even_if_its_socket_is_shared() {
     assert!(!shared.is_empty());
     listener.close(&mut reactor).unwrap();
     turn_until_quiet(&mut reactor);
-    let _peer = TcpStream::connect(&address).unwrap(); // it waits in the backlog
+    let _peer = TcpStream::connect(&address).unwrap(); // it stays in the backlog
     let began = std::time::Instant::now();
     reactor.turn(Some(std::time::Duration::from_millis(30))).unwrap();
     assert!(began.elapsed() >= std::time::Duration::from_millis(30), "an event woke the loop");

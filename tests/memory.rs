@@ -1,7 +1,7 @@
-//! The memory that a peer can use is bounded in every program and example, whatever it sends and however
-//! little it reads.
+//! The memory that a peer can use is bounded in every program and example, whatever the peer sends
+//! and however little it reads.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -23,10 +23,10 @@ const SERVERS: [&str; 7] = [
     "chat_server",
 ];
 
-/// In KiB.
-const MOST: u64 = 32 << 10;
+/// The limit for one peer, in KiB.
+const LIMIT: u64 = 32 << 10;
 
-/// In bytes.
+/// What a peer tries to send, in bytes.
 const SENT: usize = 64 << 20;
 
 fn serve(name: &str) -> Server {
@@ -38,7 +38,7 @@ fn serve(name: &str) -> Server {
     Server::run(Command::new(program).arg("127.0.0.1:0").stdin(Stdio::piped()), 1)
 }
 
-/// Sends `text` again and again, 64 MiB of it, until the server ends the connection or takes no more.
+/// Sends `text` repeatedly, 64 MiB in total, until the server closes the connection or stalls.
 fn send(stream: &mut TcpStream, text: &[u8]) {
     let chunk = text.repeat((64 << 10) / text.len() + 1);
     stream.set_nonblocking(true).unwrap();
@@ -49,7 +49,7 @@ fn send(stream: &mut TcpStream, text: &[u8]) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            Err(_) => return, // it was ended
+            Err(_) => return, // the server closed it
         }
     }
 }
@@ -59,10 +59,10 @@ fn peer_that_sends_and_never_reads_uses_bounded_memory() {
     for name in SERVERS.into_iter().chain(["echo-server"]) {
         let server = serve(name);
         for text in [&b"x"[..], b"a line\n", &[b"x".repeat(4000), b"\n".to_vec()].concat()] {
-            let _listener = server.connect(); // somebody else is there, and does not read either
+            let _listener = server.connect(); // another peer, which does not read either
             send(&mut server.connect(), text);
             let used = server.process.peak_resident();
-            assert!(used < MOST, "{name}: {used} KiB for {:?}…", String::from_utf8_lossy(&text[..1]));
+            assert!(used < LIMIT, "{name}: {used} KiB for {:?}…", String::from_utf8_lossy(&text[..1]));
         }
     }
 }
@@ -75,7 +75,7 @@ fn peer_that_asks_and_never_reads_the_answers_uses_bounded_memory() {
         stream.write_all(&[b"set k ".to_vec(), b"v".repeat(4000), b"\n".to_vec()].concat()).unwrap();
         send(&mut stream, b"get k\n"); // each answer is 700 times as long
         let used = server.process.peak_resident();
-        assert!(used < MOST, "{name}: {used} KiB");
+        assert!(used < LIMIT, "{name}: {used} KiB");
     }
 }
 
@@ -90,6 +90,6 @@ fn peer_that_never_stops_storing_uses_bounded_memory() {
         }
         send(&mut stream, &lines);
         let used = server.process.peak_resident();
-        assert!(used < MOST, "{name}: {used} KiB");
+        assert!(used < LIMIT, "{name}: {used} KiB");
     }
 }

@@ -1,6 +1,7 @@
-//! What a program does wrong does no more harm than it must.
+//! Errors of the program that uses the library: panics, invalid calls and stale handles do bounded
+//! harm.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -41,11 +42,11 @@ fn caught_panic_removes_only_the_panicking_source() {
         create_server(&mut reactor, &any, &ListenOptions::default(), move || protocol.clone()).unwrap();
     let address = listener.addresses(&reactor).unwrap()[0].to_string();
     let mut peers = [(); 2].map(|()| TcpStream::connect(&address).unwrap());
-    turn_until(&mut reactor, "both are served", |reactor| listener.stats(reactor).unwrap().open == 2);
+    turn_until(&mut reactor, "both are accepted", |reactor| listener.stats(reactor).unwrap().open == 2);
     std::io::Write::write_all(&mut peers[0], b"!").unwrap();
     let panicked = catch_unwind(AssertUnwindSafe(|| reactor.run_until(common::PATIENCE, |_| false)));
     assert!(panicked.is_err());
-    turn_until(&mut reactor, "the place is given back", |reactor| listener.stats(reactor).unwrap().open == 1);
+    turn_until(&mut reactor, "the place is freed", |reactor| listener.stats(reactor).unwrap().open == 1);
     assert_eq!((lost.get(), reactor.handles::<Connection<Panicking>>().len()), (1, 1));
     assert!(std::io::Read::read(&mut peers[0], &mut [0]).is_err(), "its connection was reset");
 }
@@ -73,7 +74,7 @@ fn failed_signal_handler_leaves_signals_to_other_reactors() {
     assert_eq!(busy.kind(), ErrorKind::ResourceBusy);
     assert!(second.on_signal(9, |_| ()).is_err());
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::USR2).unwrap();
-    second.run().unwrap(); // what was installed before works on
+    second.run().unwrap(); // the earlier handler still works
     drop(second);
     first.on_signal(12, |_| ()).unwrap();
 }
@@ -94,15 +95,15 @@ fn timers_that_set_earlier_timers_take_linear_time() {
     assert_eq!(reactor.timer_count(), 50_000);
 }
 
-/// Run by the next test in a process of its own, whose descriptor 3 is free.
+/// The next test runs this in a separate process, where descriptor 3 is free.
 #[test]
-#[ignore = "a part of safe_code_cannot_own_one_descriptor_twice"]
+#[ignore = "part of safe_code_cannot_own_one_descriptor_twice"]
 fn child_process_uses_the_number_of_an_inherited_socket() {
     let own = TcpListener::bind("127.0.0.1:0").unwrap();
     assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&own), 3);
     let passed = [(); 2].map(|()| ListeningSocket::from_listen_fds().unwrap());
     assert_eq!(passed.map(|sockets| sockets.len()), [1, 1]);
-    // Had they been owners of descriptor 3, std would abort here: "IO Safety violation".
+    // If there were two owners of descriptor 3, std would abort here: "IO Safety violation".
     TcpStream::connect(own.local_addr().unwrap()).unwrap();
 }
 
@@ -135,11 +136,11 @@ fn callback_can_remove_other_sources() {
     assert_eq!(reactor.source_count(), 0);
 }
 
-/// Notes what happens to a connection, and panics at `!`.
+/// Records what happens to a connection, and panics at `!`.
 #[derive(Clone, Default)]
-struct Noting(Rc<std::cell::RefCell<Vec<String>>>);
+struct Recorder(Rc<std::cell::RefCell<Vec<String>>>);
 
-impl Protocol for Noting {
+impl Protocol for Recorder {
     fn data_received(&mut self, _: &mut Transport, data: &[u8]) {
         self.0.borrow_mut().push(String::from_utf8_lossy(data).into_owned());
         assert!(data[0] != b'!', "the thing under test");
@@ -152,7 +153,7 @@ impl Protocol for Noting {
 #[test]
 fn panic_loses_no_other_event_and_no_remote_call() {
     let mut reactor = Reactor::new().unwrap();
-    let log = Noting::default();
+    let log = Recorder::default();
     let mut peers = Vec::new();
     for _ in 0..3 {
         let (ours, peer) = mio::net::UnixStream::pair().unwrap();
@@ -168,17 +169,21 @@ fn panic_loses_no_other_event_and_no_remote_call() {
     assert!(catch_unwind(AssertUnwindSafe(|| reactor.turn(None))).is_err());
     let (sender, receiver) = std::sync::mpsc::channel();
     remote.call(move |_| sender.send(()).unwrap()).unwrap();
-    turn_until(&mut reactor, "the other thread's call", |_| receiver.try_recv().is_ok());
+    turn_until(&mut reactor, "the call from the other thread", |_| receiver.try_recv().is_ok());
     turn_until_quiet(&mut reactor);
     let mut log = log.0.take();
     log.sort();
-    assert_eq!(log, ["!", "aborted", "one", "three"], "each once, and the one that panicked is lost");
+    assert_eq!(
+        log,
+        ["!", "aborted", "one", "three"],
+        "each event once, and only the panicking source is lost"
+    );
 }
 
 #[test]
 fn panicked_source_is_removed_even_if_no_turn_follows() {
     let mut reactor = Reactor::new().unwrap();
-    let log = Noting::default();
+    let log = Recorder::default();
     let (ours, mut peer) = mio::net::UnixStream::pair().unwrap();
     Connection::from_socket(&mut reactor, ours, log.clone()).unwrap();
     std::io::Write::write_all(&mut peer, b"!").unwrap();
@@ -189,8 +194,8 @@ fn panicked_source_is_removed_even_if_no_turn_follows() {
 
 #[test]
 fn panic_in_connection_lost_still_frees_the_place() {
-    struct Losing;
-    impl Protocol for Losing {
+    struct PanicsAtLoss;
+    impl Protocol for PanicsAtLoss {
         fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
         fn connection_lost(&mut self, _: &mut Reactor, _: ConnectionLost) {
             panic!("the thing under test");
@@ -198,9 +203,9 @@ fn panic_in_connection_lost_still_frees_the_place() {
     }
     let mut reactor = Reactor::new().unwrap();
     let any = ["127.0.0.1:0".parse().unwrap()];
-    let listener = create_server(&mut reactor, &any, &ListenOptions::default(), || Losing).unwrap();
+    let listener = create_server(&mut reactor, &any, &ListenOptions::default(), || PanicsAtLoss).unwrap();
     let peer = TcpStream::connect(listener.addresses(&reactor).unwrap()[0].to_string()).unwrap();
-    turn_until(&mut reactor, "it is served", |reactor| listener.stats(reactor).unwrap().open == 1);
+    turn_until(&mut reactor, "the peer is accepted", |reactor| listener.stats(reactor).unwrap().open == 1);
     drop(peer);
     assert!(catch_unwind(AssertUnwindSafe(|| reactor.run_until(common::PATIENCE, |_| false))).is_err());
     assert_eq!(listener.stats(&reactor).unwrap().open, 0);
@@ -211,7 +216,7 @@ fn id_of_another_reactor_never_names_a_vacant_slot() {
     let (mut one, mut other) = (Reactor::new().unwrap(), Reactor::new().unwrap());
     let gone = echo_reactor::Mailbox::<u8>::new(&mut one, 1).id();
     one.remove(gone);
-    let next = echo_reactor::Mailbox::<u8>::new(&mut one, 1).id(); // of the second generation
+    let next = echo_reactor::Mailbox::<u8>::new(&mut one, 1).id(); // an id of the second generation
     let vacant = echo_reactor::Mailbox::<u8>::new(&mut other, 1).id();
     other.remove(vacant);
     assert!(!other.contains(next) && !other.wake(next) && !other.remove(next));
@@ -220,13 +225,13 @@ fn id_of_another_reactor_never_names_a_vacant_slot() {
 
 #[test]
 fn panic_while_a_panicked_source_is_removed_repeats_no_event() {
-    struct Twice;
-    impl Protocol for Twice {
+    struct PanicsTwice;
+    impl Protocol for PanicsTwice {
         fn data_received(&mut self, _: &mut Transport, _: &[u8]) {
             panic!("the thing under test");
         }
         fn connection_lost(&mut self, _: &mut Reactor, _: ConnectionLost) {
-            panic!("the thing under test, once more");
+            panic!("the thing under test, again");
         }
     }
     struct Counting(Rc<Cell<u32>>);
@@ -247,7 +252,7 @@ fn panic_while_a_panicked_source_is_removed_repeats_no_event() {
     let source = reactor.insert(Counting(count.clone())).id();
     reactor.register(source, &end, mio::Interest::READABLE).unwrap();
     let (ours, mut peer) = mio::net::UnixStream::pair().unwrap();
-    Connection::from_socket(&mut reactor, ours, Twice).unwrap();
+    Connection::from_socket(&mut reactor, ours, PanicsTwice).unwrap();
     turn_until_quiet(&mut reactor);
     std::io::Write::write_all(&mut other, b"x").unwrap();
     std::io::Write::write_all(&mut peer, b"x").unwrap();

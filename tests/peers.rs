@@ -1,6 +1,6 @@
-//! Whatever one peer does, `echo-server` delays, corrupts or ends nobody else's echo.
+//! No peer of `echo-server` can delay, corrupt or end another peer's echo.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -15,7 +15,7 @@ use common::{
 };
 use rustix::net::{SendFlags, send};
 
-/// What one peer may cost at most: the high-water mark and one read.
+/// The largest amount buffered for one peer: the high-water mark and one read.
 const PER_PEER: u64 = (64 + 256) * 1024;
 
 #[test]
@@ -53,7 +53,7 @@ fn peers_that_never_read_use_bounded_memory_and_delay_nobody() {
     let stalled: Vec<TcpStream> = (0..50)
         .map(|_| {
             let mut stream = server.connect();
-            // A small buffer at the peer's end, so that the stall comes soon.
+            // A small receive buffer, so that the peer stalls soon.
             rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
             stream.set_nonblocking(true).unwrap();
             let _ = stream.write(&[0; 1 << 16]);
@@ -67,7 +67,7 @@ fn peers_that_never_read_use_bounded_memory_and_delay_nobody() {
         let sent: usize = stalled.iter().map(|mut stream| stream.write(&chunk).unwrap_or(0)).sum();
         quiet_rounds = if sent == 0 { quiet_rounds + 1 } else { 0 };
         let began = Instant::now();
-        ping(&mut other, b"am I held up?");
+        ping(&mut other, b"am I delayed?");
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
     let buffered = server.statistics()[5];
@@ -119,7 +119,7 @@ fn reset_urgent_data_or_flood_does_not_affect_others() {
     end.shutdown(Shutdown::Both).unwrap();
     flood.join().unwrap();
     drained.join().unwrap();
-    eventually("only the witness and the urgent one are left", || server.open_connections() == 2);
+    eventually("only the witness and the peer with urgent data are left", || server.open_connections() == 2);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn connections_reset_before_accept_leak_nothing() {
     let server = Server::start(&["-c1"]);
     let mut only = server.connect();
     ping(&mut only, b"x");
-    // These wait in the kernel's queue, and are gone when it is their turn.
+    // These peers wait in the backlog, and reset before they are accepted.
     for _ in 0..50 {
         let mut stream = server.connect();
         stream.write_all(b"too late").unwrap();
@@ -169,10 +169,10 @@ fn reset_in_mid_transfer_frees_the_write_buffer() {
     for _ in 0..5 {
         let mut stream = server.connect();
         send_until_stalled(&mut stream, b"x");
-        assert!(server.statistics()[5] > 0, "it owes something");
+        assert!(server.statistics()[5] > 0, "no echo is buffered");
         reset_on_close(&stream);
         drop(stream);
-        eventually("it is gone", || server.open_connections() == 1);
+        eventually("the connection is closed", || server.open_connections() == 1);
         assert_eq!(server.statistics()[5], 0);
         ping(&mut witness, b"still here");
     }
@@ -187,7 +187,7 @@ fn peer_that_shut_down_reading_is_closed_at_its_eof() {
     let mut witness = server.connect();
     ping(&mut witness, b"x");
 
-    // On TCP the other end is told nothing of SHUT_RD; on a Unix socket its next write fails.
+    // TCP does not report SHUT_RD to the other end; on a Unix socket, the next write fails.
     let mut tcp = server.connect();
     tcp.shutdown(Shutdown::Read).unwrap();
     tcp.set_nonblocking(true).unwrap();
@@ -200,9 +200,9 @@ fn peer_that_shut_down_reading_is_closed_at_its_eof() {
         ping(&mut witness, b"still here");
     }
     assert!(server.statistics()[5] <= 2 * PER_PEER);
-    reset_on_close(&tcp); // or it would have to read what it does not want
+    reset_on_close(&tcp); // otherwise it would have to read the rest of its echo
     drop((tcp, unix));
-    eventually("both are gone", || server.open_connections() == 1);
+    eventually("both connections are closed", || server.open_connections() == 1);
 }
 
 #[test]
@@ -218,6 +218,6 @@ fn connections_closed_at_once_leak_nothing() {
         }
     }
     ping(&mut witness, b"still here");
-    eventually("all are gone", || server.statistics()[..2] == [1, 501]);
+    eventually("all connections are closed", || server.statistics()[..2] == [1, 501]);
     assert_eq!(server.process.descriptors(), descriptors);
 }

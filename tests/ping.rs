@@ -1,6 +1,6 @@
-//! `echo-client --ping`: what it measures, what it counts as lost, and how it ends.
+//! `echo-client --ping`: what it measures, what it counts as lost, and how it exits.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -28,7 +28,7 @@ fn start(arguments: &[&str]) -> Process {
     Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
 }
 
-/// The lines on stdout that are not empty.
+/// The non-empty lines on stdout.
 fn lines(outcome: &Outcome) -> Vec<String> {
     let text = String::from_utf8(outcome.stdout.clone()).unwrap();
     text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
@@ -39,7 +39,7 @@ fn json(outcome: &Outcome) -> Value {
     serde_json::from_slice(&outcome.stdout).unwrap()
 }
 
-/// The first number behind `key`.
+/// The first number after `key`.
 fn number(line: &str, key: &str) -> f64 {
     let rest = line.split(key).nth(1).unwrap_or_else(|| panic!("no {key} in {line}"));
     rest.split([' ', '/', ',']).next().unwrap().parse().unwrap()
@@ -50,7 +50,7 @@ fn counters(json: &Value) -> [u64; 5] {
     ["sent", "received", "lost", "late", "wrong"].map(|key| json[key].as_u64().unwrap())
 }
 
-/// Echoes messages of 64 bytes as `answer` says, which gets their number and the message.
+/// Calls `answer` with the number and the bytes of each 64-byte message.
 fn echo_each(mut stream: &TcpStream, mut answer: impl FnMut(u64, Vec<u8>, &mut &TcpStream)) {
     for number in 1.. {
         let mut message = vec![0; 64];
@@ -95,7 +95,7 @@ fn summary_agrees_with_the_line_of_each_round_trip() {
         assert!((figure - expected).abs() < 0.0021, "{figures:?}: {expected}");
     }
     assert_eq!(lines.len(), 25);
-    // The connection ends in order.
+    // The connection closes without a reset.
     let end = server.err.next_with(" ended after ");
     assert!(end.contains(": closed") && end.contains("bytes: 2000 in, 2000 out"), "{end}");
 }
@@ -117,7 +117,7 @@ fn json_is_one_object_with_all_figures() {
         assert!(figures[0] > 0.0 && figures.is_sorted(), "{json}");
         assert!(json[key]["avg"].as_f64().unwrap() > 0.0 && json[key]["mdev"].as_f64().unwrap() >= 0.0);
     }
-    // An address that needs escapes.
+    // An address that JSON has to escape.
     let scratch = Scratch::new();
     let address = format!("unix:{}", scratch.path("quote\" backslash\\ line\n").display());
     let _server = Server::run(common::server_command().arg(&address), 1);
@@ -130,14 +130,14 @@ fn round_trip_time_includes_the_delay_of_the_path() {
     let delay = Duration::from_millis(60);
     let (address, _server) = serve_once(move |stream| {
         echo_each(&stream, |_, message, stream| {
-            thread::sleep(delay); // what the path imposes
+            thread::sleep(delay); // the delay of the path
             let _ = stream.write_all(&message);
         });
     });
     let json = json(&ping(&["--json", "-c", "5", "-i", "0", &address]));
     let figures = ["min", "avg", "median", "p99", "max"].map(|key| json["rtt_ms"][key].as_f64().unwrap());
     assert!(figures.iter().all(|&figure| figure >= 60.0), "{json}");
-    assert!(figures[0] < 110.0, "the fastest takes no longer than the delay: {json}");
+    assert!(figures[0] < 110.0, "the fastest round trip takes only the delay: {json}");
 }
 
 #[test]
@@ -154,14 +154,14 @@ fn messages_are_sent_one_interval_apart() {
 fn stdin_is_not_read() {
     let server = Server::start(&[]);
     let (stdin, writer) = pipe();
-    File::from(writer).write_all(b"for somebody else").unwrap();
+    File::from(writer).write_all(b"for another reader").unwrap();
     let mut command = client_command();
     command.args(["--ping", "-c", "2", "-i", "0", server.address()]).stdin(stdin.try_clone().unwrap());
     let mut process = Process::spawn(command.stdout(Stdio::null()));
     assert_eq!(process.wait_code(), 0);
     let mut rest = String::new();
     File::from(stdin).read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "for somebody else");
+    assert_eq!(rest, "for another reader");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn late_echo_counts_as_lost_and_is_not_taken_for_the_next() {
         let mut held = Vec::new();
         echo_each(&stream, |number, message, stream| {
             if number == 2 {
-                held = message; // until the client has given it up, and sent the next
+                held = message; // until the client has timed out and sent the next
             } else {
                 let _ =
                     stream.write_all(&std::mem::take(&mut held)).and_then(|()| stream.write_all(&message));
@@ -207,7 +207,7 @@ fn late_echo_counts_as_lost_and_is_not_taken_for_the_next() {
 
 #[test]
 fn stalled_server_loses_messages_in_bounded_memory() {
-    let (address, server) = serve_once(|stream| stream); // it never reads
+    let (address, server) = serve_once(|stream| stream); // the server never reads
     let outcome = ping(&["-c", "4", "-i", "0", "-w", "0.2", "-s", "16M", &address]);
     assert_eq!((outcome.code, outcome.stderr.as_str()), (1, ""));
     let lines = lines(&outcome);
@@ -334,7 +334,7 @@ fn sigint_waits_a_second_for_the_last_echo() {
         let mut message = [0; 64];
         stream.read_exact(&mut message).unwrap();
         received.send(()).unwrap();
-        let _ = stream.read(&mut message); // and never answers
+        let _ = stream.read(&mut message); // the server never answers
     });
     let mut process = start(&["--json", &address]);
     receive.recv_timeout(common::PATIENCE).unwrap();
@@ -348,14 +348,14 @@ fn sigint_waits_a_second_for_the_last_echo() {
 #[test]
 fn second_sigint_ends_the_client_at_once() {
     let (address, _server) = serve_once(|mut stream| {
-        let _ = stream.read_to_end(&mut Vec::new()); // and never answers
+        let _ = stream.read_to_end(&mut Vec::new()); // the server never answers
     });
     let mut process = start(&[&address]);
     Lines::of(process.child.stdout.take().unwrap()).next_with("PING ");
     process.signal(Signal::INT);
     process.signal(Signal::INT);
     let mut ended = false;
-    eventually("it ends", || {
+    eventually("the client exits", || {
         process.signal(Signal::INT);
         ended = process.child.try_wait().unwrap().is_some();
         ended
@@ -378,12 +378,12 @@ fn slow_reader_of_stdout_pauses_the_client_in_bounded_memory() {
     let server = Server::start(&[]);
     let mut process = start(&["-i", "0", "-c", "20000", server.address()]);
     let mut previous = 0;
-    eventually("the pipe is full, and it waits", || {
-        thread::sleep(common::A_WHILE); // the thing under test: it does not go on
+    eventually("the pipe is full and the client waits", || {
+        thread::sleep(common::A_WHILE); // the thing under test: the client is paused
         let sent = server.statistics()[3];
         std::mem::replace(&mut previous, sent) == sent && sent > 0
     });
-    assert!(previous < 20_000 * 64, "it did not wait");
+    assert!(previous < 20_000 * 64, "the client was not paused");
     assert!(process.resident() < 16 << 10, "{} KiB", process.resident());
     let lines = lines(&outcome_of(&mut process));
     assert_eq!(lines.iter().filter(|line| line.contains("time=")).count(), 20_000);
@@ -393,7 +393,7 @@ fn slow_reader_of_stdout_pauses_the_client_in_bounded_memory() {
 fn client_is_idle_between_messages() {
     let server = Server::start(&[]);
     let process = start(&["-i", "1000", server.address()]);
-    eventually("it has sent", || server.statistics()[3] == 64);
+    eventually("the first message is sent", || server.statistics()[3] == 64);
     process.comes_to_rest();
     drop(process);
 }
@@ -424,7 +424,7 @@ fn sigint_closes_the_connection_without_a_reset() {
     let server = Server::start(&["-v"]);
     let mut process = start(&["-i", "1000", server.address()]);
     server.err.next_with(" from ");
-    eventually("it has an echo", || server.statistics()[4] == 64);
+    eventually("the first message is echoed", || server.statistics()[4] == 64);
     process.signal(Signal::INT);
     assert_eq!(process.wait_code(), 0);
     let end = server.err.next_with(" ended after ");

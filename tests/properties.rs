@@ -1,7 +1,7 @@
-//! Generated: whatever a peer and a protocol do, in whatever order, with sockets as small as they get
-//! and events that are not true, the bytes that come out are the bytes that went in.
+//! Property tests: peer and protocol act in random order, with tiny socket buffers and spurious
+//! events. The bytes received are always the bytes sent.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -38,7 +38,7 @@ enum Step {
     Pause,
     Resume,
     Wake,
-    /// An event that is not true.
+    /// A spurious event.
     Spurious(u8),
     Turn,
 }
@@ -59,59 +59,59 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn step_with_violence() -> impl Strategy<Value = Step> {
+fn step_with_resets() -> impl Strategy<Value = Step> {
     prop_oneof![20 => step(), 1 => Just(Step::PeerResets), 1 => Just(Step::Abort)]
 }
 
 #[derive(Default)]
-struct Told {
+struct Log {
     calls: Vec<&'static str>,
     data: Vec<u8>,
     reason: Option<CloseReason>,
 }
 
-struct Noting(Rc<RefCell<Told>>);
+struct Recorder(Rc<RefCell<Log>>);
 
-impl Noting {
-    fn note(&self, what: &'static str) {
-        let mut told = self.0.borrow_mut();
-        assert!(told.reason.is_none(), "{what} after connection_lost");
-        told.calls.push(what);
+impl Recorder {
+    fn record(&self, what: &'static str) {
+        let mut log = self.0.borrow_mut();
+        assert!(log.reason.is_none(), "{what} after connection_lost");
+        log.calls.push(what);
     }
 }
 
-impl Protocol for Noting {
+impl Protocol for Recorder {
     fn connection_made(&mut self, _: &mut Transport) {
-        self.note("made");
+        self.record("made");
     }
     fn data_received(&mut self, _: &mut Transport, data: &[u8]) {
-        self.note("data");
+        self.record("data");
         self.0.borrow_mut().data.extend_from_slice(data);
     }
     fn eof_received(&mut self, _: &mut Transport) {
-        self.note("eof"); // and stays half-open: the steps decide what is next
+        self.record("eof"); // the connection stays half-open until a step ends it
     }
     fn pause_writing(&mut self, _: &mut Transport) {
-        self.note("pause");
+        self.record("pause");
     }
     fn resume_writing(&mut self, _: &mut Transport) {
-        self.note("resume");
+        self.record("resume");
     }
     fn woken(&mut self, _: &mut Transport) {
-        self.note("woken");
+        self.record("woken");
     }
     fn connection_lost(&mut self, _: &mut Reactor, lost: ConnectionLost) {
-        self.note("lost");
+        self.record("lost");
         self.0.borrow_mut().reason = Some(lost.reason);
     }
 }
 
-/// The documented order, by hand.
-fn assert_in_order(calls: &[&str]) {
+/// Checks the documented order of the callbacks.
+fn assert_documented_order(calls: &[&str]) {
     assert_eq!(calls.first(), Some(&"made"));
     if let Some(at) = calls.iter().position(|&call| call == "(close)") {
         let later: Vec<_> = calls[at..].iter().filter(|&&call| call != "(close)").collect();
-        assert!(later.is_empty() || later == [&"lost"], "something was told after close");
+        assert!(later.is_empty() || later == [&"lost"], "a callback after close");
     }
     let (mut ended, mut paused) = (false, false);
     for &call in &calls[1..] {
@@ -128,27 +128,27 @@ fn assert_in_order(calls: &[&str]) {
 
 const HIGH: usize = 20_000;
 
-/// What both sides write pieces of.
+/// Both sides write pieces of these bytes.
 static SOURCE: OnceLock<Vec<u8>> = OnceLock::new();
 
-/// The connection, its peer, and the model: what either side has put in.
-struct World {
+/// A connection, its peer, and the model: the bytes that each side has written and received.
+struct Fixture {
     reactor: Reactor,
-    handle: Handle<Connection<Noting>>,
-    told: Rc<RefCell<Told>>,
+    handle: Handle<Connection<Recorder>>,
+    log: Rc<RefCell<Log>>,
     peer: Option<UnixStream>,
     peer_ended: bool,
-    /// The protocol called close: what comes now is thrown away.
+    /// The protocol called `close`: bytes that arrive now are discarded.
     closed: bool,
-    /// What the peer wrote, and got.
+    /// What the peer wrote and received.
     to_us: Vec<u8>,
     from_us: Vec<u8>,
-    /// What the protocol wrote while it could.
+    /// What the protocol wrote successfully.
     written: Vec<u8>,
     source: &'static [u8],
 }
 
-impl World {
+impl Fixture {
     fn new() -> Self {
         let mut reactor = Reactor::new().unwrap();
         let (ours, peer) = mio::net::UnixStream::pair().unwrap();
@@ -156,13 +156,13 @@ impl World {
         for socket in [&ours as &dyn std::os::fd::AsFd, &peer] {
             rustix::net::sockopt::set_socket_send_buffer_size(socket.as_fd(), 1).unwrap();
         }
-        let told = Rc::new(RefCell::new(Told::default()));
-        let handle = Connection::from_socket(&mut reactor, ours, Noting(told.clone())).unwrap();
+        let log = Rc::new(RefCell::new(Log::default()));
+        let handle = Connection::from_socket(&mut reactor, ours, Recorder(log.clone())).unwrap();
         handle.enter(&mut reactor, |_, transport| transport.set_write_marks(HIGH, HIGH / 4)).unwrap();
-        World {
+        Fixture {
             reactor,
             handle,
-            told,
+            log,
             peer: Some(peer),
             peer_ended: false,
             closed: false,
@@ -173,9 +173,9 @@ impl World {
         }
     }
 
-    /// Takes all steps, and lets everything come to its end.
+    /// Takes all steps and finishes the connection.
     fn after(steps: &[Step]) -> Self {
-        let mut world = World::new();
+        let mut world = Fixture::new();
         for step in steps {
             world.take(step);
         }
@@ -213,7 +213,7 @@ impl World {
             Step::Close => {
                 if self.enter(|transport| transport.close()).is_some() {
                     self.closed = true;
-                    self.told.borrow_mut().calls.push("(close)");
+                    self.log.borrow_mut().calls.push("(close)");
                 }
             }
             Step::Abort => drop(self.enter(|transport| transport.abort())),
@@ -223,8 +223,8 @@ impl World {
             Step::Spurious(bits) => self.spurious(bits),
             Step::Turn => self.turn(),
         }
-        let owed = self.enter(|transport| transport.buffered()).unwrap_or(0);
-        assert!(owed <= self.written.len() - self.from_us.len(), "it owes what was never written");
+        let buffered = self.enter(|transport| transport.buffered()).unwrap_or(0);
+        assert!(buffered <= self.written.len() - self.from_us.len(), "more is buffered than was written");
     }
 
     fn peer_writes(&mut self, count: usize) {
@@ -256,16 +256,16 @@ impl World {
         }
     }
 
-    /// Lets everything come to its end.
+    /// Reads and ends both sides until the connection is closed.
     fn finish(&mut self) {
         self.enter(|transport| transport.resume_reading());
         self.take(&Step::PeerEnds);
         let deadline = Instant::now() + common::PATIENCE;
-        while self.told.borrow().reason.is_none() {
-            assert!(Instant::now() < deadline, "it never ended: {:?}", self.told.borrow().calls);
+        while self.log.borrow().reason.is_none() {
+            assert!(Instant::now() < deadline, "the connection never ended: {:?}", self.log.borrow().calls);
             self.turn();
             self.peer_reads(1 << 16);
-            if self.told.borrow().calls.contains(&"eof") {
+            if self.log.borrow().calls.contains(&"eof") {
                 self.enter(|transport| transport.close());
             }
         }
@@ -293,27 +293,27 @@ proptest! {
     fn connection_delivers_all_bytes_and_calls_back_in_order(
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let world = World::after(&steps);
-        let told = world.told.borrow();
-        assert_in_order(&told.calls);
+        let world = Fixture::after(&steps);
+        let log = world.log.borrow();
+        assert_documented_order(&log.calls);
         assert_same_bytes(&world.from_us, &world.written);
         if world.closed {
-            assert_same_bytes(&told.data, &world.to_us[..told.data.len()]);
+            assert_same_bytes(&log.data, &world.to_us[..log.data.len()]);
         } else {
-            assert_same_bytes(&told.data, &world.to_us);
+            assert_same_bytes(&log.data, &world.to_us);
         }
-        assert!(matches!(told.reason, Some(CloseReason::Closed)), "{:?}", told.reason);
+        assert!(matches!(log.reason, Some(CloseReason::Closed)), "{:?}", log.reason);
     }
 
     #[test]
     fn resets_and_aborts_deliver_a_prefix_of_the_bytes(
-        steps in prop::collection::vec(step_with_violence(), 1..60),
+        steps in prop::collection::vec(step_with_resets(), 1..60),
     ) {
-        let world = World::after(&steps);
-        let told = world.told.borrow();
-        assert_in_order(&told.calls);
+        let world = Fixture::after(&steps);
+        let log = world.log.borrow();
+        assert_documented_order(&log.calls);
         assert_same_bytes(&world.from_us, &world.written[..world.from_us.len()]);
-        assert_same_bytes(&told.data, &world.to_us[..told.data.len()]);
+        assert_same_bytes(&log.data, &world.to_us[..log.data.len()]);
     }
 
     #[test]
@@ -329,8 +329,8 @@ proptest! {
             let _ = peer.write(&bytes[..write]);
             reactor.turn(Some(Duration::ZERO)).unwrap();
             let _ = peer.read(&mut vec![0; read]);
-            let owed = handle.enter(&mut reactor, |_, transport| transport.buffered());
-            assert!(owed.unwrap_or(0) <= HIGH + SCRATCH_SIZE);
+            let buffered = handle.enter(&mut reactor, |_, transport| transport.buffered());
+            assert!(buffered.unwrap_or(0) <= HIGH + SCRATCH_SIZE);
         }
     }
 }
@@ -368,9 +368,9 @@ proptest! {
             match step {
                 TimerStep::Set(delay) => {
                     let number = set.len();
-                    let note = ran.clone();
+                    let record = ran.clone();
                     let timer = reactor
-                        .call_later(Duration::from_millis(delay), move |_| note.borrow_mut().push(number));
+                        .call_later(Duration::from_millis(delay), move |_| record.borrow_mut().push(number));
                     model.insert((now + delay, number), ());
                     set.push((timer, (now + delay, number)));
                 }
@@ -414,7 +414,7 @@ proptest! {
         for (number, (insert, index)) in (0..).zip(steps) {
             if insert {
                 let handle = reactor.insert(Number(number));
-                prop_assert!(model.insert(handle.id(), number).is_none(), "an address was given twice");
+                prop_assert!(model.insert(handle.id(), number).is_none(), "an id was used twice");
                 all.push(handle);
             } else if let Some(handle) = all.get(index) {
                 reactor.remove(handle.id());

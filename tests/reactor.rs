@@ -1,6 +1,6 @@
-//! The six rules of the reactor, at the level of sources.
+//! The six rules of the reactor, tested with plain sources.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -15,7 +15,7 @@ use echo_reactor::{Handle, Id, Next, Reactor, Ready, Source};
 use mio::Interest;
 use mio::net::UnixStream;
 
-/// A source around one end of a pair, that does what a closure says.
+/// A source with one end of a socket pair, that runs a closure when it is called.
 struct Scripted<F> {
     end: UnixStream,
     f: F,
@@ -33,7 +33,7 @@ impl<F> AsFd for Scripted<F> {
     }
 }
 
-/// Adds such a source; the other end is the test's.
+/// Adds such a source and returns the other end.
 fn scripted(
     reactor: &mut Reactor,
     f: impl FnMut(&mut UnixStream, Id, Ready, &mut Reactor) -> Next + 'static,
@@ -50,10 +50,10 @@ fn log<T>() -> (Log<T>, Log<T>) {
     (log.clone(), log)
 }
 
-/// A source without a descriptor that notes when it is called.
-struct Noting(Rc<RefCell<Vec<Ready>>>);
+/// A source without a descriptor that records the readiness of each call.
+struct Recorder(Rc<RefCell<Vec<Ready>>>);
 
-impl Source for Noting {
+impl Source for Recorder {
     fn ready(&mut self, _: Id, ready: Ready, _: &mut Reactor) -> Next {
         self.0.borrow_mut().push(ready);
         Next::Wait
@@ -65,13 +65,13 @@ fn running_source_is_out_of_its_slot() {
     let mut reactor = Reactor::new().unwrap();
     let (seen, note) = log();
     let (id, mut other) = scripted(&mut reactor, move |_, id, _, reactor| {
-        // Its own handle finds nobody while it runs, so it cannot be entered twice.
-        let own = Handle::<Noting>::new(id);
+        // While it runs, its own handle finds nothing, so it cannot be entered twice.
+        let own = Handle::<Recorder>::new(id);
         note.borrow_mut().push((reactor.contains(id), reactor.get_mut(own).is_err()));
         Next::Wait
     });
     other.write_all(b"x").unwrap();
-    turn_until(&mut reactor, "it ran", |_| !seen.borrow().is_empty());
+    turn_until(&mut reactor, "the source ran", |_| !seen.borrow().is_empty());
     assert_eq!(seen.borrow()[0], (true, true));
     assert!(reactor.contains(id));
 }
@@ -84,7 +84,7 @@ fn running_source_can_remove_itself() {
         Next::Wait
     });
     other.write_all(b"x").unwrap();
-    turn_until(&mut reactor, "it is gone", |reactor| !reactor.contains(id));
+    turn_until(&mut reactor, "the source is removed", |reactor| !reactor.contains(id));
     assert_eq!(reactor.source_count(), 0);
     assert_eq!(other.read(&mut [0; 8]).unwrap_or(0), 0, "its descriptor is closed");
 }
@@ -101,11 +101,11 @@ fn event_for_a_source_removed_in_the_same_batch_is_dropped() {
             if !ready.intersects(Ready::READABLE) {
                 return Next::Wait;
             }
-            // Whoever is first removes the other one and gives its slot away.
+            // The source that is called first removes the other one and reuses its slot.
             let victim = *all.borrow().iter().find(|&&other| other != id).unwrap();
             calls.borrow_mut().push("first");
             reactor.remove(victim);
-            let tenant = reactor.insert(Noting(Rc::default())).id();
+            let tenant = reactor.insert(Recorder(Rc::default())).id();
             assert!(reactor.contains(tenant) && !reactor.contains(victim));
             assert_eq!(format!("{victim}").split('.').next(), format!("{tenant}").split('.').next());
             Next::Done
@@ -116,17 +116,20 @@ fn event_for_a_source_removed_in_the_same_batch_is_dropped() {
     }
     turn_until_quiet(&mut reactor);
     assert_eq!(*calls.borrow(), ["first"]);
-    let tenants = reactor.handles::<Noting>();
+    let tenants = reactor.handles::<Recorder>();
     assert_eq!(tenants.len(), 1);
-    assert!(reactor.get_mut(tenants[0]).unwrap().0.borrow().is_empty(), "a stale event reached it");
+    assert!(
+        reactor.get_mut(tenants[0]).unwrap().0.borrow().is_empty(),
+        "a stale event reached the new source"
+    );
 }
 
 #[test]
 fn stale_handle_is_harmless() {
     let mut reactor = Reactor::new().unwrap();
-    let handle = reactor.insert(Noting(Rc::default()));
+    let handle = reactor.insert(Recorder(Rc::default()));
     reactor.remove(handle.id());
-    let next = reactor.insert(Noting(Rc::default()));
+    let next = reactor.insert(Recorder(Rc::default()));
     assert_ne!(handle, next);
     assert!(reactor.get_mut(handle).is_err());
     assert!(reactor.with(handle, |_, _| ()).is_err());
@@ -139,10 +142,10 @@ fn stale_handle_is_harmless() {
 #[test]
 fn handle_of_the_wrong_type_finds_nothing() {
     let mut reactor = Reactor::new().unwrap();
-    let handle = reactor.insert(Noting(Rc::default()));
+    let handle = reactor.insert(Recorder(Rc::default()));
     let wrong = Handle::<echo_reactor::Mailbox<u8>>::new(handle.id());
     assert!(reactor.with(wrong, |_, _| ()).is_err());
-    assert!(reactor.get_mut(handle).is_ok(), "the source is where it was");
+    assert!(reactor.get_mut(handle).is_ok(), "the source is still in its slot");
 }
 
 #[test]
@@ -150,7 +153,7 @@ fn failed_registration_frees_its_slot() {
     let mut reactor = Reactor::new().unwrap();
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     let error = reactor.watch(file, |_, _| Ok(())).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "epoll takes no regular file");
+    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "epoll rejects regular files");
     assert_eq!(reactor.source_count(), 0);
 }
 
@@ -158,7 +161,7 @@ fn failed_registration_frees_its_slot() {
 fn wakes_before_a_turn_are_merged() {
     let mut reactor = Reactor::new().unwrap();
     let (seen, note) = log();
-    let handle = reactor.insert(Noting(note));
+    let handle = reactor.insert(Recorder(note));
     for _ in 0..3 {
         reactor.wake(handle.id());
     }
@@ -175,11 +178,12 @@ fn again_requeues_for_the_next_turn() {
         if note.borrow().len() < 4 { Next::Again } else { Next::Done }
     });
     other.write_all(b"x").unwrap();
-    turn_until(&mut reactor, "it had its four calls", |_| calls.borrow().len() == 4);
+    turn_until(&mut reactor, "the source was called four times", |_| calls.borrow().len() == 4);
     let calls = calls.borrow();
     assert!(calls[0].0.intersects(Ready::READABLE));
     assert_eq!(calls[1].0, Ready::NONE);
-    // The first `Again` is served by the queue of its own turn: everybody else had theirs.
+    // The first `Again` is handled by the queue of its own turn, after all other sources were
+    // called.
     for pair in calls[1..].windows(2) {
         assert!(pair[1].1 > pair[0].1, "{calls:?}");
     }
@@ -194,7 +198,7 @@ fn event_for_a_queued_source_is_merged() {
         Next::Again
     });
     other.write_all(b"x").unwrap();
-    reactor.turn(Some(Duration::ZERO)).unwrap(); // from here on it is in the queue
+    reactor.turn(Some(Duration::ZERO)).unwrap(); // now the source is queued
     calls.borrow_mut().clear();
     other.write_all(b"y").unwrap();
     reactor.turn(Some(Duration::ZERO)).unwrap();
@@ -233,7 +237,7 @@ fn would_block_in_a_watch_waits_for_the_next_event() {
         .unwrap();
     for byte in 0..3 {
         other.write_all(&[byte]).unwrap();
-        turn_until(&mut reactor, "the byte came", |_| got.borrow().last() == Some(&byte));
+        turn_until(&mut reactor, "the byte was read", |_| got.borrow().last() == Some(&byte));
         assert!(reactor.contains(id));
     }
     drop(other);
@@ -245,7 +249,7 @@ fn error_in_a_watch_ends_only_that_watch() {
     let mut reactor = Reactor::new().unwrap();
     let (end, mut other) = UnixStream::pair().unwrap();
     let id = reactor.watch(end, |_, _| Err(io::ErrorKind::InvalidData.into())).unwrap();
-    let witness = reactor.insert(Noting(Rc::default()));
+    let witness = reactor.insert(Recorder(Rc::default()));
     other.write_all(b"x").unwrap();
     turn_until(&mut reactor, "the watch ended", |reactor| !reactor.contains(id));
     assert!(reactor.contains(witness.id()));
@@ -280,7 +284,7 @@ fn removed_source_with_a_borrowed_descriptor_is_deregistered() {
     reactor.remove(id);
     other.write_all(b"x").unwrap();
     let before = reactor.turn_count();
-    // Were the duplicate still in epoll, this turn would end at once instead of at its limit.
+    // If the duplicate were still registered with epoll, this turn would end at once.
     let began = std::time::Instant::now();
     reactor.turn(Some(Duration::from_millis(30))).unwrap();
     assert!(began.elapsed() >= Duration::from_millis(30));

@@ -1,7 +1,7 @@
-//! `echo-client --reconnect` and `--check`: whatever happens to the server, every byte once and in order,
-//! or the offset of the first that is wrong.
+//! `echo-client --reconnect` and `--check`. Whatever happens to the server, every byte arrives once
+//! and in order, or the offset of the first wrong byte is reported.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -20,7 +20,7 @@ use common::{
 };
 use rustix::process::Signal;
 
-/// Reads a stream to its end, counting the while.
+/// Reads a stream to its end, and counts the bytes as they arrive.
 fn count(mut stream: impl Read + Send + 'static) -> (Arc<AtomicUsize>, std::sync::mpsc::Receiver<Vec<u8>>) {
     let counted = Arc::new(AtomicUsize::new(0));
     let counter = counted.clone();
@@ -54,7 +54,7 @@ fn ten_kills_of_the_server_lose_no_byte() {
     let (allowed, allow) = std::sync::mpsc::channel::<()>();
     let input = bytes.clone();
     thread::spawn(move || {
-        // A piece for each life of the server, so that every kill comes in the middle of it.
+        // One piece for each run of the server, so that every kill interrupts one.
         for piece in input.chunks(input.len() / 11 + 1) {
             if stdin.write_all(piece).is_err() || allow.recv().is_err() {
                 break;
@@ -111,7 +111,7 @@ fn orderly_close_before_the_whole_echo_reconnects() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = thread::spawn(move || {
-        // Three connections that echo a little and close; the fourth does the rest.
+        // Three connections echo a little and close. The fourth echoes the rest.
         for life in 0..4 {
             let (mut stream, _) = listener.accept().unwrap();
             let mut bytes = vec![0; 10];
@@ -136,17 +136,17 @@ fn orderly_close_before_the_whole_echo_reconnects() {
 #[test]
 fn permanent_failures_are_not_retried() {
     let server = Server::start(&[]);
-    // A byte that is no echo.
-    let (address, liar) = lying(|bytes| bytes[3] = b'X');
+    // A wrong byte in the echo.
+    let (address, liar) = server_that_changes(|bytes| bytes[3] = b'X');
     let outcome = run(client_command().args(["-r", &address]), b"0123456789");
     assert_eq!((outcome.code, outcome.stdout.as_slice()), (1, &b"012"[..]));
     assert_one_line(&outcome.stderr, &["the echo differs at offset 3: sent 0x33, received 0x58"]);
     liar.join().unwrap();
-    // An input that cannot be read.
+    // An unreadable input.
     let mut command = client_command();
     command.args(["-r", server.address()]).stdin(File::open("/").unwrap()).stderr(Stdio::piped());
     assert_eq!(Process::spawn(&mut command).wait_code(), 1);
-    // An output that nobody reads.
+    // An output whose reader has closed.
     let mut command = client_command();
     command.args(["-r", server.address()]).stdin(File::open("/dev/zero").unwrap()).stdout(Stdio::piped());
     let mut process = Process::spawn(&mut command);
@@ -157,7 +157,7 @@ fn permanent_failures_are_not_retried() {
 #[test]
 fn server_that_never_echoes_uses_at_most_one_window() {
     let (address, server) = serve_once(|mut stream| {
-        thread::sleep(2 * A_WHILE); // the thing under test: nothing comes back
+        thread::sleep(2 * A_WHILE); // the thing under test: a server that never echoes
         let mut got = vec![0; 1 << 20];
         let _ = stream.read(&mut got);
         stream
@@ -170,7 +170,7 @@ fn server_that_never_echoes_uses_at_most_one_window() {
     drop((process, stream));
 }
 
-/// A client with `--reconnect` in a network, and the lines that it logs.
+/// A client with `--reconnect` in a test network, and the lines that it logs.
 fn reconnecting_client(network: &Network, address: &str) -> (Process, Lines) {
     let mut command = network.command(client_command().args(["-r", address]));
     let mut process =
@@ -222,7 +222,7 @@ fn unanswered_lookup_does_not_block_the_loop() {
     network.silence_name_server();
     let server = server_in(&network, "127.0.0.2:7000");
     let (mut process, err) = reconnecting_client(&network, "server.test:7000");
-    eventually("it is connected", || server.open_connections() == 1);
+    eventually("the client is connected", || server.open_connections() == 1);
     network.set_hosts("127.0.0.1 localhost\n");
     drop(server);
     err.next_with("connecting again in");
@@ -237,7 +237,7 @@ fn unanswered_lookup_does_not_block_the_loop() {
     let began = Instant::now();
     process.signal(Signal::INT);
     assert_eq!(process.wait_code(), 130);
-    assert!(began.elapsed() < Duration::from_secs(2), "it waited for the lookup");
+    assert!(began.elapsed() < Duration::from_secs(2), "the client waited for the lookup");
 }
 
 #[test]
@@ -252,14 +252,16 @@ fn first_delay_is_100_to_200_ms() {
 
 // ---- --check
 
-/// A server that changes the first message that it echoes, and then ends.
-fn lying(change: impl FnOnce(&mut Vec<u8>) + Send + 'static) -> (String, thread::JoinHandle<()>) {
+/// A server that changes the first message that it echoes and then closes.
+fn server_that_changes(
+    change: impl FnOnce(&mut Vec<u8>) + Send + 'static,
+) -> (String, thread::JoinHandle<()>) {
     serve_once(|mut stream| {
         let mut bytes = vec![0; 10];
         stream.read_exact(&mut bytes).unwrap();
         change(&mut bytes);
         stream.write_all(&bytes).unwrap();
-        let _ = stream.shutdown(Shutdown::Write); // the client may have had enough by now
+        let _ = stream.shutdown(Shutdown::Write); // the client may have closed already
         let _ = stream.read_to_end(&mut Vec::new());
     })
 }
@@ -289,7 +291,7 @@ fn check_reports_the_offset_of_the_first_difference() {
         (|bytes| bytes.push(b'!'), "the echo has a surplus byte at offset 10: 0x21"),
         (|bytes| _ = bytes.remove(2), "the echo differs at offset 2: sent 0x32, received 0x33"),
     ] {
-        let (address, server) = lying(change);
+        let (address, server) = server_that_changes(change);
         let (code, stderr) = check(&address);
         assert_eq!(code, 1, "{stderr}");
         assert_one_line(&stderr, &[expected]);

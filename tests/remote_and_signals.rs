@@ -1,6 +1,6 @@
-//! What comes from outside of the loop: other threads, and signals.
+//! Input from outside of the loop: calls from other threads, and signals.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -13,7 +13,7 @@ use common::{turn_until, turn_until_quiet};
 use echo_reactor::{Id, Next, Reactor, Ready, Source, Stopped};
 use rustix::process::{Signal, getpid, kill_process};
 
-/// Signals belong to the process, so these tests take turns.
+/// Signals belong to the process, so these tests run one at a time.
 fn signals() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
@@ -40,7 +40,7 @@ fn remote_calls_all_arrive_although_wakeups_coalesce() {
             })
         })
         .collect();
-    turn_until(&mut reactor, "all calls came", |_| *sum.lock().unwrap() == 4 * 499_500);
+    turn_until(&mut reactor, "all calls have run", |_| *sum.lock().unwrap() == 4 * 499_500);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
@@ -68,7 +68,7 @@ fn source_can_be_woken_from_another_thread() {
     let id = reactor.insert(Woken(note)).id();
     let remote = reactor.remote().unwrap();
     thread::spawn(move || remote.wake(id)).join().unwrap().unwrap();
-    turn_until(&mut reactor, "it was woken", |_| count.get() == 1);
+    turn_until(&mut reactor, "the source was woken", |_| count.get() == 1);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn signal_is_handled_once_per_turn() {
     let (count, note) = counter();
     reactor.on_signal(Signal::USR2.as_raw(), move |_| note.set(note.get() + 1)).unwrap();
     kill_process(getpid(), Signal::USR2).unwrap();
-    turn_until(&mut reactor, "it was handled", |_| count.get() > 0);
+    turn_until(&mut reactor, "the signal was handled", |_| count.get() > 0);
     turn_until_quiet(&mut reactor);
     assert_eq!(count.get(), 1);
 }
@@ -103,7 +103,7 @@ fn new_handler_replaces_only_the_handler_of_its_signal() {
     reactor.on_signal(Signal::WINCH.as_raw(), move |_| note_other.set(1)).unwrap();
     kill_process(getpid(), Signal::USR2).unwrap();
     kill_process(getpid(), Signal::WINCH).unwrap();
-    turn_until(&mut reactor, "both came", |_| second.get() + other.get() == 2);
+    turn_until(&mut reactor, "both signals were handled", |_| second.get() + other.get() == 2);
     assert_eq!(first.get(), 0);
 }
 
@@ -119,7 +119,7 @@ fn only_one_reactor_at_a_time_handles_signals() {
     let (count, note) = counter();
     second.on_signal(Signal::WINCH.as_raw(), move |_| note.set(1)).unwrap();
     kill_process(getpid(), Signal::WINCH).unwrap();
-    turn_until(&mut second, "it has the signal now", |_| count.get() == 1);
+    turn_until(&mut second, "the second reactor handled the signal", |_| count.get() == 1);
 }
 
 #[test]
@@ -137,14 +137,14 @@ fn pending_signal_reaches_the_replacement_callback() {
     let _signals = signals();
     let mut reactor = Reactor::new().unwrap();
     let raise = || rustix::process::kill_process(rustix::process::getpid(), Signal::USR2).unwrap();
-    reactor.on_signal(12, |_| panic!("it was replaced")).unwrap();
+    reactor.on_signal(12, |_| panic!("this callback was replaced")).unwrap();
     raise();
     reactor.on_signal(12, Reactor::stop).unwrap();
     reactor.run().unwrap();
-    // The same between the turn's look at the pipe and the call.
-    reactor.on_signal(12, |_| panic!("it was replaced")).unwrap();
+    // The same, between the turn's read of the pipe and its callback.
+    reactor.on_signal(12, |_| panic!("this callback was replaced")).unwrap();
     reactor.call_soon(|reactor| reactor.on_signal(12, Reactor::stop).unwrap());
     raise();
-    std::thread::sleep(common::A_WHILE); // another thread may run the handler: until it has
+    std::thread::sleep(common::A_WHILE); // another thread may run the signal handler
     reactor.run().unwrap();
 }

@@ -1,6 +1,7 @@
-//! A source learns that it leaves, however it ends, so nothing that it holds elsewhere stays behind.
+//! However a source ends, its `removed` is called, so that it leaves no timer, place or callback
+//! behind.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -18,7 +19,7 @@ use echo_reactor::{
     create_server, start_server,
 };
 
-/// Counts the calls of `removed`, and returns what a test says.
+/// Counts the calls of `removed`; its `ready` returns a value that the test chooses.
 struct Leaving {
     removed: Rc<Cell<u32>>,
     next: Next,
@@ -33,16 +34,16 @@ impl Source for Leaving {
     }
 
     fn removed(&mut self, id: Id, reactor: &mut Reactor) {
-        assert!(!reactor.contains(id), "it has left");
+        assert!(!reactor.contains(id), "the source is still in its slot");
         self.removed.set(self.removed.get() + 1);
     }
 }
 
-/// Keeps why its connection was lost.
+/// Records why its connection was lost.
 #[derive(Clone, Default)]
-struct Losing(Rc<RefCell<Vec<String>>>);
+struct Recorder(Rc<RefCell<Vec<String>>>);
 
-impl Protocol for Losing {
+impl Protocol for Recorder {
     fn connection_made(&mut self, transport: &mut Transport) {
         transport.set_idle_timeout(Some(Duration::from_secs(3600)));
         self.0.borrow_mut().push("made".into());
@@ -73,7 +74,7 @@ fn removed_is_called_once_however_a_source_ends() {
     insert(2, Next::Wait); // stays until the reactor is dropped
     reactor.wake(done);
     assert!(reactor.remove(removed));
-    assert!(!reactor.remove(removed), "it is gone");
+    assert!(!reactor.remove(removed), "it is already removed");
     let (end, _other) = mio::net::UnixStream::pair().unwrap();
     let running = reactor.insert(Leaving { removed: counts[3].clone(), next: Next::Again }).id();
     reactor.register(running, &end, mio::Interest::READABLE).unwrap();
@@ -87,7 +88,7 @@ fn removed_is_called_once_however_a_source_ends() {
 #[test]
 fn removed_connection_frees_its_place_and_leaves_no_timer() {
     let mut reactor = Reactor::new().unwrap();
-    let log = Losing::default();
+    let log = Recorder::default();
     let factory = log.clone();
     let mut options = ListenOptions::default();
     options.max_connections = Some(1);
@@ -96,13 +97,13 @@ fn removed_connection_frees_its_place_and_leaves_no_timer() {
     let address = listener.addresses(&reactor).unwrap()[0].to_string();
     let mut first = TcpStream::connect(&address).unwrap();
     let _second = TcpStream::connect(&address).unwrap();
-    turn_until(&mut reactor, "one is served", |_| log.0.borrow().len() == 1);
-    let served = reactor.handles::<Connection<Losing>>()[0];
+    turn_until(&mut reactor, "one is accepted", |_| log.0.borrow().len() == 1);
+    let served = reactor.handles::<Connection<Recorder>>()[0];
     reactor.remove(served.id());
     assert_eq!(*log.0.borrow(), ["made", "aborted"]);
     assert_eq!(reactor.timer_count(), 0);
-    assert!(first.read(&mut [0]).is_err(), "it was reset");
-    turn_until(&mut reactor, "the next one is served", |_| log.0.borrow().len() == 3);
+    assert!(first.read(&mut [0]).is_err(), "the connection was reset");
+    turn_until(&mut reactor, "the next one is accepted", |_| log.0.borrow().len() == 3);
     let stats = listener.stats(&reactor).unwrap();
     assert_eq!((stats.open, stats.accepted), (1, 2));
 }
@@ -138,14 +139,14 @@ fn cancelled_task_drops_its_future_and_frees_its_place() {
         turn_until(&mut reactor, "its connection has ended", |reactor| {
             listener.stats(reactor).unwrap().open == 0
         });
-        assert_eq!(thread.join().unwrap().unwrap(), 0, "in order");
+        assert_eq!(thread.join().unwrap().unwrap(), 0, "the connection ended in order");
         assert_eq!((reactor.timer_count(), reactor.source_count()), (0, 1));
     }
 }
 
 #[test]
 fn connection_lost_is_called_once_even_if_the_reactor_is_dropped() {
-    let log = Losing::default();
+    let log = Recorder::default();
     let mut reactor = Reactor::new().unwrap();
     let (ours, _peer) = mio::net::UnixStream::pair().unwrap();
     Connection::from_socket(&mut reactor, ours, log.clone()).unwrap();
@@ -162,12 +163,12 @@ fn removed_connector_calls_connection_lost_and_leaves_no_timer() {
     rustix::net::listen(&queue, 0).unwrap(); // a full backlog drops the next SYN
     let address = queue.local_addr().unwrap();
     let _waiting: Vec<_> = (0..3).map(|_| mio::net::TcpStream::connect(address).unwrap()).collect();
-    let log = Losing::default();
+    let log = Recorder::default();
     let mut reactor = Reactor::new().unwrap();
     turn_until_quiet(&mut reactor);
     let addresses = [address.into(), DeadPort::new().1.into()];
     let handle = create_connection(&mut reactor, &addresses, &ConnectOptions::default(), log.clone());
-    turn_until(&mut reactor, "it tries", |reactor| reactor.timer_count() == 1);
+    turn_until(&mut reactor, "the connector tries", |reactor| reactor.timer_count() == 1);
     reactor.remove(handle.id());
     assert_eq!(*log.0.borrow(), ["aborted"]);
     assert_eq!((reactor.timer_count(), reactor.source_count()), (0, 0));
@@ -181,7 +182,7 @@ fn removed_mailbox_or_input_wakes_waiters_as_closed() {
     let mailbox = Mailbox::<u8>::new(&mut reactor, 1);
     assert_eq!(mailbox.try_recv(&mut reactor, waiter), TryRecv::Empty);
     reactor.remove(mailbox.id());
-    turn_until(&mut reactor, "it is woken", |_| woken.get() == 1);
+    turn_until(&mut reactor, "the waiter is woken", |_| woken.get() == 1);
     assert_eq!(mailbox.try_recv(&mut reactor, waiter), TryRecv::Closed);
 
     let (reading, _writing) = pipe();
@@ -189,7 +190,7 @@ fn removed_mailbox_or_input_wakes_waiters_as_closed() {
     let input = Input::open(&mut reactor, &reading, Framing::Bytes, chunks).unwrap();
     assert!(matches!(chunks.try_recv(&mut reactor, waiter), TryRecv::Empty));
     reactor.remove(input.id());
-    turn_until(&mut reactor, "it is woken again", |_| woken.get() == 2);
+    turn_until(&mut reactor, "the waiter is woken again", |_| woken.get() == 2);
     assert!(matches!(chunks.try_recv(&mut reactor, waiter), TryRecv::Closed));
 }
 
@@ -207,7 +208,7 @@ fn removed_output_wakes_writers_and_calls_on_flushed() {
     };
     output.on_flushed(&mut reactor, count(&flushed));
     reactor.remove(output.id());
-    output.on_flushed(&mut reactor, count(&flushed)); // also of one that is gone already
+    output.on_flushed(&mut reactor, count(&flushed)); // after the removal, too
     turn_until(&mut reactor, "both were called", |_| flushed.get() == 2);
     assert_eq!(woken.get(), 1);
     assert_eq!(output.write(&mut reactor, waiter, b"x"), Flow::Closed);
@@ -220,7 +221,7 @@ fn removed_listener_calls_its_callbacks_and_its_connections_go_on() {
     let listener = create_server(&mut reactor, &any, &ListenOptions::default(), || Echo).unwrap();
     let address = listener.addresses(&reactor).unwrap()[0].to_string();
     let peer = TcpStream::connect(&address).unwrap();
-    turn_until(&mut reactor, "it is served", |reactor| listener.stats(reactor).unwrap().open == 1);
+    turn_until(&mut reactor, "the peer is accepted", |reactor| listener.stats(reactor).unwrap().open == 1);
     let called = Rc::new(Cell::new(0));
     for _ in 0..2 {
         let (stopped, closed) = (called.clone(), called.clone());
@@ -229,7 +230,7 @@ fn removed_listener_calls_its_callbacks_and_its_connections_go_on() {
     }
     reactor.remove(listener.id());
     turn_until(&mut reactor, "all four were called", |_| called.get() == 4);
-    assert!(listener.close(&mut reactor).is_err(), "it says that it is gone");
+    assert!(listener.close(&mut reactor).is_err(), "closing it again is an error");
     let client = std::thread::spawn(move || {
         let mut peer = peer;
         ping(&mut peer, b"still here");
@@ -250,14 +251,14 @@ fn watch_that_swapped_its_stream_deregisters_no_other_source() {
             if stream.read(&mut [0]).is_ok()
                 && let Some(second) = next.take()
             {
-                *stream = second; // which closes the first one
+                *stream = second; // this closes the first one
             }
             Err(std::io::ErrorKind::WouldBlock.into())
         })
         .unwrap();
     std::io::Write::write_all(&mut other, b"x").unwrap();
     turn_until_quiet(&mut reactor);
-    // Gets the descriptor that was closed.
+    // This source gets the number of the closed descriptor.
     let (ours, peer) = mio::net::UnixStream::pair().unwrap();
     Connection::from_socket(&mut reactor, ours, Echo).unwrap();
     turn_until_quiet(&mut reactor);
@@ -265,7 +266,7 @@ fn watch_that_swapped_its_stream_deregisters_no_other_source() {
     let mut peer = UnixStream::from(std::os::fd::OwnedFd::from(peer));
     peer.set_nonblocking(false).unwrap();
     let client = std::thread::spawn(move || ping(&mut peer, b"am I still registered?"));
-    turn_until(&mut reactor, "it was echoed", |_| client.is_finished());
+    turn_until(&mut reactor, "the message was echoed", |_| client.is_finished());
     client.join().unwrap();
 }
 

@@ -1,6 +1,7 @@
-//! A call on something that is running, gone or not there yet takes effect, or says why not.
+//! A call on a source that is running, removed or not yet connected takes effect later, or returns
+//! the reason why it cannot.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -15,7 +16,7 @@ use echo_reactor::{
     Protocol, Reactor, Transport, Unavailable, create_connection, create_server,
 };
 
-/// Does in `connection_made` what a test says.
+/// Runs a closure in `connection_made`.
 struct Making<F>(Option<F>);
 
 impl<F: FnOnce(&mut Transport) + 'static> Protocol for Making<F> {
@@ -27,7 +28,7 @@ impl<F: FnOnce(&mut Transport) + 'static> Protocol for Making<F> {
     fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
 }
 
-/// A server whose connections do this to its listener when they are made.
+/// A server whose connections call `act` with its listener when they are made.
 fn serve<F>(reactor: &mut Reactor, act: F) -> (Handle<Listener>, String)
 where
     F: Fn(Handle<Listener>, &mut Transport) + Clone + 'static,
@@ -54,8 +55,10 @@ fn listener_can_be_closed_in_connection_made() {
         listener.close(transport.reactor()).unwrap();
     });
     let _peer = TcpStream::connect(&address).unwrap();
-    turn_until(&mut reactor, "one is served", |reactor| listener.stats(reactor).unwrap().open == 1);
-    turn_until(&mut reactor, "it has stopped", |reactor| listener.addresses(reactor).unwrap().is_empty());
+    turn_until(&mut reactor, "one is accepted", |reactor| listener.stats(reactor).unwrap().open == 1);
+    turn_until(&mut reactor, "the listener is closed", |reactor| {
+        listener.addresses(reactor).unwrap().is_empty()
+    });
     assert!(TcpStream::connect(&address).is_err());
 }
 
@@ -76,7 +79,7 @@ fn listener_can_be_queried_in_connection_made() {
         transport.abort();
     });
     let _peer = TcpStream::connect(&address).unwrap();
-    turn_until(&mut reactor, "it is closed", |_| log.borrow().len() == 3);
+    turn_until(&mut reactor, "the callbacks are called", |_| log.borrow().len() == 3);
     assert_eq!(*log.borrow(), [address.as_str(), "closed", "closed"]);
 }
 
@@ -92,11 +95,11 @@ fn enter_reports_running_connecting_or_gone() {
     });
     let (ours, peer) = mio::net::UnixStream::pair().unwrap();
     let handle = Connection::from_socket(&mut reactor, ours, Making(Some(act))).unwrap();
-    turn_until(&mut reactor, "it was made", |_| seen.borrow().is_some());
+    turn_until(&mut reactor, "the connection is made", |_| seen.borrow().is_some());
     assert_eq!(*seen.borrow(), Some(Err(Unavailable::Running)));
     assert_eq!(handle.enter(&mut reactor, |_, _| 7), Ok(7));
     drop(peer);
-    turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 0);
+    turn_until(&mut reactor, "the connection is removed", |reactor| reactor.source_count() == 0);
     assert_eq!(handle.enter(&mut reactor, |_, _| ()), Err(Unavailable::Gone));
 
     let dead = DeadPort::new();
@@ -104,7 +107,7 @@ fn enter_reports_running_connecting_or_gone() {
     let protocol = Making(Some(silent));
     let connecting = create_connection(&mut reactor, &[dead.1.into()], &ConnectOptions::default(), protocol);
     assert_eq!(connecting.enter(&mut reactor, |_, _| ()), Err(Unavailable::Connecting));
-    turn_until(&mut reactor, "it has failed", |reactor| reactor.source_count() == 0);
+    turn_until(&mut reactor, "connecting has failed", |reactor| reactor.source_count() == 0);
     assert_eq!(connecting.enter(&mut reactor, |_, _| ()), Err(Unavailable::Gone));
 }
 
@@ -154,7 +157,7 @@ fn wake_while_connecting_reaches_the_protocol() {
     let address = Address::from(listening.local_addr().unwrap());
     let handle = create_connection(&mut reactor, &[address], &ConnectOptions::default(), Woken(log.clone()));
     assert!(reactor.wake(handle.id()));
-    turn_until(&mut reactor, "it was woken", |_| log.borrow().len() == 2);
+    turn_until(&mut reactor, "the protocol was woken", |_| log.borrow().len() == 2);
     turn_until_quiet(&mut reactor);
     assert_eq!(*log.borrow(), ["made", "woken"]);
 }
@@ -187,7 +190,7 @@ fn nested_turn_is_an_error_and_loses_no_event() {
     turn_until_quiet(&mut reactor);
     std::io::Write::write_all(&mut peer, b"x").unwrap();
     connection.enter(&mut reactor, |_, transport| assert!(transport.reactor().turn(None).is_err())).unwrap();
-    turn_until(&mut reactor, "it was echoed", |_| std::io::Read::read(&mut peer, &mut [0]).is_ok());
+    turn_until(&mut reactor, "the byte was echoed", |_| std::io::Read::read(&mut peer, &mut [0]).is_ok());
 }
 
 #[test]
@@ -196,10 +199,10 @@ fn connection_removed_while_its_listener_runs_frees_its_place() {
     let any = ["127.0.0.1:0".parse().unwrap()];
     let listener = create_server(&mut reactor, &any, &ListenOptions::default(), || common::Echo).unwrap();
     let _peer = TcpStream::connect(listener.addresses(&reactor).unwrap()[0].to_string()).unwrap();
-    turn_until(&mut reactor, "it is served", |reactor| listener.stats(reactor).unwrap().open == 1);
+    turn_until(&mut reactor, "the peer is accepted", |reactor| listener.stats(reactor).unwrap().open == 1);
     let connection = reactor.handles::<Connection<common::Echo>>()[0];
     reactor.with(listener, |_, reactor| reactor.remove(connection.id())).unwrap();
-    turn_until(&mut reactor, "the place is back", |reactor| listener.stats(reactor).unwrap().open == 0);
+    turn_until(&mut reactor, "the place is freed", |reactor| listener.stats(reactor).unwrap().open == 0);
 }
 
 #[test]
@@ -237,6 +240,6 @@ fn on_flushed_of_a_running_output_waits_for_the_flush() {
     turn_until_quiet(&mut reactor);
     assert!(!flushed.get(), "most of it is buffered");
     let reader = std::thread::spawn(move || reading.read_exact(&mut [0; 300_000]).unwrap());
-    turn_until(&mut reactor, "it is flushed", |_| flushed.get());
+    turn_until(&mut reactor, "the output is flushed", |_| flushed.get());
     reader.join().unwrap();
 }

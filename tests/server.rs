@@ -1,6 +1,6 @@
-//! What `echo-server` promises to its peers.
+//! The promises of `echo-server` to its peers and its operator.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -150,7 +150,7 @@ fn backlog_limits_pending_connections() {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
         connect(&socket, &SocketAddrUnix::new(&path).unwrap()).map(|()| socket)
     };
-    // The kernel lets one more wait than the backlog says.
+    // The kernel allows one more pending connection than the backlog.
     let waiting: Vec<_> = (0..4).map(|_| connect_now().unwrap()).collect();
     assert!(connect_now().is_err());
     drop(waiting);

@@ -1,6 +1,6 @@
-//! More than one process: one per core, on the same port.
+//! Several processes, one per core, share a port.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -20,17 +20,17 @@ fn two_servers_share_a_port_and_end_independently() {
     streams.iter_mut().for_each(|stream| ping(stream, b"hello"));
     let (of_one, of_two) = (one.open_connections(), two.open_connections());
     assert_eq!(of_one + of_two, 200);
-    assert!(of_one > 20 && of_two > 20, "{of_one} and {of_two}: the kernel shares them out");
+    assert!(of_one > 20 && of_two > 20, "{of_one} and {of_two}: the kernel distributes connections");
 
-    // Those of the one that ends are ended in order, those of the other do not notice.
+    // The first server closes its connections in order. Those of the other are not affected.
     one.process.signal(Signal::TERM);
-    eventually("it stopped listening", || {
+    eventually("the first server stopped listening", || {
         let before = two.statistics()[1];
         (0..20).for_each(|_| ping(&mut connect(&address), b"new"));
         two.statistics()[1] == before + 20
     });
     let has_ended = |stream: &&TcpStream| matches!(recv(stream, &mut [0], RecvFlags::DONTWAIT), Ok((_, 0)));
-    eventually("its own are ended", || streams.iter().filter(has_ended).count() as u64 == of_one);
+    eventually("its connections are closed", || streams.iter().filter(has_ended).count() as u64 == of_one);
     drop(streams);
     assert_eq!(one.process.wait_code(), 0);
     ping(&mut connect(&address), b"still here");

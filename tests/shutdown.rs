@@ -1,6 +1,6 @@
-//! How `echo-server` ends: in order, in time, or at once.
+//! How `echo-server` shuts down: in order, within the grace time, or at once.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -26,10 +26,10 @@ fn sigterm_lets_a_slow_peer_get_every_byte_and_eof() {
     server.process.comes_to_rest();
     let statistics = server.statistics();
     let (received, sent_back) = (statistics[3], statistics[4]);
-    assert!(received > sent_back, "it owes something");
+    assert!(received > sent_back, "no echo is buffered");
     server.process.signal(Signal::TERM);
-    eventually("it stopped listening", || TcpStream::connect(server.address()).is_err());
-    // Slowly, and sending the while: what comes now is discarded, and causes no reset.
+    eventually("the server stopped listening", || TcpStream::connect(server.address()).is_err());
+    // The peer reads slowly while it sends. The server discards the new bytes without a reset.
     let mut echo = Vec::new();
     let mut chunk = vec![0; 1 << 16];
     loop {
@@ -80,7 +80,7 @@ fn second_signal_ends_the_server_and_removes_the_socket_file() {
     (&stream).write_all(b"x").unwrap();
     (&stream).read_exact(&mut [0]).unwrap();
     server.process.signal(Signal::TERM);
-    eventually("it stopped listening", || UnixStream::connect(&path).is_err());
+    eventually("the server stopped listening", || UnixStream::connect(&path).is_err());
     server.process.signal(Signal::INT);
     assert_eq!(server.process.wait_code(), 128 + 2);
     assert!(!path.exists());
@@ -97,7 +97,7 @@ fn slow_peers_all_get_their_buffered_bytes() {
     let echoes: Vec<_> = streams.iter().map(|stream| collect(stream.try_clone().unwrap())).collect();
     let echoed: Vec<_> =
         echoes.iter().map(|echo| echo.recv_timeout(common::PATIENCE).unwrap().len()).collect();
-    // What the kernel had yet to deliver may have come since.
+    // The server may also have received bytes that were still in the kernel.
     assert!(
         echoed.iter().sum::<usize>() as u64 >= received,
         "{received} received, {echoed:?} echoed of {sent:?}"
@@ -115,7 +115,7 @@ fn flooding_peer_delays_shutdown_only_for_the_grace_time() {
     let flood = thread::spawn(move || while flooder.write_all(&[7; 1 << 16]).is_ok() {});
     let began = Instant::now();
     server.process.signal(Signal::TERM);
-    echo.recv_timeout(common::PATIENCE).unwrap(); // its end
+    echo.recv_timeout(common::PATIENCE).unwrap(); // EOF
     assert_eq!(server.process.wait_code(), 0);
     assert!(began.elapsed() >= Duration::from_millis(450) && began.elapsed() < Duration::from_secs(5));
     flood.join().unwrap();
@@ -136,13 +136,13 @@ fn client_in_mid_transfer_reports_the_shutdown() {
     let sent = bytes.clone();
     let _open = thread::spawn(move || {
         let _ = stdin.write_all(&sent);
-        stdin // stays open, should the kernel have room for all of it
+        stdin // stays open even if the kernel buffers all of it
     });
     let mut stdout = client.child.stdout.take().unwrap();
     let stderr = collect(client.child.stderr.take().unwrap());
     let mut echo = vec![0; 1 << 20];
     stdout.read_exact(&mut echo).unwrap();
-    // Nobody reads on, so in the end all buffers on the way are full: there is something that will be missing.
+    // The server stops reading, so all buffers on the way fill up and some bytes cannot come back.
     client.comes_to_rest();
     server.process.comes_to_rest();
     server.process.signal(Signal::TERM);

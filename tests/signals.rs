@@ -1,6 +1,6 @@
-//! What a signal does to the two programs, and what it leaves to their parent.
+//! The effect of a signal on the two programs, and the exit status that their parent sees.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -17,7 +17,7 @@ use rustix::process::Signal;
 const SERVER: &str = env!("CARGO_BIN_EXE_echo-server");
 const CLIENT: &str = env!("CARGO_BIN_EXE_echo-client");
 
-/// The shell runs `script`, which becomes one of the programs.
+/// A shell that runs `script`, which replaces the shell by one of the programs.
 fn shell(script: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", script]).env_remove("RUST_LOG").stdin(Stdio::piped());
@@ -94,7 +94,7 @@ fn server_dies_by_the_second_signal() {
 fn file_size_limit_on_log_and_timeline_does_not_end_the_server() {
     let scratch = Scratch::new();
     let (log, timeline, socket) = (scratch.path("log"), scratch.path("timeline"), scratch.path("socket"));
-    // In blocks of 512 bytes, or of 1024.
+    // The unit of `ulimit -f` is 512 or 1024 bytes.
     let script = format!(
         "ulimit -f 8; exec {SERVER} -vvv --timeline {} unix:{} >{} 2>&1",
         timeline.display(),
@@ -102,7 +102,9 @@ fn file_size_limit_on_log_and_timeline_does_not_end_the_server() {
         log.display()
     );
     let mut process = Process::spawn(&mut shell(&script));
-    eventually("it listens", || fs::read_to_string(&log).is_ok_and(|text| text.contains("listening on")));
+    eventually("the server listens", || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("listening on"))
+    });
     for _ in 0..300 {
         ping(&mut connect_unix(&socket), b"x");
     }

@@ -1,6 +1,6 @@
-//! The file of a Unix socket: who makes it, who replaces it, and who removes it.
+//! The file of a Unix socket: when the server creates, replaces and removes it.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -30,7 +30,7 @@ fn file_is_removed_even_if_its_mode_owner_or_times_changed() {
     let path = scratch.path("socket");
     let mut server = Server::run(&mut command(&path), 1);
     fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
-    let _ = chown(&path, Some(1), Some(1)); // only root may
+    let _ = chown(&path, Some(1), Some(1)); // only root can
     rustix::fs::utimensat(rustix::fs::CWD, &path, &zero_times(), rustix::fs::AtFlags::empty()).unwrap();
     fs::hard_link(&path, scratch.path("link")).unwrap();
     server.process.signal(Signal::TERM);
@@ -71,7 +71,7 @@ fn one_of_several_servers_started_at_once_gets_the_path() {
     }
 }
 
-/// While it holds the lock, another server is about to start there.
+/// While a server holds this lock, it is about to start on this path.
 fn lock(scratch: &Scratch) -> File {
     let directory = File::open(scratch.path("")).unwrap();
     flock(&directory, FlockOperation::LockExclusive).unwrap();
@@ -86,7 +86,7 @@ fn bound_file_is_not_replaced_before_its_server_listens() {
     let other = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
     bind(&other, &SocketAddrUnix::new(&path).unwrap()).unwrap();
     let late = Process::spawn(&mut command(&path));
-    thread::sleep(A_WHILE); // it would replace the file in this time
+    thread::sleep(A_WHILE); // enough time to replace the file
     listen(&other, 1).unwrap();
     drop(lock);
     let outcome = outcome(late);
@@ -102,7 +102,7 @@ fn stale_file_just_replaced_by_another_server_is_kept() {
     drop(UnixListener::bind(&path).unwrap());
     let lock = lock(&scratch);
     let late = Process::spawn(&mut command(&path));
-    thread::sleep(A_WHILE); // it would replace the file in this time
+    thread::sleep(A_WHILE); // enough time to replace the file
     fs::remove_file(&path).unwrap();
     let _other = UnixListener::bind(&path).unwrap();
     drop(lock);
@@ -117,7 +117,7 @@ fn signal_during_startup_leaves_no_file() {
     let lock = lock(&second);
     let mut process = Process::spawn(command(&path).arg(format!("unix:{}", late_path.display())));
     eventually("the first address is bound", || path.exists());
-    process.signal(Signal::TERM); // it waits for the lock of the second one
+    process.signal(Signal::TERM); // the server waits for the lock of the second path
     drop(lock);
     assert_eq!(process.wait_code(), 0);
     assert!(!path.exists() && !late_path.exists());

@@ -1,6 +1,7 @@
-//! `--spin`: before it sleeps, the loop polls for a while without sleeping. Nothing else changes.
+//! `--spin` makes the loop poll without sleeping for a while before it sleeps. Nothing else
+//! changes.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -16,7 +17,7 @@ fn spinning_server_uses_a_core_and_then_sleeps() {
     server.process.comes_to_rest();
     let (before, _) = server.process.activity();
     ping(&mut stream, b"hello");
-    eventually("it has used the processor", || server.process.activity().0 >= before + 10);
+    eventually("the server has used the processor", || server.process.activity().0 >= before + 10);
     server.process.comes_to_rest();
     let used = server.process.activity().0 - before;
     assert!(used <= 150, "{used} hundredths of a second for one message");
@@ -44,5 +45,5 @@ fn spinning_loop_runs_timers_and_remote_calls() {
     caller.join().unwrap();
     let turns = reactor.turn_count();
     assert!(!reactor.run_until(Duration::from_millis(20), |_| false).unwrap());
-    assert!(reactor.turn_count() <= turns + 2, "polls without an event are no turns");
+    assert!(reactor.turn_count() <= turns + 2, "polls without an event are not turns");
 }

@@ -1,6 +1,7 @@
-//! Stdin and stdout of every kind, as sources: nothing lost, nothing blocked, no flag changed.
+//! Every kind of stdin and stdout as a source: no byte is lost, no read or write blocks, no flag
+//! changes.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -20,7 +21,7 @@ use echo_reactor::{
     Source, TryRecv, TrySendError,
 };
 
-/// Takes everything from a mailbox, as a protocol would.
+/// Receives everything from a mailbox, as a protocol would.
 struct Reader {
     mailbox: Handle<Mailbox<Chunk>>,
     items: Rc<RefCell<Vec<Chunk>>>,
@@ -73,14 +74,14 @@ impl Reading {
     #[track_caller]
     fn until_lines(&mut self, count: usize) -> Vec<String> {
         let items = self.items.clone();
-        turn_until(&mut self.reactor, "the lines came", |_| items.borrow().len() >= count);
+        turn_until(&mut self.reactor, "the lines were read", |_| items.borrow().len() >= count);
         self.lines()
     }
 
     #[track_caller]
     fn until_the_end(&mut self) -> Vec<u8> {
         let closed = self.closed.clone();
-        turn_until(&mut self.reactor, "the end came", |_| *closed.borrow());
+        turn_until(&mut self.reactor, "the input ended", |_| *closed.borrow());
         self.bytes()
     }
 }
@@ -98,7 +99,7 @@ fn every_kind_of_input_is_read_without_changing_its_flags() {
         [("pipe", pipe), ("fifo", fifo), ("socket", socket.into()), ("file", OwnedFd::from(file))]
     {
         let mut reading = Reading::of(&descriptor, Framing::Bytes);
-        assert!(!is_nonblocking(&descriptor), "{kind}: while it is read");
+        assert!(!is_nonblocking(&descriptor), "{kind}: while it is open");
         assert_same_bytes(&reading.until_the_end(), &bytes);
         assert!(!is_nonblocking(&descriptor), "{kind}: afterwards");
     }
@@ -111,7 +112,7 @@ fn dev_null_is_empty_and_a_directory_is_an_error() {
     assert!(reading.until_the_end().is_empty());
     let mut reading = Reading::of(File::open("/").unwrap(), Framing::Bytes);
     let closed = reading.closed.clone();
-    turn_until(&mut reading.reactor, "the end came", |_| *closed.borrow());
+    turn_until(&mut reading.reactor, "the input ended", |_| *closed.borrow());
     let error = reading.items.borrow_mut().pop().unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::IsADirectory);
 }
@@ -168,7 +169,8 @@ fn many_lines_pass_through_a_small_mailbox_in_order() {
 
 #[test]
 fn lines_typed_before_the_first_read_are_all_read() {
-    // In canonical mode a read gives one line, so a short read does not mean that there is no more.
+    // In canonical mode, a read returns one line. So a short read does not mean that the input is
+    // empty.
     let mut terminal = Terminal::new();
     terminal.type_in("one\ntwo\nthree\n");
     let mut reading = Reading::of(&terminal.line, Framing::Lines);
@@ -187,7 +189,7 @@ fn second_reader_of_a_pipe_never_blocks_the_loop() {
     let mut reading = Reading::of(&reader, Framing::Bytes);
     for _ in 0..50 {
         writer.write_all(b"x").unwrap();
-        thief.read_exact(&mut [0]).unwrap(); // the event has come, the byte is gone
+        thief.read_exact(&mut [0]).unwrap(); // the other reader took the byte after the event
         turn_until_quiet(&mut reading.reactor);
     }
     assert!(reading.bytes().is_empty());
@@ -208,12 +210,12 @@ fn full_mailbox_stops_reading() {
         }
         turn_until_quiet(&mut reactor);
     }
-    assert!(sent <= 3 * 64 * 1024, "two items and the pipe itself, but {sent} bytes went in");
+    assert!(sent <= 3 * 64 * 1024, "{sent} bytes: more than two items and the pipe hold");
 }
 
 // ---- output
 
-/// Writes to a descriptor through an `Output`, noting its failure.
+/// Writes to a descriptor through an `Output` and records its error.
 struct Writing {
     reactor: Reactor,
     output: Handle<Output>,
@@ -246,7 +248,7 @@ impl Writing {
     #[track_caller]
     fn fails(&mut self) -> ErrorKind {
         let error = self.error.clone();
-        turn_until(&mut self.reactor, "the failure was told", |_| error.borrow().is_some());
+        turn_until(&mut self.reactor, "the error was reported", |_| error.borrow().is_some());
         error.borrow().unwrap()
     }
 }
@@ -266,7 +268,7 @@ fn every_kind_of_output_is_written_without_changing_its_flags() {
         let mut writing = Writing::to(&descriptor);
         assert_eq!(writing.write(&bytes), Flow::Full, "{kind}: nobody reads it");
         turn_until_quiet(&mut writing.reactor);
-        assert!(!is_nonblocking(&descriptor), "{kind}: while it is written");
+        assert!(!is_nonblocking(&descriptor), "{kind}: while it is open");
         let reader = common::collect(source);
         writing.until_the_end();
         assert!(!is_nonblocking(&descriptor), "{kind}: afterwards");
@@ -326,7 +328,7 @@ fn writer_of_a_full_output_is_woken_when_there_is_room() {
     turn_until_quiet(&mut writing.reactor);
     assert!(!*woken.borrow());
     let _all = common::collect(File::from(reader));
-    turn_until(&mut writing.reactor, "it was woken", |_| *woken.borrow());
+    turn_until(&mut writing.reactor, "the writer was woken", |_| *woken.borrow());
     mailbox.close(&mut writing.reactor);
 }
 
@@ -341,7 +343,7 @@ fn writing_to_a_terminal_does_not_change_its_flags() {
 
 #[test]
 fn descriptor_that_cannot_be_reopened_is_polled_and_does_not_block() {
-    // A terminal's master has no name of its own: to open it anew would make another terminal.
+    // The master of a terminal has no name: opening `/dev/ptmx` would create another terminal.
     let master = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR).unwrap();
     let descriptor = Descriptor::open(&master, Direction::Read).unwrap();
     assert!(format!("{descriptor:?}").contains("Shared"), "{descriptor:?}");
@@ -357,7 +359,7 @@ fn descriptor_that_cannot_be_reopened_is_polled_and_does_not_block() {
     assert_eq!(&buffer[..count], b"hi\r\n");
 }
 
-// ---- the mailbox between the two
+// ---- mailboxes and shared descriptors
 
 #[test]
 fn mailbox_wakes_its_waiting_writer_and_reader() {
@@ -429,8 +431,8 @@ fn empty_output_is_not_woken_by_other_writers_of_its_terminal() {
     output.write(&mut reactor, output.id(), b"hello\n");
     terminal.see("hello");
     turn_until_quiet(&mut reactor);
-    rustix::io::write(&terminal.line, b"from somebody else\n").unwrap();
-    terminal.see("else");
+    rustix::io::write(&terminal.line, b"from another writer\n").unwrap();
+    terminal.see("writer");
     let began = std::time::Instant::now();
     reactor.turn(Some(std::time::Duration::from_millis(30))).unwrap();
     assert!(began.elapsed() >= std::time::Duration::from_millis(30), "an event woke the loop");
@@ -442,15 +444,15 @@ fn blocking_descriptor_is_read_only_when_readable() {
     let counter = eventfd(0, EventfdFlags::empty()).unwrap();
     let writer = counter.try_clone().unwrap();
     let later = std::thread::spawn(move || {
-        std::thread::sleep(common::A_WHILE); // the thing under test: there is nothing to read
+        std::thread::sleep(common::A_WHILE); // the thing under test: the descriptor is not readable
         rustix::io::write(&writer, &7_u64.to_ne_bytes()).unwrap();
     });
     let began = std::time::Instant::now();
     let mut reading = Reading::of(&counter, Framing::Bytes);
     reading.reactor.turn(Some(common::A_WHILE / 4)).unwrap();
-    assert!(began.elapsed() < common::A_WHILE, "it blocked in a read");
+    assert!(began.elapsed() < common::A_WHILE, "the loop blocked in a read");
     let items = reading.items.clone();
-    turn_until(&mut reading.reactor, "it was read", |_| !items.borrow().is_empty());
+    turn_until(&mut reading.reactor, "the bytes were read", |_| !items.borrow().is_empty());
     assert_eq!(items.borrow()[0].as_ref().unwrap(), &7_u64.to_ne_bytes());
     later.join().unwrap();
 }
@@ -477,7 +479,7 @@ fn input_error_comes_after_all_lines_read() {
     common::reset_on_close(&peer);
     drop(peer);
     let (closed, items) = (reading.closed.clone(), reading.items.clone());
-    turn_until(&mut reading.reactor, "it has ended", |_| *closed.borrow());
+    turn_until(&mut reading.reactor, "the input has ended", |_| *closed.borrow());
     let items: Vec<_> = items.take().into_iter().map(|item| item.map_err(|error| error.kind())).collect();
     let expected = [Ok(b"whole\n".to_vec()), Ok(b"partial".to_vec()), Err(ErrorKind::ConnectionReset)];
     assert_eq!(items, expected);

@@ -1,6 +1,6 @@
-//! `echo-server --step`: one turn of the loop for each Enter.
+//! `echo-server --step` runs one turn of the loop for each Enter.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -19,7 +19,7 @@ fn start() -> (Server, ChildStdin) {
     (server, stdin)
 }
 
-/// The sentences of the next turn.
+/// The sentences that describe the next turn.
 fn turn(server: &Server, number: u32) -> Vec<String> {
     let heading = server.out.next();
     assert!(heading.starts_with(&format!("turn {number}: the loop ")), "{heading}");
@@ -38,7 +38,7 @@ fn each_enter_runs_and_describes_one_turn() {
     peer.set_read_timeout(Some(A_WHILE)).unwrap();
     assert!(peer.read(&mut [0]).is_err(), "nothing happens without Enter");
 
-    // The first turn accepts the connection, and a later one reads what it has sent.
+    // The first turn accepts the connection, and a later one reads its bytes.
     let (mut number, mut received) = (0, false);
     while !received {
         number += 1;
@@ -50,7 +50,7 @@ fn each_enter_runs_and_describes_one_turn() {
             assert!(sentences.iter().any(|line| line.starts_with("  Connection<Echo> ")), "{sentences:?}");
             assert!(sentences.iter().any(|line| line.starts_with("  Listener ")), "{sentences:?}");
             server.process.comes_to_rest();
-            assert!(server.out.so_far().is_empty(), "it was more than one turn");
+            assert!(server.out.so_far().is_empty(), "more than one turn was described");
         }
         received = sentences.iter().any(|line| line.contains(", received 5 bytes, sent 5, has 0 buffered, "));
     }
@@ -59,14 +59,14 @@ fn each_enter_runs_and_describes_one_turn() {
     assert!(server.out.so_far().is_empty());
     server.process.comes_to_rest();
 
-    drop(stdin); // from now on it runs by itself
+    drop(stdin); // from now on the loop runs by itself
     ping(&mut server.connect(), b"hello");
 }
 
 #[test]
 fn signal_is_handled_without_enter() {
     let (mut server, _stdin) = start();
-    server.process.comes_to_rest(); // it waits for Enter
+    server.process.comes_to_rest(); // the server waits for Enter
     let _peer = server.connect();
     server.process.signal(Signal::USR1);
     assert!(server.err.next().contains("connections: "));
@@ -79,7 +79,7 @@ fn signal_is_handled_without_enter() {
 fn signal_during_the_sleep_of_a_turn_is_handled_in_that_turn() {
     let (mut server, mut stdin) = start();
     stdin.write_all(b"\n").unwrap();
-    server.process.comes_to_rest(); // it sleeps in the turn
+    server.process.comes_to_rest(); // the server sleeps in the turn
     server.process.signal(Signal::INT);
     let sentences = turn(&server, 1);
     assert!(sentences.iter().any(|line| line.starts_with("  SignalPipe ")), "{sentences:?}");

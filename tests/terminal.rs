@@ -1,6 +1,6 @@
-//! `echo-client` in front of a person: what is half typed stays while lines come in above it.
+//! `echo-client` on a terminal: half-typed text stays while lines are inserted above it.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -25,8 +25,8 @@ fn spawn_on(terminal: &Terminal, command: &mut Command) -> Process {
     Process::spawn(command.stdin(terminal.stdio()).stdout(terminal.stdio()).stderr(terminal.stdio()))
 }
 
-/// A server that sends what the test gives it, until there is no more. Then it echoes what the client sent,
-/// and returns it.
+/// A server that sends what the test passes to it. When the sender is dropped, it echoes what the
+/// client sent, and returns it.
 fn scripted_server() -> (String, Sender<Vec<u8>>, JoinHandle<String>) {
     let (sender, receiver) = mpsc::channel::<Vec<u8>>();
     let (address, server) = serve_once(move |mut stream: TcpStream| {
@@ -41,14 +41,14 @@ fn scripted_server() -> (String, Sender<Vec<u8>>, JoinHandle<String>) {
     (address, sender, server)
 }
 
-/// Ctrl-D, and the end that follows.
+/// Types Ctrl-D and waits for the client to exit.
 #[track_caller]
 fn end(mut terminal: Terminal, mut process: Process) {
     terminal.type_in("\x04");
     assert_eq!(process.wait_code(), 0);
 }
 
-// ---- lines come in above the prompt
+// ---- lines are inserted above the prompt
 
 #[test]
 fn echo_is_inserted_above_the_prompt() {
@@ -93,14 +93,14 @@ fn line_received_in_pieces_has_one_marker() {
     terminal.see_row("> ");
     terminal.type_in("half");
     terminal.see_row("> half");
-    // The second piece begins with the rest of a character.
+    // The second piece starts in the middle of a character.
     for piece in [&b"he\xe2\x82"[..], b"\xacllo\nno newline"] {
         lines.send(piece.to_vec()).unwrap();
         terminal.see(if piece.starts_with(b"he") { "he" } else { "newline" });
         terminal.see_row("> half");
     }
     assert_eq!(terminal.rows()[1..], ["< he", "  €llo", "< no newline", "> half"]);
-    // An incomplete character is shown at the end.
+    // An incomplete character at the end is shown.
     lines.send(b"\xe2\x82".to_vec()).unwrap();
     drop(lines);
     terminal.type_in("\n");
@@ -133,9 +133,10 @@ fn lines_typed_at_once_share_one_prompt() {
     end(terminal, process);
 }
 
-// ---- what is half typed
+// ---- half-typed text
 
-/// Lines come in while something is half typed: it is on the screen, it can be edited, and it is sent.
+/// While lines are inserted above it, half-typed text stays on the screen, can be edited, and is
+/// sent.
 #[track_caller]
 fn assert_half_typed_survives(terminal: &mut Terminal, typed: &str, lines: &[String]) {
     let (address, sender, server) = scripted_server();
@@ -146,7 +147,7 @@ fn assert_half_typed_survives(terminal: &mut Terminal, typed: &str, lines: &[Str
     for (number, line) in lines.iter().enumerate() {
         sender.send(format!("{line}\n").into_bytes()).unwrap();
         if number % 10 == 0 {
-            terminal.see(&line[line.len() - 4..]); // so that some come one by one, and others together
+            terminal.see(&line[line.len() - 4..]); // so that some lines arrive alone and others together
             terminal.see_row(&format!("> {typed}"));
         }
     }
@@ -155,10 +156,10 @@ fn assert_half_typed_survives(terminal: &mut Terminal, typed: &str, lines: &[Str
     terminal.see_row(&format!("> {typed}"));
     let shown: Vec<String> =
         terminal.lines().into_iter().filter_map(|line| line.strip_prefix("< ").map(str::to_owned)).collect();
-    // Where a wide character does not fit, a column stays empty.
+    // If a wide character does not fit at the end of a row, that column stays empty.
     let without_spaces = |lines: &[String]| lines.concat().replace([' ', '\t'], "");
     assert_eq!(without_spaces(&shown), without_spaces(lines), "each line is shown once, whole, in order");
-    // Backspace, and on.
+    // Erases with Backspace and types on.
     let edited: String = typed.chars().take(typed.chars().count() - 1).chain("!".chars()).collect();
     terminal.type_in("\x7f!");
     terminal.see_row(&format!("> {edited}"));
@@ -186,7 +187,7 @@ fn half_typed_text_survives_a_hundred_lines_at_the_bottom_of_the_screen() {
 #[test]
 fn half_typed_text_survives_wide_characters() {
     let mut terminal = Terminal::with_window(21, 7);
-    // Of an even width in an odd window: no character is cut.
+    // Characters of width 2 in a window of odd width: none is split.
     assert_half_typed_survives(&mut terminal, "漢字かx", &lines(100, "漢字かな交じり文、🎉한국어 "));
 }
 
@@ -301,7 +302,7 @@ fn messages_and_progress_are_inserted_above_the_prompt() {
     terminal.see("6 B sent, 6 B echoed");
     terminal.see_row("> half typed");
     terminal.type_in("\nmore");
-    server.join().unwrap(); // the server ends
+    server.join().unwrap(); // the server closes
     terminal.see("connecting again");
     terminal.see("connecting again");
     terminal.see_row("> more");
@@ -325,7 +326,7 @@ fn messages_wait_while_the_terminal_is_stopped() {
     let mut process = client_with(&terminal, &["--reconnect", &address]);
     terminal.see_row("> ");
     terminal.type_in("\x13x\n"); // ^S
-    process.comes_to_rest(); // with an echo that cannot be shown
+    process.comes_to_rest(); // the echo cannot be written
     sender.send(()).unwrap();
     server.join().unwrap();
     process.comes_to_rest();
@@ -353,9 +354,9 @@ fn check_has_a_prompt_and_shows_no_echo() {
     assert_eq!(lines[1..], ["> hello", ">", "echo-client: 6 bytes came back as they were sent"]);
 }
 
-// ---- what the server sends is text
+// ---- the server's bytes are shown as text
 
-/// Requests that make a terminal answer, as if somebody typed; and some that change it.
+/// Requests that a terminal would answer as if somebody typed, and some that change its state.
 const REQUESTS: &str = "\x1b[c\x1b[>c\x1b[6n\x1b[5n\x1b[?6n\x1b]0;title\x07\x1b]10;?\x1b\\\x1bP$qm\x1b\\\
     \x1b[21t\x1b[2J\x1b[H\x1b[?25l\x1b[?1049h\x1b[31m\x1b(0\x05\x0e\x1bc\u{9b}6n\u{9d}0;title\u{9c}";
 
@@ -378,7 +379,7 @@ fn control_characters_are_shown_as_cat_v_shows_them() {
     let cat = String::from_utf8(cat.stdout).unwrap();
     let shown = terminal.lines();
     let shown: Vec<&str> = shown.iter().map(|line| line.get(2..).unwrap_or_default()).collect();
-    assert_eq!(shown[1..shown.len() - 2].concat(), cat.replace(['\n', '\t'], ""), "a tab is spaces");
+    assert_eq!(shown[1..shown.len() - 2].concat(), cat.replace(['\n', '\t'], ""), "a tab is shown as spaces");
     assert_eq!(terminal.rows().last().unwrap(), "> half typed");
     terminal.type_in("\n");
     end(terminal, process);
@@ -406,7 +407,7 @@ fn only_the_clients_own_escape_sequences_reach_the_terminal() {
     }
     let controls = shown.chars().filter(|c| c.is_control() && !['\x1b', '\r', '\n'].contains(c));
     assert_eq!(controls.collect::<String>(), "");
-    // The kernel could echo what is typed after each newline. The only one is typed.
+    // The kernel could add its echo after any newline. Only one newline is typed.
     assert_eq!(shown.matches('\n').count(), 1, "{shown:?}");
     end(terminal, process);
     server.join().unwrap();
@@ -456,7 +457,7 @@ fn dumb_terminal_gets_no_escape_sequences() {
 
 // ---- the shell around it
 
-/// A shell with job control, whose terminal this is.
+/// A shell with job control on this terminal.
 fn shell(terminal: &Terminal) -> Process {
     let mut command = Command::new("setsid");
     command.args(["--wait", "--ctty", "bash", "--norc", "--noediting"]).env("PS1", "$ ");
@@ -478,7 +479,7 @@ fn prompt_is_shown_again_after_a_stop() {
     terminal.see_row("> ");
     terminal.type_in("half typed");
     terminal.see_row("> half typed");
-    terminal.type_in("\x1a"); // ^Z, which discards what is half typed
+    terminal.type_in("\x1a"); // ^Z, which discards half-typed text
     terminal.see("Stopped");
     terminal.see("$ ");
     terminal.type_in("fg\n");
@@ -505,7 +506,7 @@ fn background_job_shows_no_prompt() {
     assert!(!terminal.lines().iter().any(|line| line.contains("> ")), "{:#?}", terminal.lines());
     terminal.type_in("kill -KILL %1\n");
     drop(sender);
-    let _ = server.join(); // the client is gone; the server may have seen a reset
+    let _ = server.join(); // the killed client may have caused a reset
 }
 
 #[test]
@@ -524,7 +525,7 @@ fn half_typed_text_does_not_reach_the_shell() {
         terminal.type_in("echo half-typed");
         terminal.see("echo half-typed");
         sender.send(()).unwrap();
-        server.join().unwrap(); // which ends the client
+        server.join().unwrap(); // this ends the client
         terminal.see("closed the connection");
         terminal.see("$ ");
         terminal.type_in("\necho the shell is \'\'empty\n");
@@ -579,7 +580,7 @@ fn server_close_ends_the_client_while_nobody_types() {
     terminal.see(&format!("echo-client: {address} closed the connection before the end of the input"));
     terminal.unseen();
     let last = terminal.lines().pop().unwrap();
-    assert!(last.starts_with("echo-client: "), "it has a line of its own: {last:?}");
+    assert!(last.starts_with("echo-client: "), "the message is not on its own line: {last:?}");
     server.join().unwrap();
 }
 
@@ -595,7 +596,7 @@ fn ctrl_c_ends_the_client_by_sigint() {
     assert_eq!(terminal.unseen(), "\r\n", "the shell's prompt gets a line of its own");
 }
 
-// ---- where one of the two is no terminal
+// ---- stdout or stderr is not a terminal
 
 #[test]
 fn stdout_that_is_not_a_terminal_gets_only_the_bytes() {
@@ -691,15 +692,18 @@ fn background_job_runs_until_somebody_types() {
     let scratch = common::Scratch::new();
     let out = scratch.path("out");
     let terminal = Terminal::new();
-    // A shell with job control, whose terminal this is: another process group of it may not be read from.
+    // A shell with job control on this terminal. A background job that reads the terminal is
+    // stopped.
     let script =
         format!("set -m; {} {address} >{} & wait %1", env!("CARGO_BIN_EXE_echo-client"), out.display(),);
     let mut command = std::process::Command::new("setsid");
     command.args(["--wait", "--ctty", "bash", "-c", &script]);
     let mut shell =
         Process::spawn(command.stdin(terminal.stdio()).stdout(terminal.stdio()).stderr(terminal.stdio()));
-    eventually("what the server says is there", || std::fs::read(&out).is_ok_and(|text| text == b"hello\n"));
-    drop(server.join().unwrap()); // which ends the client
+    eventually("the server's message is written", || {
+        std::fs::read(&out).is_ok_and(|text| text == b"hello\n")
+    });
+    drop(server.join().unwrap()); // this ends the client
     assert_eq!(shell.wait_code(), 1);
 }
 

@@ -1,7 +1,7 @@
-//! `--timeline`: Chrome trace events that nest, in a file that is valid also when the program is killed or
-//! the disk is full.
+//! `--timeline` writes Chrome trace events that nest. The file is valid even if the program is
+//! killed or the disk is full.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -28,7 +28,7 @@ fn text<'a>(event: &'a Value, key: &str) -> &'a str {
     event[key].as_str().unwrap()
 }
 
-/// Every span has its end, and on each track spans nest or are disjoint.
+/// Every span has an end, and the spans on a track nest or are disjoint.
 fn assert_nested(events: &[Value]) {
     let mut spans: HashMap<u64, Vec<(i64, i64)>> = HashMap::new();
     for event in events {
@@ -43,7 +43,7 @@ fn assert_nested(events: &[Value]) {
         spans.entry(track).or_default().push((began, began + nanoseconds("dur")));
     }
     for spans in spans.values_mut() {
-        // By their beginning, the longer one first.
+        // Sorted by start; of two spans with the same start, the longer one comes first.
         spans.sort_by_key(|&(began, ended)| (began, -ended));
         let mut around: Vec<i64> = Vec::new();
         for &(began, ended) in spans.iter() {
@@ -70,7 +70,7 @@ fn spans_of_a_hundred_connections_nest_and_show_backpressure() {
     stalled.shutdown(Shutdown::Write).unwrap();
     std::io::copy(&mut stalled, &mut std::io::sink()).unwrap();
     drop(streams);
-    eventually("all are gone", || server.open_connections() == 0);
+    eventually("all connections are closed", || server.open_connections() == 0);
     server.process.signal(Signal::TERM);
     assert_eq!(server.process.wait_code(), 0);
 
@@ -99,7 +99,7 @@ fn killed_program_leaves_a_valid_file() {
     for round in 0..3000 {
         ping(&mut stream, b"x");
         if round % 100 == 0 {
-            events(&path); // at any moment
+            events(&path); // the file is valid at any moment
         }
     }
     server.process.signal(Signal::KILL);
@@ -133,7 +133,8 @@ fn client_writes_a_timeline_or_fails_with_the_reason() {
 fn file_at_its_size_limit_is_valid() {
     let (server, scratch) = (env!("CARGO_BIN_EXE_echo-server"), Scratch::new());
     let path = scratch.path("timeline.json");
-    // A write up to the limit succeeds in part. In blocks of 512 bytes, or of 1024.
+    // A write that reaches the limit succeeds in part. The unit of `ulimit -f` is 512 or 1024
+    // bytes.
     let script = format!("ulimit -f 1000; exec {server} --timeline {} 127.0.0.1:0", path.display());
     let mut command = Command::new("sh");
     let mut server = Server::run(command.args(["-c", &script]).env_remove("RUST_LOG"), 1);

@@ -1,6 +1,7 @@
-//! Timers: in order, never early, cancellable until they run, and no wake-up without one.
+//! Timers run in order and never early, can be cancelled until they run, and cost no wake-up when
+//! unset.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -16,7 +17,7 @@ const NO_WAIT: Option<Duration> = Some(Duration::ZERO);
 
 type Log = Rc<RefCell<Vec<u32>>>;
 
-/// A reactor whose clock stands still, and the time that it shows.
+/// A reactor whose clock is stopped, and the time that it shows.
 fn stopped() -> (Reactor, Instant, Log) {
     let mut reactor = Reactor::new().unwrap();
     let now = Instant::now();
@@ -90,8 +91,8 @@ fn due_timer_can_be_cancelled_by_an_earlier_one() {
     reactor.set_now(now + 5 * SECOND);
     reactor.turn(NO_WAIT).unwrap();
     assert_eq!(*log.borrow(), [1]);
-    assert!(!reactor.cancel(second), "it cannot be cancelled twice");
-    assert_eq!(reactor.timer_count(), 0, "nothing stays behind");
+    assert!(!reactor.cancel(second), "a timer cannot be cancelled twice");
+    assert_eq!(reactor.timer_count(), 0, "no timer is left");
 }
 
 #[test]
@@ -123,7 +124,7 @@ fn slow_callback_does_not_delay_the_next_timer() {
     reactor.turn(None).unwrap();
     let second = Instant::now();
     turn_until(&mut reactor, "the timer ran", |_| *ran.borrow());
-    assert!(second.elapsed() < Duration::from_millis(25), "it was slept for as if no time had passed");
+    assert!(second.elapsed() < Duration::from_millis(25), "the sleep ignored the time that had passed");
 }
 
 #[test]

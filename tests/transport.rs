@@ -1,7 +1,7 @@
-//! What a protocol may rely on: the order of its callbacks, half-close both ways, backpressure, and an
-//! end that is told once.
+//! What a protocol can rely on: the order of its callbacks, half-close in both directions,
+//! backpressure, and an end that is reported once.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -19,28 +19,28 @@ use echo_reactor::{
 };
 
 #[derive(Default)]
-struct Seen {
+struct Log {
     calls: Vec<&'static str>,
     data: Vec<u8>,
     reason: Option<String>,
 }
 
-type Record = Rc<RefCell<Seen>>;
+type Record = Rc<RefCell<Log>>;
 
-/// Notes what it is told, and does what a test says when it is told something.
-struct Noting<F> {
+/// Records its callbacks, and passes each to a closure of the test.
+struct Recorder<F> {
     record: Record,
     act: F,
 }
 
-impl<F: FnMut(&'static str, &mut Transport) + 'static> Noting<F> {
+impl<F: FnMut(&'static str, &mut Transport) + 'static> Recorder<F> {
     fn call(&mut self, what: &'static str, transport: &mut Transport) {
         self.record.borrow_mut().calls.push(what);
         (self.act)(what, transport);
     }
 }
 
-impl<F: FnMut(&'static str, &mut Transport) + 'static> Protocol for Noting<F> {
+impl<F: FnMut(&'static str, &mut Transport) + 'static> Protocol for Recorder<F> {
     fn connection_made(&mut self, transport: &mut Transport) {
         self.call("made", transport);
     }
@@ -68,17 +68,17 @@ impl<F: FnMut(&'static str, &mut Transport) + 'static> Protocol for Noting<F> {
     }
 }
 
-/// A connection over one end of a pair; the other end is the peer's.
+/// A connection on one end of a socket pair. The other end is the peer's.
 fn connection<F: FnMut(&'static str, &mut Transport) + 'static>(
     reactor: &mut Reactor,
     act: F,
-) -> (Handle<Connection<Noting<F>>>, Record, StdUnixStream) {
+) -> (Handle<Connection<Recorder<F>>>, Record, StdUnixStream) {
     let (ours, peer) = mio::net::UnixStream::pair().unwrap();
     let peer = StdUnixStream::from(std::os::fd::OwnedFd::from(peer));
     peer.set_nonblocking(false).unwrap();
     peer.set_read_timeout(Some(common::PATIENCE)).unwrap();
     let record = Record::default();
-    let handle = Connection::from_socket(reactor, ours, Noting { record: record.clone(), act }).unwrap();
+    let handle = Connection::from_socket(reactor, ours, Recorder { record: record.clone(), act }).unwrap();
     (handle, record, peer)
 }
 
@@ -97,9 +97,9 @@ fn callbacks_come_in_order_and_connection_lost_once() {
     let mut reactor = Reactor::new().unwrap();
     let (handle, record, mut peer) = connection(&mut reactor, close_at_eof);
     peer.write_all(b"hello").unwrap();
-    turn_until(&mut reactor, "the data came", |_| record.borrow().data == b"hello");
+    turn_until(&mut reactor, "the data was received", |_| record.borrow().data == b"hello");
     reactor.wake(handle.id());
-    turn_until(&mut reactor, "it was woken", |_| record.borrow().calls.contains(&"woken"));
+    turn_until(&mut reactor, "the protocol was woken", |_| record.borrow().calls.contains(&"woken"));
     drop(peer);
     turn_until_lost(&mut reactor, &record);
     turn_until_quiet(&mut reactor);
@@ -112,7 +112,7 @@ fn callbacks_come_in_order_and_connection_lost_once() {
 fn data_and_fin_in_one_event_are_both_delivered() {
     let mut reactor = Reactor::new().unwrap();
     let (_, record, mut peer) = connection(&mut reactor, close_at_eof);
-    // Both are there before the first event is looked at: there is one event for the two.
+    // Both arrive before the first turn, so one event reports both.
     peer.write_all(b"last words").unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
     turn_until_lost(&mut reactor, &record);
@@ -127,15 +127,15 @@ fn urgent_data_neither_stops_nor_reorders_the_stream() {
     let record = Record::default();
     let factory_record = record.clone();
     let any = Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
-    let factory = move || Noting { record: factory_record.clone(), act: close_at_eof };
+    let factory = move || Recorder { record: factory_record.clone(), act: close_at_eof };
     let listener = create_server(&mut reactor, &[any], &ListenOptions::default(), factory).unwrap();
     let address = listener.addresses(&reactor).unwrap()[0].to_string();
     let mut peer = common::connect(&address);
-    // A read stops short at the mark, with more behind it and no further event.
+    // A read stops at the urgent mark. More bytes follow it, but no further event.
     peer.write_all(b"before").unwrap();
     assert_eq!(send(&peer, b"!", SendFlags::OOB).unwrap(), 1);
     peer.write_all(b"after").unwrap();
-    turn_until(&mut reactor, "all came", |_| record.borrow().data.len() == 12);
+    turn_until(&mut reactor, "all bytes were received", |_| record.borrow().data.len() == 12);
     assert_eq!(record.borrow().data, b"before!after");
 }
 
@@ -144,7 +144,7 @@ fn protocol_can_write_after_eof() {
     let mut reactor = Reactor::new().unwrap();
     let (handle, record, mut peer) = connection(&mut reactor, |_, _| ());
     peer.shutdown(Shutdown::Write).unwrap();
-    turn_until(&mut reactor, "the end of file was told", |_| record.borrow().calls.contains(&"eof"));
+    turn_until(&mut reactor, "the end of file was reported", |_| record.borrow().calls.contains(&"eof"));
     turn_until_quiet(&mut reactor);
     handle
         .enter(&mut reactor, |_, transport| {
@@ -203,7 +203,7 @@ fn writing_pauses_above_the_high_mark_and_resumes_at_the_low_mark() {
         reactor.turn(Some(Duration::ZERO)).unwrap();
     }
     assert_same_bytes(&got, &bytes);
-    assert_eq!(record.borrow().calls, ["made", "pause", "resume"], "each was told once");
+    assert_eq!(record.borrow().calls, ["made", "pause", "resume"], "each is called once");
 }
 
 #[test]
@@ -237,9 +237,9 @@ fn resume_reading_delivers_everything_held_back() {
     peer.write_all(b"wait").unwrap();
     turn_until_quiet(&mut reactor);
     assert!(record.borrow().data.is_empty());
-    // No new event will tell of it: the readiness was remembered.
+    // No new event arrives: the readiness was remembered.
     handle.enter(&mut reactor, |_, transport| transport.resume_reading()).unwrap();
-    turn_until(&mut reactor, "the data came", |_| record.borrow().data == b"wait");
+    turn_until(&mut reactor, "the data was received", |_| record.borrow().data == b"wait");
 }
 
 #[test]
@@ -253,19 +253,19 @@ fn close_flushes_the_buffer_and_discards_input_until_eof() {
             transport.close();
         })
         .unwrap();
-    peer.write_all(b"nobody wants this").unwrap();
+    peer.write_all(b"to be discarded!").unwrap();
     let reader = std::thread::spawn(move || {
         let mut got = Vec::new();
         peer.read_to_end(&mut got).unwrap();
         (got, peer)
     });
-    turn_until(&mut reactor, "all is sent", |_| reader.is_finished());
+    turn_until(&mut reactor, "the buffer is flushed", |_| reader.is_finished());
     let (got, peer) = reader.join().unwrap();
     assert_same_bytes(&got, &bytes);
     assert!(record.borrow().reason.is_none(), "the peer has not ended its side");
     drop(peer);
     turn_until_lost(&mut reactor, &record);
-    assert_eq!(record.borrow().calls, ["made", "lost"], "nothing is told after close but the end");
+    assert_eq!(record.borrow().calls, ["made", "lost"], "only connection_lost follows close");
     assert_eq!(record.borrow().reason.as_deref(), Some("Closed"));
 }
 
@@ -288,7 +288,7 @@ fn linger_timeout_ends_the_wait_for_eof() {
 fn abort_drops_the_buffer_and_resets() {
     let mut reactor = Reactor::new().unwrap();
     let (address, server) = common::serve_once(|mut stream| {
-        std::thread::sleep(common::A_WHILE); // let it stall
+        std::thread::sleep(common::A_WHILE); // until the peer has stalled
         stream.read_to_end(&mut Vec::new()).map_err(|error| error.kind())
     });
     let record = Record::default();
@@ -304,7 +304,7 @@ fn abort_drops_the_buffer_and_resets() {
         &mut reactor,
         &[to],
         &ConnectOptions::default(),
-        Noting { record: record.clone(), act },
+        Recorder { record: record.clone(), act },
     );
     turn_until_lost(&mut reactor, &record);
     assert_eq!(record.borrow().calls, ["made", "lost"]);
@@ -316,7 +316,7 @@ fn abort_drops_the_buffer_and_resets() {
 fn reset_ends_the_connection_with_its_reason() {
     let mut reactor = Reactor::new().unwrap();
     let (address, server) = common::serve_once(|mut stream| {
-        // A reset that comes before we have looked is a connection that never was.
+        // If the reset arrived before the first turn, the connection would fail without being made.
         stream.read_exact(&mut [0; 1]).unwrap();
         common::reset_on_close(&stream);
     });
@@ -331,13 +331,13 @@ fn reset_ends_the_connection_with_its_reason() {
         &mut reactor,
         &[to],
         &ConnectOptions::default(),
-        Noting { record: record.clone(), act },
+        Recorder { record: record.clone(), act },
     );
     turn_until_lost(&mut reactor, &record);
     server.join().unwrap();
     let reason = record.borrow().reason.clone().unwrap();
     assert!(reason.starts_with("Failed") && reason.contains("ConnectionReset"), "{reason}");
-    assert_eq!(record.borrow().calls, ["made", "lost"], "no end of file is made up");
+    assert_eq!(record.borrow().calls, ["made", "lost"], "no end of file is invented");
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn data_received_before_a_failed_write_is_still_delivered() {
     let (handle, record, mut peer) = connection(&mut reactor, |_, _| ());
     peer.write_all(b"goodbye").unwrap();
     drop(peer);
-    // The write fails before anything was read.
+    // The write fails before the connection has read.
     handle.enter(&mut reactor, |_, transport| transport.write(b"hello?")).unwrap();
     turn_until_lost(&mut reactor, &record);
     assert_eq!(record.borrow().data, b"goodbye");
@@ -366,7 +366,7 @@ fn idle_timeout_counts_bytes_in_both_directions() {
     });
     reactor.set_now(at(9));
     peer.write_all(b"x").unwrap();
-    turn_until(&mut reactor, "the byte came", |_| !record.borrow().data.is_empty());
+    turn_until(&mut reactor, "the byte was received", |_| !record.borrow().data.is_empty());
     reactor.set_now(at(18));
     turn_until_quiet(&mut reactor);
     assert!(record.borrow().reason.is_none(), "a byte moved nine seconds ago");
@@ -393,9 +393,9 @@ fn idle_timeout_counts_bytes_that_only_the_kernel_moves() {
         turn_until_quiet(reactor);
         record.borrow().reason.is_none()
     };
-    assert!(at(&mut reactor, 8), "there is something under way, of which nothing was known");
-    peer.read_exact(&mut [0; 100]).unwrap(); // nothing of ours moves, and yet it is less
-    assert!(at(&mut reactor, 10), "it is looked at four times in the time allowed");
+    assert!(at(&mut reactor, 8), "the first check finds bytes in the kernel's buffer");
+    peer.read_exact(&mut [0; 100]).unwrap(); // only the kernel's buffer shrinks
+    assert!(at(&mut reactor, 10), "the buffer is checked four times per timeout");
     for second in 11..18 {
         assert!(at(&mut reactor, second), "a byte moved at most eight seconds ago: {second}");
     }
@@ -426,17 +426,17 @@ fn flooding_peer_does_not_starve_others() {
     let (_, quiet, mut other) = connection(&mut reactor, |_, _| ());
     let mut writer = flooder.try_clone().unwrap();
     let thread = std::thread::spawn(move || while writer.write_all(&[0; 65536]).is_ok() {});
-    turn_until(&mut reactor, "the flood is on", |_| flood.borrow().data.len() > 1 << 20);
+    turn_until(&mut reactor, "the flood has started", |_| flood.borrow().data.len() > 1 << 20);
     for round in 1..=20 {
         other.write_all(b"x").unwrap();
         let before = flood.borrow().data.len();
-        // One turn brings the byte, however much there is of the flood.
-        turn_until(&mut reactor, "the byte came", |_| quiet.borrow().data.len() == round);
+        // One turn delivers the byte, however long the flood is.
+        turn_until(&mut reactor, "the byte was received", |_| quiet.borrow().data.len() == round);
         let meanwhile = flood.borrow().data.len() - before;
         assert!(meanwhile <= 4 * echo_reactor::SCRATCH_SIZE, "{meanwhile} bytes of flood came first");
         flood.borrow_mut().data.clear();
     }
-    drop(reactor); // closes the connection
+    drop(reactor); // this closes the connection
     thread.join().unwrap();
 }
 
@@ -452,7 +452,7 @@ fn connection_yields_after_its_read_budget() {
                 order.borrow_mut().push(name);
             }
         });
-        // More than one ration, all of it there before the first event is looked at.
+        // More than one read budget arrives before the first turn.
         rustix::net::sockopt::set_socket_send_buffer_size(&peer, 4 << 20).unwrap();
         peer.set_nonblocking(true).unwrap();
         let mut sent = 0;
@@ -474,17 +474,17 @@ fn callback_can_enter_and_end_another_connection() {
     let (own, record, mut peer) = connection(&mut reactor, move |what, transport| {
         if what == "data" {
             let reactor = transport.reactor();
-            let told = victim.enter(reactor, |_, transport| {
+            let entered = victim.enter(reactor, |_, transport| {
                 transport.write(b"bye");
                 transport.abort();
             });
-            assert_eq!(told, Ok(()));
+            assert_eq!(entered, Ok(()));
             assert!(!reactor.contains(victim.id()));
         }
     });
     peer.write_all(b"x").unwrap();
     victim_peer.write_all(b"y").unwrap(); // in the same batch
-    turn_until(&mut reactor, "it acted", |_| !record.borrow().data.is_empty());
+    turn_until(&mut reactor, "the callback ran", |_| !record.borrow().data.is_empty());
     assert_eq!(victims.borrow().calls.last(), Some(&"lost"));
     assert!(reactor.contains(own.id()));
     let mut got = Vec::new();
@@ -498,7 +498,7 @@ fn unix_read_that_stops_at_a_passed_descriptor_is_continued() {
     let mut reactor = Reactor::new().unwrap();
     let (_, record, mut peer) = connection(&mut reactor, |_, _| ());
     turn_until_quiet(&mut reactor);
-    // The kernel ends a read in front of bytes that carry a descriptor, and behind them.
+    // The kernel ends a read before and after bytes that carry a descriptor.
     peer.write_all(b"before ").unwrap();
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -506,32 +506,32 @@ fn unix_read_that_stops_at_a_passed_descriptor_is_continued() {
     assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
     sendmsg(&peer, &[std::io::IoSlice::new(b"with ")], &mut control, SendFlags::empty()).unwrap();
     peer.write_all(b"after").unwrap();
-    // The protocol answers nothing, so no further event would come.
-    turn_until(&mut reactor, "all came", |_| record.borrow().data == b"before with after");
+    // The protocol answers nothing, so no further event arrives.
+    turn_until(&mut reactor, "all bytes were received", |_| record.borrow().data == b"before with after");
 }
 
-/// A connection whose sends fail, although its peer is there and silent.
+/// A connection whose sends fail although its peer is open and silent.
 fn with_a_peer_that_shut_down_reading() -> (Reactor, Handle<Connection<Silent>>, Record, StdUnixStream) {
     let mut reactor = Reactor::new().unwrap();
     let act: fn(&'static str, &mut Transport) = |_, _| ();
     let (ours, peer) = mio::net::UnixStream::pair().unwrap();
     let peer = StdUnixStream::from(std::os::fd::OwnedFd::from(peer));
     let record = Record::default();
-    let noting = Noting { record: record.clone(), act };
+    let noting = Recorder { record: record.clone(), act };
     let handle = Connection::from_socket(&mut reactor, ours, noting).unwrap();
     turn_until_quiet(&mut reactor);
     peer.shutdown(Shutdown::Read).unwrap();
     (reactor, handle, record, peer)
 }
 
-type Silent = Noting<fn(&'static str, &mut Transport)>;
+type Silent = Recorder<fn(&'static str, &mut Transport)>;
 
 #[test]
 fn failed_send_ends_the_connection_after_delivering_received_data() {
     let (mut reactor, handle, record, mut peer) = with_a_peer_that_shut_down_reading();
     peer.write_all(b"goodbye").unwrap();
     handle.enter(&mut reactor, |_, transport| transport.write(b"hello?")).unwrap();
-    turn_until_lost(&mut reactor, &record); // the peer does not end it
+    turn_until_lost(&mut reactor, &record); // the peer does not close it
     assert_eq!(record.borrow().data, b"goodbye");
     assert_eq!(record.borrow().calls, ["made", "data", "lost"]);
     assert!(record.borrow().reason.as_deref().unwrap().contains("BrokenPipe"));
@@ -547,7 +547,7 @@ fn failed_send_delivers_received_data_even_if_reading_is_paused() {
             transport.write(b"hello?");
         })
         .unwrap();
-    turn_until_lost(&mut reactor, &record); // or it would wait forever
+    turn_until_lost(&mut reactor, &record); // otherwise the connection would wait forever
     assert_eq!(record.borrow().data, b"goodbye");
 }
 
@@ -564,7 +564,7 @@ fn default_protocol_stops_reading_from_a_peer_that_does_not_read() {
     let buffered = handle.enter(&mut reactor, |_, transport| transport.buffered()).unwrap();
     assert!(buffered <= 64 * 1024 + echo_reactor::SCRATCH_SIZE, "{buffered} bytes are buffered");
     let mut got = 0;
-    turn_until(&mut reactor, "all came back", |_| {
+    turn_until(&mut reactor, "the whole echo was received", |_| {
         while let Ok(count) = peer.read(&mut [0; 65536]) {
             got += count;
         }
@@ -601,22 +601,22 @@ fn connection_lost_reports_id_peer_byte_counts_and_reason() {
     let own = peer.local_addr().unwrap();
     peer.write_all(b"seven77").unwrap();
     drop(peer.shutdown(Shutdown::Write));
-    turn_until(&mut reactor, "it has ended", |_| log.borrow().len() == 2);
+    turn_until(&mut reactor, "both connections have ended", |_| log.borrow().len() == 2);
     let id = log.borrow()[0].clone();
     assert_eq!(log.borrow()[1], format!("{id} {own} 7 4 closed"));
 }
 
-/// A connection over TCP, whose protocol does what a test says.
+/// A TCP connection whose protocol passes each callback to a closure of the test.
 fn tcp<F: FnMut(&'static str, &mut Transport) + 'static>(
     reactor: &mut Reactor,
     act: F,
-) -> (Handle<Connection<Noting<F>>>, Record, std::net::TcpStream) {
+) -> (Handle<Connection<Recorder<F>>>, Record, std::net::TcpStream) {
     let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let peer = common::connect(&listening.local_addr().unwrap().to_string());
     let (ours, _) = listening.accept().unwrap();
     ours.set_nonblocking(true).unwrap();
     let record = Record::default();
-    let noting = Noting { record: record.clone(), act };
+    let noting = Recorder { record: record.clone(), act };
     let handle = Connection::from_socket(reactor, mio::net::TcpStream::from_std(ours), noting).unwrap();
     turn_until_quiet(reactor);
     (handle, record, peer)
@@ -624,7 +624,7 @@ fn tcp<F: FnMut(&'static str, &mut Transport) + 'static>(
 
 #[test]
 fn reset_ends_a_connection_that_is_not_reading() {
-    // The protocol keeps its side open after the end of file, or it has paused reading.
+    // The protocol keeps its side open after EOF, or has paused reading.
     for half_closed in [true, false] {
         let mut reactor = Reactor::new().unwrap();
         let (handle, record, peer) = tcp(&mut reactor, |_, _| ());
@@ -643,7 +643,7 @@ fn reset_ends_a_connection_that_is_not_reading() {
 
 #[test]
 fn reset_ends_a_connection_paused_by_backpressure() {
-    // It pauses by default, and then waits for room before it reads on.
+    // By default it pauses at the high-water mark and waits for room before it reads again.
     struct Waiting(Rc<RefCell<bool>>);
     impl Protocol for Waiting {
         fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
@@ -671,14 +671,14 @@ fn reset_ends_a_connection_paused_by_backpressure() {
     }
     common::reset_on_close(&peer);
     drop(peer);
-    turn_until(&mut reactor, "it is lost", |_| *lost.borrow());
+    turn_until(&mut reactor, "the connection is lost", |_| *lost.borrow());
 }
 
 #[test]
 fn one_callback_sends_a_bounded_amount() {
     const ALL: usize = 64 << 20;
     let mut reactor = Reactor::new().unwrap();
-    let written = Rc::new(RefCell::new((0, 0))); // in all, and the most in one call
+    let written = Rc::new(RefCell::new((0, 0))); // in total, and at most in one call
     let note = written.clone();
     let (handle, _, mut peer) = tcp(&mut reactor, move |what, transport| {
         let before = note.borrow().0;
@@ -696,7 +696,7 @@ fn one_callback_sends_a_bounded_amount() {
         }
     });
     reactor.wake(handle.id());
-    turn_until(&mut reactor, "all has come", |_| reader.is_finished());
+    turn_until(&mut reactor, "all bytes were received", |_| reader.is_finished());
     reader.join().unwrap();
     let most = written.borrow().1;
     assert!(most < 2 * echo_reactor::SCRATCH_SIZE, "{most} bytes in one call, however fast the peer reads");
@@ -717,7 +717,7 @@ fn nothing_is_sent_after_an_abort() {
         _ => {}
     });
     peer.set_nonblocking(true).unwrap();
-    while peer.read(&mut vec![0; 1 << 20]).is_ok() {} // now there is room
+    while peer.read(&mut vec![0; 1 << 20]).is_ok() {} // now there is room to write
     reactor.wake(handle.id());
     turn_until_lost(&mut reactor, &record);
     assert!(sent.borrow().is_some());
@@ -742,7 +742,7 @@ fn protocol_that_removes_itself_gets_no_further_callback() {
             }
         });
         peer.write_all(b"x").unwrap();
-        peer.shutdown(Shutdown::Write).unwrap(); // all of it is there
+        peer.shutdown(Shutdown::Write).unwrap(); // data and EOF arrive together
         turn_until_lost(&mut reactor, &record);
         turn_until_quiet(&mut reactor);
         assert_eq!(record.borrow().calls, expected);
@@ -755,7 +755,7 @@ fn failed_connection_reads_a_bounded_part_of_a_flood() {
     let (_, record, mut peer) = connection(&mut reactor, |what, transport| {
         if what == "data" {
             transport.write(b"x");
-            transport.pause_reading(); // in vain: the connection is to end
+            transport.pause_reading(); // has no effect, because the connection is ending
             std::thread::sleep(Duration::from_millis(1)); // the thing under test: slower than the peer
         }
     });

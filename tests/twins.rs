@@ -1,7 +1,7 @@
-//! Broken twins: for each trap a short wrong version that falls into it, beside one that does not. The guide
-//! (`src/guide/`) points to them.
+//! Wrong twins: for each trap, a short wrong version next to one that is right. The guide in
+//! `src/guide/` refers to them.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -21,19 +21,19 @@ use echo_reactor::{
 use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token};
 
-/// What a source read, and whether it saw the end.
-type Seen = Rc<RefCell<(Vec<u8>, bool)>>;
+/// The bytes that a source has read, and whether it has seen EOF.
+type Log = Rc<RefCell<(Vec<u8>, bool)>>;
 
-/// A source that reads a stream in some way.
+/// A source that reads a stream with a closure.
 struct Reading<F> {
     stream: UnixStream,
-    seen: Seen,
+    log: Log,
     read: F,
 }
 
-impl<F: FnMut(&mut UnixStream, &Seen, Ready) -> Next + 'static> Source for Reading<F> {
+impl<F: FnMut(&mut UnixStream, &Log, Ready) -> Next + 'static> Source for Reading<F> {
     fn ready(&mut self, _: Id, ready: Ready, _: &mut Reactor) -> Next {
-        (self.read)(&mut self.stream, &self.seen, ready)
+        (self.read)(&mut self.stream, &self.log, ready)
     }
 }
 
@@ -43,99 +43,97 @@ impl<F> AsFd for Reading<F> {
     }
 }
 
-/// A reactor with such a source, and its peer.
-fn reading<F: FnMut(&mut UnixStream, &Seen, Ready) -> Next + 'static>(
-    read: F,
-) -> (Reactor, Seen, UnixStream) {
+/// A reactor with such a source, and the peer of its stream.
+fn reading<F: FnMut(&mut UnixStream, &Log, Ready) -> Next + 'static>(read: F) -> (Reactor, Log, UnixStream) {
     let mut reactor = Reactor::new().unwrap();
     let (stream, peer) = UnixStream::pair().unwrap();
-    let seen = Seen::default();
-    reactor.add(Reading { stream, seen: seen.clone(), read }, Interest::READABLE).unwrap();
+    let log = Log::default();
+    reactor.add(Reading { stream, log: log.clone(), read }, Interest::READABLE).unwrap();
     reactor.turn(Some(Duration::ZERO)).unwrap();
-    (reactor, seen, peer)
+    (reactor, log, peer)
 }
 
-/// One read of at most `size` bytes.
-fn read_once(stream: &mut UnixStream, seen: &Seen, size: usize) -> std::io::Result<usize> {
+/// Reads once, at most `size` bytes.
+fn read_once(stream: &mut UnixStream, log: &Log, size: usize) -> std::io::Result<usize> {
     let mut buffer = vec![0; size];
     let count = stream.read(&mut buffer)?;
-    let (bytes, ended) = &mut *seen.borrow_mut();
+    let (bytes, ended) = &mut *log.borrow_mut();
     bytes.extend_from_slice(&buffer[..count]);
     *ended |= count == 0;
     Ok(count)
 }
 
-// ---- readiness that is not used up
+// ---- readiness that is not drained
 
 #[test]
 fn edge_triggered_source_that_stops_reading_early_hangs() {
-    let wrong = |stream: &mut UnixStream, seen: &Seen, _: Ready| {
-        let _ = read_once(stream, seen, 4);
+    let wrong = |stream: &mut UnixStream, log: &Log, _: Ready| {
+        let _ = read_once(stream, log, 4);
         Next::Wait
     };
-    let right = |stream: &mut UnixStream, seen: &Seen, _: Ready| match read_once(stream, seen, 4) {
+    let right = |stream: &mut UnixStream, log: &Log, _: Ready| match read_once(stream, log, 4) {
         Ok(0) => Next::Done,
         Ok(_) => Next::Again,
         Err(_) => Next::Wait,
     };
-    let after_a_message = |(mut reactor, seen, mut peer): (Reactor, Seen, UnixStream)| {
+    let after_a_message = |(mut reactor, log, mut peer): (Reactor, Log, UnixStream)| {
         peer.write_all(b"twelve bytes").unwrap();
         turn_until_quiet(&mut reactor);
-        String::from_utf8(seen.take().0).unwrap()
+        String::from_utf8(log.take().0).unwrap()
     };
-    assert_eq!(after_a_message(reading(wrong)), "twel", "the rest is there, and nobody tells");
+    assert_eq!(after_a_message(reading(wrong)), "twel", "the rest is pending, and no event comes");
     assert_eq!(after_a_message(reading(right)), "twelve bytes");
 }
 
 #[test]
 fn source_that_stops_at_a_short_read_misses_eof() {
-    let wrong = |stream: &mut UnixStream, seen: &Seen, _: Ready| match read_once(stream, seen, 4096) {
+    let wrong = |stream: &mut UnixStream, log: &Log, _: Ready| match read_once(stream, log, 4096) {
         Ok(0) => Next::Done,
         Ok(4096) => Next::Again,
-        Ok(_) | Err(_) => Next::Wait, // short: there is no more
+        Ok(_) | Err(_) => Next::Wait, // short read: the socket is empty
     };
-    let right = |stream: &mut UnixStream, seen: &Seen, ready: Ready| match read_once(stream, seen, 4096) {
+    let right = |stream: &mut UnixStream, log: &Log, ready: Ready| match read_once(stream, log, 4096) {
         Ok(0) => Next::Done,
         Ok(4096) => Next::Again,
-        Ok(_) if ready.intersects(Ready::READ_CLOSED) => Next::Again, // ... unless the end has come with it
+        Ok(_) if ready.intersects(Ready::READ_CLOSED) => Next::Again, // ... unless EOF arrived with it
         Ok(_) | Err(_) => Next::Wait,
     };
-    // Whoever says Again is called with nothing new, so what was said before has to be remembered.
+    // A call after `Again` has no new readiness, so the source remembers the earlier one.
     let right = {
         let mut remembered = Ready::NONE;
-        move |stream: &mut UnixStream, seen: &Seen, ready: Ready| {
+        move |stream: &mut UnixStream, log: &Log, ready: Ready| {
             remembered |= ready;
-            right(stream, seen, remembered)
+            right(stream, log, remembered)
         }
     };
-    let after_data_and_end = |(mut reactor, seen, mut peer): (Reactor, Seen, UnixStream)| {
+    let after_data_and_end = |(mut reactor, log, mut peer): (Reactor, Log, UnixStream)| {
         peer.write_all(b"bye").unwrap();
-        drop(peer); // in the same event
+        drop(peer); // EOF is reported in the same event
         turn_until_quiet(&mut reactor);
-        seen.take()
+        log.take()
     };
-    assert_eq!(after_data_and_end(reading(wrong)), (b"bye".to_vec(), false), "the end is never seen");
+    assert_eq!(after_data_and_end(reading(wrong)), (b"bye".to_vec(), false), "EOF is never seen");
     assert_eq!(after_data_and_end(reading(right)), (b"bye".to_vec(), true));
 }
 
 #[test]
 fn again_at_eof_makes_the_loop_spin() {
-    let wrong = |stream: &mut UnixStream, seen: &Seen, _: Ready| match read_once(stream, seen, 64) {
-        Ok(_) => Next::Again, // 0 is a success, too
+    let wrong = |stream: &mut UnixStream, log: &Log, _: Ready| match read_once(stream, log, 64) {
+        Ok(_) => Next::Again, // reading 0 bytes is a success, too
         Err(_) => Next::Wait,
     };
-    let right = |stream: &mut UnixStream, seen: &Seen, _: Ready| match read_once(stream, seen, 64) {
+    let right = |stream: &mut UnixStream, log: &Log, _: Ready| match read_once(stream, log, 64) {
         Ok(0) => Next::Done,
         Ok(_) => Next::Again,
         Err(_) => Next::Wait,
     };
-    let turns_after_the_end = |(mut reactor, _, peer): (Reactor, Seen, UnixStream)| {
+    let turns_after_the_end = |(mut reactor, _, peer): (Reactor, Log, UnixStream)| {
         drop(peer);
         let before = reactor.turn_count();
         reactor.run_until(A_WHILE, |_| false).unwrap();
         reactor.turn_count() - before
     };
-    assert!(turns_after_the_end(reading(wrong)) > 1000, "a whole core for nothing");
+    assert!(turns_after_the_end(reading(wrong)) > 1000, "the loop uses a whole core");
     assert!(turns_after_the_end(reading(right)) < 5);
 }
 
@@ -178,7 +176,7 @@ fn echo_without_water_marks_uses_unbounded_memory() {
 
 // ---- tokens
 
-/// A loop as one writes it first: the token is an index, and a free one is used again.
+/// A first attempt at a loop: a token is an index, and a free index is reused.
 #[test]
 fn token_without_a_generation_reaches_the_wrong_source() {
     let mut poll = Poll::new().unwrap();
@@ -188,22 +186,22 @@ fn token_without_a_generation_reaches_the_wrong_source() {
         let (mut ours, mut other) = UnixStream::pair().unwrap();
         poll.registry().register(&mut ours, Token(index), Interest::READABLE).unwrap();
         peers.insert(Token(index), ours);
-        other.write_all(b"for the first tenant").unwrap();
+        other.write_all(b"for the first client").unwrap();
         others.push(other);
     }
     let mut events = Events::with_capacity(8);
     poll.poll(&mut events, None).unwrap();
     let batch: Vec<Token> = events.iter().map(|event| event.token()).collect();
     assert_eq!(batch.len(), 2);
-    // The first event of the batch ends the connection of the second, and a newcomer gets its number.
+    // The first event of the batch closes the connection of the second, whose number is reused.
     peers.remove(&batch[1]);
-    let (mut newcomer, _other) = UnixStream::pair().unwrap();
-    poll.registry().register(&mut newcomer, batch[1], Interest::READABLE).unwrap();
-    peers.insert(batch[1], newcomer);
-    // The second event: it says readable, and the one that it finds has nothing to read.
-    let found = peers.get_mut(&batch[1]).expect("the wrong one");
+    let (mut replacement, _other) = UnixStream::pair().unwrap();
+    poll.registry().register(&mut replacement, batch[1], Interest::READABLE).unwrap();
+    peers.insert(batch[1], replacement);
+    // The second event reports readable, but the stream that has its number now is not readable.
+    let found = peers.get_mut(&batch[1]).expect("the wrong stream");
     assert_eq!(found.read(&mut [0; 64]).unwrap_err().kind(), ErrorKind::WouldBlock);
-    // With a blocking socket the loop would stand still here. For the right one see `tests/reactor.rs`:
+    // With a blocking socket the loop would block here. The right version is in `tests/reactor.rs`:
     // event_for_a_source_removed_in_the_same_batch_is_dropped.
 }
 
@@ -211,13 +209,13 @@ fn token_without_a_generation_reaches_the_wrong_source() {
 
 struct Lines {
     mailbox: Handle<Mailbox<Chunk>>,
-    seen: Seen,
+    log: Log,
 }
 
 impl Source for Lines {
     fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
         while let TryRecv::Item(Ok(line)) = self.mailbox.try_recv(reactor, id) {
-            self.seen.borrow_mut().0.extend_from_slice(&line);
+            self.log.borrow_mut().0.extend_from_slice(&line);
         }
         Next::Wait
     }
@@ -225,16 +223,16 @@ impl Source for Lines {
 
 #[test]
 fn buffered_reader_hides_lines_from_readiness() {
-    // A line for each event, from a reader that reads ahead.
+    // The wrong version handles one line per event, from a reader that reads ahead.
     struct Wrong {
         reader: BufReader<File>,
-        seen: Seen,
+        log: Log,
     }
     impl Source for Wrong {
         fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
             let mut line = Vec::new();
             if self.reader.read_until(b'\n', &mut line).is_ok() {
-                self.seen.borrow_mut().0.extend_from_slice(&line);
+                self.log.borrow_mut().0.extend_from_slice(&line);
             }
             Next::Wait
         }
@@ -248,27 +246,28 @@ fn buffered_reader_hides_lines_from_readiness() {
 
     let mut reactor = Reactor::new().unwrap();
     let (stdin, keyboard) = pipe();
-    let seen = Seen::default();
+    let log = Log::default();
     let reader = BufReader::new(File::from(stdin));
-    reactor.add(Wrong { reader, seen: seen.clone() }, Interest::READABLE).unwrap();
+    reactor.add(Wrong { reader, log: log.clone() }, Interest::READABLE).unwrap();
     let mut keyboard = File::from(keyboard);
     keyboard.write_all(THREE).unwrap();
     turn_until_quiet(&mut reactor);
-    assert_eq!(seen.borrow().0, b"one\n", "two are in the buffer, and the descriptor is empty");
+    assert_eq!(log.borrow().0, b"one\n", "two lines are in the reader's buffer, and the descriptor is empty");
 
     let (stdin, keyboard) = pipe();
     let mailbox = Mailbox::new(&mut reactor, 1);
     Input::open(&mut reactor, &stdin, Framing::Lines, mailbox).unwrap();
-    let seen = Seen::default();
-    let lines = reactor.insert(Lines { mailbox, seen: seen.clone() });
+    let log = Log::default();
+    let lines = reactor.insert(Lines { mailbox, log: log.clone() });
     reactor.wake(lines.id());
     File::from(keyboard).write_all(THREE).unwrap();
-    turn_until(&mut reactor, "all three", |_| seen.borrow().0 == THREE);
+    turn_until(&mut reactor, "all three", |_| log.borrow().0 == THREE);
 }
 
 #[test]
 fn blocking_read_in_a_callback_blocks_the_loop() {
-    // What `input()` does in a callback, on a thread of its own, so that the test can see it wait.
+    // A callback that calls `input()` blocks like this. It runs on a thread, so that the test can
+    // see it.
     let (stdin, keyboard) = pipe();
     let (done, end) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -278,10 +277,10 @@ fn blocking_read_in_a_callback_blocks_the_loop() {
         reactor.run().unwrap();
         done.send(()).unwrap();
     });
-    assert!(end.recv_timeout(A_WHILE).is_err(), "the timer is due, and waits for the keyboard");
+    assert!(end.recv_timeout(A_WHILE).is_err(), "the timer is due but waits for the keyboard");
     File::from(keyboard).write_all(b"at last\n").unwrap();
     end.recv_timeout(common::PATIENCE).unwrap();
-    // For a client that shows nothing before its input ends see `examples/blocking_client.rs`.
+    // `examples/blocking_client.rs` shows nothing before its input ends, for the same reason.
 }
 
 #[test]
@@ -289,10 +288,10 @@ fn o_nonblock_on_stdin_survives_exit() {
     use rustix::fs::{OFlags, fcntl_setfl};
     let terminal = Terminal::new();
     {
-        let own = terminal.line.try_clone().unwrap(); // a descriptor of our own, of the shell's description
+        let own = terminal.line.try_clone().unwrap(); // shares the open file description
         fcntl_setfl(&own, OFlags::NONBLOCK).unwrap();
     }
-    assert!(is_nonblocking(&terminal.line), "we are gone, and the shell's terminal is not what it was");
+    assert!(is_nonblocking(&terminal.line), "after our exit, the shell's terminal is non-blocking");
 
     let terminal = Terminal::new();
     let mut reactor = Reactor::new().unwrap();

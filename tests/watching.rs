@@ -1,7 +1,7 @@
-//! A loop that one can watch: an observer is told what happened, in the order in which it happened, and a
-//! callback that holds the loop is named.
+//! Observability: an observer is notified of what happened in order, and a callback that holds the
+//! loop is named.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -18,9 +18,9 @@ use echo_reactor::{Connection, Id, Next, Protocol, Reactor, Ready, Source, Trans
 use log::{LevelFilter, Log, Metadata, Record};
 
 #[derive(Default)]
-struct Noting(Rc<RefCell<Vec<String>>>);
+struct Recorder(Rc<RefCell<Vec<String>>>);
 
-impl Observer for Noting {
+impl Observer for Recorder {
     fn on_poll(&mut self, sleep: &PollEnd) {
         assert!(sleep.began <= sleep.ended);
         self.0.borrow_mut().push(format!("slept: {} events", sleep.events));
@@ -53,7 +53,7 @@ impl Observer for Noting {
 fn observer_is_notified_of_loop_events_in_order() {
     let mut reactor = Reactor::new().unwrap();
     let notes = Rc::new(RefCell::new(Vec::new()));
-    reactor.add_observer(Noting(notes.clone()));
+    reactor.add_observer(Recorder(notes.clone()));
     reactor.call_soon(|_| ());
     reactor.call_later(Duration::ZERO, |_| ());
     reactor.turn(None).unwrap();
@@ -71,7 +71,7 @@ fn observer_is_notified_of_loop_events_in_order() {
     reactor.turn(None).unwrap();
     assert_eq!(notes.take(), ["slept: 1 events", "ran: readable+writable Wait Some(5)", "turn 4"]);
     drop(peer);
-    turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 0);
+    turn_until(&mut reactor, "the connection is removed", |reactor| reactor.source_count() == 0);
     assert!(notes.take().contains(&"removed".into()));
 }
 
@@ -86,22 +86,22 @@ fn source_that_removes_itself_is_reported_as_removed() {
     }
     let mut reactor = Reactor::new().unwrap();
     let notes = Rc::new(RefCell::new(Vec::new()));
-    reactor.add_observer(Noting(notes.clone()));
+    reactor.add_observer(Recorder(notes.clone()));
     let (ours, peer) = mio::net::UnixStream::pair().unwrap();
     Connection::from_socket(&mut reactor, ours, Leaving).unwrap();
     (&peer).write_all(b"goodbye").unwrap();
-    turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 0);
+    turn_until(&mut reactor, "the connection is removed", |reactor| reactor.source_count() == 0);
     let notes = notes.take();
     let removed = notes.iter().position(|note| note == "removed").unwrap();
     assert!(notes[removed + 1].ends_with("None"), "{notes:?}");
 }
 
-/// Keeps what is logged.
-struct Keeping(Mutex<Vec<String>>);
+/// Keeps all log messages.
+struct MemoryLog(Mutex<Vec<String>>);
 
-static LOG: Keeping = Keeping(Mutex::new(Vec::new()));
+static LOG: MemoryLog = MemoryLog(Mutex::new(Vec::new()));
 
-impl Log for Keeping {
+impl Log for MemoryLog {
     fn enabled(&self, _: &Metadata) -> bool {
         true
     }
@@ -113,8 +113,8 @@ impl Log for Keeping {
 
 #[test]
 fn callback_that_holds_the_loop_is_named_in_a_warning() {
-    struct Sluggish;
-    impl Source for Sluggish {
+    struct Slow;
+    impl Source for Slow {
         fn ready(&mut self, _: Id, _: Ready, reactor: &mut Reactor) -> Next {
             thread::sleep(Duration::from_millis(110)); // the thing under test
             reactor.stop();
@@ -125,13 +125,13 @@ fn callback_that_holds_the_loop_is_named_in_a_warning() {
     log::set_max_level(LevelFilter::Debug);
     let mut reactor = Reactor::new().unwrap();
     echo_reactor::cli::watch(&mut reactor, None).unwrap();
-    let sluggish = reactor.insert(Sluggish);
+    let sluggish = reactor.insert(Slow);
     reactor.wake(sluggish.id());
     reactor.call_soon(|_| thread::sleep(Duration::from_millis(110)));
     reactor.run().unwrap();
     let lines = LOG.0.lock().unwrap();
     let warned = |text: &str| lines.iter().any(|line| line.starts_with("WARN") && line.contains(text));
-    assert!(warned(&format!("source {} (Sluggish) held the loop for 1", sluggish.id())), "{lines:?}");
+    assert!(warned(&format!("source {} (Slow) held the loop for 1", sluggish.id())), "{lines:?}");
     assert!(warned("a queued callback held the loop for 1"), "{lines:?}");
 }
 

@@ -301,7 +301,7 @@ mod tests {
         if sys::service_port(c"http").is_some() {
             assert_eq!(parse("localhost:http").unwrap().to_string(), "localhost:80");
         } else {
-            println!("skipped: this machine knows no services, see services(5)");
+            println!("skipped: this machine has no list of services, see services(5)");
         }
     }
 

@@ -255,13 +255,13 @@ mod tests {
 
     #[test]
     fn self_connection_is_rejected() {
-        // What the kernel does by chance when it chooses the port of our end, done on purpose.
+        // Binds the port to which it connects, which the kernel sometimes chooses by chance.
         let end = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         bind(&end, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let own = SocketAddr::try_from(getsockname(&end).unwrap()).unwrap();
         connect(&end, &own).unwrap();
         let socket = Socket::Tcp(mio::net::TcpStream::from_std(TcpStream::from(end)));
-        assert_eq!(socket.peer_addr().unwrap(), own.into(), "it did connect");
+        assert_eq!(socket.peer_addr().unwrap(), own.into(), "the socket connected to itself");
         assert_eq!(connected_peer(&socket).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     }
 }

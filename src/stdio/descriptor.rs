@@ -189,7 +189,7 @@ mod tests {
         let tries: Vec<_> = (0..2)
             .map(|_| {
                 let duplicate = File::from(OwnedFd::from(reader.try_clone().unwrap()));
-                let descriptor = Descriptor(Kind::Shared(duplicate)); // as if reopening had been refused
+                let descriptor = Descriptor(Kind::Shared(duplicate)); // as if reopening had failed
                 let tries = Arc::new(AtomicUsize::new(0));
                 let counted = tries.clone();
                 std::thread::spawn(move || {
@@ -200,7 +200,7 @@ mod tests {
                 tries
             })
             .collect();
-        // Both see each byte, and one of them gets it. The other one has to go on all the same.
+        // Both are woken for each byte, and one reads it. The other one must not block.
         let deadline = Instant::now() + Duration::from_secs(20);
         for _ in 0..300 {
             writer.write_all(b"x").unwrap();
@@ -210,7 +210,7 @@ mod tests {
             for tries in &tries {
                 let before = tries.load(Ordering::Relaxed);
                 while tries.load(Ordering::Relaxed) < before + 2 {
-                    assert!(Instant::now() < deadline, "it waits in a read");
+                    assert!(Instant::now() < deadline, "a reader is blocked");
                     std::thread::yield_now();
                 }
             }

@@ -1,4 +1,4 @@
-//! What a program may have as stdin and stdout: pipes, FIFOs, terminals.
+//! Descriptors for stdin and stdout: pipes, FIFOs and terminals.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 
 use super::{A_WHILE, PATIENCE, Scratch};
 
-/// The reading end, and the writing end.
+/// The read end and the write end.
 pub fn pipe() -> (OwnedFd, OwnedFd) {
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap()
 }
 
-/// The two ends of a FIFO with a name of its own.
+/// Both ends of a FIFO: the read end and the write end.
 pub fn fifo(scratch: &Scratch, name: &str) -> (OwnedFd, OwnedFd) {
     let path = scratch.path(name);
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    // Opened for both, it waits for nobody, and nor do the next two.
+    // Opening a FIFO in both directions does not block, so neither do the next two opens.
     let both = OpenOptions::new().read(true).write(true).open(&path).unwrap();
     let reader = File::open(&path).unwrap();
     let writer = OpenOptions::new().write(true).open(&path).unwrap();
@@ -29,7 +29,7 @@ pub fn fifo(scratch: &Scratch, name: &str) -> (OwnedFd, OwnedFd) {
     (reader.into(), writer.into())
 }
 
-/// Writes bytes in the background, as far as they are taken, and then closes.
+/// Writes bytes in the background until all are written or the reader closes, then closes.
 pub fn feed(to: impl Into<OwnedFd>, bytes: &[u8]) -> thread::JoinHandle<()> {
     let (mut to, bytes) = (File::from(to.into()), bytes.to_vec());
     thread::spawn(move || drop(to.write_all(&bytes)))
@@ -46,18 +46,18 @@ pub fn collect(mut stream: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     receiver
 }
 
-/// Whether the description is non-blocking.
+/// Whether the open file description is non-blocking.
 pub fn is_nonblocking(descriptor: impl AsFd) -> bool {
     rustix::fs::fcntl_getfl(descriptor).unwrap().contains(rustix::fs::OFlags::NONBLOCK)
 }
 
-/// A pseudo-terminal: the test is the person in front of it, and sees what an emulator shows.
+/// A pseudo-terminal. The test types at it and reads what a terminal emulator shows.
 pub struct Terminal {
     keyboard: File,
     screen: Receiver<Vec<u8>>,
     shown: String,
     emulator: avt::Terminal,
-    /// The beginning of a character whose rest has not come yet.
+    /// The first bytes of a character whose rest has not arrived yet.
     incomplete: Vec<u8>,
     pub line: OwnedFd,
 }
@@ -76,7 +76,7 @@ impl Terminal {
         let name = ptsname(&master, Vec::new()).unwrap();
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
         let line = rustix::fs::open(&name, flags, rustix::fs::Mode::empty()).unwrap();
-        // As terminal emulators do, so that Backspace erases a character and not a byte.
+        // Terminal emulators set this flag, so that Backspace erases a character and not a byte.
         let mut attributes = tcgetattr(&line).unwrap();
         attributes.input_modes |= InputModes::IUTF8;
         tcsetattr(&line, OptionalActions::Now, &attributes).unwrap();
@@ -102,7 +102,7 @@ impl Terminal {
         self.line.try_clone().unwrap().into()
     }
 
-    /// Turns off what the terminal does with lines, its own echo and special keys.
+    /// Turns off line editing, echo and special keys.
     pub fn set_raw(&self) {
         use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
         let mut attributes = tcgetattr(&self.line).unwrap();
@@ -110,7 +110,7 @@ impl Terminal {
         tcsetattr(&self.line, OptionalActions::Now, &attributes).unwrap();
     }
 
-    /// Changes the size of the window, with what it shows.
+    /// Changes the size of the window and its content.
     pub fn resize(&mut self, columns: u16, rows: u16) {
         let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&self.line, size).unwrap();
@@ -121,7 +121,7 @@ impl Terminal {
         self.keyboard.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Waits until `text` is on the screen after what was seen before, and counts it as seen.
+    /// Waits until `text` appears after the text that was already matched, and marks it as matched.
     #[track_caller]
     pub fn see(&mut self, text: &str) {
         let deadline = Instant::now() + PATIENCE;
@@ -131,12 +131,12 @@ impl Terminal {
                 return;
             }
             if !self.receive(deadline.saturating_duration_since(Instant::now())) {
-                panic!("{text:?} never came; the screen shows {:?}", self.shown);
+                panic!("{text:?} never appeared; the screen shows {:?}", self.shown);
             }
         }
     }
 
-    /// Waits until the last row that is not empty is `text`, and the cursor is behind it.
+    /// Waits until the last non-empty row is `text` and the cursor is after it.
     #[track_caller]
     pub fn see_row(&mut self, text: &str) {
         let deadline = Instant::now() + PATIENCE;
@@ -144,7 +144,7 @@ impl Terminal {
         {
             if !self.receive(deadline.saturating_duration_since(Instant::now())) {
                 panic!(
-                    "{text:?} never came; the screen shows {:#?} and the cursor is behind {:?}",
+                    "{text:?} never appeared; the screen shows {:#?} and the cursor is after {:?}",
                     self.rows(),
                     self.row_of_cursor()
                 );
@@ -152,31 +152,32 @@ impl Terminal {
         }
     }
 
-    /// What is in front of the cursor in its row.
+    /// The text before the cursor in its row.
     pub fn row_of_cursor(&self) -> String {
         let cursor = self.emulator.cursor();
         let line = self.emulator.screen().line(cursor.row).unwrap();
         line.cells()[..cursor.col].iter().filter(|cell| cell.width() > 0).map(|cell| cell.char()).collect()
     }
 
-    /// The rows of the window, without empty ones at the end.
+    /// The rows of the window, without empty rows at the end.
     pub fn rows(&self) -> Vec<String> {
         let rows = self.emulator.screen().visible_lines().map(|line| line.text().trim_end().to_owned());
         without_empty_end(rows.collect())
     }
 
-    /// All lines from the beginning: those that have left the window, too. A line may fill several rows.
+    /// All lines from the start, including those that have left the window. A line may fill several
+    /// rows.
     pub fn lines(&self) -> Vec<String> {
         without_empty_end(self.emulator.primary_screen().text())
     }
 
-    /// What is on the screen and was not waited for.
+    /// The text that has appeared and was not matched by `see`.
     pub fn unseen(&mut self) -> String {
         while self.receive(A_WHILE) {}
         std::mem::take(&mut self.shown)
     }
 
-    /// Shows what comes next. Returns `false` if nothing comes in this time.
+    /// Shows the next output. Returns `false` if none arrives within `limit`.
     fn receive(&mut self, limit: Duration) -> bool {
         let Ok(bytes) = self.screen.recv_timeout(limit) else { return false };
         self.incomplete.extend(bytes);

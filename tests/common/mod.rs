@@ -1,5 +1,5 @@
-//! What the tests share: the real programs, pseudo-terminals, and waiting with a deadline.
-#![allow(dead_code, unused_imports)] // each test file uses its part
+//! Helpers that the tests share: the real programs, pseudo-terminals, and waiting with a deadline.
+#![allow(dead_code, unused_imports)] // each test file uses some of them
 
 mod descriptors;
 mod network;
@@ -21,36 +21,36 @@ use std::time::{Duration, Instant};
 
 use echo_reactor::{Protocol, Reactor, Transport};
 
-/// How long anything may take before a test gives up. Nothing waits for it when all is well.
+/// The time limit of every wait. A test that passes never waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Long enough to see that nothing happens.
+/// How long a test watches to see that nothing happens.
 pub const A_WHILE: Duration = Duration::from_millis(200);
 
 // ---- waiting
 
-/// Asks again and again until the answer is yes.
+/// Waits until the condition holds.
 #[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < deadline, "it never happened: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
         thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// Turns the reactor until the condition holds. It may become true elsewhere, in a thread of the test,
-/// so no turn sleeps for long.
+/// Runs turns until the condition holds. A thread of the test may make it true, so no turn sleeps
+/// for long.
 #[track_caller]
 pub fn turn_until(reactor: &mut Reactor, what: &str, mut condition: impl FnMut(&mut Reactor) -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition(reactor) {
-        assert!(Instant::now() < deadline, "it never happened: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
         reactor.turn(Some(Duration::from_millis(10))).unwrap();
     }
 }
 
-/// Turns until a turn finds nothing more to do.
+/// Runs turns until nothing more happens.
 pub fn turn_until_quiet(reactor: &mut Reactor) {
     for _ in 0..20 {
         reactor.turn(Some(Duration::from_millis(1))).unwrap();
@@ -59,8 +59,8 @@ pub fn turn_until_quiet(reactor: &mut Reactor) {
 
 // ---- bytes
 
-/// Bytes that look random, the same for the same seed. No two places look alike, so a piece that is
-/// lost, repeated or moved is seen.
+/// Pseudo-random bytes, the same for the same seed. No two places look alike, so a test sees every
+/// piece that is lost, repeated or moved.
 pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(length + 8);
@@ -74,13 +74,13 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Compares without printing megabytes.
+/// Compares two slices without printing megabytes.
 #[track_caller]
 pub fn assert_same_bytes(found: &[u8], expected: &[u8]) {
     let first = found.iter().zip(expected).position(|(a, b)| a != b);
     assert!(
         found.len() == expected.len() && first.is_none(),
-        "{} bytes where {} were expected; first difference at {first:?}",
+        "{} bytes instead of {}; first difference at {first:?}",
         found.len(),
         expected.len(),
     );
@@ -88,7 +88,7 @@ pub fn assert_same_bytes(found: &[u8], expected: &[u8]) {
 
 // ---- protocols
 
-/// The echo server of the documentation, with backpressure.
+/// The echo server of the documentation, with backpressure by default.
 pub struct Echo;
 
 impl Protocol for Echo {
@@ -97,9 +97,9 @@ impl Protocol for Echo {
     }
 }
 
-// ---- places
+// ---- files and ports
 
-/// A directory of the test's own, removed at the end.
+/// A temporary directory, removed on drop.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
@@ -128,8 +128,8 @@ impl Drop for Scratch {
     }
 }
 
-/// A port on which nobody listens, and which nobody else can get while this lives, except a server that
-/// is told to share it (`--reuse-port`).
+/// A port on which nobody listens. While this lives, only a server with `--reuse-port` can listen
+/// on it.
 pub struct DeadPort(rustix::fd::OwnedFd, pub SocketAddr);
 
 impl DeadPort {
@@ -145,7 +145,7 @@ impl DeadPort {
 
 // ---- peers
 
-/// A connection to a test's server, with a deadline on each read and write.
+/// A connection to a server, with a deadline on each read and write.
 #[track_caller]
 pub fn connect(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
@@ -154,7 +154,7 @@ pub fn connect(address: &str) -> TcpStream {
     stream
 }
 
-/// The same on a Unix socket.
+/// The same for a Unix socket.
 #[track_caller]
 pub fn connect_unix(path: &Path) -> UnixStream {
     let stream = UnixStream::connect(path).unwrap();
@@ -172,7 +172,7 @@ pub fn ping(stream: &mut (impl Read + Write), message: &[u8]) {
     assert_same_bytes(&echo, message);
 }
 
-/// Sends a message again and again until the peer takes no more. Returns how many bytes it took.
+/// Sends a message repeatedly until the peer stops reading. Returns how many bytes were sent.
 pub fn send_until_stalled(stream: &mut TcpStream, message: &[u8]) -> usize {
     let chunk = message.repeat(64 * 1024 / message.len());
     let mut sent = 0;
@@ -194,7 +194,7 @@ pub fn send_until_stalled(stream: &mut TcpStream, message: &[u8]) -> usize {
     sent
 }
 
-/// A server that does with its only connection what a test says.
+/// A server that accepts one connection and passes it to `f`.
 pub fn serve_once<R: Send + 'static>(
     f: impl FnOnce(TcpStream) -> R + Send + 'static,
 ) -> (String, thread::JoinHandle<R>) {
@@ -209,12 +209,12 @@ pub fn serve_once<R: Send + 'static>(
     (address, thread)
 }
 
-/// Has the next close of the socket send a reset.
+/// Makes the next close of the socket send a reset.
 pub fn reset_on_close(stream: &TcpStream) {
     rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
 }
 
-/// A diagnostic is one line, names these things, and is no panic.
+/// Asserts that a diagnostic is one line, contains these parts, and is not a panic.
 #[track_caller]
 pub fn assert_one_line(text: &str, parts: &[&str]) {
     assert_eq!(text.lines().count(), 1, "not one line: {text:?}");

@@ -1,4 +1,4 @@
-//! A network of a test's own, and what the network of this machine has.
+//! A private network for a test, and whether this machine has IPv6.
 
 use std::fs;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::{Lines, Process, Scratch, outcome};
 
-/// Whether this machine has IPv6. If not, a note says that the test is skipped.
+/// Whether this machine has IPv6. If not, prints that the test is skipped.
 pub fn has_ipv6() -> bool {
     let has = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     if !has {
@@ -16,16 +16,17 @@ pub fn has_ipv6() -> bool {
     has
 }
 
-/// Loopback interface, ports and host names that no other process uses: namespaces of Linux. All processes
-/// that are started in it end with the test.
+/// A network namespace: a loopback interface, ports and host names that no other process uses.
+/// Processes in it end with the test.
 pub struct Network {
-    /// Keeps the namespaces.
+    /// Keeps the namespaces alive.
     holder: Process,
     hosts: Scratch,
 }
 
 impl Network {
-    /// Makes one with these lines as `/etc/hosts`. `None`, with a note, where the machine does not allow it.
+    /// Creates one with these lines as `/etc/hosts`. If the machine does not allow it, prints so
+    /// and returns `None`.
     pub fn new(hosts: &str) -> Option<Self> {
         let scratch = Scratch::new();
         let file = scratch.file("hosts", hosts.as_bytes());
@@ -46,7 +47,7 @@ impl Network {
         Some(Network { holder, hosts: scratch })
     }
 
-    /// Changes `/etc/hosts`.
+    /// Replaces `/etc/hosts`.
     pub fn set_hosts(&self, hosts: &str) {
         fs::OpenOptions::new()
             .write(true)
@@ -56,7 +57,7 @@ impl Network {
             .unwrap();
     }
 
-    /// The same command, in this network. It keeps its process id.
+    /// The same command inside this network. It keeps its process id.
     pub fn command(&self, command: &Command) -> Command {
         let mut inside = Command::new("nsenter");
         inside.args(["--preserve-credentials", "--user", "--net", "--mount", "--target"]);
@@ -66,18 +67,18 @@ impl Network {
         inside
     }
 
-    /// Runs shell commands in this network.
+    /// Runs a shell script in this network.
     pub fn shell(&self, script: &str) {
         let mut command = self.command(Command::new("sh").args(["-c", script]));
         outcome(Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())));
     }
 
     pub fn disable_ipv6(&self) {
-        // Where there is no such file, there is no IPv6 either.
+        // If this file does not exist, there is no IPv6 either.
         self.shell("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6");
     }
 
-    /// From now on the name server does not answer: packets to its address are dropped.
+    /// Makes the name server silent: packets to its address are dropped.
     pub fn silence_name_server(&self) {
         let file = self.hosts.file("resolv.conf", b"nameserver 192.0.2.1\n");
         let path = file.display();

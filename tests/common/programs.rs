@@ -22,7 +22,7 @@ pub fn client_command() -> Command {
     program(env!("CARGO_BIN_EXE_echo-client"))
 }
 
-/// A program that does not ignore SIGINT. A script's background job does, and hands that down.
+/// A program that does not ignore SIGINT: in a script's background job it would inherit that.
 pub fn program(path: impl AsRef<OsStr>) -> Command {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
@@ -35,7 +35,7 @@ pub fn program(path: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// A child that does not outlive its test.
+/// A child process that is killed on drop.
 pub struct Process {
     pub child: Child,
 }
@@ -53,7 +53,7 @@ impl Process {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Its exit status; it has to come within the patience.
+    /// Waits for its exit status, with a deadline.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;
@@ -64,32 +64,32 @@ impl Process {
         status.unwrap()
     }
 
-    /// Its exit status as a shell shows it: 128+N when signal N ended it.
+    /// Waits for its exit status as a shell shows it: 128+N if signal N ended it.
     #[track_caller]
     pub fn wait_code(&mut self) -> i32 {
         let status = self.wait();
         status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap()
     }
 
-    /// CPU time used so far, and times that it went to sleep of its own accord.
+    /// The CPU time used so far, and the number of voluntary context switches.
     pub fn activity(&self) -> (u64, u64) {
         let fields = self.stat();
         let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
         (ticks, self.status_field("voluntary_ctxt_switches"))
     }
 
-    /// Waits until it does nothing at all for a while, and not for want of a processor. What only waits for
-    /// something to do, and does not try again and again, comes to rest.
+    /// Waits until the process sleeps for a while without a wake-up. A process that polls
+    /// repeatedly never does.
     #[track_caller]
     pub fn comes_to_rest(&self) {
-        eventually("it does nothing", || {
+        eventually("the process sleeps", || {
             let before = self.activity();
             thread::sleep(A_WHILE); // the thing under test: nothing happens
             self.stat()[0] == "S" && self.activity() == before
         });
     }
 
-    /// The fields of `/proc/PID/stat` behind the name, see `proc(5)`: state, ...
+    /// The fields of `/proc/PID/stat` after the name, see `proc(5)`. The first is the state.
     fn stat(&self) -> Vec<String> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid().as_raw_nonzero())).unwrap();
         stat.rsplit(')').next().unwrap().split_whitespace().map(str::to_owned).collect()
@@ -108,7 +108,7 @@ impl Process {
         fs::read_dir(format!("/proc/{}/fd", self.pid().as_raw_nonzero())).unwrap().count()
     }
 
-    /// The lowest descriptor that is free. (The test's own parent may have handed some down.)
+    /// The lowest free descriptor. (The test itself may have inherited some.)
     pub fn next_descriptor(&self) -> u64 {
         let pid = self.pid().as_raw_nonzero();
         (0..).find(|fd| fs::symlink_metadata(format!("/proc/{pid}/fd/{fd}")).is_err()).unwrap()
@@ -128,7 +128,7 @@ impl Drop for Process {
     }
 }
 
-/// The lines of a stream, as they come.
+/// The lines of a stream, as they arrive.
 pub struct Lines(Receiver<String>);
 
 impl Lines {
@@ -146,7 +146,7 @@ impl Lines {
 
     #[track_caller]
     pub fn next(&self) -> String {
-        self.0.recv_timeout(PATIENCE).expect("no line came")
+        self.0.recv_timeout(PATIENCE).expect("a line before the deadline")
     }
 
     /// The next line, or `None` at the end of the stream.
@@ -155,7 +155,7 @@ impl Lines {
         match self.0.recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("no line came"),
+            Err(RecvTimeoutError::Timeout) => panic!("no line before the deadline"),
         }
     }
 
@@ -170,19 +170,19 @@ impl Lines {
         }
     }
 
-    /// All lines to the end of the stream.
+    /// All remaining lines.
     pub fn rest(&self) -> Vec<String> {
         std::iter::from_fn(|| self.0.recv_timeout(PATIENCE).ok()).collect()
     }
 
-    /// The lines that have come so far.
+    /// The lines that have arrived so far.
     pub fn so_far(&self) -> Vec<String> {
         self.0.try_iter().collect()
     }
 }
 
-/// Raises the soft limit on descriptors, which is 1024 in many places, for the test and its children. Returns
-/// whether so many are allowed. If not, a note says that the test is skipped.
+/// Raises the soft descriptor limit, often 1024, for the test and its children. Returns whether
+/// `needed` are allowed. If not, prints that the test is skipped.
 pub fn has_descriptors(needed: u64) -> bool {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     static MAXIMUM: OnceLock<Option<u64>> = OnceLock::new();
@@ -203,12 +203,12 @@ pub struct Server {
     pub process: Process,
     pub out: Lines,
     pub err: Lines,
-    /// As it says it: `127.0.0.1:4711`, `unix:/tmp/x`.
+    /// The address as it prints it: `127.0.0.1:4711`, `unix:/tmp/x`.
     pub addresses: Vec<String>,
 }
 
 impl Server {
-    /// On a TCP port of this machine.
+    /// Starts it on a free TCP port of the loopback interface.
     pub fn start(arguments: &[&str]) -> Self {
         Self::on(&["127.0.0.1:0"], arguments)
     }
@@ -225,7 +225,7 @@ impl Server {
         let out = Lines::of(process.child.stdout.take().unwrap());
         let err = Lines::of(process.child.stderr.take().unwrap());
         let addresses = (0..addresses)
-            .map(|_| out.next().strip_prefix("listening on ").expect("it listens").to_owned())
+            .map(|_| out.next().strip_prefix("listening on ").expect("'listening on'").to_owned())
             .collect();
         Server { process, out, err, addresses }
     }
@@ -243,7 +243,7 @@ impl Server {
         connect(self.address())
     }
 
-    /// The line of statistics, as its numbers: open, accepted, refused, in, out, buffered, turns.
+    /// The statistics line as numbers: open, accepted, refused, in, out, buffered, turns.
     #[track_caller]
     pub fn statistics(&self) -> Vec<u64> {
         self.process.signal(Signal::USR1);
@@ -260,14 +260,14 @@ impl Server {
     }
 }
 
-/// What a client run gave.
+/// What a finished program left: exit status and output.
 pub struct Outcome {
     pub code: i32,
     pub stdout: Vec<u8>,
     pub stderr: String,
 }
 
-/// Runs a command to its end, with these bytes on a pipe as stdin.
+/// Runs a command to its end, with `input` on a pipe as stdin.
 #[track_caller]
 pub fn run(command: &mut Command, input: &[u8]) -> Outcome {
     command.stdin(Stdio::piped());
@@ -278,7 +278,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Outcome {
     outcome(process)
 }
 
-/// Waits for a process whose stdout and stderr are pipes.
+/// Waits for a process, and collects its output from pipes.
 #[track_caller]
 pub fn outcome(mut process: Process) -> Outcome {
     outcome_of(&mut process)
@@ -295,12 +295,12 @@ pub fn outcome_of(process: &mut Process) -> Outcome {
     Outcome { code, stdout, stderr }
 }
 
-/// A client with both outputs on pipes, and this as stdin.
+/// Starts a client with `stdin` as its stdin, and pipes as stdout and stderr.
 pub fn client_reading(address: &str, stdin: impl Into<Stdio>) -> Process {
     Process::spawn(client_command().arg(address).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()))
 }
 
-/// All came back, and there was nothing to complain about.
+/// Asserts that the client exited with 0, printed these bytes and no message.
 #[track_caller]
 pub fn assert_echoed(outcome: &Outcome, bytes: &[u8]) {
     assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));

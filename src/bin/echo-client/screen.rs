@@ -279,7 +279,7 @@ mod tests {
             let mut screen = Screen::default();
             let pieces: String = bytes.chunks(size).map(|piece| screen.echo(piece)).collect();
             let joined = pieces.replace("\n  ", "");
-            assert_eq!(joined, whole, "in pieces of {size}");
+            assert_eq!(joined, whole, "split into pieces of {size} bytes");
             assert_eq!(screen.rest(), "  M-b\n");
         }
     }

@@ -80,7 +80,7 @@ impl Window {
 mod tests {
     use super::*;
 
-    /// Writes everything, in as many pieces as it takes.
+    /// Writes everything, in as many pieces as needed.
     fn write_all(window: &mut Window) -> Vec<u8> {
         let mut all = Vec::new();
         loop {
