@@ -74,3 +74,22 @@ fn commands_of_the_readme_print_what_it_shows() {
     }
     assert!(count >= 5, "{count} commands");
 }
+
+#[test]
+fn index_of_the_tests_has_one_line_for_each_file() {
+    let page = fs::read_to_string("tests/README.md").unwrap();
+    let mut listed: Vec<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("- `")?.split_once(".rs`: "))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let mut files: Vec<_> = fs::read_dir("tests")
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    listed.sort();
+    files.sort();
+    assert_eq!(listed, files, "tests/README.md has one line for each file in tests/");
+}
