@@ -282,7 +282,7 @@ fn verbose_logs_both_addresses_and_the_byte_counts() {
     assert!(lines[0].starts_with(&first) && lines[0].contains(" in "), "{}", lines[0]);
     assert!(lines[0].ends_with(" ms"), "{}", lines[0]);
     assert!(lines[1].starts_with("echo-client: bytes: 5 sent, 5 received; 0."), "{}", lines[1]);
-    // A signal also ends it with the byte counts.
+    // The client also logs the counts when a signal ends it.
     let (stdin, _open) = pipe();
     let mut command = client_command();
     command.args(["-v", server.address()]).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped());

@@ -242,7 +242,7 @@ fn closed_reader_of_stdout_ends_the_client_silently_with_141() {
     let server = Server::start(&[]);
     let scratch = Scratch::new();
     for (kind, stdout, mut reader) in outputs(&scratch) {
-        // While bytes flow.
+        // The reader closes while bytes flow.
         let flowing =
             client_between(server.address(), File::open("/dev/zero").unwrap(), stdout.try_clone().unwrap());
         drop(stdout);
@@ -251,7 +251,7 @@ fn closed_reader_of_stdout_ends_the_client_silently_with_141() {
         assert_ended_as_by_sigpipe(flowing, kind);
     }
     for (kind, stdout, reader) in outputs(&scratch) {
-        // While nothing moves.
+        // The reader closes while no byte moves.
         let (stdin, _open) = pipe();
         let silent = client_between(server.address(), stdin, stdout);
         eventually("the client is connected", || server.open_connections() == 1);

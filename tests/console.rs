@@ -140,7 +140,7 @@ fn overlong_line_is_rejected_as_a_whole() {
     operator.write_all(&[b"say ", &longest[..], b"\n"].concat()).unwrap();
     assert_eq!(server.out.next(), "sent to 1 connection");
     for length in [LIMIT, LIMIT + 1, 2 * LIMIT, 2 * LIMIT + 1, 5 * LIMIT - 1] {
-        // Wherever the line were cut, its rest would be a command.
+        // If the line were cut at one of these lengths, its rest would be a command.
         let mut line = b"say ".to_vec();
         while line.len() < length {
             line.extend_from_slice(b"quit\r");

@@ -231,7 +231,7 @@ fn blocking_client_prints_nothing_before_its_input_ends() {
     let mut stdin = process.child.stdin.take().unwrap();
     stdin.write_all(b"hello\n").unwrap();
     let out = Lines::of(process.child.stdout.take().unwrap());
-    common::eventually("the echo is on its way back", || server.statistics()[4] == 6);
+    common::eventually("the server has sent the echo", || server.statistics()[4] == 6);
     thread::sleep(A_WHILE); // the thing under test: the loop is blocked
     assert!(out.so_far().is_empty(), "this example is meant to be wrong");
     drop(stdin);

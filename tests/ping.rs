@@ -117,7 +117,7 @@ fn json_is_one_object_with_all_figures() {
         assert!(figures[0] > 0.0 && figures.is_sorted(), "{json}");
         assert!(json[key]["avg"].as_f64().unwrap() > 0.0 && json[key]["mdev"].as_f64().unwrap() >= 0.0);
     }
-    // An address that JSON has to escape.
+    // JSON has to escape this address.
     let scratch = Scratch::new();
     let address = format!("unix:{}", scratch.path("quote\" backslash\\ line\n").display());
     let _server = Server::run(common::server_command().arg(&address), 1);

@@ -136,17 +136,17 @@ fn orderly_close_before_the_whole_echo_reconnects() {
 #[test]
 fn permanent_failures_are_not_retried() {
     let server = Server::start(&[]);
-    // A wrong byte in the echo.
+    // The echo has a wrong byte.
     let (address, liar) = server_that_changes(|bytes| bytes[3] = b'X');
     let outcome = run(client_command().args(["-r", &address]), b"0123456789");
     assert_eq!((outcome.code, outcome.stdout.as_slice()), (1, &b"012"[..]));
     assert_one_line(&outcome.stderr, &["the echo differs at offset 3: sent 0x33, received 0x58"]);
     liar.join().unwrap();
-    // An unreadable input.
+    // The input is unreadable.
     let mut command = client_command();
     command.args(["-r", server.address()]).stdin(File::open("/").unwrap()).stderr(Stdio::piped());
     assert_eq!(Process::spawn(&mut command).wait_code(), 1);
-    // An output whose reader has closed.
+    // The reader of the output has closed.
     let mut command = client_command();
     command.args(["-r", server.address()]).stdin(File::open("/dev/zero").unwrap()).stdout(Stdio::piped());
     let mut process = Process::spawn(&mut command);

@@ -71,14 +71,14 @@ fn removed_is_called_once_however_a_source_ends() {
         |index: usize, next| reactor.insert(Leaving { removed: counts[index].clone(), next }).id();
     let done = insert(0, Next::Done);
     let removed = insert(1, Next::Wait);
-    insert(2, Next::Wait); // stays until the reactor is dropped
+    insert(2, Next::Wait); // this source stays until the reactor is dropped
     reactor.wake(done);
     assert!(reactor.remove(removed));
     assert!(!reactor.remove(removed), "it is already removed");
     let (end, _other) = mio::net::UnixStream::pair().unwrap();
     let running = reactor.insert(Leaving { removed: counts[3].clone(), next: Next::Again }).id();
     reactor.register(running, &end, mio::Interest::READABLE).unwrap();
-    drop(_other); // it removes itself while it runs
+    drop(_other); // its source removes itself while it runs
     turn_until(&mut reactor, "only one is left", |reactor| reactor.source_count() == 1);
     assert_eq!([1, 1, 0, 1], [0, 1, 2, 3].map(|index| counts[index].get()));
     drop(reactor);
@@ -230,7 +230,7 @@ fn removed_listener_calls_its_callbacks_and_its_connections_go_on() {
     }
     reactor.remove(listener.id());
     turn_until(&mut reactor, "all four were called", |_| called.get() == 4);
-    assert!(listener.close(&mut reactor).is_err(), "closing it again is an error");
+    assert!(listener.close(&mut reactor).is_err(), "closing a removed listener is an error");
     let client = std::thread::spawn(move || {
         let mut peer = peer;
         ping(&mut peer, b"still here");

@@ -159,7 +159,7 @@ fn assert_half_typed_survives(terminal: &mut Terminal, typed: &str, lines: &[Str
     // If a wide character does not fit at the end of a row, that column stays empty.
     let without_spaces = |lines: &[String]| lines.concat().replace([' ', '\t'], "");
     assert_eq!(without_spaces(&shown), without_spaces(lines), "each line is shown once, whole, in order");
-    // Erases with Backspace and types on.
+    // Erases with Backspace, then types more.
     let edited: String = typed.chars().take(typed.chars().count() - 1).chain("!".chars()).collect();
     terminal.type_in("\x7f!");
     terminal.see_row(&format!("> {edited}"));
@@ -455,7 +455,7 @@ fn dumb_terminal_gets_no_escape_sequences() {
     }
 }
 
-// ---- the shell around it
+// ---- the shell around the client
 
 /// A shell with job control on this terminal.
 fn shell(terminal: &Terminal) -> Process {
