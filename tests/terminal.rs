@@ -302,7 +302,7 @@ fn messages_and_progress_are_inserted_above_the_prompt() {
     terminal.see("6 B sent, 6 B echoed");
     terminal.see_row("> half typed");
     terminal.type_in("\nmore");
-    server.join().unwrap(); // the server closes
+    server.join().unwrap(); // the server ends
     terminal.see("connecting again");
     terminal.see("connecting again");
     terminal.see_row("> more");

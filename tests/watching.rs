@@ -113,8 +113,8 @@ impl Log for MemoryLog {
 
 #[test]
 fn callback_that_holds_the_loop_is_named_in_a_warning() {
-    struct Slow;
-    impl Source for Slow {
+    struct Sluggish;
+    impl Source for Sluggish {
         fn ready(&mut self, _: Id, _: Ready, reactor: &mut Reactor) -> Next {
             thread::sleep(Duration::from_millis(110)); // the thing under test
             reactor.stop();
@@ -125,13 +125,13 @@ fn callback_that_holds_the_loop_is_named_in_a_warning() {
     log::set_max_level(LevelFilter::Debug);
     let mut reactor = Reactor::new().unwrap();
     echo_reactor::cli::watch(&mut reactor, None).unwrap();
-    let sluggish = reactor.insert(Slow);
+    let sluggish = reactor.insert(Sluggish);
     reactor.wake(sluggish.id());
     reactor.call_soon(|_| thread::sleep(Duration::from_millis(110)));
     reactor.run().unwrap();
     let lines = LOG.0.lock().unwrap();
     let warned = |text: &str| lines.iter().any(|line| line.starts_with("WARN") && line.contains(text));
-    assert!(warned(&format!("source {} (Slow) held the loop for 1", sluggish.id())), "{lines:?}");
+    assert!(warned(&format!("source {} (Sluggish) held the loop for 1", sluggish.id())), "{lines:?}");
     assert!(warned("a queued callback held the loop for 1"), "{lines:?}");
 }
 

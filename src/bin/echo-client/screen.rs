@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_character_is_wider_than_its_counted_width() {
+    fn no_character_is_wider_than_it_counts() {
         let mut terminal = avt::Terminal::new(10, 1).unwrap();
         for c in (' '..char::MAX).filter(|c| !c.is_control()) {
             terminal.feed(['\r', c]);
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_are_whole_however_the_bytes_are_split() {
+    fn characters_are_whole_however_the_bytes_were_cut() {
         let text = "a\u{1b}é€漢🎉\u{85}\n".repeat(2);
         let cut: &[&[u8]] = &[b"\xff\xe2\x82", text.as_bytes(), b"\xf0\x9f\xe2"];
         let bytes = cut.concat();
@@ -279,7 +279,7 @@ mod tests {
             let mut screen = Screen::default();
             let pieces: String = bytes.chunks(size).map(|piece| screen.echo(piece)).collect();
             let joined = pieces.replace("\n  ", "");
-            assert_eq!(joined, whole, "split into pieces of {size} bytes");
+            assert_eq!(joined, whole, "in pieces of {size}");
             assert_eq!(screen.rest(), "  M-b\n");
         }
     }

@@ -80,7 +80,7 @@ impl Window {
 mod tests {
     use super::*;
 
-    /// Writes everything, in as many pieces as needed.
+    /// Writes everything, in as many pieces as it takes.
     fn write_all(window: &mut Window) -> Vec<u8> {
         let mut all = Vec::new();
         loop {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_without_an_echo_are_sent_again() {
+    fn rest_without_an_echo_is_written_again() {
         let mut window = Window::default();
         window.push(b"hello");
         assert_eq!(write_all(&mut window), b"hello");

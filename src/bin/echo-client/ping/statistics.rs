@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn few_values_are_summarized_exactly() {
+    fn few_values_are_summed_up_exactly() {
         assert_eq!(Statistics::default().summary(), None);
         let one = summary([5].into_iter());
         assert_eq!(one, Summary { min: 5.0, avg: 5.0, median: 5.0, p99: 5.0, max: 5.0, mdev: 0.0 });
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn many_values_use_bounded_memory_and_percentiles_stay_within_0_8_percent() {
+    fn many_values_take_no_more_memory_and_percentiles_are_0_8_percent_too_large_at_most() {
         let many = summary((1..=100_000).rev());
         assert_eq!((many.min, many.max), (1.0, 100_000.0));
         assert!((many.avg - 50_000.5).abs() < 1e-6, "{}", many.avg);
