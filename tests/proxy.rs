@@ -68,7 +68,7 @@ fn each_side_gets_what_the_other_sends_until_its_end_of_file() {
     let (listener, address) = backend();
     let proxy = Proxy::to(address);
     let (client, server) = proxy.pair(&listener);
-    // Whichever side ends first, the other direction goes on.
+    // One side ends first, then the other one. The other direction goes on.
     for (mut first, mut last) in
         [(client, server), proxy.pair(&listener)].map(|(client, server)| (server, client))
     {

@@ -35,7 +35,7 @@ fn serve<F: Future<Output = io::Result<()>> + 'static>(
     (reactor, peer)
 }
 
-/// What a handler makes of these bytes and an end of file.
+/// The result of a handler that gets these bytes and an end of file.
 fn after<F: Future<Output = String> + 'static>(
     bytes: &[u8],
     mut read: impl FnMut(Reader) -> F + 'static,
@@ -265,7 +265,7 @@ fn small_writes_in_a_row_leave_in_one_piece() {
         }
         Ok(())
     });
-    // The peer waits in its read, so it would see a first piece that leaves alone, sooner or later.
+    // The peer waits in its read, so it would see a separate first piece sooner or later.
     let reader = std::thread::spawn(move || {
         for _ in 0..200 {
             peer.write_all(b"x").unwrap();
@@ -313,9 +313,9 @@ fn bytes_sent_before_the_peer_stopped_reading_are_still_read() {
         async move {
             reader.read_exactly(1).await?;
             writer.write_all(b"never read").await?;
-            let heard = show(reader.read_line(100).await);
+            let line = show(reader.read_line(100).await);
             let error = reader.read_exactly(1).await.unwrap_err();
-            noted.borrow_mut().push(format!("{heard}, {:?}", error.kind()));
+            noted.borrow_mut().push(format!("{line}, {:?}", error.kind()));
             Ok(())
         }
     };
@@ -323,7 +323,7 @@ fn bytes_sent_before_the_peer_stopped_reading_are_still_read() {
     let mut peer = UnixStream::connect(&path).unwrap();
     peer.shutdown(Shutdown::Read).unwrap();
     peer.write_all(b"xlast words\n").unwrap();
-    turn_until(&mut reactor, "it was told", |_| !notes.borrow().is_empty());
+    turn_until(&mut reactor, "the handler has noticed", |_| !notes.borrow().is_empty());
     assert_eq!(notes.borrow()[0], "\"last words\\n\", BrokenPipe");
     turn_until(&mut reactor, "it ended", |reactor| reactor.source_count() == 1);
 }
@@ -373,7 +373,7 @@ fn handler_learns_of_a_reset_after_a_half_close_by_its_next_write() {
     peer.shutdown(Shutdown::Write).unwrap();
     turn_until(&mut reactor, "it has read", |_| notes.borrow().len() == 1);
     drop(peer); // with bytes unread, so it is a reset
-    turn_until(&mut reactor, "it was told", |_| notes.borrow().len() == 2);
+    turn_until(&mut reactor, "the handler has noticed", |_| notes.borrow().len() == 2);
     turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 1);
 }
 

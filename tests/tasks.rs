@@ -422,7 +422,7 @@ fn broken_returns_when_the_peer_resets_although_nobody_reads() {
     turn_until_quiet(&mut reactor);
     reset_on_close(&peer);
     drop(peer);
-    turn_until(&mut reactor, "it is told", |_| kind.get().is_some());
+    turn_until(&mut reactor, "the task has noticed", |_| kind.get().is_some());
     assert_eq!(kind.get(), Some(ErrorKind::ConnectionReset));
 }
 
@@ -472,7 +472,7 @@ fn reset_is_an_error_of_every_read_and_abort_is_a_reset() {
         drop(reader);
     });
     let thread = thread::spawn(move || peer.read_to_end(&mut Vec::new()));
-    turn_until(&mut reactor, "the peer was told", |_| thread.is_finished());
+    turn_until(&mut reactor, "the peer has noticed", |_| thread.is_finished());
     assert_eq!(thread.join().unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 

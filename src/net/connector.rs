@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn self_connection_is_rejected() {
-        // Binds the port to which it connects, which the kernel sometimes chooses by chance.
+        // Binds the port that it connects to. The kernel sometimes chooses that port by chance.
         let end = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         bind(&end, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let own = SocketAddr::try_from(getsockname(&end).unwrap()).unwrap();

@@ -16,7 +16,7 @@ use super::{Id, Job, Reactor, Ready, Remote, SCRATCH_SIZE, Stopped};
 #[derive(Default)]
 pub(super) struct Local {
     pub queue: RefCell<VecDeque<Job>>,
-    /// `None` while it is lent, and before it is used.
+    /// `None` while it is in use, and before its first use.
     scratch: Cell<Option<Box<[u8]>>>,
 }
 
@@ -58,7 +58,7 @@ impl LoopHandle {
         self.push(Job::Dispatch(id, Ready::NONE))
     }
 
-    /// Lends the reactor's scratch buffer.
+    /// Calls `f` with the reactor's scratch buffer.
     pub(crate) fn with_scratch<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> R {
         let local = self.local.upgrade().unwrap_or_default();
         let mut scratch = local.take_scratch();

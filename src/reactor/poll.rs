@@ -52,7 +52,7 @@ impl Reactor {
         };
         self.clock.forget();
         match polled {
-            // A signal. What its handler wrote is there, and belongs to this turn.
+            // A signal. Its handler has written to the signal pipe, and this turn reports that.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 self.poll.poll(events, Some(Duration::ZERO))?;
             }

@@ -1,7 +1,7 @@
 //! Time: the loop's clock, its timers, and what is scheduled on them.
 //!
 //! Invariants:
-//! - Time stands still while a turn calls sources. The clock is read only if somebody asks, at most once
+//! - Time does not advance while a turn calls sources. The clock is read only if somebody asks, at most once
 //!   before the poll (if there are timers) and once after it.
 //! - A job runs at its deadline or later, never earlier, in the order of the deadlines, and in the
 //!   order of setting where deadlines are equal.

@@ -35,7 +35,7 @@ pub enum Framing {
     /// As they come: what one read returned.
     Bytes,
     /// Line by line, each with its newline. A line of more than [`Input::LONGEST_LINE`] bytes comes in
-    /// pieces of that size, of which only the last has a newline. The last line may lack one, too.
+    /// pieces of that size, and only the last piece has a newline. The last line may lack one, too.
     Lines,
 }
 

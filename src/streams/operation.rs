@@ -1,4 +1,4 @@
-//! What the reactor does for a future that waits: a call, a timer, an attempt to connect.
+//! Operations: calls, timers and attempts to connect that the reactor carries out for a future.
 //!
 //! A future cannot hold `&mut Reactor` while it waits. So it queues a closure that begins the operation,
 //! and is woken when the operation is complete.
@@ -42,7 +42,7 @@ struct Shared<R> {
     stage: Cell<Stage>,
 }
 
-/// What the reactor has to take back if the operation is dropped.
+/// How far an operation is, and what is taken back if it is dropped.
 #[derive(Clone, Copy)]
 enum Stage {
     /// It has not begun.
@@ -64,7 +64,7 @@ impl<R: 'static> Operation<R> {
         (Operation { shared: shared.clone(), handle: handle.clone() }, Completion(shared))
     }
 
-    /// Has `begin` called by the queue, unless the operation is dropped before that.
+    /// Queues a call of `begin`. It is not called if the operation is dropped before that.
     fn start(
         handle: &LoopHandle,
         begin: impl FnOnce(&mut Reactor, Completion<R>) -> Stage + 'static,

@@ -14,10 +14,9 @@
 //! 2. *Poll*: it polls the tasks that wait for these halves. They read from the kernel themselves.
 //! 3. *After*: it sends what they wrote, and takes the steps that follow, such as the FIN.
 //!
-//! Invariants: the state is borrowed briefly, and never while a future, a waker or a destructor of somebody
-//! else runs. Whatever a half does outside
-//! a call of the source, which the source has to act on, schedules such a call. The source stays until
-//! the socket is closed and both halves are dropped.
+//! Invariants: the state is borrowed briefly, and never while a future, a waker or a destructor of
+//! another module runs. If a half does something outside a call of the source that the source must act
+//! on, it schedules such a call. The source stays until the socket is closed and both halves are dropped.
 //!
 //! Read next: `reader.rs` and `writer.rs`, the two halves; `task.rs`, who polls a future.
 
@@ -41,7 +40,7 @@ const RETAINED_CAPACITY: usize = 1024;
 /// How many bytes are read ahead at once.
 const READ_AHEAD: usize = 64 * 1024;
 
-/// What the smallest read takes from the budget, in bytes: a read is a system call, too.
+/// The smallest read still takes this many bytes from the budget, because it is a system call.
 const SMALLEST_CHARGE: usize = 1024;
 
 pub(super) struct Stream {
@@ -178,7 +177,7 @@ impl Drop for StreamSource {
     }
 }
 
-/// What the source does.
+/// The side of the source.
 impl Stream {
     /// Sends what was written, and takes the steps that follow.
     fn after(&self, id: Id, halves_are_dropped: bool, reactor: &mut Reactor) -> Next {
@@ -323,7 +322,7 @@ impl State {
     }
 }
 
-/// What the two halves do.
+/// The side of the two halves.
 impl Stream {
     /// Reads what there is, as far as `buffer` goes. 0 is the end of file.
     pub fn poll_read(&self, context: &Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {

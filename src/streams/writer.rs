@@ -17,7 +17,7 @@ use crate::transport::Duplex;
 /// What goes to the peer (asyncio: `StreamWriter`).
 ///
 /// Any task of its reactor may use it. When it is dropped, our side ends after what is written, and the
-/// [`Reader`](super::Reader) goes on. A peer cannot tell that from the end of a complete answer: call
+/// [`Reader`](super::Reader) goes on. A peer cannot distinguish that from the end of a complete answer: call
 /// [`abort`](Self::abort) first where that matters, for example after an error.
 pub struct Writer {
     pub(super) stream: Rc<Stream>,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::sys;
 
-/// The size in bytes at which a timeline stops.
+/// A timeline stops at this size in bytes.
 pub const LIMIT: u64 = 64 << 20;
 
 /// Flush after this many bytes or this much time.

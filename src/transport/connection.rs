@@ -1,4 +1,4 @@
-//! A connection as a source: who calls whom, and in which order.
+//! A connection as a source: the order of its callbacks.
 //!
 //! Invariants:
 //! - Consequences are evaluated after a callback has returned, never in the middle of one. So a protocol

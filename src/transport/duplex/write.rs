@@ -1,7 +1,6 @@
 //! The write path: to the socket, or else to the write buffer, and from there to the socket.
 //!
-//! Invariant: bytes leave in the order in which they were written. While something is buffered, nothing
-//! else is sent before it.
+//! Invariant: bytes leave in the order of the writes. Nothing is sent before what is buffered.
 //!
 //! Read next: `close.rs`.
 
