@@ -109,8 +109,8 @@ fn close_ends_a_connection_in_order_and_a_second_close_at_once() {
     operator.write_all(b"say hello\n").unwrap(); // the peer is not behind: its connection is closing
     assert_eq!(server.out.next(), "sent to 0 connections");
     operator.write_all(b"close 1\n").unwrap(); // the server still waits for the peer's EOF
-    assert_eq!(server.out.next(), "cut off 1");
-    server.err.next_with(": cut off by the operator; ");
+    assert_eq!(server.out.next(), "aborted 1");
+    server.err.next_with(": aborted by the operator; ");
     operator.write_all(b"close 1\n").unwrap();
     assert_eq!(server.out.next(), "error: no connection '1' (see list)");
 }
@@ -177,7 +177,7 @@ fn say_skips_peers_that_are_behind() {
     let buffered = server.statistics()[5];
     for _ in 0..100 {
         operator.write_all(b"say more and more\n").unwrap();
-        assert_eq!(server.out.next(), "sent to 2 connections, skipped 1 that is behind");
+        assert_eq!(server.out.next(), "sent to 2 connections, skipped 1 slow reader");
     }
     assert_eq!(server.statistics()[5], buffered);
 }
@@ -193,7 +193,7 @@ fn end_of_stdin_is_announced_on_a_terminal() {
     terminal.type_in("stats\n");
     terminal.see("connections: 0 open");
     terminal.type_in("\x04"); // Ctrl-D
-    terminal.see("standard input has ended, and with it the console; the server goes on\r\n");
+    terminal.see("end of standard input; the server keeps running without a console\r\n");
     process.comes_to_rest();
     process.signal(rustix::process::Signal::TERM);
     assert_eq!(process.wait_code(), 0);

@@ -274,7 +274,7 @@ fn every_client_reports_a_refused_connection_and_exits_1() {
 fn every_example_reports_a_usage_error_in_one_line() {
     for name in EXAMPLES {
         for (arguments, reason) in [
-            (&["[::1]"][..], "bad address '[::1]': it lacks a port"),
+            (&["[::1]"][..], "bad address '[::1]': the port is missing"),
             (&["--nosuch"], "unknown option '--nosuch'"),
             (&["127.0.0.1:1", "2"], "unexpected argument '2'"),
         ] {

@@ -98,7 +98,7 @@ fn verbose_logs_the_start_and_end_of_each_connection() {
 
 #[test]
 fn verbose_log_distinguishes_orderly_shutdown_from_timeout() {
-    for (peer_closes, why) in [(true, "closed at shutdown"), (false, "cut off at shutdown")] {
+    for (peer_closes, why) in [(true, "closed at shutdown"), (false, "aborted at shutdown")] {
         let mut server = Server::start(&["-v", "--grace", if peer_closes { "20" } else { "0.1" }]);
         let mut stream = server.connect();
         ping(&mut stream, b"hello");

@@ -124,15 +124,15 @@ fn callback_that_holds_the_loop_is_named_in_a_warning() {
     log::set_logger(&LOG).unwrap();
     log::set_max_level(LevelFilter::Debug);
     let mut reactor = Reactor::new().unwrap();
-    echo_reactor::cli::watch(&mut reactor, None).unwrap();
+    echo_reactor::cli::add_observers(&mut reactor, None).unwrap();
     let sluggish = reactor.insert(Sluggish);
     reactor.wake(sluggish.id());
     reactor.call_soon(|_| thread::sleep(Duration::from_millis(110)));
     reactor.run().unwrap();
     let lines = LOG.0.lock().unwrap();
     let warned = |text: &str| lines.iter().any(|line| line.starts_with("WARN") && line.contains(text));
-    assert!(warned(&format!("source {} (Sluggish) held the loop for 1", sluggish.id())), "{lines:?}");
-    assert!(warned("a queued callback held the loop for 1"), "{lines:?}");
+    assert!(warned(&format!("source {} (Sluggish) blocked the loop for 1", sluggish.id())), "{lines:?}");
+    assert!(warned("a queued callback blocked the loop for 1"), "{lines:?}");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use echo_reactor::cli::{
-    AddressArgument, Command, Family, UsageError, address, duration, nonzero_duration, nonzero_size, number,
-    unexpected, value,
+    AddressArgument, Command, Family, UsageError, address, duration, nonzero_duration, nonzero_size,
+    positive_number, unexpected, value,
 };
 use lexopt::{Arg, Parser};
 
@@ -71,7 +71,7 @@ pub struct Options {
 
 pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
     let mut options = Options {
-        address: AddressArgument::default_of(Family::Any),
+        address: AddressArgument::default_for(Family::Any),
         mode: Mode::PingPong,
         connections: 50,
         size: 0,
@@ -99,7 +99,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             }
             Arg::Long("warm-up") => options.warm_up = value(&mut parser, "--warm-up", duration)?,
             Arg::Long("idle") => options.idle = value(&mut parser, "--idle", count)?,
-            Arg::Long("pid") => options.pid = Some(value(&mut parser, "--pid", number)?),
+            Arg::Long("pid") => options.pid = Some(value(&mut parser, "--pid", positive_number)?),
             Arg::Long("spin") => options.spin = value(&mut parser, "--spin", duration)?,
             Arg::Long("json") => options.json = true,
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Print(HELP.into())),
@@ -114,5 +114,5 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
 }
 
 fn count(text: &str) -> Result<usize, String> {
-    Ok(number::<u32>(text)? as usize)
+    Ok(positive_number::<u32>(text)? as usize)
 }

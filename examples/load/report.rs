@@ -100,7 +100,7 @@ impl Report {
         for (name, part) in QUANTILES {
             write!(f, " {name} {},", Short(latencies.quantile(part)))?;
         }
-        writeln!(f, " max {}", Short(latencies.longest()))?;
+        writeln!(f, " max {}", Short(latencies.max()))?;
         let rows = latencies.rows(ROWS);
         let highest = rows.iter().map(|&(_, count)| count).max().unwrap_or(0).max(1);
         for (start, count) in rows {
@@ -131,7 +131,7 @@ impl Report {
         for (name, part) in QUANTILES {
             write!(f, r#", "{name}_us": {:.3}"#, microseconds(self.measured.latencies.quantile(part)))?;
         }
-        write!(f, r#", "max_us": {:.3}"#, microseconds(self.measured.latencies.longest()))?;
+        write!(f, r#", "max_us": {:.3}"#, microseconds(self.measured.latencies.max()))?;
         if let (Some((each, core)), Some((before, after))) = (self.processor(), self.usage) {
             write!(
                 f,

@@ -1,7 +1,7 @@
-//! Addresses as a person types them, and what they resolve to.
+//! Parses the addresses that a person types, and resolves them.
 //!
-//! Invariant: what is wrong with the text is found before a name is looked up. The one is a usage
-//! error, the other a failure of the network.
+//! Invariant: parsing finds every mistake in the text, and resolving never does. A mistake in the text is a
+//! usage error; a name that does not resolve is a network error.
 //!
 //! Read next: `lookup.rs`, which looks names up while the loop runs.
 
@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use crate::net::ErrorText;
 use crate::{Address, sys};
 
-/// The port of both programs, unless another one is given.
+/// The port of both programs if none is given.
 const DEFAULT_PORT: u16 = 7777;
 
 /// An address from the command line: `HOST:PORT`, `[IPV6]:PORT`, `:PORT`, `HOST`, `unix:PATH` or
@@ -27,17 +27,17 @@ pub struct AddressArgument {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
-    /// A host name, or an IP address, and a port.
+    /// A host name or an IP address, and a port.
     Host(String, u16),
-    /// A port alone: every interface to listen on, loopback to connect to.
+    /// Only a port: the server listens on every interface, and the client connects to loopback.
     Port(u16),
     Unix(Address),
 }
 
-/// Which addresses of a name are used: `-4` and `-6` choose.
+/// The address family that a name resolves to: `-4` and `-6` restrict it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Family {
-    /// All.
+    /// IPv4 and IPv6.
     #[default]
     Any,
     /// IPv4 only.
@@ -47,7 +47,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Returns whether it has this address.
+    /// Returns whether `address` belongs to this family.
     #[must_use]
     pub fn includes(self, address: IpAddr) -> bool {
         match self {
@@ -57,7 +57,7 @@ impl Family {
         }
     }
 
-    /// Its name in messages.
+    /// Returns the family's name for messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -71,7 +71,7 @@ impl Family {
 impl AddressArgument {
     /// Returns the address that both programs use if none is given: the loopback address, port 7777.
     #[must_use]
-    pub fn default_of(family: Family) -> Self {
+    pub fn default_for(family: Family) -> Self {
         let host = if family == Family::V6 { "::1" } else { "127.0.0.1" };
         AddressArgument { place: Place::Host(host.into(), DEFAULT_PORT), family }
     }
@@ -79,7 +79,7 @@ impl AddressArgument {
     /// Parses one argument.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// Says what is wrong with the argument.
     pub fn parse(text: &OsStr, family: Family) -> Result<Self, String> {
         if let Some(name) = text.as_bytes().strip_prefix(b"unix:") {
             return Ok(AddressArgument { place: Place::Unix(Address::unix(name)?), family });
@@ -100,24 +100,24 @@ impl AddressArgument {
         Self { place, family }.checked()
     }
 
-    /// Parses a host and a port that are two arguments, as `nc` takes them.
+    /// Parses a host and a port that are two arguments, as for `nc`.
     ///
     /// # Errors
-    /// Says what is wrong with them.
+    /// Says what is wrong with the arguments.
     pub fn parse_pair(host: &OsStr, text: &OsStr, family: Family) -> Result<Self, String> {
         let (host, text) = (host.to_str().unwrap_or_default(), text.to_str().ok_or("it is not UTF-8")?);
         let host = host_name(without_brackets(host).unwrap_or(host))?;
         Self { place: Place::Host(host, port(text)?), family }.checked()
     }
 
-    /// Returns whether this is a host without a port, so that a port may follow as another argument.
+    /// Returns whether `text` is a host without a port, so that the next argument may be the port.
     #[must_use]
     pub fn is_host_only(text: &OsStr) -> bool {
         let text = text.to_str().unwrap_or(":");
         !text.contains(':') || is_ipv6(without_brackets(text).unwrap_or(text))
     }
 
-    /// An IP address that was typed must be of the family that was chosen.
+    /// Rejects an IP address that is not of the chosen family.
     fn checked(self) -> Result<Self, String> {
         match &self.place {
             Place::Host(host, _) if !literal(host).is_none_or(|ip| self.family.includes(ip)) => {
@@ -127,17 +127,17 @@ impl AddressArgument {
         }
     }
 
-    /// Returns whether it is a Unix socket.
+    /// Returns whether this is the address of a Unix socket.
     #[must_use]
     pub fn is_unix(&self) -> bool {
         matches!(self.place, Place::Unix(_))
     }
 
-    /// Returns the addresses to listen on. A port alone is one socket, which serves both families where
-    /// the machine has both.
+    /// Returns the addresses to listen on. If only a port was given, this is one address, which serves
+    /// both families if the machine has both.
     ///
     /// # Errors
-    /// Names the host that is unknown.
+    /// Names the host that does not resolve.
     pub fn to_listen(&self) -> io::Result<Vec<Address>> {
         let mut addresses = self.resolve([Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()])?;
         if let Place::Port(_) = self.place {
@@ -146,15 +146,15 @@ impl AddressArgument {
         Ok(addresses)
     }
 
-    /// Returns the addresses to connect to, in the order in which to try them.
+    /// Returns the addresses to connect to, in the order to try them.
     ///
     /// # Errors
-    /// Names the host that is unknown.
+    /// Names the host that does not resolve.
     pub fn to_connect(&self) -> io::Result<Vec<Address>> {
         self.resolve([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
     }
 
-    /// Resolves a name, or a port alone, which stands for the addresses of `this_machine`.
+    /// Resolves the address. If only a port was given, its hosts are those of `this_machine`.
     fn resolve(&self, this_machine: [IpAddr; 2]) -> io::Result<Vec<Address>> {
         let (name, found) = match &self.place {
             Place::Unix(address) => return Ok(vec![address.clone()]),
@@ -175,23 +175,23 @@ impl AddressArgument {
             let text = format!("cannot resolve {name}: it has no {} address", self.family.name());
             return Err(io::Error::new(io::ErrorKind::NotFound, text));
         }
-        // An address of a family that this machine lacks is skipped if there is another one.
+        // Skip the addresses of a family that this machine lacks, unless there are no others.
         let (usable, absent): (Vec<_>, Vec<_>) = addresses.into_iter().partition(has_family);
         let addresses = if usable.is_empty() { absent } else { usable };
         Ok(addresses.into_iter().map(Address::Tcp).collect())
     }
 }
 
-/// Splits `HOST:PORT` and its other forms, without brackets. Without a colon there is no port.
+/// Splits an argument into host and port, and removes brackets. Without a colon, there is no port.
 fn split(text: &str) -> Result<(&str, Option<&str>), String> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, port) = rest.split_once(']').ok_or("expected [IPV6]:PORT")?;
         if !is_ipv6(host) {
-            return Err("only an IPv6 address goes into brackets: [::1]:7777".into());
+            return Err("only an IPv6 address takes brackets: [::1]:7777".into());
         }
         return match port.strip_prefix(':') {
             Some(port) => Ok((host, Some(port))),
-            None if port.is_empty() => Err(format!("it lacks a port; expected [{host}]:PORT")),
+            None if port.is_empty() => Err(format!("the port is missing; expected [{host}]:PORT")),
             None => Err("expected [IPV6]:PORT".into()),
         };
     }
@@ -204,15 +204,15 @@ fn split(text: &str) -> Result<(&str, Option<&str>), String> {
     }
 }
 
-/// Reads a port: a number, or the name of a service.
+/// Parses a port: a number or a service name.
 fn port(text: &str) -> Result<u16, String> {
     if text.is_empty() {
-        return Err("it lacks a port after the colon".into());
+        return Err("the port after the colon is missing".into());
     }
     if is_number(text) {
         return text.parse().map_err(|_| "the port must be a number from 0 to 65535".into());
     }
-    // Without a letter, `getaddrinfo` would read it as a number: "-1" is 65535 there.
+    // `getaddrinfo` parses text without a letter as a number: "-1" would be 65535.
     let name = CString::new(text).ok().filter(|_| text.contains(|c: char| c.is_ascii_alphabetic()));
     let port = name.and_then(|name| sys::service_port(&name));
     port.ok_or_else(|| format!("'{text}' is neither a port number (0 to 65535) nor a known service"))
@@ -220,9 +220,9 @@ fn port(text: &str) -> Result<u16, String> {
 
 fn host_name(text: &str) -> Result<String, String> {
     match text {
-        "" => Err("it is empty".into()),
+        "" => Err("the host is empty".into()),
         text if text.contains(|c: char| c.is_whitespace() || c.is_control()) => {
-            Err("a host name has no spaces and no control characters".into())
+            Err("a host name cannot contain spaces or control characters".into())
         }
         text => Ok(text.into()),
     }
@@ -232,7 +232,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The IP address that a host is, if it is no name. Its zone (`fe80::1%eth0`) does not matter.
+/// Returns the IP address of a host that is not a name. A zone (`fe80::1%eth0`) is ignored.
 fn literal(host: &str) -> Option<IpAddr> {
     host.split('%').next().and_then(|ip| ip.parse().ok())
 }
@@ -245,7 +245,7 @@ fn without_brackets(text: &str) -> Option<&str> {
     text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))
 }
 
-/// Whether this machine has the family of an address.
+/// Returns whether this machine supports the family of an address.
 fn has_family(address: &SocketAddr) -> bool {
     let loopback: IpAddr =
         if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
@@ -261,16 +261,16 @@ fn unknown(host: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot resolve {host}: {reason}"))
 }
 
-/// Reads the address of `--source`: an IP address, with or without a port.
+/// Parses the address of `--source`: an IP address, with or without a port.
 ///
 /// # Errors
-/// Says that it is none.
-pub fn source(text: &str) -> Result<SocketAddr, String> {
+/// Says what was expected.
+pub fn source_address(text: &str) -> Result<SocketAddr, String> {
     let ip = without_brackets(text).unwrap_or(text).parse().map(|ip: IpAddr| SocketAddr::new(ip, 0));
     text.parse().or(ip).map_err(|_| "expected an IP address of this machine, or IP:PORT".into())
 }
 
-/// With its port, as it can be typed.
+/// Shows the address in the form that can be typed, with its port.
 impl fmt::Display for AddressArgument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
@@ -321,16 +321,16 @@ mod tests {
     fn error_says_what_is_wrong_with_the_address() {
         let long = format!("unix:{}", "x".repeat(108));
         for (text, reason) in [
-            ("", "empty"),
+            ("", "the host is empty"),
             ("7777", "expected HOST:PORT or :7777"),
-            ("host:", "lacks a port"),
+            ("host:", "the port after the colon is missing"),
             ("host:nosuch", "'nosuch' is neither a port number (0 to 65535) nor a known service"),
             ("host:65536", "from 0 to 65535"),
             ("host:-1", "neither"),
             ("host:+1", "neither"),
             ("two\nlines", "control characters"),
-            ("two words:1", "no spaces"),
-            ("[::1]", "lacks a port; expected [::1]:PORT"),
+            ("two words:1", "cannot contain spaces"),
+            ("[::1]", "the port is missing; expected [::1]:PORT"),
             ("[::1", "expected [IPV6]:PORT"),
             ("[::1]1", "expected [IPV6]:PORT"),
             ("::1", "needs brackets: [::1]:7777"),
@@ -361,9 +361,9 @@ mod tests {
         for (text, expected) in
             [("127.0.0.2", "127.0.0.2:0"), ("127.0.0.2:80", "127.0.0.2:80"), ("::1", "[::1]:0")]
         {
-            assert_eq!(source(text), Ok(expected.parse().unwrap()));
+            assert_eq!(source_address(text), Ok(expected.parse().unwrap()));
         }
-        assert_eq!(source("[::1]"), source("::1"));
-        assert!(source("localhost").is_err());
+        assert_eq!(source_address("[::1]"), source_address("::1"));
+        assert!(source_address("localhost").is_err());
     }
 }

@@ -1,6 +1,8 @@
-//! Options and their values, and what is said when they are wrong.
+//! Parses options and their values, and describes usage errors.
 //!
 //! Invariant: a usage error is one line that names the argument.
+//!
+//! Read next: `values.rs`, `addresses.rs`.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -10,7 +12,7 @@ use lexopt::{Arg, Error, Parser};
 
 use super::{AddressArgument, Escaped, Family};
 
-/// What is wrong with the arguments, in one line.
+/// A mistake in the arguments, described in one line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UsageError(pub String);
 
@@ -34,16 +36,16 @@ impl From<Error> for UsageError {
     }
 }
 
-/// An option as it was given, or an unexpected argument, as an error.
+/// Returns the error for an option or an argument that the program does not accept.
 #[must_use]
 pub fn unexpected(argument: Arg<'_>) -> UsageError {
     argument.unexpected().into()
 }
 
-/// The value of `option`, read by `read`.
+/// Returns the value of `option`, parsed by `read`.
 ///
 /// # Errors
-/// Names the option, the value, and what is wrong with it.
+/// Names the option and the value, and says what is wrong with it.
 pub fn value<T>(
     parser: &mut Parser,
     option: &str,
@@ -56,11 +58,11 @@ pub fn value<T>(
     })
 }
 
-/// A number from 1 on.
+/// Parses a whole number that is not zero.
 ///
 /// # Errors
-/// Why it is none.
-pub fn number<T: std::str::FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, String> {
+/// Says why the text is not such a number.
+pub fn positive_number<T: std::str::FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, String> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !is_number {
         return Err("expected a whole number".into());
@@ -72,21 +74,21 @@ pub fn number<T: std::str::FromStr + PartialOrd + From<u8>>(text: &str) -> Resul
     }
 }
 
-/// Reads an address.
+/// Parses an address.
 ///
 /// # Errors
-/// Names it, and says what is wrong with it.
+/// Names the argument, and says what is wrong with it.
 pub fn address(text: &OsStr, family: Family) -> Result<AddressArgument, UsageError> {
     AddressArgument::parse(text, family).map_err(|why| bad_address(&Escaped(text.as_bytes()), &why))
 }
 
-/// Reads the one address of a client, which may be two arguments: `HOST PORT`.
+/// Parses the only address of a client, which may be two arguments: `HOST PORT`.
 ///
 /// # Errors
 /// Names the argument, and says what is wrong with it.
 pub fn client_address(arguments: &[OsString], family: Family) -> Result<AddressArgument, UsageError> {
     match arguments {
-        [] => Ok(AddressArgument::default_of(family)),
+        [] => Ok(AddressArgument::default_for(family)),
         [text] => address(text, family),
         [host, port] if AddressArgument::is_host_only(host) => {
             AddressArgument::parse_pair(host, port, family).map_err(|why| {

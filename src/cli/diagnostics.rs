@@ -1,8 +1,9 @@
-//! What the programs print for a person: on stderr through `log`, and a few lines on stdout.
+//! Prints messages for a person: on stderr through `log`, and a few lines on stdout.
 //!
-//! Invariant: printing never ends the program and never blocks it. What cannot be written at once (the
-//! stream is closed, its reader is gone, the disk or the pipe is full, the terminal is stopped) is
-//! dropped.
+//! Invariant: printing never ends the program and never blocks it. Text that cannot be written at once is
+//! dropped: the stream is closed, its reader is gone, the disk or pipe is full, or the terminal is stopped.
+//!
+//! Read next: `../stdio/descriptor.rs`, how a stream is written without blocking.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -26,17 +27,17 @@ thread_local! {
     static ROUTE: RefCell<Option<Route>> = const { RefCell::new(None) };
 }
 
-/// How much is logged: `-q`, nothing, `-v`, `-vv`, `-vvv`.
+/// How much is logged: from `-q` to `-vvv`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verbosity(i8);
 
 impl Verbosity {
-    /// `-q`: errors only.
+    /// Applies `-q`: only errors are logged.
     pub fn quiet(&mut self) {
         self.0 = -1;
     }
 
-    /// One more `-v`.
+    /// Applies one more `-v`.
     pub fn increase(&mut self) {
         self.0 = self.0.max(0).saturating_add(1);
     }
@@ -52,10 +53,10 @@ impl Verbosity {
     }
 }
 
-/// Opens both streams, and makes `log` write to stderr, after the name of the program. `RUST_LOG`, where it
-/// is set, decides what is logged.
+/// Opens both streams, and makes `log` write to stderr, with the name of the program before each message.
+/// If `RUST_LOG` is set, it decides what is logged.
 pub fn init_logging(program: &'static str, verbosity: Verbosity) {
-    // Now, because opening one takes a descriptor, and there may be none left later.
+    // Open them now: each takes a descriptor, and later there may be none left.
     open(&STDERR, &io::stderr());
     open(&STDOUT, &io::stdout());
     let mut builder = env_logger::Builder::new();
@@ -73,15 +74,15 @@ pub fn init_logging(program: &'static str, verbosity: Verbosity) {
         line.write_all(one_line(program, format_args!("{kind}{}", record.args())).as_bytes())
     });
     builder.target(env_logger::Target::Pipe(Box::new(Stderr)));
-    // It fails only if there is a logger already, which is then the one to use.
+    // This fails only if there is a logger already, and then that one is used.
     let _ = builder.try_init();
     if !invalid.is_empty() {
         log::warn!("ignoring '{invalid}' in RUST_LOG: expected LEVEL or TARGET=LEVEL");
     }
 }
 
-/// Splits the directives of `RUST_LOG` into those that `env_logger` accepts, and the others. It reports the
-/// others on stderr by itself, where that may block or panic.
+/// Splits the directives of `RUST_LOG` into those that `env_logger` accepts and those that it rejects.
+/// `env_logger` would report the rejected ones on stderr itself, and that could block or panic.
 fn split_directives(spec: &str) -> (String, String) {
     let (directives, pattern) = spec.split_once('/').map_or((spec, None), |(all, it)| (all, Some(it)));
     let (valid, mut invalid): (Vec<_>, Vec<_>) =
@@ -99,17 +100,17 @@ fn split_directives(spec: &str) -> (String, String) {
     (valid, invalid.join(","))
 }
 
-/// Prints one line on stderr, whatever the log level.
+/// Prints one line on stderr at every log level.
 pub fn report(program: &str, what: impl Display) {
     write_stderr(one_line(program, what));
 }
 
-/// Makes one line of a message, without control characters, whatever it contains.
+/// Formats a message as one line, and escapes its control characters.
 fn one_line(program: &str, what: impl Display) -> String {
     format!("{program}: {}\n", Escaped(what.to_string().as_bytes()))
 }
 
-/// Writes text on stderr: as it is, unless it is routed.
+/// Writes text on stderr: unchanged, or as the [route](route_stderr) returns it.
 pub fn write_stderr(text: impl Display) {
     let text = text.to_string();
     let text = ROUTE.with_borrow_mut(|route| match route {
@@ -119,18 +120,18 @@ pub fn write_stderr(text: impl Display) {
     let _ = write_now(&STDERR, &io::stderr(), text.as_bytes());
 }
 
-/// Passes all text for stderr from this thread, the log's too, through `route`: on a terminal it may have
-/// to make room for the text, or to keep it for later.
+/// Passes all text that this thread writes on stderr, including the log, through `route`. On a terminal,
+/// the route makes room for the text, or keeps it for later.
 pub fn route_stderr(route: Option<Route>) {
     ROUTE.set(route);
 }
 
-/// Writes text on stdout as it is.
+/// Writes text on stdout unchanged.
 pub fn write_stdout(text: impl Display) {
     let _ = try_write_stdout(text);
 }
 
-/// Does the same, for a program whose only work it is: returns why the text, or the rest of it, was dropped.
+/// Writes text on stdout. Returns an error if some of it was dropped, for a program that has no other work.
 pub(super) fn try_write_stdout(text: impl Display) -> io::Result<()> {
     if sys::stdout_was_closed() {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
@@ -159,7 +160,7 @@ fn write_now(cell: &OnceLock<Option<Descriptor>>, stream: &impl AsFd, mut bytes:
     while !bytes.is_empty() {
         let written = match open(cell, stream) {
             Some(descriptor) => descriptor.write(bytes),
-            None => write_shared(stream, bytes), // there was no descriptor left to open it with
+            None => write_shared(stream, bytes), // there was no descriptor left to open the stream
         };
         match written {
             Ok(count @ 1..) => bytes = &bytes[count..],

@@ -1,24 +1,24 @@
-//! Latencies, counted in buckets: the memory is the same for a thousand and for a billion.
+//! Counts latencies in buckets, so the memory does not grow with their number.
 //!
 //! Invariant: each power of two of nanoseconds is divided into 128 buckets, so a quantile is at most
 //! 0.8 % too large.
 
 use std::time::Duration;
 
-/// The number of buckets for each power of two, as a power of two itself.
-const PARTS: u32 = 7;
+/// The binary logarithm of the number of buckets for each power of two.
+const BUCKET_BITS: u32 = 7;
 
-/// How many latencies fell into each bucket.
+/// The number of latencies in each bucket.
 #[derive(Debug)]
 pub struct Histogram {
     buckets: Vec<u64>,
     count: u64,
-    longest: Duration,
+    max: Duration,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Histogram { buckets: vec![0; 64 << PARTS], count: 0, longest: Duration::ZERO }
+        Histogram { buckets: vec![0; 64 << BUCKET_BITS], count: 0, max: Duration::ZERO }
     }
 }
 
@@ -28,36 +28,36 @@ impl Histogram {
         let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         self.buckets[index(nanoseconds)] += 1;
         self.count += 1;
-        self.longest = self.longest.max(latency);
+        self.max = self.max.max(latency);
     }
 
-    /// Returns how many there are.
+    /// Returns the number of latencies.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Returns the longest.
+    /// Returns the longest latency.
     #[must_use]
-    pub fn longest(&self) -> Duration {
-        self.longest
+    pub fn max(&self) -> Duration {
+        self.max
     }
 
-    /// Returns the latency that so many of a thousand did not exceed.
+    /// Returns the latency that `per_mille` of a thousand latencies do not exceed.
     #[must_use]
-    pub fn quantile(&self, of_thousand: u64) -> Duration {
-        let rank = (self.count * of_thousand).div_ceil(1000);
+    pub fn quantile(&self, per_mille: u64) -> Duration {
+        let rank = (self.count * per_mille).div_ceil(1000);
         let mut seen = 0;
         for (index, count) in self.buckets.iter().enumerate() {
             seen += count;
             if seen >= rank && seen > 0 {
-                return end_of(index).min(self.longest);
+                return end_of(index).min(self.max);
             }
         }
-        self.longest
+        self.max
     }
 
-    /// Returns at most `rows` wider buckets, from the first to the last that is not empty: where each begins,
+    /// Returns at most `rows` wider buckets, from the first to the last that is not empty. Each is its start
     /// and its count.
     #[must_use]
     pub fn rows(&self, rows: usize) -> Vec<(Duration, u64)> {
@@ -71,21 +71,21 @@ impl Histogram {
     }
 }
 
-/// The bucket: the exponent, and behind it the bits that follow the highest one.
-#[allow(clippy::cast_possible_truncation)] // less than 64 << PARTS
+/// Returns the index of a bucket: the exponent, followed by the bits after the highest one.
+#[allow(clippy::cast_possible_truncation)] // less than 64 << BUCKET_BITS
 fn index(nanoseconds: u64) -> usize {
-    let exponent = (nanoseconds | 1 << PARTS).ilog2();
-    let part = (nanoseconds >> (exponent - PARTS)) & ((1 << PARTS) - 1);
-    ((exponent as usize) << PARTS) + part as usize
+    let exponent = (nanoseconds | 1 << BUCKET_BITS).ilog2();
+    let part = (nanoseconds >> (exponent - BUCKET_BITS)) & ((1 << BUCKET_BITS) - 1);
+    ((exponent as usize) << BUCKET_BITS) + part as usize
 }
 
 #[allow(clippy::cast_possible_truncation)] // as above
 fn start_of(index: usize) -> Duration {
-    let (exponent, part) = ((index >> PARTS) as u32, (index & ((1 << PARTS) - 1)) as u64);
-    if exponent < PARTS {
+    let (exponent, part) = ((index >> BUCKET_BITS) as u32, (index & ((1 << BUCKET_BITS) - 1)) as u64);
+    if exponent < BUCKET_BITS {
         Duration::ZERO
     } else {
-        Duration::from_nanos((1 << exponent) + (part << (exponent - PARTS)))
+        Duration::from_nanos((1 << exponent) + (part << (exponent - BUCKET_BITS)))
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
             let ratio = histogram.quantile(quantile).as_secs_f64() / (exact * 991e-9);
             assert!((1.0..1.008).contains(&ratio), "{quantile}: {ratio}");
         }
-        assert_eq!(histogram.longest(), Duration::from_micros(99_100));
+        assert_eq!(histogram.max(), Duration::from_micros(99_100));
         assert_eq!(Histogram::default().quantile(500), Duration::ZERO);
     }
 }

@@ -1,7 +1,7 @@
-//! Looks a name up while the loop runs.
+//! Resolves a name while the loop runs.
 //!
-//! Invariant: `getaddrinfo(3)` blocks, so it runs in a thread of its own. Its result is the only thing
-//! that crosses the threads: a source without a descriptor waits for it, and is woken.
+//! Invariant: `getaddrinfo(3)` blocks, so it runs in a thread of its own. Only its result crosses to the
+//! loop's thread. A source without a descriptor waits for the result, and the thread wakes it.
 //!
 //! Read next: `../reactor/remote.rs`, the way into the loop from another thread.
 
@@ -14,8 +14,8 @@ use crate::{Address, Id, Next, Reactor, Ready, Source};
 
 type OnDone = Box<dyn FnOnce(&mut Reactor, io::Result<Vec<Address>>)>;
 
-/// Resolves an address to connect to. Calls `on_done` in a later callback with what
-/// [`AddressArgument::to_connect`] returns.
+/// Resolves an address to connect to. Later, calls `on_done` with the result of
+/// [`AddressArgument::to_connect`].
 pub fn look_up(
     reactor: &mut Reactor,
     address: &AddressArgument,
@@ -23,23 +23,23 @@ pub fn look_up(
 ) {
     let (sender, result) = mpsc::channel();
     let id = reactor.insert(Lookup { result, on_done: Some(Box::new(on_done)) }).id();
-    let (address, refusal) = (address.clone(), sender.clone());
+    let (address, spawn_error) = (address.clone(), sender.clone());
     let spawned = reactor.remote().and_then(|remote| {
         thread::Builder::new().spawn(move || {
-            // If nobody waits for it any more, the program is ending.
+            // If the receiver is gone, the program is ending.
             let _ = sender.send(address.to_connect());
             let _ = remote.wake(id);
         })
     });
     if let Err(error) = spawned {
-        let _ = refusal.send(Err(error));
+        let _ = spawn_error.send(Err(error));
         reactor.wake(id);
     }
 }
 
 struct Lookup {
     result: Receiver<io::Result<Vec<Address>>>,
-    /// Called once.
+    /// `None` after it was called.
     on_done: Option<OnDone>,
 }
 
@@ -48,7 +48,7 @@ impl Source for Lookup {
         let result = match self.result.try_recv() {
             Ok(result) => result,
             Err(TryRecvError::Empty) => return Next::Wait,
-            Err(TryRecvError::Disconnected) => Err(io::Error::other("the lookup was given up")),
+            Err(TryRecvError::Disconnected) => Err(io::Error::other("the name lookup was interrupted")),
         };
         if let Some(on_done) = self.on_done.take() {
             on_done(reactor, result);

@@ -1,4 +1,4 @@
-//! What the two programs share: how they read their arguments, and how they talk to a person.
+//! Code that the two programs share: parsing arguments, printing messages, and the exit status.
 //!
 //! Read next: `../bin/`.
 
@@ -7,23 +7,24 @@ mod arguments;
 mod diagnostics;
 mod histogram;
 mod lookup;
+mod observers;
 mod values;
-mod watching;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use lexopt::Arg;
 
-pub use addresses::{AddressArgument, Family, source};
-pub use arguments::{UsageError, address, client_address, number, unexpected, value};
+pub use addresses::{AddressArgument, Family, source_address};
+pub use arguments::{UsageError, address, client_address, positive_number, unexpected, value};
 pub use diagnostics::{Verbosity, init_logging, report, route_stderr, write_stderr, write_stdout};
 pub use histogram::Histogram;
 pub use lookup::look_up;
+pub use observers::add_observers;
 pub use values::{duration, nonzero_duration, nonzero_size};
-pub use watching::watch;
 
 pub use crate::net::{ErrorText, Escaped};
 pub use crate::sys::{
@@ -34,35 +35,36 @@ use crate::{Reactor, sys};
 /// What the arguments ask a program to do.
 #[derive(Debug)]
 pub enum Command<O> {
-    /// Its work, with these options.
+    /// Run with these options.
     Run(O),
-    /// To print its help or its version.
+    /// Print this text, which is the help or the version.
     Print(String),
 }
 
 /// How a program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// With this exit status.
+    /// It exits with this status.
     Status(u8),
-    /// By a signal that it has caught, so that its parent sees which one: a shell ends a loop at Ctrl-C.
+    /// It raises a signal that it has caught, so that its parent sees the signal: a shell's loop ends at
+    /// Ctrl-C.
     Signal(i32),
 }
 
-/// Done.
+/// Success.
 pub const DONE: Exit = Exit::Status(0);
-/// A failure of the network or of I/O.
+/// A network or I/O error.
 pub const FAILURE: Exit = Exit::Status(1);
 /// A usage error.
 pub const USAGE: Exit = Exit::Status(2);
 
-/// What both programs do first and last: they read their arguments, and end as `run` says.
+/// Runs a program: parses its arguments, calls `run`, and ends as `run` returns.
 pub fn main<O>(
     name: &str,
     parse: impl FnOnce(lexopt::Parser) -> Result<Command<O>, UsageError>,
     run: impl FnOnce(O) -> Exit,
 ) -> ExitCode {
-    // So that a write to a file at its size limit is an error. It cannot fail: the signal exists.
+    // A write to a file at its size limit becomes an error. This cannot fail, because the signal exists.
     let _ = sys::ignore(libc::SIGXFSZ);
     let exit = match parse(lexopt::Parser::from_env()) {
         Ok(Command::Run(options)) => run(options),
@@ -87,7 +89,7 @@ pub fn main<O>(
     }
 }
 
-/// Calls `f` in a turn after `signal` was raised. A signal that was ignored when the program started
+/// Calls `f` from the loop when `signal` is raised. A signal that was ignored when the program started
 /// (`nohup`, a background job of a script) stays ignored.
 ///
 /// # Errors
@@ -100,33 +102,34 @@ pub fn on_signal(
     if sys::is_ignored(signal)? { Ok(()) } else { reactor.on_signal(signal, f) }
 }
 
-/// Adds to an error what could not be done: `cannot WHAT: REASON`.
+/// Adds context to an error: `cannot WHAT: REASON`.
 ///
 /// ```
 /// use echo_reactor::cli::cannot;
-/// let refused = std::io::Error::from_raw_os_error(13);
-/// assert_eq!(cannot("open the door")(refused).to_string(), "cannot open the door: Permission denied");
+/// let denied = std::io::Error::from_raw_os_error(13);
+/// assert_eq!(cannot("open the file")(denied).to_string(), "cannot open the file: Permission denied");
 /// ```
 pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("cannot {what}: {}", ErrorText(&error)))
 }
 
-/// A number of things: `1 connection`, `2 connections`.
+/// Formats a number of things: `1 connection`, `2 connections`.
 #[must_use]
-pub fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+pub fn counted<N: Copy + Display + PartialEq + From<u8>>(number: N, what: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
-/// The `main` of the examples: reads the only argument, an address, and reports an error in one line.
+/// Runs an example: parses its only argument, an address, and reports an error in one line.
 pub fn run_example(run: impl FnOnce(AddressArgument) -> io::Result<()>) -> ExitCode {
     run_on("[ADDR]", |arguments| client_address(arguments, Family::Any), run)
 }
 
-/// The same for an example with two addresses.
+/// Runs an example that takes two addresses.
 pub fn run_proxy_example(run: impl FnOnce([AddressArgument; 2]) -> io::Result<()>) -> ExitCode {
     let parse = |arguments: &[OsString]| match arguments {
         [first, second] => Ok([address(first, Family::Any)?, address(second, Family::Any)?]),
-        _ => Err(UsageError(String::from("it takes two addresses"))),
+        _ => Err(UsageError(String::from("expected two addresses"))),
     };
     run_on("LISTEN_ADDR BACKEND_ADDR", parse, run)
 }

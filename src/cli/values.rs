@@ -1,13 +1,13 @@
-//! Sizes and durations as a person writes them.
+//! Parses the sizes and durations that a person types.
 //!
-//! Invariant: an accepted value is finite and can be added to the clock. Any other one is an error that
-//! says why.
+//! Invariant: an accepted value is finite, and a duration can be added to the current time. Any other text
+//! is an error that says why.
 
 use std::time::Duration;
 
 use crate::reactor::FAR_FUTURE;
 
-/// `4096`, `64K`, `1M`, `2G`: bytes, in powers of 1024, and not zero.
+/// Parses a size in bytes that is not zero: `4096`, `64K`, `1M`, `2G`. The units are powers of 1024.
 ///
 /// # Errors
 /// Says why the text is not a size.
@@ -28,7 +28,7 @@ pub fn nonzero_size(text: &str) -> Result<usize, String> {
     }
 }
 
-/// `30`, `0.5`: seconds; `250ms`, `2m`, `1h`: with a unit.
+/// Parses a duration in seconds (`30`, `0.5`), or with a unit (`250ms`, `2m`, `1h`).
 ///
 /// ```
 /// use std::time::Duration;
@@ -57,7 +57,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A [`duration`] that is not zero.
+/// Parses a [`duration`] that is not zero.
 ///
 /// # Errors
 /// Says why the text is not such a duration.
@@ -68,7 +68,7 @@ pub fn nonzero_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A number, and the unit behind it. A sign belongs to neither, so it makes the number invalid.
+/// Splits a number from its unit. A sign belongs to neither, so it makes the number invalid.
 fn split(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     text.split_at(end)

@@ -83,7 +83,7 @@ fn run(mut options: Options, ending: &Ending) -> io::Result<()> {
     };
     let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
     reactor.set_spin(options.spin);
-    cli::watch(&mut reactor, options.timeline.as_ref())?;
+    cli::add_observers(&mut reactor, options.timeline.as_ref())?;
     let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     let interactive = on_terminal && !options.raw;
     catch_signals(&mut reactor, ending, interactive).map_err(cannot("catch signals"))?;

@@ -10,7 +10,7 @@ use lexopt::{Arg, Parser};
 use echo_reactor::ConnectOptions;
 use echo_reactor::cli::{
     AddressArgument, Command, Family, UsageError, Verbosity, client_address, duration, nonzero_duration,
-    nonzero_size, number, source, unexpected, value,
+    nonzero_size, positive_number, source_address, unexpected, value,
 };
 
 use crate::ping::PingOptions;
@@ -70,7 +70,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             }
             Arg::Short('c') => {
                 only_with_ping = Some("-c");
-                count = Some(value(&mut parser, "-c", number)?);
+                count = Some(value(&mut parser, "-c", positive_number)?);
             }
             Arg::Long("json") => {
                 only_with_ping = Some("--json");
@@ -90,7 +90,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             }
             Arg::Short('4') => family = Family::V4,
             Arg::Short('6') => family = Family::V6,
-            Arg::Long("source") => connect.source = Some(value(&mut parser, "--source", source)?),
+            Arg::Long("source") => connect.source = Some(value(&mut parser, "--source", source_address)?),
             Arg::Value(text) => arguments.push(text),
             other => return Err(unexpected(other)),
         }

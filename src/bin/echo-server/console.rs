@@ -1,7 +1,7 @@
-//! `--console`: the operator's commands, a line each, from stdin.
+//! `--console`: reads commands from stdin, one per line, and executes them.
 //!
-//! Invariant: it delays nobody. A reply that stdout does not take is dropped, and the end of stdin ends
-//! the console, not the server. A line that is too long is refused whole.
+//! Invariant: the console never delays a connection. If stdout is full, replies are dropped. The end of stdin
+//! ends the console, not the server. No part of a line that is too long is executed.
 //!
 //! Read next: `main.rs`.
 
@@ -20,17 +20,17 @@ use crate::shutdown::Shutdown;
 use crate::statistics::statistics;
 
 const HELP: &str = "\
-help        this
-stats       what SIGUSR1 prints
-list        a line per connection: number, peer, bytes in, out, buffered, age, idle
+help        show this help
+stats       show one line of statistics, as SIGUSR1 does
+list        list the connections: number, peer, bytes in and out, buffered, age, idle
 say TEXT    send TEXT and a newline to every connection
-close ID    end connection number ID in order; a second time, at once
-quit        what SIGTERM does
+close ID    close a connection after sending what is buffered; repeat to abort it
+quit        shut down gracefully, as SIGTERM does
 ";
 
 pub struct Console {
     lines: Handle<Mailbox<Chunk>>,
-    /// Whether the line that comes in pieces is too long: then its other pieces are skipped.
+    /// Whether the current line is too long, so that its remaining pieces are skipped.
     overlong: bool,
     stdout: Handle<Output>,
     listener: Handle<Listener>,
@@ -38,7 +38,7 @@ pub struct Console {
 }
 
 impl Console {
-    /// Begins to read commands.
+    /// Starts reading commands.
     pub fn open(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: Shutdown) -> io::Result<()> {
         let lines = Mailbox::new(reactor, 16);
         Input::open(reactor, &io::stdin(), Framing::Lines, lines)?;
@@ -50,7 +50,7 @@ impl Console {
         Ok(())
     }
 
-    /// A line, or a piece of one that is too long.
+    /// Handles a line, or a piece of a line that is too long. Returns the reply.
     fn receive(&mut self, line: &[u8], reactor: &mut Reactor) -> String {
         let is_rest = self.overlong;
         let goes_on = line.len() >= Input::LONGEST_LINE && !line.ends_with(b"\n");
@@ -64,7 +64,7 @@ impl Console {
 
     fn execute(&self, line: &[u8], reactor: &mut Reactor) -> String {
         if let Some(text) = line.strip_prefix(b"say ").filter(|text| !text.is_empty()) {
-            return say(reactor, text);
+            return broadcast(reactor, text);
         }
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match str::from_utf8(line).unwrap_or_default().split_whitespace().collect::<Vec<_>>()[..] {
@@ -86,9 +86,9 @@ impl Console {
         }
     }
 
-    /// On a terminal the silence after Ctrl-D would look as if the server had ended, too.
+    /// On a terminal, the silence after Ctrl-D would look as if the server had ended too.
     fn announce_end(&self) {
-        let text = "standard input has ended, and with it the console; the server goes on";
+        let text = "end of standard input; the server keeps running without a console";
         if io::stderr().is_terminal() && !self.shutdown.is_draining() {
             report(NAME, text);
         } else {
@@ -124,6 +124,7 @@ fn each<R>(reactor: &mut Reactor, mut f: impl FnMut(&mut Echo, &mut Transport) -
     connections.into_iter().filter_map(|connection| connection.enter(reactor, &mut f).ok()).collect()
 }
 
+/// Formats a table of the connections.
 fn list(reactor: &mut Reactor) -> String {
     let now = reactor.now();
     let mut connections = each(reactor, |echo, transport| {
@@ -147,7 +148,7 @@ fn list(reactor: &mut Reactor) -> String {
     let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; 7] = array::from_fn(widest);
     let lines = rows.iter().map(|row| {
-        // Text is aligned to the left, which is the second column, and numbers to the right.
+        // The second column is text, which is aligned to the left. Numbers are aligned to the right.
         let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
             1 => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
@@ -157,8 +158,8 @@ fn list(reactor: &mut Reactor) -> String {
     lines.chain([String::from("end of list\n")]).collect()
 }
 
-/// Skips peers that are already behind, so that the data buffered for a peer stays bounded.
-fn say(reactor: &mut Reactor, text: &[u8]) -> String {
+/// Sends a line to every connection. Skips slow peers, so that the data buffered for a peer stays bounded.
+fn broadcast(reactor: &mut Reactor, text: &[u8]) -> String {
     let line = [text, b"\n"].concat();
     let flows = each(reactor, |_, transport| {
         let flow = transport.flow();
@@ -171,11 +172,11 @@ fn say(reactor: &mut Reactor, text: &[u8]) -> String {
     let reply = format!("sent to {}", counted(count(Flow::Open), "connection"));
     match count(Flow::Full) {
         0 => reply + "\n",
-        1 => reply + ", skipped 1 that is behind\n",
-        behind => format!("{reply}, skipped {behind} that are behind\n"),
+        skipped => format!("{reply}, skipped {}\n", counted(skipped, "slow reader")),
     }
 }
 
+/// Closes a connection after its buffered data is sent. If it is closing already, aborts it.
 fn close(reactor: &mut Reactor, number: &str) -> String {
     let replies = each(reactor, |echo, transport| {
         if echo.number.to_string() != number {
@@ -183,7 +184,7 @@ fn close(reactor: &mut Reactor, number: &str) -> String {
         }
         if echo.ended_by == EndedBy::Operator {
             transport.abort();
-            return Some(format!("cut off {number}\n"));
+            return Some(format!("aborted {number}\n"));
         }
         echo.ended_by = EndedBy::Operator;
         transport.close();

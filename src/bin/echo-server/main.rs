@@ -1,6 +1,7 @@
-//! `echo-server`: sends back what it receives. Parse, wire up, run, exit status.
+//! `echo-server`: sends back what it receives. This file parses the arguments, connects the parts, runs the
+//! loop, and returns the exit status.
 //!
-//! Read next: `echo.rs`, what it does for each peer; `shutdown.rs`, how it ends.
+//! Read next: `echo.rs`, which serves each peer; `shutdown.rs`, which ends the server.
 
 mod console;
 mod echo;
@@ -24,12 +25,12 @@ use statistics::statistics;
 
 const NAME: &str = "echo-server";
 
-/// The signals that end the server in order.
-const END_SIGNALS: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+/// The signals that shut the server down gracefully.
+const SHUTDOWN_SIGNALS: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
 fn main() -> ExitCode {
     cli::main(NAME, options::parse, |options| {
-        // Before anything of ours is opened.
+        // Do this before anything else opens a descriptor.
         let inherited = ListeningSocket::from_listen_fds();
         init_logging(NAME, options.verbosity);
         inherited.and_then(|sockets| serve(&options, sockets)).unwrap_or_else(|error| {
@@ -39,17 +40,18 @@ fn main() -> ExitCode {
     })
 }
 
-/// `list` shows for how long a connection was idle, which is only tracked while a timeout is set. This one
-/// never expires.
+/// The idle timeout for `--console`, which never expires. `list` shows idle times, and a connection tracks its
+/// idle time only while a timeout is set.
 const NEVER: Duration = Duration::MAX;
 
 fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exit> {
     let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
     reactor.set_spin(options.spin);
-    cli::watch(&mut reactor, options.timeline.as_ref())?;
+    cli::add_observers(&mut reactor, options.timeline.as_ref())?;
     let addresses = listening_addresses(options, sockets.is_empty())?;
-    // From here on there are files to remove. A signal that comes before the loop runs is handled then.
-    for signal in END_SIGNALS {
+    // From here on, socket files must be removed at the end. A signal that arrives now is handled when the
+    // loop runs.
+    for signal in SHUTDOWN_SIGNALS {
         cli::on_signal(&mut reactor, signal, |_| ()).map_err(cannot("catch signals"))?;
     }
     sockets.extend(ListeningSocket::bind_all(&addresses, &options.listen)?);
@@ -89,18 +91,18 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
 }
 
 fn catch_signals(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: &Shutdown) -> io::Result<()> {
-    for signal in END_SIGNALS {
+    for signal in SHUTDOWN_SIGNALS {
         let shutdown = shutdown.clone();
         cli::on_signal(reactor, signal, move |reactor| shutdown.begin(reactor, signal))?;
     }
     cli::on_signal(reactor, libc::SIGUSR1, move |reactor| report(NAME, statistics(reactor, listener)))
 }
 
-/// The addresses to listen on, without duplicates; the default only if there is nothing else to listen
-/// on.
-fn listening_addresses(options: &Options, or_default: bool) -> io::Result<Vec<Address>> {
-    if options.addresses.is_empty() && or_default {
-        return AddressArgument::default_of(options.family).to_listen();
+/// Returns the addresses to listen on, without duplicates. If none was given, returns the default address
+/// if `use_default` is set.
+fn listening_addresses(options: &Options, use_default: bool) -> io::Result<Vec<Address>> {
+    if options.addresses.is_empty() && use_default {
+        return AddressArgument::default_for(options.family).to_listen();
     }
     let mut addresses = Vec::new();
     for argument in &options.addresses {

@@ -10,7 +10,7 @@ use lexopt::{Arg, Parser};
 use echo_reactor::ListenOptions;
 use echo_reactor::cli::{
     AddressArgument, Command, Family, UsageError, Verbosity, address, duration, nonzero_duration,
-    nonzero_size, number, unexpected, value,
+    nonzero_size, positive_number, unexpected, value,
 };
 
 const HELP: &str = include_str!("help.txt");
@@ -55,7 +55,9 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Short('b') | Arg::Long("buffer") => {
                 options.buffer = value(&mut parser, "--buffer", nonzero_size)?;
             }
-            Arg::Long("backlog") => options.listen.backlog = value(&mut parser, "--backlog", number::<u16>)?,
+            Arg::Long("backlog") => {
+                options.listen.backlog = value(&mut parser, "--backlog", positive_number::<u16>)?;
+            }
             Arg::Long("reuse-port") => options.listen.reuse_port = true,
             Arg::Short('g') | Arg::Long("grace") => options.grace = value(&mut parser, "--grace", duration)?,
             Arg::Long("console") => options.console = true,
@@ -85,5 +87,5 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
 }
 
 fn count(text: &str) -> Result<usize, String> {
-    Ok(number::<u32>(text)? as usize)
+    Ok(positive_number::<u32>(text)? as usize)
 }

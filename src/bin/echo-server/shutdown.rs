@@ -1,5 +1,5 @@
-//! Graceful shutdown: stops accepting, sends what is buffered, ends each connection with a FIN, and then
-//! stops the loop. The second request ends it at once.
+//! Graceful shutdown: stops accepting, sends what is buffered, closes each connection with a FIN, and then
+//! stops the loop. A second request stops the loop immediately.
 //!
 //! Read next: `console.rs`.
 
@@ -15,9 +15,9 @@ use crate::echo::Echo;
 #[derive(Clone, Copy)]
 enum Stage {
     Serving,
-    /// Connections are finishing. How the program ends after that.
+    /// Connections are finishing. Then the program ends like this.
     Draining(Exit),
-    /// A second signal came.
+    /// This second signal arrived.
     Killed(i32),
 }
 
@@ -29,10 +29,10 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// A server that cannot listen anywhere any more shuts down, too.
+    /// Prepares the shutdown, and begins it if the server can no longer listen on any address.
     ///
     /// # Errors
-    /// If the listener is gone.
+    /// Fails if the listener is gone.
     pub fn new(
         reactor: &mut Reactor,
         listener: Handle<Listener>,
@@ -48,7 +48,7 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// A signal came, or a command that is equivalent to one.
+    /// Begins the shutdown because of a signal, or of a command that is equivalent to one.
     pub fn begin(&self, reactor: &mut Reactor, signal: i32) {
         match self.stage.get() {
             Stage::Serving => self.drain(reactor, cli::DONE),
@@ -59,7 +59,7 @@ impl Shutdown {
         }
     }
 
-    /// How the program ends, when the loop has stopped.
+    /// Returns how the program ends after the loop has stopped.
     pub fn exit(&self) -> Exit {
         match self.stage.get() {
             Stage::Serving => cli::DONE,
@@ -68,12 +68,12 @@ impl Shutdown {
         }
     }
 
-    /// Whether nobody has asked for the end yet.
+    /// Returns whether the shutdown has not begun yet.
     pub fn is_serving(&self) -> bool {
         matches!(self.stage.get(), Stage::Serving)
     }
 
-    /// Whether connections may still finish.
+    /// Returns whether open connections may still finish.
     pub fn is_draining(&self) -> bool {
         matches!(self.stage.get(), Stage::Draining(_))
     }
@@ -82,7 +82,7 @@ impl Shutdown {
         self.stage.set(Stage::Draining(exit));
         reactor.call_later(self.grace, Reactor::stop);
         if self.finish_connections(reactor).is_err() {
-            reactor.stop(); // without a listener nothing reports the last connection
+            reactor.stop(); // without a listener, nothing reports the last connection
         }
     }
 

@@ -1,4 +1,4 @@
-//! One line of plain integers about everything so far: SIGUSR1, and `stats` on the console.
+//! One line of statistics since the start, in plain integers: for SIGUSR1 and for `stats` on the console.
 
 use echo_reactor::{Connection, Handle, Listener, Reactor};
 
@@ -6,7 +6,7 @@ use crate::echo::Echo;
 
 pub fn statistics(reactor: &mut Reactor, listener: Handle<Listener>) -> String {
     let Ok(mut stats) = listener.stats(reactor) else { return "there is no listener".into() };
-    // The listener counts what moved on closed connections; the open ones count for themselves.
+    // The listener counts the bytes of closed connections. Add those of the open ones.
     let mut buffered = 0;
     for connection in reactor.handles::<Connection<Echo>>() {
         let _ = connection.enter(reactor, |_, transport| {

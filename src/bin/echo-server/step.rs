@@ -1,10 +1,10 @@
-//! `--step`: one turn of the loop for each Enter, and what the turn did, in sentences.
+//! `--step`: runs one turn of the loop for each Enter, and describes in sentences what the turn did.
 //!
-//! Invariant: between two turns the server does nothing, so what its peers send waits in the kernel. A
-//! signal is handled without an Enter. After the end of stdin, and while the server shuts down, the loop
-//! goes on by itself.
+//! Invariant: between two turns the server does nothing, so data from its peers waits in the kernel. A signal
+//! is handled without Enter. After the end of stdin, and while the server shuts down, the loop runs without
+//! stopping.
 //!
-//! Read next: `src/reactor/mod.rs`, what a turn is; `src/reactor/observe.rs`, where the sentences come from.
+//! Read next: `src/reactor/mod.rs`, what a turn is; `src/reactor/observe.rs`, what an observer receives.
 
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
@@ -16,12 +16,13 @@ use echo_reactor::{Descriptor, Direction, Id, Next, Reactor};
 
 use crate::shutdown::Shutdown;
 
-/// Runs the loop to its end.
+/// Runs the loop until it stops.
 pub fn run(reactor: &mut Reactor, shutdown: &Shutdown) -> io::Result<()> {
     reactor.add_observer(Narrator { turn: reactor.turn_count() });
     let stdin = Descriptor::open(&io::stdin(), Direction::Read)?;
     write_stdout(
-        "press Enter for one turn of the loop, which sleeps until something happens; Ctrl-D lets it run\n",
+        "press Enter for one turn of the loop, which sleeps until something happens; \
+         press Ctrl-D to run without stopping\n",
     );
     while shutdown.is_serving() {
         match wait_for_enter(&stdin)? {
@@ -33,14 +34,14 @@ pub fn run(reactor: &mut Reactor, shutdown: &Shutdown) -> io::Result<()> {
     reactor.run()
 }
 
-/// What ended the wait for Enter.
+/// The reason why the wait for Enter ended.
 enum Wait {
     Enter,
     Signal,
     Eof,
 }
 
-/// Reads a line. Nothing is read before it is there, so a background job is not stopped for it.
+/// Reads a line. It reads only when there is input, so that the kernel does not stop a background job.
 fn wait_for_enter(stdin: &Descriptor) -> io::Result<Wait> {
     let mut byte = [0];
     loop {
@@ -80,12 +81,13 @@ impl Observer for Narrator {
         let moved = dispatch.stats.map_or_else(String::new, |(before, after)| {
             let received = after.bytes_in - before.bytes_in;
             let sent = after.bytes_out - before.bytes_out;
-            format!(", received {received} bytes, sent {sent}, has {} buffered", after.buffered)
+            let received = counted(received, "byte");
+            format!(", received {received}, sent {sent}, has {} buffered", after.buffered)
         });
         let next = match next {
             Next::Wait => "waits for the next event",
             Next::Again => "has more to do, so it is queued for the next turn",
-            Next::Done => "is finished",
+            Next::Done => "has finished",
         };
         let took = *ended - *began;
         write_stdout(format_args!(

@@ -68,7 +68,7 @@ impl Statistics {
             avg: self.mean,
             median: milliseconds(median),
             p99: milliseconds(p99),
-            max: milliseconds(self.histogram.longest()),
+            max: milliseconds(self.histogram.max()),
             mdev: (self.squares / self.count() as f64).sqrt(),
         })
     }

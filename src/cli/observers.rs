@@ -1,4 +1,4 @@
-//! The observers behind `-vv`, `-vvv` and `--timeline`.
+//! The observers that implement `-vv`, `-vvv` and `--timeline`.
 //!
 //! Read next: `../reactor/observe.rs`.
 
@@ -9,21 +9,21 @@ use std::time::Duration;
 
 use log::Level;
 
-use super::{Escaped, cannot};
+use super::{Escaped, cannot, counted};
 use crate::observe::{CallbackEnd, DispatchEnd, Observer, Origin, PollEnd, TurnEnd};
 use crate::timeline::short_name;
 use crate::{Reactor, Timeline};
 
-/// A callback that holds the loop for longer deserves a warning.
+/// A callback that runs for longer is reported as a warning.
 const SLOW: Duration = Duration::from_millis(100);
 
-/// Adds the observers that the options ask for. With `-vv` a warning names each callback that holds the
-/// loop. With `-vvv` each turn is logged, and with `--timeline` everything is written to a file. Without
-/// these options there is no observer.
+/// Adds the observers that the options ask for. With `-vv`, a warning names each callback that blocks the
+/// loop. With `-vvv`, each turn is logged. With `--timeline`, everything is written to a file. Without
+/// these options, there is no observer.
 ///
 /// # Errors
 /// Names the file that cannot be created.
-pub fn watch(reactor: &mut Reactor, timeline: Option<&PathBuf>) -> io::Result<()> {
+pub fn add_observers(reactor: &mut Reactor, timeline: Option<&PathBuf>) -> io::Result<()> {
     if log::log_enabled!(Level::Debug) {
         reactor.add_observer(TurnLogger);
     }
@@ -34,16 +34,15 @@ pub fn watch(reactor: &mut Reactor, timeline: Option<&PathBuf>) -> io::Result<()
     Ok(())
 }
 
-/// Logs each turn in columns, as far as the log level goes.
+/// Logs slow callbacks and, at the trace level, each turn in columns.
 struct TurnLogger;
 
 impl Observer for TurnLogger {
     fn on_poll(&mut self, poll: &PollEnd) {
         let why = match (poll.events, poll.timeout) {
-            (0, Some(Duration::ZERO)) => "there is more to do".into(),
-            (0, _) => String::from("a timer or a signal"),
-            (1, _) => "1 event".into(),
-            (events, _) => format!("{events} events"),
+            (0, Some(Duration::ZERO)) => "more work is queued".into(),
+            (0, _) => "a timer or a signal".into(),
+            (events, _) => counted(events, "event"),
         };
         log::trace!("slept {:>9.1?}  {why}", poll.ended - poll.began);
     }
@@ -52,7 +51,7 @@ impl Observer for TurnLogger {
         let took = dispatch.ended - dispatch.began;
         let name = short_name(dispatch.type_name);
         if took > SLOW {
-            log::warn!("source {} ({name}) held the loop for {took:.1?}", dispatch.id);
+            log::warn!("source {} ({name}) blocked the loop for {took:.1?}", dispatch.id);
         }
         if log::log_enabled!(Level::Trace) {
             let moved = dispatch.stats.map_or_else(String::new, |(before, after)| {
@@ -70,7 +69,7 @@ impl Observer for TurnLogger {
         let took = callback.ended - callback.began;
         let what = if callback.origin == Origin::Timer { "a timer's callback" } else { "a queued callback" };
         if took > SLOW {
-            log::warn!("{what} held the loop for {took:.1?}");
+            log::warn!("{what} blocked the loop for {took:.1?}");
         }
         log::trace!("  {what:<104} {took:>9.1?}");
     }
