@@ -135,7 +135,7 @@ fn client_takes_one_address_in_one_or_two_arguments() {
         (&["--source", "nowhere", "localhost"], "invalid value 'nowhere' for --source"),
         (&["-4", "--source", "::1"], "option '--source' needs an IPv4 address"),
         (&["--source", "127.0.0.1", "[::1]:1"], "it is not an IPv4 address"),
-        (&["--source", "127.0.0.1", "unix:/x"], "option '--source' makes no sense with a Unix socket"),
+        (&["--source", "127.0.0.1", "unix:/x"], "option '--source' cannot be used with a Unix socket"),
     ] {
         let outcome = client(arguments);
         assert_eq!((outcome.code, outcome.stdout.len()), (2, 0), "{arguments:?}");

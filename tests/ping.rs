@@ -212,7 +212,7 @@ fn stalled_server_loses_messages_in_bounded_memory() {
     assert_eq!((outcome.code, outcome.stderr.as_str()), (1, ""));
     let lines = lines(&outcome);
     assert!(lines[1].starts_with("no echo: seq=1 after "), "{lines:?}");
-    assert_eq!(lines[2], "lost: seq=2 the server takes no more");
+    assert_eq!(lines[2], "lost: seq=2 the server does not read");
     assert!(lines[6].starts_with("4 sent, 0 received, 4 lost (100 %), time "), "{lines:?}");
     drop(server.join().unwrap());
 }
@@ -228,7 +228,7 @@ fn surplus_bytes_are_reported() {
     let outcome = ping(&["-c", "2", "-i", "0.2", &address]);
     let lines = lines(&outcome);
     assert_eq!(outcome.code, 1, "{lines:?}");
-    assert!(lines.contains(&format!("surplus: 6 B from {address} are no echo")), "{lines:?}");
+    assert!(lines.contains(&format!("surplus: 6 bytes from {address} after the last echo")), "{lines:?}");
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn reconnect_survives_a_restart_and_counts_lost_messages() {
     out.next_with(" not connected");
     out.next_with(" not connected");
     let _server = Server::on(&[&address], &["--reuse-port"]);
-    out.next_with("connected again to ");
+    out.next_with("reconnected to ");
     out.next_with(" time=");
     process.signal(Signal::INT);
     assert_eq!(process.wait_code(), 1);
@@ -405,11 +405,11 @@ fn ping_options_are_usage_errors_without_ping() {
         (&["-i", "1"], "option '-i' needs --ping"),
         (&["-c", "1"], "option '-c' needs --ping"),
         (&["--json"], "option '--json' needs --ping"),
-        (&["--ping", "--check"], "option '--check' makes no sense with --ping"),
-        (&["--ping", "--progress"], "option '--progress' makes no sense with --ping"),
+        (&["--ping", "--check"], "option '--check' cannot be used with --ping"),
+        (&["--ping", "--progress"], "option '--progress' cannot be used with --ping"),
         (&["--ping", "-c", "0"], "invalid value '0' for -c: must not be zero"),
         (&["--ping", "-s", "0"], "invalid value '0' for -s: must not be zero"),
-        (&["--ping", "-s", "65M"], "invalid value '65M' for -s: more than 64M"),
+        (&["--ping", "-s", "65M"], "invalid value '65M' for -s: must be at most 64M"),
         (&["--ping", "-i", "-1"], "invalid value '-1' for -i"),
         (&["--ping", "-w", "0"], "invalid value '0' for --timeout"),
     ] {

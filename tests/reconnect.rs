@@ -85,7 +85,7 @@ fn client_waits_for_a_server_that_starts_late() {
     );
     process.child.stdin.take().unwrap().write_all(b"patience").unwrap();
     let err = Lines::of(process.child.stderr.take().unwrap());
-    let line = err.next_with("connecting again in");
+    let line = err.next_with("reconnecting in");
     assert!(line.contains(&format!("cannot connect to {address}: Connection refused")), "{line}");
     let _server = Server::on(&[&address], &["--reuse-port"]);
     let echo = collect(process.child.stdout.take().unwrap());
@@ -99,7 +99,7 @@ fn signal_ends_a_waiting_client_at_once() {
     let mut command = client_command();
     let process = command.args(["--reconnect", &dead.1.to_string()]).stderr(Stdio::piped());
     let mut process = Process::spawn(process);
-    Lines::of(process.child.stderr.take().unwrap()).next_with("connecting again");
+    Lines::of(process.child.stderr.take().unwrap()).next_with("reconnecting");
     let began = Instant::now();
     process.signal(Signal::INT);
     assert_eq!(process.wait_code(), 130);
@@ -193,7 +193,7 @@ fn restarted_server_is_found_at_a_new_address_of_its_name() {
     stdin.write_all(b"one\n").unwrap();
     assert_eq!(out.next(), "one");
     drop(server);
-    err.next_with("connecting again in");
+    err.next_with("reconnecting in");
     network.set_hosts("127.0.0.3 server.test\n");
     let _server = server_in(&network, "127.0.0.3:7000");
     stdin.write_all(b"two\n").unwrap();
@@ -207,7 +207,7 @@ fn unknown_name_is_looked_up_again() {
     let Some(network) = Network::new("127.0.0.1 localhost\n") else { return };
     let (mut process, err) = reconnecting_client(&network, "server.test:7000");
     process.child.stdin.take().unwrap().write_all(b"patience").unwrap();
-    let line = err.next_with("connecting again in");
+    let line = err.next_with("reconnecting in");
     assert!(line.contains("cannot resolve server.test: "), "{line}");
     let _server = server_in(&network, "127.0.0.3:7000");
     network.set_hosts("127.0.0.3 server.test\n");
@@ -225,7 +225,7 @@ fn unanswered_lookup_does_not_block_the_loop() {
     eventually("the client is connected", || server.open_connections() == 1);
     network.set_hosts("127.0.0.1 localhost\n");
     drop(server);
-    err.next_with("connecting again in");
+    err.next_with("reconnecting in");
     let began = Instant::now();
     let tasks = format!("/proc/{}/task", process.pid().as_raw_nonzero());
     while std::fs::read_dir(&tasks).unwrap().count() < 2 {
@@ -245,7 +245,7 @@ fn first_delay_is_100_to_200_ms() {
     let dead = DeadPort::new();
     let mut process =
         Process::spawn(client_command().args(["--reconnect", &dead.1.to_string()]).stderr(Stdio::piped()));
-    let line = Lines::of(process.child.stderr.take().unwrap()).next_with("connecting again in ");
+    let line = Lines::of(process.child.stderr.take().unwrap()).next_with("reconnecting in ");
     let delay: u32 = line.split(' ').rev().nth(1).unwrap().parse().unwrap();
     assert!((100..=200).contains(&delay), "{line}");
 }
@@ -277,7 +277,7 @@ fn check_reports_a_correct_echo() {
     let server = Server::start(&[]);
     let (code, stderr) = check(server.address());
     assert_eq!(code, 0);
-    assert_one_line(&stderr, &["10 bytes came back as they were sent"]);
+    assert_one_line(&stderr, &["10 bytes came back unchanged"]);
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn check_reports_the_offset_of_the_first_difference() {
             (|bytes| bytes[7] ^= 1) as fn(&mut Vec<u8>),
             "the echo differs at offset 7: sent 0x37, received 0x36",
         ),
-        (|bytes| bytes.truncate(6), "the echo ends at offset 6, 4 of the 10 bytes sent are missing"),
+        (|bytes| bytes.truncate(6), "the echo ends at offset 6; 4 of 10 bytes sent did not come back"),
         (|bytes| bytes.push(b'!'), "the echo has a surplus byte at offset 10: 0x21"),
         (|bytes| _ = bytes.remove(2), "the echo differs at offset 2: sent 0x32, received 0x33"),
     ] {

@@ -303,8 +303,8 @@ fn messages_and_progress_are_inserted_above_the_prompt() {
     terminal.see_row("> half typed");
     terminal.type_in("\nmore");
     server.join().unwrap(); // the server ends
-    terminal.see("connecting again");
-    terminal.see("connecting again");
+    terminal.see("reconnecting");
+    terminal.see("reconnecting");
     terminal.see_row("> more");
     let lines = terminal.lines();
     for text in ["< hello", "6 B sent, 6 B echoed", "> half typed", "echo-client: warning: "] {
@@ -332,7 +332,7 @@ fn messages_wait_while_the_terminal_is_stopped() {
     process.comes_to_rest();
     terminal.type_in("\x11half typed"); // ^Q
     terminal.see("< x");
-    terminal.see("closed the connection; connecting again");
+    terminal.see("closed the connection; reconnecting");
     terminal.see_row("> half typed");
     process.signal(Signal::TERM);
     assert_eq!(process.wait_code(), 143);
@@ -351,7 +351,7 @@ fn check_has_a_prompt_and_shows_no_echo() {
     assert_eq!(process.wait_code(), 0);
     terminal.see("6 bytes came back");
     let lines = terminal.lines();
-    assert_eq!(lines[1..], ["> hello", ">", "echo-client: 6 bytes came back as they were sent"]);
+    assert_eq!(lines[1..], ["> hello", ">", "echo-client: 6 bytes came back unchanged"]);
 }
 
 // ---- the server's bytes are shown as text
@@ -674,7 +674,7 @@ fn messages_are_inserted_above_the_progress_line() {
     terminal.see("5 B sent, 5 B echoed");
     stdin.write_all(b"6").unwrap();
     server.join().unwrap();
-    terminal.see("connecting again");
+    terminal.see("reconnecting");
     terminal.unseen();
     let rows = terminal.rows();
     assert!(rows[0].starts_with("echo-client: warning: "), "{rows:#?}");

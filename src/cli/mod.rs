@@ -113,7 +113,12 @@ pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("cannot {what}: {}", ErrorText(&error)))
 }
 
-/// Formats a number of things: `1 connection`, `2 connections`.
+/// Formats a number of things.
+///
+/// ```
+/// use echo_reactor::cli::counted;
+/// assert_eq!([counted(1_u64, "byte"), counted(2_u64, "byte")], ["1 byte", "2 bytes"]);
+/// ```
 #[must_use]
 pub fn counted<N: Copy + Display + PartialEq + From<u8>>(number: N, what: &str) -> String {
     let plural = if number == N::from(1) { "" } else { "s" };

@@ -1,9 +1,9 @@
-//! Where the echo goes: to stdout as it is, to a person at a terminal, or nowhere (`--check`).
+//! Writes the echo: to stdout unchanged, to a person at a terminal, or nowhere (`--check`).
 //!
-//! Invariant: bytes for the terminal are written in the order in which they were composed, so no escape
-//! sequence is ever cut by another: while the output has some left, messages wait.
+//! Invariant: text is written to the terminal in the order it was composed, so that no text splits an escape
+//! sequence. While stdout has buffered text, messages wait.
 //!
-//! Read next: `screen.rs`, which composes them.
+//! Read next: `screen.rs`, which composes the text.
 
 use std::cell::RefCell;
 use std::io;
@@ -17,7 +17,7 @@ use crate::screen::Screen;
 #[derive(Clone)]
 pub struct Display {
     output: Handle<Output>,
-    /// `None`: nobody watches.
+    /// `None` if the program is not interactive.
     screen: Option<Rc<RefCell<Screen>>>,
     shows_echo: bool,
 }
@@ -31,12 +31,12 @@ impl Display {
         self.screen.is_some()
     }
 
-    /// Returns whether there is room for more. If not, `waiter` is woken when there is.
+    /// Returns whether there is room for more data. If not, `waiter` is woken when there is.
     pub fn flow(&self, reactor: &mut Reactor, waiter: Id) -> Flow {
         self.output.flow(reactor, waiter)
     }
 
-    /// Shows bytes of the server.
+    /// Shows data from the server.
     pub fn show(&self, reactor: &mut Reactor, waiter: Id, data: &[u8]) -> Flow {
         match &self.screen {
             _ if !self.shows_echo => Flow::Open,
@@ -48,13 +48,12 @@ impl Display {
         }
     }
 
-    /// The prompt has left the row of the cursor.
+    /// Records that the cursor's row has no prompt any more. Returns whether it had one.
     pub fn leave_prompt(&self) -> bool {
         self.screen.as_ref().is_some_and(|screen| screen.borrow_mut().leave_prompt())
     }
 
-    /// Shows the prompt: not while another line was entered already, which it belongs below, and not in
-    /// the background.
+    /// Shows the prompt, unless the next line was entered already or the program is in the background.
     pub fn prompt(&self, reactor: &mut Reactor, waiter: Id) {
         if let Some(screen) = &self.screen
             && !has_input(&io::stdin())
@@ -65,18 +64,18 @@ impl Display {
         }
     }
 
-    /// The program goes on after a stop. In the foreground, the shell has left the cursor on a new row.
+    /// Shows the prompt after the program was stopped and continued: the shell has left the cursor on a new row.
     pub fn resume(&self, reactor: &mut Reactor) {
         self.leave_prompt();
         self.prompt(reactor, self.output.id());
     }
 
-    /// Leaves the cursor on a row of its own, and calls `f` when all is written.
+    /// Moves the cursor to an empty row, and calls `f` when everything is written.
     pub fn finish(&self, reactor: &mut Reactor, f: impl FnOnce(&mut Reactor) + 'static) {
         if let Some(screen) = &self.screen {
             let mut screen = screen.borrow_mut();
             let end = if screen.leave_prompt() { "\n" } else { "" };
-            let text = screen.release() + &screen.rest() + end;
+            let text = screen.release() + &screen.finish() + end;
             drop(screen);
             self.write(reactor, self.output.id(), &text);
         }
@@ -95,7 +94,7 @@ impl Display {
         flow
     }
 
-    /// Nothing is left to write: the messages that had to wait follow.
+    /// Writes the messages that had to wait, because stdout has written all the text before them.
     fn release(&self, reactor: &mut Reactor) {
         let held = self.screen.as_ref().map(|screen| screen.borrow_mut().release()).unwrap_or_default();
         self.write(reactor, self.output.id(), &held);

@@ -1,5 +1,5 @@
-//! `echo-client`: sends stdin to a server, and writes what comes back on stdout. Parse, wire up, run,
-//! exit status.
+//! `echo-client`: sends stdin to a server, and writes what comes back on stdout. This file parses the
+//! arguments, connects the parts, runs the loop, and returns the exit status.
 //!
 //! Read next: `client.rs`, the protocol.
 
@@ -18,12 +18,12 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use echo_reactor::cli::{
-    self, ErrorText, Exit, cannot, discard_input, init_logging, is_in_background, report, route_stderr,
-    write_stdout,
+    self, ErrorText, Exit, cannot, counted, discard_input, init_logging, is_in_background, report,
+    route_stderr, write_stdout,
 };
 use echo_reactor::{Framing, Input, Mailbox, Output, Reactor};
 
-use client::{Client, Plan};
+use client::{Client, Session};
 use display::Display;
 use options::Options;
 use progress::{ByteCounts, Progress};
@@ -32,27 +32,27 @@ use transfer::Transfer;
 
 const NAME: &str = "echo-client";
 
-/// Chunks of stdin under way to the connection.
-const MAILBOX: usize = 4;
+/// The maximum number of chunks of stdin that wait for the connection.
+const MAILBOX_CAPACITY: usize = 4;
 
-/// How to end, and what is printed on stderr with it.
-type Verdict = (Exit, Option<String>);
+/// The exit, and the error that is printed before it.
+type ExitAndError = (Exit, Option<String>);
 
-/// How the program ends. What is decided first stands.
+/// How the program ends. The first outcome that is set is kept.
 #[derive(Clone, Default)]
-pub(crate) struct Ending(Rc<Cell<Option<Verdict>>>);
+pub(crate) struct Outcome(Rc<Cell<Option<ExitAndError>>>);
 
-impl Ending {
-    /// Decides how to end, unless it is decided.
-    pub fn set(&self, exit: Exit, complaint: Option<String>) {
-        let decided = self.0.take();
-        self.0.set(decided.or(Some((exit, complaint))));
+impl Outcome {
+    /// Sets the outcome, unless it is set already.
+    pub fn set(&self, exit: Exit, error: Option<String>) {
+        let first = self.0.take();
+        self.0.set(first.or(Some((exit, error))));
     }
 
     fn is_success(&self) -> bool {
-        let decided = self.0.take();
-        let success = matches!(decided, Some((cli::DONE, _)));
-        self.0.set(decided);
+        let outcome = self.0.take();
+        let success = matches!(outcome, Some((cli::DONE, _)));
+        self.0.set(outcome);
         success
     }
 }
@@ -60,23 +60,23 @@ impl Ending {
 fn main() -> ExitCode {
     cli::main(NAME, options::parse, |options| {
         init_logging(NAME, options.verbosity);
-        let ending = Ending::default();
-        if let Err(error) = run(options, &ending) {
-            ending.set(cli::FAILURE, Some(error.to_string()));
+        let outcome = Outcome::default();
+        if let Err(error) = run(options, &outcome) {
+            outcome.set(cli::FAILURE, Some(error.to_string()));
         }
-        let (exit, complaint) = ending.0.take().unwrap_or((cli::DONE, None));
-        if let Some(complaint) = complaint {
-            report(NAME, complaint);
+        let (exit, error) = outcome.0.take().unwrap_or((cli::DONE, None));
+        if let Some(error) = error {
+            report(NAME, error);
         }
         exit
     })
 }
 
-fn run(mut options: Options, ending: &Ending) -> io::Result<()> {
+fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
     if cli::stdout_was_closed() && !options.check {
         return Err(cannot("write standard output")(io::Error::from_raw_os_error(libc::EBADF)));
     }
-    // Before the signals are caught: it may take long, and Ctrl-C has to end that, too.
+    // Resolve the name before any signal is caught, so that Ctrl-C can end a slow lookup.
     let addresses = match options.address.to_connect() {
         Err(error) if !options.reconnect => return Err(error),
         result => result,
@@ -86,20 +86,20 @@ fn run(mut options: Options, ending: &Ending) -> io::Result<()> {
     cli::add_observers(&mut reactor, options.timeline.as_ref())?;
     let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     let interactive = on_terminal && !options.raw;
-    catch_signals(&mut reactor, ending, interactive).map_err(cannot("catch signals"))?;
+    catch_signals(&mut reactor, outcome, interactive).map_err(cannot("catch signals"))?;
     let stdout = {
-        let ending = ending.clone();
+        let outcome = outcome.clone();
         Output::open(&mut reactor, &io::stdout(), move |reactor, error| {
-            stdout_failed(&ending, &error);
+            stdout_failed(&outcome, &error);
             reactor.stop();
         })
         .map_err(cannot("open standard output"))?
     };
     if let Some(ping) = options.ping.take() {
-        ping::start(&mut reactor, options, ping, stdout, ending.clone(), addresses)?;
+        ping::start(&mut reactor, options, ping, stdout, outcome.clone(), addresses)?;
         return reactor.run().map_err(cannot("wait for events"));
     }
-    let stdin = Mailbox::new(&mut reactor, MAILBOX);
+    let stdin = Mailbox::new(&mut reactor, MAILBOX_CAPACITY);
     let input = Input::open(&mut reactor, &io::stdin(), Framing::Bytes, stdin)
         .map_err(cannot("open standard input"))?;
 
@@ -116,11 +116,11 @@ fn run(mut options: Options, ending: &Ending) -> io::Result<()> {
         route_stderr(Some(Box::new(move |text| screen.borrow_mut().message(text))));
     }
     let transfer = Transfer::new(stdin, display, check || options.reconnect, progress.clone());
-    let plan = Plan { options, ending: ending.clone() };
-    Client::connect(&mut reactor, Rc::new(plan), Box::new(transfer), 0, addresses);
+    let session = Session { options, outcome: outcome.clone() };
+    Client::connect(&mut reactor, Rc::new(session), Box::new(transfer), 0, addresses);
     let result = reactor.run().map_err(cannot("wait for events"));
     route_stderr(None);
-    // What is half typed is not meant for the shell. What was typed after Ctrl-D is.
+    // Discard a half-typed line, which is not meant for the shell. Text after Ctrl-D is left for the shell.
     if on_terminal && reactor.get(input).is_ok() && !is_in_background(&io::stdin()) {
         discard_input(&io::stdin());
     }
@@ -128,30 +128,30 @@ fn run(mut options: Options, ending: &Ending) -> io::Result<()> {
     let ByteCounts { sent, received } = progress.counts();
     log::info!("bytes: {sent} sent, {received} received; {:.3} s", began.elapsed().as_secs_f64());
     progress.finish();
-    if check && ending.is_success() {
-        report(NAME, format_args!("{received} bytes came back as they were sent"));
+    if check && outcome.is_success() {
+        report(NAME, format_args!("{} came back unchanged", counted(received, "byte")));
     }
     Ok(())
 }
 
-fn catch_signals(reactor: &mut Reactor, ending: &Ending, interactive: bool) -> io::Result<()> {
+fn catch_signals(reactor: &mut Reactor, outcome: &Outcome, interactive: bool) -> io::Result<()> {
     for signal in [libc::SIGINT, libc::SIGTERM] {
-        let ending = ending.clone();
+        let outcome = outcome.clone();
         cli::on_signal(reactor, signal, move |reactor| {
             if interactive {
                 write_stdout("\n");
             }
-            ending.set(Exit::Signal(signal), None);
+            outcome.set(Exit::Signal(signal), None);
             reactor.stop();
         })?;
     }
     Ok(())
 }
 
-fn stdout_failed(ending: &Ending, error: &io::Error) {
+fn stdout_failed(outcome: &Outcome, error: &io::Error) {
     if error.kind() == io::ErrorKind::BrokenPipe {
-        ending.set(Exit::Signal(libc::SIGPIPE), None);
+        outcome.set(Exit::Signal(libc::SIGPIPE), None);
     } else {
-        ending.set(cli::FAILURE, Some(format!("cannot write standard output: {}", ErrorText(error))));
+        outcome.set(cli::FAILURE, Some(format!("cannot write standard output: {}", ErrorText(error))));
     }
 }

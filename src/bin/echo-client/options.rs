@@ -99,19 +99,19 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
         if !family.includes(source.ip()) {
             return Err(UsageError(format!("option '--source' needs an {} address", family.name())));
         }
-        // A socket connects only to addresses of its own family.
+        // A socket can connect only to addresses of its own family.
         family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
     }
     match (ping, only_with_ping, never_with_ping) {
         (false, Some(option), _) => return Err(UsageError(format!("option '{option}' needs --ping"))),
         (true, _, Some(option)) => {
-            return Err(UsageError(format!("option '{option}' makes no sense with --ping")));
+            return Err(UsageError(format!("option '{option}' cannot be used with --ping")));
         }
         _ => {}
     }
     let address = client_address(&arguments, family)?;
     if connect.source.is_some() && address.is_unix() {
-        return Err(UsageError("option '--source' makes no sense with a Unix socket".into()));
+        return Err(UsageError("option '--source' cannot be used with a Unix socket".into()));
     }
     Ok(Command::Run(Options {
         address,
@@ -128,10 +128,10 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
     }))
 }
 
-/// Each message is held in memory.
+/// Parses the size of a message, which is limited because a message is built in memory.
 fn message_size(text: &str) -> Result<usize, String> {
     match nonzero_size(text)? {
         size if size <= 64 << 20 => Ok(size),
-        _ => Err("more than 64M".into()),
+        _ => Err("must be at most 64M".into()),
     }
 }

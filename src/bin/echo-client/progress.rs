@@ -1,7 +1,7 @@
-//! What has moved, and how fast: counted always, and shown on stderr with `--progress`.
+//! Counts the bytes that are sent and received, and shows the counts on stderr with `--progress`.
 //!
-//! Invariant: where nothing else uses the terminal, it is one line that is redrawn; otherwise it is plain
-//! lines, one a second at most. While nothing moves, nothing is shown, and no timer runs.
+//! Invariant: if nothing else uses the terminal, the counts are one line that is redrawn. Otherwise they are
+//! plain lines, at most one per second. While no byte moves, nothing is shown and no timer runs.
 //!
 //! Read next: `transfer.rs`, which counts.
 
@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 use echo_reactor::Reactor;
 use echo_reactor::cli::{window_size, write_stderr};
 
-use crate::screen::obeys_escapes;
+use crate::screen::supports_escapes;
 
-/// To the first column, and clear the row.
+/// Moves the cursor to the first column, and clears the row.
 const REDRAW: &str = "\r\x1b[K";
 
-/// How many bytes have moved so far.
+/// The bytes so far.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct ByteCounts {
-    /// Taken from stdin.
+    /// Read from stdin.
     pub sent: u64,
     /// Received from the server.
     pub received: u64,
@@ -31,7 +31,7 @@ pub struct Progress {
     counts: Cell<ByteCounts>,
     /// With `--progress`.
     is_shown: bool,
-    /// Whether a timer runs that will show the counts.
+    /// Whether a timer that shows the counts is running.
     is_scheduled: Cell<bool>,
     began: Instant,
 }
@@ -46,7 +46,7 @@ impl Progress {
         self.counts.get()
     }
 
-    /// Counts bytes. The first after a pause start the timer.
+    /// Counts bytes. The first bytes after a pause start the timer.
     pub fn add(self: &Rc<Self>, reactor: &mut Reactor, sent: usize, received: usize) {
         let before = self.counts.get();
         let (sent, received) = (before.sent + sent as u64, before.received + received as u64);
@@ -69,7 +69,7 @@ impl Progress {
         });
     }
 
-    /// Shows the last line: the whole, and the rate from beginning to end.
+    /// Shows the last line: the total, and the average rate.
     pub fn finish(&self) {
         if self.is_shown {
             let start = if is_redrawn() { REDRAW } else { "" };
@@ -79,10 +79,10 @@ impl Progress {
     }
 }
 
-/// Whether nothing else uses the terminal.
+/// Returns whether the line is redrawn, because nothing else uses the terminal.
 fn is_redrawn() -> bool {
     let used = io::stdin().is_terminal() || io::stdout().is_terminal();
-    io::stderr().is_terminal() && !used && obeys_escapes()
+    io::stderr().is_terminal() && !used && supports_escapes()
 }
 
 fn show(line: &str) {

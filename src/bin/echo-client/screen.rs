@@ -1,71 +1,72 @@
-//! What a terminal shows: everything comes in above the row of the cursor.
+//! Composes the text for a terminal: new lines are inserted above the cursor's row.
 //!
 //! ```text
 //!   echo-client: connected to 127.0.0.1:7777
-//!   > hello                  what was typed
-//!   < hello                  lines of the server, messages and progress come in here ...
+//!   > hello                  a line that was typed
+//!   < hello                  server lines, messages and progress are inserted here ...
 //!   > half-typ_              ... and move this row down
 //! ```
 //!
-//! The kernel echoes what is typed and lets a person edit it, see `termios(3)` on canonical mode. The
-//! terminal's modes are never changed, so nothing is left to restore, not even after SIGKILL. The price:
-//! neither the kernel nor the terminal tells us what is half typed, so where that has wrapped, a line comes
-//! in above its last row, and where it fills its row exactly, the next character is drawn over the last.
+//! The kernel echoes typed characters and handles editing (canonical mode, see `termios(3)`). This program never
+//! changes the terminal's modes, so there is nothing to restore, not even after SIGKILL. The cost: neither the
+//! kernel nor the terminal reports half-typed text. If that text has wrapped, a line is inserted above its last
+//! row. If it fills its row exactly, the next character overwrites its last one.
 //!
-//! Invariant: the row of the cursor is only written to for the prompt. A server cannot move the cursor:
-//! what is not text is shown as `cat -v` shows it.
+//! Invariant: only the prompt is written on the cursor's row. A server cannot move the cursor, because its
+//! control characters are shown as by `cat -v`.
 //!
-//! Read next: `display.rs`, which writes what is composed here.
+//! Read next: `display.rs`, which writes the text.
 
 use std::io::{self, IsTerminal};
 use std::mem;
 
 use echo_reactor::cli::window_size;
 
-/// The most that is held back for a terminal that takes nothing.
-const HELD_LIMIT: usize = 64 << 10;
+/// The maximum size of the messages that are held back, for a terminal that accepts no output.
+const MAX_HELD: usize = 64 << 10;
 
-/// The tabs of a terminal.
+/// The distance between the tab stops of a terminal.
 const TAB: usize = 8;
 
 #[derive(Default)]
 pub struct Screen {
-    /// Whether the terminal obeys escape sequences. Otherwise there is no above: lines and prompts follow
-    /// each other.
-    obeys_escapes: bool,
-    /// Whether the prompt is on the row of the cursor.
+    /// Whether the terminal supports escape sequences. If not, no line can be inserted, and lines and prompts
+    /// follow each other.
+    supports_escapes: bool,
+    /// Whether the prompt is on the cursor's row.
     has_prompt: bool,
-    /// Whether the last line of the server has not ended yet.
+    /// Whether the last line of the server is incomplete.
     mid_line: bool,
-    /// The beginning of a character of the server whose rest has not come yet.
+    /// The first bytes of a character of the server that is incomplete.
     incomplete: Vec<u8>,
-    /// While the output still has bytes to write: the diagnostics that have to wait for it.
+    /// While stdout has buffered text: the messages that wait for it.
     held: Option<String>,
 }
 
 impl Screen {
     pub fn new() -> Self {
-        Screen { obeys_escapes: obeys_escapes(), ..Screen::default() }
+        Screen { supports_escapes: supports_escapes(), ..Screen::default() }
     }
 
-    /// Shows the prompt, in front of whatever was typed before it. Empty: it is there already.
+    /// Returns the prompt, which is inserted before typed text. Returns nothing if it is on the screen already.
     pub fn prompt(&mut self) -> String {
-        match (mem::replace(&mut self.has_prompt, true), self.obeys_escapes) {
+        match (mem::replace(&mut self.has_prompt, true), self.supports_escapes) {
             (true, _) => String::new(),
             (false, false) => "> ".into(),
             // Save the cursor, insert two columns, restore the cursor. The kernel counts each of these
-            // characters as a column, and needs the count to erase a tab: 10 is as good as 2.
+            // characters as a column, and needs the count to erase a tab. A count of 10 has the same effect as
+            // the true 2, because tab stops are 8 columns apart.
             (false, true) => "\x1b7\r\x1b[@\x1b[@> \x1b8\x1b[2C".into(),
         }
     }
 
-    /// The row of the cursor has no prompt any more: a line was entered, or the shell was there.
-    /// Returns whether there was one.
+    /// Records that the cursor's row has no prompt: a line was entered, or the shell used the terminal.
+    /// Returns whether the row had a prompt.
     pub fn leave_prompt(&mut self) -> bool {
         mem::take(&mut self.has_prompt)
     }
 
-    /// Shows bytes of the server. A line that comes in pieces has `< ` once.
+    /// Returns the text that shows data from the server. A line that arrives in pieces gets `< ` once.
     pub fn echo(&mut self, data: &[u8]) -> String {
         let mut bytes = mem::take(&mut self.incomplete);
         bytes.extend_from_slice(data);
@@ -73,8 +74,8 @@ impl Screen {
         self.lines_of(&bytes)
     }
 
-    /// Shows what is left when no more bytes will come.
-    pub fn rest(&mut self) -> String {
+    /// Returns the text that shows the incomplete character at the end of the data.
+    pub fn finish(&mut self) -> String {
         let bytes = mem::take(&mut self.incomplete);
         self.lines_of(&bytes)
     }
@@ -87,17 +88,17 @@ impl Screen {
             push_visible(&mut lines, line.strip_suffix(b"\n").unwrap_or(line));
             lines.push('\n');
         }
-        self.above(&lines)
+        self.insert_above(&lines)
     }
 
-    /// Shows text of our own: lines above the row of the cursor; without a newline, it replaces that row.
-    /// Empty: it waits for [`release`](Self::release).
+    /// Returns the text that shows a message. Text with a newline is inserted above the cursor's row, and other
+    /// text replaces that row. Returns nothing if the message waits for [`release`](Self::release).
     pub fn message(&mut self, text: String) -> String {
         match &mut self.held {
             _ if !text.ends_with('\n') => text,
-            None => self.above(&text),
+            None => self.insert_above(&text),
             Some(held) => {
-                if held.len() < HELD_LIMIT {
+                if held.len() < MAX_HELD {
                     held.push_str(&text);
                 }
                 String::new()
@@ -105,44 +106,44 @@ impl Screen {
         }
     }
 
-    /// Holds messages back from now on. Returns whether it did not do so before.
+    /// Holds messages back from now on. Returns whether messages were not held back before.
     pub fn hold(&mut self) -> bool {
         let is_new = self.held.is_none();
         self.held.get_or_insert_default();
         is_new
     }
 
-    /// Shows the messages that were held back. The next one need not wait.
+    /// Returns the text that shows the messages that were held back. The next message does not wait.
     pub fn release(&mut self) -> String {
         let held = self.held.take().unwrap_or_default();
-        self.above(&held)
+        self.insert_above(&held)
     }
 
-    /// Composes what inserts lines above the row of the cursor. It has no newline, because the kernel
-    /// might echo what is being typed after each: its lock is held from one newline to the next.
-    fn above(&self, lines: &str) -> String {
+    /// Returns the text that inserts lines above the cursor's row. It contains no newline: the kernel holds its
+    /// lock only from one newline to the next, so it could echo a typed character after each.
+    fn insert_above(&self, lines: &str) -> String {
         if lines.is_empty() {
             return String::new();
         }
-        if !self.obeys_escapes {
+        if !self.supports_escapes {
             let (before, after) = if self.has_prompt { ("\n", "> ") } else { ("", "") };
             return format!("{before}{lines}{after}");
         }
         let (columns, window_rows) = window();
-        let most_rows = window_rows.saturating_sub(1).max(1);
-        let mut block = Block { most_rows, ..Block::default() };
+        let max_rows = window_rows.saturating_sub(1).max(1);
+        let mut block = Block { max_rows, ..Block::default() };
         for line in lines.lines() {
             let (mut text, mut rows, mut column) = (String::new(), 1, 0);
             for c in line.chars() {
                 let (c, count) = if c == '\t' { (' ', TAB - column % TAB) } else { (c, 1) };
                 for _ in 0..count {
                     if column + width(c) > columns {
-                        // The terminal wraps by itself, so that a line is copied from it as one.
+                        // The terminal wraps the line itself, so that copying it gives one line.
                         column = 0;
                         rows += 1;
                     }
-                    if rows > most_rows {
-                        block.add(&mem::take(&mut text), most_rows);
+                    if rows > max_rows {
+                        block.add(&mem::take(&mut text), max_rows);
                         rows = 1;
                     }
                     text.push(c);
@@ -156,19 +157,19 @@ impl Screen {
     }
 }
 
-/// Rows that are inserted together: as many as fit above the row of the cursor.
+/// Rows that are inserted together: as many as fit above the cursor's row.
 #[derive(Default)]
 struct Block {
     composed: String,
     text: String,
     rows: usize,
-    most_rows: usize,
+    max_rows: usize,
 }
 
 impl Block {
-    /// Adds text that fills so many rows.
+    /// Adds text that fills `rows` rows.
     fn add(&mut self, text: &str, rows: usize) {
-        if self.rows + rows > self.most_rows {
+        if self.rows + rows > self.max_rows {
             self.insert();
         }
         if self.rows > 0 {
@@ -178,8 +179,8 @@ impl Block {
         self.rows += rows;
     }
 
-    /// Makes room at the bottom, saves the cursor, inserts rows above, writes, and restores the cursor.
-    /// For the kernel, this ends in column 10 (see [`Screen::prompt`]), hence the zeros.
+    /// Scrolls to make room at the bottom, saves the cursor, inserts rows above, writes, and restores the cursor.
+    /// The zeros make the kernel's column count end at 10 (see [`Screen::prompt`]).
     fn insert(&mut self) {
         let (rows, text) = (mem::take(&mut self.rows), mem::take(&mut self.text));
         if rows > 0 {
@@ -190,17 +191,17 @@ impl Block {
     }
 }
 
-/// The columns and rows of the terminal. Where stdout is none, stderr is.
+/// Returns the columns and rows of the terminal, which is stdout or else stderr.
 fn window() -> (usize, usize) {
     if io::stdout().is_terminal() { window_size(&io::stdout()) } else { window_size(&io::stderr()) }
 }
 
-/// Whether the terminal obeys escape sequences, as far as its user says.
-pub fn obeys_escapes() -> bool {
+/// Returns whether the terminal supports escape sequences, according to `TERM`.
+pub fn supports_escapes() -> bool {
     std::env::var_os("TERM").is_some_and(|name| !name.is_empty() && name != "dumb")
 }
 
-/// Appends text as `cat -v` shows it. Tabs are left.
+/// Appends text as `cat -v` shows it. Tabs are kept.
 fn push_visible(out: &mut String, text: &[u8]) {
     for chunk in text.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -224,15 +225,15 @@ fn push_caret(out: &mut String, byte: u8) {
     }
 }
 
-/// How many bytes at the end may be the beginning of a character.
+/// Returns how many bytes at the end may be the beginning of a character.
 fn incomplete_length(bytes: &[u8]) -> usize {
     let last = bytes.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
     let is_incomplete = str::from_utf8(last).is_err_and(|error| error.error_len().is_none());
     if is_incomplete { last.len() } else { 0 }
 }
 
-/// How many columns a terminal gives to a character: Unicode's East Asian Width, in rough blocks. Where this
-/// is too much, a row stays empty; where it is too little, a line would reach the row of the cursor.
+/// Returns how many columns a character fills: Unicode's East Asian Width, in rough blocks. If the result is too
+/// large, a row stays empty. If it were too small, a line would overwrite the cursor's row.
 fn width(c: char) -> usize {
     match c {
         '\u{1100}'..='\u{115f}'
@@ -259,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_character_is_wider_than_it_counts() {
+    fn no_character_is_wider_than_its_computed_width() {
         let mut terminal = avt::Terminal::new(10, 1).unwrap();
         for c in (' '..char::MAX).filter(|c| !c.is_control()) {
             terminal.feed(['\r', c]);
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_are_whole_however_the_bytes_were_cut() {
+    fn split_characters_are_shown_whole() {
         let text = "a\u{1b}é€漢🎉\u{85}\n".repeat(2);
         let cut: &[&[u8]] = &[b"\xff\xe2\x82", text.as_bytes(), b"\xf0\x9f\xe2"];
         let bytes = cut.concat();
@@ -280,7 +281,7 @@ mod tests {
             let pieces: String = bytes.chunks(size).map(|piece| screen.echo(piece)).collect();
             let joined = pieces.replace("\n  ", "");
             assert_eq!(joined, whole, "in pieces of {size}");
-            assert_eq!(screen.rest(), "  M-b\n");
+            assert_eq!(screen.finish(), "  M-b\n");
         }
     }
 }

@@ -1,13 +1,13 @@
-//! The transfer: stdin to the server, and what the server sends to the display.
+//! The transfer: from stdin to the server, and from the server to the display.
 //!
-//! Invariant: every byte that arrived is handed to the display before the end is reported. A transfer
-//! belongs to no connection; with `--reconnect` it moves from one to the next.
+//! Invariant: every received byte is passed to the display before the end is reported. A transfer outlives
+//! its connection: with `--reconnect`, it moves to the next one.
 //!
 //! Read next: `window.rs`, `display.rs`.
 
 use std::rc::Rc;
 
-use echo_reactor::cli::{ErrorText, report};
+use echo_reactor::cli::{ErrorText, counted, report};
 use echo_reactor::{Chunk, CloseReason, Flow, Handle, Mailbox, Reactor, Transport, TryRecv};
 
 use crate::NAME;
@@ -24,34 +24,39 @@ enum Stdin {
 }
 
 pub struct Transfer {
-    from: Handle<Mailbox<Chunk>>,
+    chunks: Handle<Mailbox<Chunk>>,
     stdin: Stdin,
     pub display: Display,
-    /// With `--check` and `--reconnect`: the bytes whose echo has not arrived.
+    /// With `--check` and `--reconnect`: the bytes whose echo has not arrived yet.
     window: Option<Window>,
     progress: Rc<Progress>,
-    /// Why the transfer cannot go on, on any connection.
-    failure: Option<String>,
+    /// An error after which no connection can continue the transfer.
+    fatal_error: Option<String>,
 }
 
 impl Transfer {
-    pub fn new(from: Handle<Mailbox<Chunk>>, display: Display, keeps: bool, progress: Rc<Progress>) -> Self {
-        let window = keeps.then(Window::default);
-        Transfer { from, stdin: Stdin::Open, display, window, progress, failure: None }
+    pub fn new(
+        chunks: Handle<Mailbox<Chunk>>,
+        display: Display,
+        has_window: bool,
+        progress: Rc<Progress>,
+    ) -> Self {
+        let window = has_window.then(Window::default);
+        Transfer { chunks, stdin: Stdin::Open, display, window, progress, fatal_error: None }
     }
 
-    /// Begins on a new connection. Bytes whose echo has not arrived are sent again.
-    pub fn begin(&mut self, transport: &mut Transport) {
+    /// Starts on a new connection. Bytes whose echo has not arrived are sent again.
+    pub fn start(&mut self, transport: &mut Transport) {
         if let Some(window) = &mut self.window {
             window.rewind();
         }
         self.send(transport);
     }
 
-    /// Sends as much as the connection takes. If the connection is full, `resume_writing` calls this
-    /// again; if the window is full, the next echo does.
+    /// Sends until the connection or the window is full, or stdin is empty. `resume_writing`, the next echo,
+    /// or the next input calls this again.
     pub fn send(&mut self, transport: &mut Transport) {
-        while transport.flow() == Flow::Open && self.failure.is_none() {
+        while transport.flow() == Flow::Open && self.fatal_error.is_none() {
             if let Some(window) = &mut self.window {
                 let piece = window.next_piece();
                 if !piece.is_empty() {
@@ -66,16 +71,16 @@ impl Transfer {
             if self.window.as_ref().is_some_and(|window| !window.has_room()) {
                 break;
             }
-            if !self.take_chunk(transport) {
+            if !self.next_chunk(transport) {
                 break;
             }
         }
     }
 
-    /// Takes a chunk from stdin. Returns `false` if there is none yet.
-    fn take_chunk(&mut self, transport: &mut Transport) -> bool {
+    /// Takes the next chunk of stdin. Returns `false` if there is none yet.
+    fn next_chunk(&mut self, transport: &mut Transport) -> bool {
         let id = transport.id();
-        match self.from.try_recv(transport.reactor(), id) {
+        match self.chunks.try_recv(transport.reactor(), id) {
             TryRecv::Item(Ok(bytes)) => {
                 self.progress.add(transport.reactor(), bytes.len(), 0);
                 if bytes.ends_with(b"\n") {
@@ -103,15 +108,15 @@ impl Transfer {
     }
 
     pub fn receive(&mut self, transport: &mut Transport, data: &[u8]) {
-        let (right, difference) = match &mut self.window {
-            Some(window) => window.take_echo(data),
+        let (correct, difference) = match &mut self.window {
+            Some(window) => window.match_echo(data),
             None => (data.len(), None),
         };
-        self.progress.add(transport.reactor(), 0, right);
+        self.progress.add(transport.reactor(), 0, correct);
         let offset = self.progress.counts().received;
         let id = transport.id();
-        let flow = self.display.show(transport.reactor(), id, &data[..right]);
-        read_while_open(transport, flow);
+        let flow = self.display.show(transport.reactor(), id, &data[..correct]);
+        read_if_room(transport, flow);
         match difference {
             Some(Difference::Changed { sent, received }) => self.fail(
                 format!("the echo differs at offset {offset}: sent {sent:#04x}, received {received:#04x}"),
@@ -128,20 +133,21 @@ impl Transfer {
         }
     }
 
-    /// Called when stdin has something, or stdout has room.
+    /// Called when stdin has data, or when stdout has room.
     pub fn woken(&mut self, transport: &mut Transport) {
         self.send(transport);
         let id = transport.id();
         let flow = self.display.flow(transport.reactor(), id);
-        read_while_open(transport, flow);
+        read_if_room(transport, flow);
     }
 
-    fn fail(&mut self, why: String, transport: &mut Transport) {
-        self.failure = Some(why);
+    fn fail(&mut self, error: String, transport: &mut Transport) {
+        self.fatal_error = Some(error);
         transport.abort();
     }
 
-    pub fn greet(&mut self, transport: &mut Transport) {
+    /// Prints the server's address if a person watches.
+    pub fn announce(&mut self, transport: &mut Transport) {
         if self.display.is_interactive()
             && let Some(peer) = transport.peer_addr()
         {
@@ -152,21 +158,21 @@ impl Transfer {
     /// Returns whether all of stdin was sent and came back.
     pub fn is_complete(&self) -> bool {
         let ByteCounts { sent, received } = self.progress.counts();
-        self.stdin == Stdin::Ended && self.failure.is_none() && received >= sent
+        self.stdin == Stdin::Ended && self.fatal_error.is_none() && received >= sent
     }
 
-    /// Returns whether another connection could continue it.
-    pub fn is_mendable(&self) -> bool {
-        self.failure.is_none()
+    /// Returns whether another connection can continue the transfer.
+    pub fn can_retry(&self) -> bool {
+        self.fatal_error.is_none()
     }
 
-    /// Describes the end, if it is a failure.
-    pub fn complaint(&mut self, options: &Options, reason: &CloseReason) -> Option<String> {
-        if let Some(failure) = self.failure.take() {
-            return Some(failure);
+    /// Returns what went wrong, unless the transfer is complete.
+    pub fn take_error(&mut self, options: &Options, reason: &CloseReason) -> Option<String> {
+        if let Some(error) = self.fatal_error.take() {
+            return Some(error);
         }
         let server = &options.address;
-        let how = match reason {
+        let cause = match reason {
             CloseReason::Unreachable(_) => return Some(format!("cannot connect to {reason}")),
             CloseReason::Closed | CloseReason::LingerTimeout | CloseReason::Aborted if self.is_complete() => {
                 return None;
@@ -181,32 +187,32 @@ impl Transfer {
             }
             CloseReason::IdleTimeout => {
                 let limit = options.timeout.unwrap_or_default();
-                format!("no byte has moved to or from {server} for {limit:?}")
+                format!("timed out: no data to or from {server} for {limit:?}")
             }
             other => format!("lost the connection to {server}: {other}"),
         };
         let ByteCounts { sent, received } = self.progress.counts();
         let missing = sent.saturating_sub(received);
-        Some(match (missing, &self.window) {
-            (0, _) if sent == 0 => format!("{how}; nothing was sent"),
-            (0, _) => format!("{how}; all that was sent has come back ({sent} B)"),
-            (_, None) => format!("{how}: {missing} of the {sent} bytes sent did not come back"),
-            (_, Some(_)) => {
-                format!(
-                    "{how}: the echo ends at offset {received}, {missing} of the {sent} bytes sent are missing"
-                )
-            }
+        let end = if self.window.is_some() {
+            format!("the echo ends at offset {received}; ")
+        } else {
+            String::new()
+        };
+        Some(match missing {
+            0 if sent == 0 => format!("{cause}; nothing was sent"),
+            0 => format!("{cause}; everything sent came back ({})", counted(sent, "byte")),
+            _ => format!("{cause}; {end}{missing} of {} sent did not come back", counted(sent, "byte")),
         })
     }
 
-    /// Calls `f` when every byte that arrived is on stdout.
+    /// Calls `f` when every received byte is on stdout.
     pub fn finish(&mut self, reactor: &mut Reactor, f: impl FnOnce(&mut Reactor) + 'static) {
         self.display.finish(reactor, f);
     }
 }
 
-/// Pauses reading while stdout is full. Stdout wakes us when it has room.
-fn read_while_open(transport: &mut Transport, flow: Flow) {
+/// Pauses reading while stdout is full. Stdout wakes the connection when it has room.
+fn read_if_room(transport: &mut Transport, flow: Flow) {
     match flow {
         Flow::Full => transport.pause_reading(),
         Flow::Open | Flow::Closed => transport.resume_reading(),

@@ -3,15 +3,14 @@
 //! ```text
 //!   PING 127.0.0.1:7777 (127.0.0.1:7777), 64 bytes: connected in 0.212 ms
 //!   64 bytes from 127.0.0.1:7777: seq=1 time=0.153 ms
-//!   no echo: seq=2 after 300 ms                      it is lost
-//!   late echo: seq=2 time=512.104 ms                 and yet it came
+//!   no echo: seq=2 after 300 ms                      message 2 counts as lost
+//!   late echo: seq=2 time=512.104 ms                 its echo arrived after the timeout
 //! ```
 //!
-//! Invariant: there is one session, and at most one connection at a time, which does what is due. The
-//! session outlives its connections (`--reconnect`), so they share it. No borrow of it is held while the
-//! reactor may call back.
+//! Invariant: there is one session, and at most one connection at a time. The session outlives its connections
+//! (`--reconnect`), so they share it. It is never borrowed while the reactor may run a callback.
 //!
-//! Read next: `session.rs`, what is known of each message; `tally.rs`, what is counted.
+//! Read next: `session.rs`, the state of each message; `tally.rs`, the counters.
 
 mod session;
 mod statistics;
@@ -26,23 +25,23 @@ use std::time::{Duration, Instant};
 
 use echo_reactor::cli::{self, ErrorText, Exit, cannot};
 use echo_reactor::{
-    Address, CloseReason, ConnectError, ConnectionLost, Flow, Handle, Output, Protocol, Reactor, Transport,
-    create_connection,
+    Address, CloseReason, ConnectError, Connection, ConnectionLost, Flow, Handle, Output, Protocol, Reactor,
+    Transport, create_connection,
 };
 use log::Level;
 
-use crate::Ending;
-use crate::client::{close_in_order, delay_before, describe, log_connected};
+use crate::Outcome;
+use crate::client::{close_gracefully, describe, log_connected, retry_delay};
 use crate::options::Options;
 use session::{Session, Stage};
 use statistics::milliseconds;
 
 /// How long the last echo may take after Ctrl-C.
-const LAST_WAIT: Duration = Duration::from_secs(1);
+const LAST_ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What to measure.
 pub struct PingOptions {
-    /// Bytes in a message.
+    /// The size of a message in bytes.
     pub size: usize,
     /// The time from one message to the next.
     pub interval: Duration,
@@ -54,7 +53,7 @@ pub struct PingOptions {
 pub struct Ping {
     session: Rc<RefCell<Session>>,
     began: Instant,
-    /// The addresses that are left to try, and those that have failed.
+    /// The addresses to try next, and the errors of those that failed.
     rest: VecDeque<Address>,
     failed: Option<ConnectError>,
 }
@@ -65,10 +64,10 @@ pub fn start(
     options: Options,
     ping: PingOptions,
     output: Handle<Output>,
-    ending: Ending,
+    outcome: Outcome,
     addresses: io::Result<Vec<Address>>,
 ) -> io::Result<()> {
-    let session = Rc::new(RefCell::new(Session::new(options, ping, output, ending)));
+    let session = Rc::new(RefCell::new(Session::new(options, ping, output, outcome)));
     for signal in [libc::SIGINT, libc::SIGTERM] {
         let session = session.clone();
         cli::on_signal(reactor, signal, move |reactor| interrupt(&session, reactor, signal))
@@ -78,11 +77,11 @@ pub fn start(
     Ok(())
 }
 
-/// Connects to the first address that answers. Each attempt has its own [`Ping`], so that the time of a
-/// connect does not include those that failed before it.
+/// Connects to the first address that accepts. Each attempt has its own [`Ping`], so that the connect time does
+/// not include the failed attempts.
 fn connect(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, addresses: io::Result<Vec<Address>>) {
     match addresses {
-        _ if session.borrow().stage != Stage::Running => {} // it has ended meanwhile
+        _ if session.borrow().stage != Stage::Running => {} // the session has ended meanwhile
         Ok(addresses) => try_next(session, reactor, addresses.into(), None),
         Err(error) => disconnected(session, reactor, &ErrorText(&error)),
     }
@@ -100,11 +99,11 @@ fn try_next(
     create_connection(reactor, &address, &options, ping);
 }
 
-/// There is no connection any more, or still none.
+/// Called when a connection has ended, or when an attempt has failed. Reconnects, or ends the session.
 fn disconnected(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, why: &dyn Display) {
     let mut this = session.borrow_mut();
     let output = this.output;
-    this.link = None;
+    this.connection = None;
     if this.stage == Stage::Ended {
         return output.on_flushed(reactor, Reactor::stop);
     }
@@ -113,31 +112,31 @@ fn disconnected(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, why: &dyn
         drop(this);
         return finish(session, reactor, Some(why.to_string()));
     }
-    let delay = delay_before(this.attempt);
+    let delay = retry_delay(this.attempt);
     this.attempt = this.attempt.saturating_add(1);
     let level = if this.attempt <= 1 { Level::Warn } else { Level::Info };
-    log::log!(level, "{why}; connecting again in {} ms", delay.as_millis());
+    log::log!(level, "{why}; reconnecting in {} ms", delay.as_millis());
     drop(this);
-    let again = session.clone();
+    let shared = session.clone();
     reactor.call_later(delay, move |reactor| {
-        let address = again.borrow().options.address.clone();
-        cli::look_up(reactor, &address, move |reactor, addresses| connect(&again, reactor, addresses));
+        let address = shared.borrow().options.address.clone();
+        cli::look_up(reactor, &address, move |reactor, addresses| connect(&shared, reactor, addresses));
     });
     proceed(session, reactor);
 }
 
-/// Does what is due: decides that a message is lost, sends the next one, or ends.
+/// Does what is due: counts a message as lost, sends the next one, or ends the session.
 fn proceed(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
-    let link = session.borrow().link;
-    if let Some(link) = link {
-        let _ = link.enter(reactor, |ping, transport| ping.proceed(transport));
+    let connection = session.borrow().connection;
+    if let Some(connection) = connection {
+        let _ = connection.enter(reactor, |ping, transport| ping.proceed(transport));
     } else {
         session.borrow_mut().skip_unconnected(reactor);
         end_or_wait(session, reactor);
     }
 }
 
-/// Ends if nothing is left to do. Else it comes back when something is due.
+/// Ends the session if it has nothing left to do. Otherwise, sets a timer for the next thing that is due.
 fn end_or_wait(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
     if session.borrow_mut().is_done() {
         return finish(session, reactor, None);
@@ -152,40 +151,43 @@ fn end_or_wait(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
     }
 }
 
-/// The first signal ends the session, when the last echo has come. The second ends the program.
+/// Called for a signal. The first one ends the session after the last echo, and the second ends the program.
 fn interrupt(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, signal: i32) {
     let mut this = session.borrow_mut();
-    if this.stage != Stage::Running || !this.tally.has_begun() {
-        this.ending.set(Exit::Signal(signal), None);
+    if this.stage != Stage::Running || !this.tally.has_started() {
+        this.outcome.set(Exit::Signal(signal), None);
         return reactor.stop();
     }
-    this.stage = Stage::Stopping(signal, Instant::now() + LAST_WAIT);
+    this.stage = Stage::Stopping(signal, Instant::now() + LAST_ECHO_TIMEOUT);
     drop(this);
     end_or_wait(session, reactor);
 }
 
-/// Prints the summary, and ends the connection in order.
-fn finish(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, complaint: Option<String>) {
+/// Prints the summary, and closes the connection gracefully.
+fn finish(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, error: Option<String>) {
     let mut this = session.borrow_mut();
-    if this.tally.has_begun() {
+    if this.tally.has_started() {
         let server = this.options.address.to_string();
         let json = this.ping.json.then(|| this.tally.to_json(&server, this.ping.size));
         let summary = json.unwrap_or_else(|| this.tally.to_text(&server));
         this.output.write(reactor, this.output.id(), summary.as_bytes());
     }
-    let status = match this.stage {
+    let exit = match this.stage {
         Stage::Stopping(libc::SIGTERM, _) => Exit::Signal(libc::SIGTERM),
-        _ if complaint.is_some() || !this.tally.is_flawless() => cli::FAILURE,
+        _ if error.is_some() || !this.tally.is_success() => cli::FAILURE,
         _ => cli::DONE,
     };
-    this.ending.set(status, complaint);
+    this.outcome.set(exit, error);
     this.stage = Stage::Ended;
     if let Some(timer) = this.timer.take() {
         reactor.cancel(timer);
     }
-    let (link, output) = (this.link, this.output);
+    let (connection, output) = (this.connection, this.output);
     reactor.call_soon(move |reactor| {
-        let closing = link.map(|link| link.enter(reactor, |_, transport| close_in_order(transport)));
+        let close = |connection: Handle<Connection<Ping>>| {
+            connection.enter(reactor, |_, transport| close_gracefully(transport))
+        };
+        let closing = connection.map(close);
         if !matches!(closing, Some(Ok(()))) {
             output.on_flushed(reactor, Reactor::stop);
         }
@@ -200,10 +202,10 @@ impl Ping {
         this.check_deadline(transport.reactor(), now);
         if this.is_due(now) {
             if this.is_stalled() || transport.buffered() > 0 {
-                let pace = this.ping.interval.max(this.options.timeout.unwrap_or_default());
-                this.skip(transport.reactor(), pace, "the server takes no more");
+                let pause = this.ping.interval.max(this.options.timeout.unwrap_or_default());
+                this.skip(transport.reactor(), pause, "the server does not read");
             } else if output.flow(transport.reactor(), id) == Flow::Full {
-                return; // it wakes us
+                return; // the output wakes this connection when it has room
             } else {
                 this.send(transport);
             }
@@ -219,14 +221,14 @@ impl Protocol for Ping {
         let peer = transport.peer_addr().map(Address::to_string).unwrap_or_default();
         let mut this = self.session.borrow_mut();
         let (took, size) = (now - self.began, this.size());
-        this.link = Some(handle);
-        this.next = this.next.max(now);
+        this.connection = Some(handle);
+        this.next_send = this.next_send.max(now);
         this.tally.connects.add(took);
         let time = milliseconds(took);
         let line = if this.tally.connects.count() == 1 {
             format!("PING {} ({peer}), {size}: connected in {time:.3} ms", this.options.address)
         } else {
-            format!("connected again to {peer} in {time:.3} ms")
+            format!("reconnected to {peer} in {time:.3} ms")
         };
         this.print(transport.reactor(), line);
         drop(this);
@@ -240,16 +242,16 @@ impl Protocol for Ping {
         self.proceed(transport);
     }
 
-    /// The output has room again.
+    /// Called when the output has room again.
     fn woken(&mut self, transport: &mut Transport) {
         self.proceed(transport);
     }
 
-    /// Reading goes on: an echo server stops reading while its echo is not read.
+    /// Keeps reading, because an echo server stops reading while its echo is not read.
     fn pause_writing(&mut self, _: &mut Transport) {}
 
     fn eof_received(&mut self, transport: &mut Transport) {
-        close_in_order(transport);
+        close_gracefully(transport);
     }
 
     fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {

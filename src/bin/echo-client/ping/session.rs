@@ -1,8 +1,8 @@
-//! What `--ping` knows of its messages: which were sent, and what became of them.
+//! The state of a `--ping` session: the messages that were sent, and their results.
 //!
-//! Invariant: each message is sent once, and its outcome is decided once: it was echoed in time, or it is
-//! lost. The next one is sent only then. The echoes of a connection come in the order of its messages, so
-//! a late echo is known by its place.
+//! Invariant: each message is sent once, and its result is decided once: it was received in time, or it is lost.
+//! The next message is sent only after that. The echoes of a connection arrive in the order of its messages, so
+//! the order identifies a late echo.
 //!
 //! Read next: `tally.rs`.
 
@@ -16,27 +16,27 @@ use echo_reactor::{Address, Connection, Flow, Handle, Output, Reactor, Timer, Tr
 use super::statistics::milliseconds;
 use super::tally::Tally;
 use super::{Ping, PingOptions};
-use crate::Ending;
+use crate::Outcome;
 use crate::options::Options;
 
-/// How many messages a server may leave unanswered. It bounds the memory.
+/// How many messages a server may leave unanswered. This limit bounds the memory.
 const MAX_OUTSTANDING: usize = 1000;
 
 pub struct Session {
     pub options: Options,
     pub ping: PingOptions,
     pub output: Handle<Output>,
-    pub ending: Ending,
+    pub outcome: Outcome,
     pub stage: Stage,
-    pub link: Option<Handle<Connection<Ping>>>,
-    /// Connection attempts since an echo last came.
+    pub connection: Option<Handle<Connection<Ping>>>,
+    /// The number of connection attempts since the last echo.
     pub attempt: u32,
     /// When the next message is due.
-    pub next: Instant,
+    pub next_send: Instant,
     pub timer: Option<Timer>,
-    /// The messages of this connection whose echo is not complete. Only the last may be undecided.
+    /// The messages of this connection whose echo is incomplete. Only the last one may be pending.
     outstanding: VecDeque<Message>,
-    /// How much of the echo of the first of them has come.
+    /// How many bytes of the first message's echo were received.
     echoed: usize,
     pub tally: Tally,
 }
@@ -44,36 +44,36 @@ pub struct Session {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     Running,
-    /// A signal came. The last echo may come until then.
+    /// This signal arrived. The session waits for the last echo until this time.
     Stopping(i32, Instant),
-    /// The summary is printed.
+    /// The summary was printed.
     Ended,
 }
 
 struct Message {
     sequence: u64,
     sent_at: Instant,
-    fate: Fate,
+    state: MessageState,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Undecided,
+enum MessageState {
+    Pending,
     TimedOut,
     Wrong,
 }
 
 impl Session {
-    pub fn new(options: Options, ping: PingOptions, output: Handle<Output>, ending: Ending) -> Self {
+    pub fn new(options: Options, ping: PingOptions, output: Handle<Output>, outcome: Outcome) -> Self {
         Session {
             options,
             ping,
             output,
-            ending,
+            outcome,
             stage: Stage::Running,
-            link: None,
+            connection: None,
             attempt: 0,
-            next: Instant::now(),
+            next_send: Instant::now(),
             timer: None,
             outstanding: VecDeque::new(),
             echoed: 0,
@@ -81,11 +81,11 @@ impl Session {
         }
     }
 
-    fn undecided(&self) -> Option<&Message> {
-        self.outstanding.back().filter(|message| message.fate == Fate::Undecided)
+    fn pending(&self) -> Option<&Message> {
+        self.outstanding.back().filter(|message| message.state == MessageState::Pending)
     }
 
-    /// When the echo of a message that was sent then is lost.
+    /// Returns when a message that was sent at `sent_at` counts as lost.
     fn deadline(&self, sent_at: Instant) -> Option<Instant> {
         let timeout = self.options.timeout.and_then(|timeout| sent_at.checked_add(timeout));
         match self.stage {
@@ -98,25 +98,25 @@ impl Session {
         self.stage == Stage::Running && self.ping.count.is_none_or(|count| self.tally.sent < count)
     }
 
-    /// Whether the next message is due.
+    /// Returns whether the next message is due.
     pub fn is_due(&self, now: Instant) -> bool {
-        self.undecided().is_none() && self.has_next() && self.next <= now
+        self.pending().is_none() && self.has_next() && self.next_send <= now
     }
 
     pub fn is_done(&self) -> bool {
-        self.stage != Stage::Ended && self.undecided().is_none() && !self.has_next()
+        self.stage != Stage::Ended && self.pending().is_none() && !self.has_next()
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        match self.undecided() {
+        match self.pending() {
             _ if self.stage == Stage::Ended => None,
             Some(message) => self.deadline(message.sent_at),
-            None if self.link.is_none() && self.ping.interval.is_zero() => None, // until there is a connection
-            None => Some(self.next),
+            None if self.connection.is_none() && self.ping.interval.is_zero() => None, // wait for a connection
+            None => Some(self.next_send),
         }
     }
 
-    /// The size of a message, for a person.
+    /// Returns the size of a message for a person.
     pub fn size(&self) -> String {
         counted(self.ping.size, "byte")
     }
@@ -127,46 +127,50 @@ impl Session {
         }
     }
 
-    /// Gives up the message that is undecided, if it is too late.
+    /// Counts the pending message as lost if its echo is too late.
     pub fn check_deadline(&mut self, reactor: &mut Reactor, now: Instant) {
-        let Some(&Message { sequence, sent_at, .. }) = self.undecided() else { return };
+        let Some(&Message { sequence, sent_at, .. }) = self.pending() else { return };
         if self.deadline(sent_at).is_some_and(|deadline| deadline <= now) {
-            self.outstanding.back_mut().into_iter().for_each(|message| message.fate = Fate::TimedOut);
+            self.outstanding
+                .back_mut()
+                .into_iter()
+                .for_each(|message| message.state = MessageState::TimedOut);
             self.tally.lost += 1;
             let waited = (now - sent_at).as_millis();
             self.print(reactor, format_args!("no echo: seq={sequence} after {waited} ms"));
         }
     }
 
-    /// Counts a message that is due while there is no connection. It waits while the output is full.
+    /// Counts a message that is due while there is no connection as lost. While the output is full, the message is
+    /// postponed.
     pub fn skip_unconnected(&mut self, reactor: &mut Reactor) {
         let now = Instant::now();
         if !self.is_due(now) || self.ping.interval.is_zero() {
             return;
         }
         if self.output.flow(reactor, self.output.id()) == Flow::Full {
-            self.next = now + self.ping.interval;
+            self.next_send = now + self.ping.interval;
         } else {
             self.skip(reactor, self.ping.interval, "not connected");
         }
     }
 
-    /// Counts a message that cannot be sent. The next one is due at this pace.
-    pub fn skip(&mut self, reactor: &mut Reactor, pace: Duration, why: &str) {
+    /// Counts a message that cannot be sent as lost. The next one is due after `pause`.
+    pub fn skip(&mut self, reactor: &mut Reactor, pause: Duration, why: &str) {
         self.tally.sent += 1;
         self.tally.lost += 1;
-        self.next = (self.next + pace).max(Instant::now());
+        self.next_send = (self.next_send + pause).max(Instant::now());
         self.print(reactor, format_args!("lost: seq={} {why}", self.tally.sent));
     }
 
-    /// Whether the server has left so many messages unanswered that it gets no more.
+    /// Returns whether the server has left so many messages unanswered that no more are sent.
     pub fn is_stalled(&self) -> bool {
         self.outstanding.len() >= MAX_OUTSTANDING
     }
 
-    /// Forgets what was sent on a connection that is gone.
+    /// Forgets the messages of a connection that has ended.
     pub fn lose_connection(&mut self, reactor: &mut Reactor, why: &dyn Display) {
-        if let Some(&Message { sequence, .. }) = self.undecided() {
+        if let Some(&Message { sequence, .. }) = self.pending() {
             self.tally.lost += 1;
             self.print(reactor, format_args!("lost: seq={sequence} {why}"));
         }
@@ -180,11 +184,11 @@ impl Session {
         let message: Vec<u8> = (0..self.ping.size).map(|offset| byte_at(sequence, offset)).collect();
         let sent_at = Instant::now();
         transport.write(&message);
-        self.outstanding.push_back(Message { sequence, sent_at, fate: Fate::Undecided });
-        self.next = (self.next + self.ping.interval).max(sent_at);
+        self.outstanding.push_back(Message { sequence, sent_at, state: MessageState::Pending });
+        self.next_send = (self.next_send + self.ping.interval).max(sent_at);
     }
 
-    /// Compares what came with what was sent. `now` is when it was seen.
+    /// Compares received data with the messages that were sent. `now` is when the data was received.
     pub fn receive(&mut self, transport: &mut Transport, mut data: &[u8], now: Instant) {
         let peer = transport.peer_addr().map(Address::to_string).unwrap_or_default();
         while !data.is_empty() {
@@ -193,7 +197,7 @@ impl Session {
                 if self.tally.surplus == 0 {
                     self.print(
                         transport.reactor(),
-                        format_args!("surplus: {count} B from {peer} are no echo"),
+                        format_args!("surplus: {} from {peer} after the last echo", counted(count, "byte")),
                     );
                 }
                 self.tally.surplus += count as u64;
@@ -203,10 +207,10 @@ impl Session {
             let (sequence, offset) = (message.sequence, self.echoed);
             let expected = (offset..).map(|offset| byte_at(sequence, offset));
             let difference = expected.zip(piece).position(|(sent, &received)| sent != received);
-            if let Some(at) = difference.filter(|_| message.fate != Fate::Wrong) {
-                self.tally.lost += u64::from(message.fate == Fate::Undecided);
+            if let Some(at) = difference.filter(|_| message.state != MessageState::Wrong) {
+                self.tally.lost += u64::from(message.state == MessageState::Pending);
                 self.tally.wrong += 1;
-                message.fate = Fate::Wrong;
+                message.state = MessageState::Wrong;
                 let (sent, received) = (byte_at(sequence, offset + at), piece[at]);
                 let line = format!(
                     "wrong echo: seq={sequence} differs at offset {}: sent {sent:#04x}, received {received:#04x}",
@@ -224,27 +228,28 @@ impl Session {
     }
 
     fn echo_completed(&mut self, reactor: &mut Reactor, peer: &str, now: Instant) {
-        let Some(Message { sequence, sent_at, fate }) = self.outstanding.pop_front() else { return };
+        let Some(Message { sequence, sent_at, state }) = self.outstanding.pop_front() else { return };
         let (size, time) = (self.size(), now - sent_at);
-        match fate {
-            Fate::Undecided => {
+        match state {
+            MessageState::Pending => {
                 self.attempt = 0;
                 self.tally.round_trips.add(time);
                 let time = milliseconds(time);
                 self.print(reactor, format_args!("{size} from {peer}: seq={sequence} time={time:.3} ms"));
             }
-            Fate::TimedOut => {
+            MessageState::TimedOut => {
                 self.tally.late += 1;
                 let time = milliseconds(time);
                 self.print(reactor, format_args!("late echo: seq={sequence} time={time:.3} ms"));
             }
-            Fate::Wrong => {}
+            MessageState::Wrong => {}
         }
     }
 }
 
-/// A message differs from its neighbours in each byte, so a lost or repeated one is noticed.
-#[allow(clippy::cast_possible_truncation)] // it is to wrap around
+/// Returns a byte of a message. Consecutive messages differ in every byte, so a lost or repeated message is
+/// detected.
+#[allow(clippy::cast_possible_truncation)] // the value wraps around on purpose
 fn byte_at(sequence: u64, offset: usize) -> u8 {
     (offset as u64).wrapping_add(sequence.wrapping_mul(31)) as u8
 }

@@ -1,29 +1,29 @@
-//! What many durations have in common: round trips, and connects.
+//! Statistics of many durations: round-trip times and connect times.
 //!
-//! Invariant: the memory is bounded. Up to 1000 values, the percentiles are exact; beyond that they are
-//! at most 0.8 % too large. The other figures are always exact.
+//! Invariant: the memory is bounded. Up to 1000 values, the percentiles are exact. Beyond that, they are at most
+//! 0.8 % too large. The other figures are always exact.
 
 use std::time::Duration;
 
 use echo_reactor::cli::Histogram;
 
-/// How many values are kept as they are.
-const EXACT: usize = 1000;
+/// How many values are kept for exact percentiles.
+const MAX_EXACT: usize = 1000;
 
 #[derive(Default)]
 pub struct Statistics {
-    /// The first values.
+    /// The first [`MAX_EXACT`] values.
     values: Vec<Duration>,
     /// All values.
     histogram: Histogram,
     shortest: Duration,
-    /// In milliseconds, as all that follows from it.
+    /// In milliseconds.
     mean: f64,
-    /// The sum of the squares of the distances from the mean: Welford's algorithm, which does not cancel.
+    /// The sum of the squared distances from the mean. Welford's algorithm computes it without cancellation.
     squares: f64,
 }
 
-/// The figures, in milliseconds.
+/// The statistics, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
     pub min: f64,
@@ -31,14 +31,14 @@ pub struct Summary {
     pub median: f64,
     pub p99: f64,
     pub max: f64,
-    /// The standard deviation, which `ping` calls so.
+    /// The standard deviation, under the name that `ping` uses.
     pub mdev: f64,
 }
 
 impl Statistics {
     #[allow(clippy::cast_precision_loss)] // below 2^53
     pub fn add(&mut self, value: Duration) {
-        if self.values.len() < EXACT {
+        if self.values.len() < MAX_EXACT {
             self.values.push(value);
         }
         self.shortest = if self.count() == 0 { value } else { self.shortest.min(value) };
@@ -52,7 +52,7 @@ impl Statistics {
         self.histogram.count()
     }
 
-    /// `None` if there is no value.
+    /// Returns the statistics, or `None` if there is no value.
     #[allow(clippy::cast_precision_loss)] // below 2^53
     pub fn summary(&self) -> Option<Summary> {
         if self.count() == 0 {
@@ -74,8 +74,8 @@ impl Statistics {
     }
 }
 
-/// The median, which is the mean of the middle two if their number is even, and the 99th percentile by
-/// the nearest rank.
+/// Returns the median and the 99th percentile. The median of an even number of values is the mean of the middle
+/// two. The percentile is the nearest rank.
 fn exact_percentiles(mut values: Vec<Duration>) -> (Duration, Duration) {
     values.sort_unstable();
     let (middle, rank) = (values.len() / 2, (values.len() * 99).div_ceil(100));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn few_values_are_summed_up_exactly() {
+    fn statistics_of_few_values_are_exact() {
         assert_eq!(Statistics::default().summary(), None);
         let one = summary([5].into_iter());
         assert_eq!(one, Summary { min: 5.0, avg: 5.0, median: 5.0, p99: 5.0, max: 5.0, mdev: 0.0 });
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn many_values_take_no_more_memory_and_percentiles_are_0_8_percent_too_large_at_most() {
+    fn percentiles_of_many_values_are_at_most_0_8_percent_too_large() {
         let many = summary((1..=100_000).rev());
         assert_eq!((many.min, many.max), (1.0, 100_000.0));
         assert!((many.avg - 50_000.5).abs() < 1e-6, "{}", many.avg);

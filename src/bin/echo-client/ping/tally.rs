@@ -1,24 +1,27 @@
-//! What `--ping` has counted, and how it is reported: as `ping` does, or as a JSON object.
+//! The counters of `--ping`, and their summary: text like that of `ping`, or a JSON object.
 //!
-//! Invariant: each message that was sent was received, is lost, or is still undecided.
+//! Invariant: each sent message is received, lost or pending.
 //!
 //! Read next: `statistics.rs`.
 
 use std::time::Instant;
 
+use echo_reactor::cli::counted;
+
 use super::statistics::{Statistics, milliseconds};
 
 pub struct Tally {
     began: Instant,
-    /// The number of the last message.
+    /// Also the sequence number of the last message.
     pub sent: u64,
     pub lost: u64,
-    /// Of those that are lost: how many came later, and how many came back changed.
+    /// Lost messages whose echo arrived late.
     pub late: u64,
+    /// Lost messages whose echo had a wrong byte.
     pub wrong: u64,
-    /// Bytes that are the echo of no message.
+    /// Bytes that are not the echo of any message.
     pub surplus: u64,
-    /// Messages that were received.
+    /// The times of the messages that were received.
     pub round_trips: Statistics,
     pub connects: Statistics,
 }
@@ -37,16 +40,16 @@ impl Tally {
         }
     }
 
-    /// Whether anything was measured, or failed.
-    pub fn has_begun(&self) -> bool {
+    /// Returns whether there is anything to report.
+    pub fn has_started(&self) -> bool {
         self.connects.count() > 0 || self.sent > 0
     }
 
-    pub fn is_flawless(&self) -> bool {
+    pub fn is_success(&self) -> bool {
         self.lost == 0 && self.surplus == 0
     }
 
-    /// The summary for a person, in three or four lines after an empty one: a terminal has echoed `^C`.
+    /// Returns the summary for a person. It starts with an empty line, because a terminal may have echoed `^C`.
     pub fn to_text(&self, server: &str) -> String {
         #[allow(clippy::cast_precision_loss)] // three digits are shown
         let percent = (1e5 * self.lost as f64 / self.sent.max(1) as f64).round() / 1e3;
@@ -55,9 +58,10 @@ impl Tally {
             format!("{} received", self.round_trips.count()),
             format!("{} lost ({percent} %)", self.lost),
         ];
-        for (count, what) in [(self.late, "late"), (self.wrong, "wrong"), (self.surplus, "B surplus")] {
+        for (count, what) in [(self.late, "late"), (self.wrong, "wrong")] {
             counts.extend((count > 0).then(|| format!("{count} {what}")));
         }
+        counts.extend((self.surplus > 0).then(|| counted(self.surplus, "surplus byte")));
         counts.push(format!("time {} ms", self.began.elapsed().as_millis()));
         let mut lines = vec![format!("\n--- {server} ping statistics ---"), counts.join(", ")];
         lines.extend(self.connects.summary().map(|connects| match self.connects.count() {
@@ -75,9 +79,9 @@ impl Tally {
         lines.join("\n") + "\n"
     }
 
-    /// The same for a program, in one line.
+    /// Returns the summary for a program: one line of JSON.
     pub fn to_json(&self, server: &str, size: usize) -> String {
-        // An address is shown without control characters, so only two characters need an escape.
+        // An address has no control characters, so only two characters need an escape.
         let server = server.replace('\\', r"\\").replace('"', r#"\""#);
         let counters = [
             ("size", size as u64),
