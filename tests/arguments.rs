@@ -34,6 +34,16 @@ fn help_and_version_go_to_stdout() {
 }
 
 #[test]
+fn help_is_at_most_80_columns_wide_and_ends_with_examples() {
+    for (name, run) in [("echo-server", server as fn(&[&str]) -> Outcome), ("echo-client", client)] {
+        let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        let (_, examples) = help.split_once("\nExamples:\n").unwrap();
+        assert!(examples.lines().all(|line| line.starts_with(&format!("  {name}"))), "{help}");
+    }
+}
+
+#[test]
 fn usage_error_is_one_line_and_exits_2() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["--foo"], &["unknown option '--foo'"]),
