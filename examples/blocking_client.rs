@@ -1,8 +1,7 @@
-//! The mistake that started it all: a read that blocks, in a callback.
+//! A common mistake: a callback that blocks.
 //!
-//! Look at `connection_made`: it reads stdin to its end and never returns to the loop meanwhile. Every
-//! line is sent, every echo arrives in the kernel, and none is shown before the input ends. The cure is
-//! in `protocol_client`.
+//! Look at `connection_made`: it reads stdin to the end, and does not return to the loop before that. No
+//! line is sent and no echo is shown until the input ends. `protocol_client` shows how to avoid this.
 
 use std::io::{self, BufRead, Write};
 use std::process::{ExitCode, exit};
@@ -17,7 +16,7 @@ struct Blocking;
 impl Protocol for Blocking {
     fn connection_made(&mut self, transport: &mut Transport) {
         for line in io::stdin().lock().lines().map_while(Result::ok) {
-            transport.write(format!("{line}\n").as_bytes()); // and the loop stands still
+            transport.write(format!("{line}\n").as_bytes()); // meanwhile, the loop is blocked
         }
         transport.write_eof();
     }

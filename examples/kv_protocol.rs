@@ -1,7 +1,7 @@
-//! A key-value server, on callbacks: `set KEY VALUE`, `get KEY`, `del KEY`, a line each.
+//! A key-value server in the protocol style. Each line is a request: `set KEY VALUE`, `get KEY` or `del KEY`.
 //!
-//! Look at `answer`: it stops when the peer reads its answers too slowly, and `resume_writing` goes on. The
-//! rest of the requests stays in `lines`, because a callback cannot wait.
+//! Look at `answer_lines`: it stops while the peer reads its answers too slowly, and `resume_writing` continues.
+//! The other requests stay in `lines`, because a callback cannot wait.
 
 mod kv_store;
 
@@ -10,18 +10,18 @@ use std::{process::ExitCode, time::Duration};
 use echo_reactor::cli::run_example;
 use echo_reactor::{Flow, LineBuffer, ListenOptions, Protocol, Reactor, Transport, create_server};
 
-use kv_store::{LONGEST_LINE, Store, answer};
+use kv_store::{MAX_LINE_LENGTH, Store, answer};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-struct Guest {
+struct Client {
     store: Store,
     lines: LineBuffer,
 }
 
-impl Guest {
-    /// Answers as many lines as the peer reads answers.
-    fn answer(&mut self, transport: &mut Transport) {
+impl Client {
+    /// Answers requests until the peer's write buffer is full.
+    fn answer_lines(&mut self, transport: &mut Transport) {
         while transport.flow() != Flow::Full {
             match self.lines.next_line() {
                 Ok(Some(line)) => {
@@ -37,16 +37,16 @@ impl Guest {
     }
 }
 
-impl Protocol for Guest {
+impl Protocol for Client {
     fn connection_made(&mut self, transport: &mut Transport) {
         transport.set_idle_timeout(Some(TIMEOUT));
     }
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
         self.lines.push(data);
-        self.answer(transport);
+        self.answer_lines(transport);
     }
     fn resume_writing(&mut self, transport: &mut Transport) {
-        self.answer(transport);
+        self.answer_lines(transport);
     }
 }
 
@@ -54,8 +54,8 @@ fn main() -> ExitCode {
     run_example(|address| {
         let mut reactor = Reactor::new()?;
         let store = Store::default();
-        let guest = move || Guest { store: store.clone(), lines: LineBuffer::new(LONGEST_LINE) };
-        let listener = create_server(&mut reactor, &address.to_listen()?, &ListenOptions::default(), guest)?;
+        let client = move || Client { store: store.clone(), lines: LineBuffer::new(MAX_LINE_LENGTH) };
+        let listener = create_server(&mut reactor, &address.to_listen()?, &ListenOptions::default(), client)?;
         println!("listening on {}", listener.addresses(&reactor)?[0]);
         reactor.run()
     })

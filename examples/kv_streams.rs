@@ -1,7 +1,8 @@
-//! The same key-value server, on streams: `set KEY VALUE`, `get KEY`, `del KEY`, a line each.
+//! The same key-value server in the streams style. Each line is a request: `set KEY VALUE`, `get KEY` or
+//! `del KEY`.
 //!
-//! Look at how little is left: a loop over lines, each with its timeout. A store that is borrowed briefly,
-//! and never across an `await`, may be an `Rc<RefCell>`.
+//! Look at `serve`: it is only a loop over lines, each with a timeout. The store is an `Rc<RefCell>`, which is
+//! safe because it is never borrowed across an `await`.
 
 mod kv_store;
 
@@ -12,14 +13,14 @@ use std::time::Duration;
 use echo_reactor::cli::run_example;
 use echo_reactor::{Elapsed, ListenOptions, Reactor, Reader, Writer, start_server};
 
-use kv_store::{LONGEST_LINE, Store, answer};
+use kv_store::{MAX_LINE_LENGTH, Store, answer};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn serve(mut reader: Reader, mut writer: Writer, store: Store) -> io::Result<()> {
     let handle = reader.handle();
     loop {
-        let line = match handle.timeout(TIMEOUT, reader.read_line(LONGEST_LINE)).await {
+        let line = match handle.timeout(TIMEOUT, reader.read_line(MAX_LINE_LENGTH)).await {
             Ok(Ok(Some(line))) => line,
             Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
                 return writer.write_all(b"error: the line is too long\n").await;
@@ -35,8 +36,8 @@ fn main() -> ExitCode {
     run_example(|address| {
         let mut reactor = Reactor::new()?;
         let store = Store::default();
-        let guest = move |reader, writer| serve(reader, writer, store.clone());
-        let listener = start_server(&mut reactor, &address.to_listen()?, &ListenOptions::default(), guest)?;
+        let handler = move |reader, writer| serve(reader, writer, store.clone());
+        let listener = start_server(&mut reactor, &address.to_listen()?, &ListenOptions::default(), handler)?;
         println!("listening on {}", listener.addresses(&reactor)?[0]);
         reactor.run()
     })

@@ -1,10 +1,10 @@
-//! The operator's typed line is the answer to the client's message (often asked about asyncio: how to
-//! prompt for input in a `create_server` program).
+//! A server whose operator types the answer to each client's question. A common question about asyncio is how to
+//! read input in a `create_server` program.
 //!
-//! Look at `Desk`: a source without a descriptor, to which two mailboxes bring questions and answers. Who
-//! asked first is answered first. A visitor that leaves while it waits costs no answer. (An end of file counts
-//! as leaving: TCP does not distinguish a peer that is gone from one that only listens.) A visitor asks one
-//! question at a time, so a peer that floods waits in its own buffer.
+//! Look at `Desk`: a source without a descriptor, which takes questions and answers from two mailboxes. It answers
+//! the clients in the order of their questions, and skips those that have left. (A client that sends an end of file
+//! counts as gone, because TCP does not distinguish it from one that still reads.) Each client has at most one question in
+//! the queue, so a flood of questions stays in that client's buffer.
 
 use std::io;
 use std::process::ExitCode;
@@ -15,69 +15,70 @@ use echo_reactor::{
     Protocol, Reactor, Ready, Source, Transport, TryRecv, create_server,
 };
 
-type Visit = Handle<Connection<Visitor>>;
+type ClientHandle = Handle<Connection<Client>>;
 
-const LONGEST_QUESTION: usize = 4096;
+const MAX_QUESTION_LENGTH: usize = 4096;
 
 struct Desk {
-    questions: Handle<Mailbox<Visit>>,
+    questions: Handle<Mailbox<ClientHandle>>,
     answers: Handle<Mailbox<Chunk>>,
-    /// Whose answer is awaited.
-    visit: Option<Visit>,
+    /// The client that waits for the next answer.
+    current: Option<ClientHandle>,
 }
 
 impl Source for Desk {
     fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
         loop {
-            let Some(visit) = self.visit.take() else {
-                let TryRecv::Item(visit) = self.questions.try_recv(reactor, id) else { return Next::Wait };
-                self.visit = Some(visit);
+            let Some(client) = self.current.take() else {
+                let TryRecv::Item(client) = self.questions.try_recv(reactor, id) else { return Next::Wait };
+                self.current = Some(client);
                 continue;
             };
-            if reactor.contains(visit.id()) {
+            if reactor.contains(client.id()) {
                 let TryRecv::Item(Ok(answer)) = self.answers.try_recv(reactor, id) else {
-                    self.visit = Some(visit);
+                    self.current = Some(client);
                     return Next::Wait;
                 };
-                let _ = visit.enter(reactor, |visitor, transport| visitor.answered(transport, &answer));
+                let _ = client.enter(reactor, |client, transport| client.send_answer(transport, &answer));
             }
         }
     }
 }
 
-struct Visitor {
-    questions: Handle<Mailbox<Visit>>,
+struct Client {
+    questions: Handle<Mailbox<ClientHandle>>,
     lines: LineBuffer,
-    waits: bool,
+    is_waiting: bool,
 }
 
-impl Visitor {
+impl Client {
+    /// Puts the next question into the queue.
     fn ask(&mut self, transport: &mut Transport) {
-        let visit = transport.handle::<Self>();
-        if self.waits || self.questions.capacity(transport.reactor(), visit.id()) != Capacity::Free {
-            return; // it is answered, or woken
+        let client = transport.handle::<Self>();
+        if self.is_waiting || self.questions.capacity(transport.reactor(), client.id()) != Capacity::Free {
+            return; // the answer, or room in the mailbox, calls this again
         }
         match self.lines.next_line() {
             Ok(Some(question)) => {
-                write_stdout(format_args!("{}? {}", visit.id(), String::from_utf8_lossy(&question)));
-                self.waits = self.questions.try_send(transport.reactor(), visit.id(), visit).is_ok();
+                write_stdout(format_args!("{}? {}", client.id(), String::from_utf8_lossy(&question)));
+                self.is_waiting = self.questions.try_send(transport.reactor(), client.id(), client).is_ok();
             }
             Ok(None) => {}
             Err(_) => transport.abort(),
         }
     }
 
-    fn answered(&mut self, transport: &mut Transport, answer: &[u8]) {
+    fn send_answer(&mut self, transport: &mut Transport, answer: &[u8]) {
         transport.write(answer);
-        self.waits = false;
+        self.is_waiting = false;
         self.ask(transport);
     }
 }
 
-impl Protocol for Visitor {
+impl Protocol for Client {
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
         self.lines.push(data);
-        if self.lines.len() > 16 * LONGEST_QUESTION {
+        if self.lines.len() > 16 * MAX_QUESTION_LENGTH {
             return transport.abort();
         }
         self.ask(transport);
@@ -94,11 +95,11 @@ fn main() -> ExitCode {
         let questions = Mailbox::new(&mut reactor, 1024);
         let answers = Mailbox::new(&mut reactor, 16);
         Input::open(&mut reactor, &io::stdin(), Framing::Lines, answers)?;
-        let desk = reactor.insert(Desk { questions, answers, visit: None });
+        let desk = reactor.insert(Desk { questions, answers, current: None });
         reactor.wake(desk.id());
-        let visitor = move || Visitor { questions, lines: LineBuffer::new(LONGEST_QUESTION), waits: false };
-        let listener =
-            create_server(&mut reactor, &address.to_listen()?, &ListenOptions::default(), visitor)?;
+        let client =
+            move || Client { questions, lines: LineBuffer::new(MAX_QUESTION_LENGTH), is_waiting: false };
+        let listener = create_server(&mut reactor, &address.to_listen()?, &ListenOptions::default(), client)?;
         write_stdout(format_args!("listening on {}\n", listener.addresses(&reactor)?[0]));
         reactor.run()
     })

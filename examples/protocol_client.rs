@@ -1,8 +1,8 @@
-//! The protocol style, on the client's side: lines from stdin come through a mailbox (asyncio:
+//! A client in the protocol style: stdin reaches the connection through a mailbox (asyncio:
 //! `add_reader(sys.stdin)`, a `Queue`, and `create_connection`).
 //!
-//! Look at `woken`: stdin puts lines into the mailbox, which wakes the connection. The original got one
-//! line where three were typed at once, failed on a file, and spun at the end of its input.
+//! Look at `woken`: stdin puts lines into the mailbox, and the mailbox wakes the connection. When the
+//! connection or stdout is full, the client stops taking lines or reading: that is backpressure.
 
 use std::io;
 use std::process::{ExitCode, exit};
@@ -37,7 +37,8 @@ impl Protocol for Client {
         }
     }
 
-    fn pause_writing(&mut self, _: &mut Transport) {} // and go on reading, or both ends would wait
+    /// Keeps reading. Otherwise, both ends could wait for each other.
+    fn pause_writing(&mut self, _: &mut Transport) {}
 
     fn resume_writing(&mut self, transport: &mut Transport) {
         self.woken(transport);
@@ -46,7 +47,7 @@ impl Protocol for Client {
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
         let id = transport.id();
         if self.stdout.write(transport.reactor(), id, data) == Flow::Full {
-            transport.pause_reading(); // and stdout wakes us
+            transport.pause_reading(); // stdout wakes this connection when it has room
         }
     }
 

@@ -1,7 +1,8 @@
-//! The protocol style, on the server's side: callbacks (asyncio: `create_server`).
+//! A server in the protocol style: callbacks (asyncio: `create_server`).
 //!
-//! Look at what is not here: the original had no `pause_writing`, so a client that sent 200 MB and never read
-//! cost it 200 MB. The default of `Protocol::pause_writing` stops reading from such a client.
+//! Look for backpressure: there is no code for it. The default `Protocol::pause_writing` stops reading from a
+//! client that does not read its echo. In asyncio, such a client makes the server buffer everything it sends,
+//! unless you write `pause_writing` yourself.
 
 use std::process::ExitCode;
 

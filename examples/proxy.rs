@@ -1,7 +1,7 @@
-//! A TCP proxy, on streams: `proxy LISTEN_ADDRESS BACKEND_ADDRESS`.
+//! A TCP proxy in the streams style: `proxy LISTEN_ADDR BACKEND_ADDR`.
 //!
-//! Look at `forward`: it is one direction, and the proxy is two of them. `copy` stops reading while the
-//! other side is slow, an end of file becomes an end of file, and a reset stays a reset.
+//! Look at `forward`: it copies one direction, and the proxy runs two of them. `copy` stops reading while the
+//! other side is slow. An end of file and a reset are passed on to the other side.
 
 use std::io;
 use std::process::ExitCode;
@@ -25,8 +25,8 @@ async fn forward(mut from: Reader, to: &mut Writer) -> io::Result<()> {
 }
 
 pub(crate) async fn proxy(reader: Reader, mut writer: Writer, backend: Vec<Address>) -> io::Result<()> {
-    let dialed = writer.handle().open_connection(&backend, &ConnectOptions::default()).await;
-    let (from_backend, mut to_backend) = dialed.inspect_err(|_| writer.abort())?;
+    let connected = writer.handle().open_connection(&backend, &ConnectOptions::default()).await;
+    let (from_backend, mut to_backend) = connected.inspect_err(|_| writer.abort())?;
     let there = forward(reader, &mut to_backend);
     let (there, back) = join(there, forward(from_backend, &mut writer)).await;
     there.and(back)

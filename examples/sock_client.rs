@@ -1,8 +1,8 @@
-//! The sockets style, on the client's side: one state machine for the connection, by hand (asyncio:
-//! `sock_connect`, `sock_sendall`, `sock_recv`).
+//! A client in the sockets style: a hand-written state machine (asyncio: `sock_connect`, `sock_sendall`,
+//! `sock_recv`).
 //!
-//! Look at how much there is to remember: bytes that are not sent yet, whether stdin has ended, whether
-//! our side has. The original asked for input between two calls, and the loop stood still.
+//! Look at the fields of `Client`: the state that you must keep yourself. It is the unsent bytes, and
+//! whether the client still sends.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -20,20 +20,20 @@ struct Client {
     stream: TcpStream,
     lines: Handle<Mailbox<Chunk>>,
     stdout: Handle<Output>,
-    owed: Vec<u8>,
+    write_buffer: Vec<u8>,
     sending: bool,
 }
 
 impl Client {
     fn send(&mut self, id: Id, reactor: &mut Reactor) -> io::Result<()> {
         while self.sending {
-            if !self.owed.is_empty() {
-                let count = self.stream.write(&self.owed)?;
-                self.owed.drain(..count);
+            if !self.write_buffer.is_empty() {
+                let count = self.stream.write(&self.write_buffer)?;
+                self.write_buffer.drain(..count);
                 continue;
             }
             match self.lines.try_recv(reactor, id) {
-                TryRecv::Item(Ok(line)) => self.owed = line,
+                TryRecv::Item(Ok(line)) => self.write_buffer = line,
                 TryRecv::Empty => break,
                 TryRecv::Closed | TryRecv::Item(Err(_)) => {
                     self.sending = false;
@@ -44,7 +44,7 @@ impl Client {
         Ok(())
     }
 
-    /// `false` at the end of file.
+    /// Returns `false` at the end of file.
     fn receive(&mut self, id: Id, reactor: &mut Reactor) -> io::Result<bool> {
         let mut buffer = [0; 4096];
         while self.stdout.flow(reactor, id) == Flow::Open {
@@ -53,14 +53,14 @@ impl Client {
                 count => self.stdout.write(reactor, id, &buffer[..count]),
             };
         }
-        Ok(true) // stdout is full, and wakes us
+        Ok(true) // stdout is full, and wakes this source when it has room
     }
 }
 
-/// `WouldBlock` gives the turn back; other errors stay errors.
-fn or_wait<T>(result: io::Result<T>, later: T) -> io::Result<T> {
+/// Replaces `WouldBlock` with `value`. Other errors are returned.
+fn ignore_would_block<T>(result: io::Result<T>, value: T) -> io::Result<T> {
     match result {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(later),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(value),
         other => other,
     }
 }
@@ -71,8 +71,8 @@ impl Source for Client {
         if connected.is_ok() && self.stream.peer_addr().is_err() && !ready.intersects(Ready::READABLE) {
             return Next::Wait; // not connected yet
         }
-        let sent = connected.and_then(|()| or_wait(self.send(id, reactor), ()));
-        let open = or_wait(self.receive(id, reactor), true);
+        let sent = connected.and_then(|()| ignore_would_block(self.send(id, reactor), ()));
+        let open = ignore_would_block(self.receive(id, reactor), true);
         let status = match sent.and(open) {
             Ok(true) => return Next::Wait,
             Ok(false) => 0,
@@ -102,7 +102,7 @@ fn main() -> ExitCode {
         Input::open(&mut reactor, &io::stdin(), Framing::Lines, lines)?;
         let stdout = Output::open(&mut reactor, &io::stdout(), |reactor, _| reactor.stop())?;
         let stream = TcpStream::connect(address)?;
-        let client = Client { stream, lines, stdout, owed: Vec::new(), sending: true };
+        let client = Client { stream, lines, stdout, write_buffer: Vec::new(), sending: true };
         reactor.add(client, Interest::READABLE | Interest::WRITABLE)?;
         reactor.run()
     })

@@ -1,8 +1,8 @@
-//! The sockets style, on the server's side: a state machine by hand (asyncio: `sock_accept`,
-//! `sock_recv`, `sock_sendall`).
+//! A server in the sockets style: a hand-written state machine (asyncio: `sock_accept`, `sock_recv`,
+//! `sock_sendall`).
 //!
-//! Look at `owed`: it is the whole state, and the whole backpressure. While something is owed nothing is
-//! read. And look at what the other styles do for you: rations, and an `accept` that fails.
+//! Look at `unsent`: it is the whole state, and the backpressure too, because the server reads only when
+//! everything is sent. The other styles also do this for you: a budget per turn, and retrying a failed `accept`.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
@@ -18,18 +18,19 @@ use mio::net::{TcpListener, TcpStream};
 struct Echo {
     stream: TcpStream,
     buffer: Vec<u8>,
-    owed: Range<usize>,
+    /// The part of `buffer` that is not sent yet.
+    unsent: Range<usize>,
 }
 
 impl Echo {
-    /// One step. 0 is the end of file.
+    /// Reads or writes once. Returns 0 at the end of file.
     fn step(&mut self) -> io::Result<usize> {
-        if self.owed.is_empty() {
-            self.owed = 0..self.stream.read(&mut self.buffer)?;
-            return Ok(self.owed.end);
+        if self.unsent.is_empty() {
+            self.unsent = 0..self.stream.read(&mut self.buffer)?;
+            return Ok(self.unsent.end);
         }
-        self.owed.start += self.stream.write(&self.buffer[self.owed.clone()])?;
-        Ok(self.owed.start)
+        self.unsent.start += self.stream.write(&self.buffer[self.unsent.clone()])?;
+        Ok(self.unsent.start)
     }
 }
 
@@ -42,7 +43,7 @@ impl Source for Echo {
                 Ok(0) | Err(_) => return Next::Done,
             }
         }
-        Next::Again // the others want their turn
+        Next::Again // first, the other sources have their turn
     }
 }
 
@@ -59,11 +60,11 @@ impl Source for Acceptor {
         loop {
             match self.0.accept() {
                 Ok((stream, _)) => {
-                    let echo = Echo { stream, buffer: vec![0; 4096], owed: 0..0 };
+                    let echo = Echo { stream, buffer: vec![0; 4096], unsent: 0..0 };
                     let _ = reactor.add(echo, Interest::READABLE | Interest::WRITABLE);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Next::Wait,
-                // No descriptor, say. No event will tell of those who wait, so come back later.
+                // For example, no descriptor is left. No event reports when there is one, so retry later.
                 Err(_) => {
                     reactor.wake_at(reactor.now() + Duration::from_millis(100), id);
                     return Next::Wait;

@@ -1,8 +1,7 @@
-//! The streams style, on the client's side (asyncio: `open_connection`).
+//! A client in the streams style (asyncio: `open_connection`).
 //!
-//! Look at `race`: the client waits for an answer and for a typed line at once, and loses neither when
-//! the other comes first. The original asked for input in the middle of a coroutine, which stopped the
-//! world.
+//! Look at `race`: the client waits for the server and for a typed line at the same time. It loses neither
+//! of them when the other is first.
 
 use std::io;
 use std::process::ExitCode;
@@ -22,9 +21,10 @@ async fn talk(
 ) -> io::Result<()> {
     let (mut reader, mut writer) = handle.open_connection(addresses, &ConnectOptions::default()).await?;
     let mut buffer = vec![0; 65536];
-    let mut typing = true;
+    let mut stdin_is_open = true;
     loop {
-        let next = async { if typing { handle.recv(lines).await } else { std::future::pending().await } };
+        let next =
+            async { if stdin_is_open { handle.recv(lines).await } else { std::future::pending().await } };
         match race(reader.read(&mut buffer), next).await {
             Either::First(count) => match count? {
                 0 => return Ok(()),
@@ -32,14 +32,14 @@ async fn talk(
             },
             Either::Second(Some(line)) => writer.write_all(&line?).await?,
             Either::Second(None) => {
-                typing = false;
+                stdin_is_open = false;
                 writer.write_eof();
             }
         }
     }
 }
 
-/// Writes on stdout, and waits while it is full.
+/// Writes to stdout, and waits while it is full.
 async fn print(handle: &LoopHandle, stdout: Handle<Output>, bytes: Vec<u8>) {
     handle.call(move |reactor| stdout.write(reactor, stdout.id(), &bytes)).await;
     let has_room = move |reactor: &mut Reactor, id| match stdout.flow(reactor, id) {

@@ -1,9 +1,8 @@
-//! The streams style, on the server's side: a reader and a writer (asyncio: `start_server`).
+//! A server in the streams style: an `async fn` with a reader and a writer (asyncio: `start_server`).
 //!
-//! Look at where the state of the conversation is: in the place that the code has come to, as in any
-//! program. The compiler makes the state machine of it. The message `exit` ends the conversation. The
-//! original looped for ever when a client half-closed, and froze for everybody: a read of no bytes is the
-//! end of file, and has to be looked at.
+//! Look for the state machine: you do not write it, because the compiler makes one from the `async fn`. A
+//! message `exit` ends the connection. A read of 0 bytes is the end of file. A loop that ignores it never
+//! ends, and blocks every other connection.
 
 use std::io;
 use std::process::ExitCode;

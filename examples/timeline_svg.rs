@@ -1,9 +1,9 @@
-//! Draws a timeline (`--timeline FILE`) as a picture: the loop on top, and each connection below it.
+//! Draws a timeline (`--timeline FILE`) as a picture: the loop in the first row, and a row for each connection.
 //!
 //! `cargo run --example timeline_svg -- FILE > picture.svg`
 //!
-//! Look at what one sees: the loop is asleep most of the time, a connection is touched for microseconds in its
-//! life, and while a peer is behind, it is not read from.
+//! Look at the picture: the loop sleeps most of the time, a connection is called for only a few microseconds of
+//! its life, and the server does not read from a peer that is behind.
 
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a picture
 
@@ -24,9 +24,10 @@ const STYLE: &str = "text { font: 12px sans-serif; fill: #555 } .sleep { fill: #
 
 #[derive(Default)]
 struct Picture {
-    /// Where the time is: in microseconds.
+    /// The start and the end of the picture in microseconds.
     start: f64,
     end: f64,
+    /// Start, end, row and class of each bar.
     bars: Vec<(f64, f64, usize, &'static str)>,
     names: Vec<String>,
 }
@@ -54,13 +55,13 @@ fn draw(timeline: &Path) -> Result<String, Box<dyn Error>> {
     Ok(Picture::of(&events).svg()?)
 }
 
-/// What took a while.
+/// An event of the timeline that has a duration.
 struct Span<'a> {
     name: &'a str,
     track: u64,
     began: f64,
     ended: f64,
-    /// Of a source that was called.
+    /// The id of the source that was called.
     id: Option<&'a str>,
 }
 
@@ -77,11 +78,11 @@ impl Picture {
         let mut picture = Picture { start: f64::MAX, names: vec!["the loop".into()], ..Picture::default() };
         let mut spans: Vec<Span> = events.iter().filter_map(Span::of).collect();
         spans.sort_by(|a, b| a.began.total_cmp(&b.began));
-        // A row for each connection, in the order in which they were made.
+        // Each connection has a row. The rows are in the order of the connections.
         let lives: Vec<&Span> = spans.iter().filter(|span| span.name.starts_with("connection ")).collect();
         picture.names.extend(lives.iter().map(|life| life.name.into()));
         for span in &spans {
-            // The sleep before anything happened is of no interest.
+            // Leave out the sleep before the first connection.
             let is_idle = span.name == "sleep" && lives.first().is_none_or(|life| span.began < life.began);
             if !is_idle {
                 picture.start = picture.start.min(span.began);
@@ -137,7 +138,7 @@ impl Picture {
         for (row, name) in self.names.iter().enumerate() {
             writeln!(svg, "<text x=\"8\" y=\"{:.1}\">{name}</text>", ROW * (row as f64 + 0.8))?;
         }
-        // What is short is drawn last, and at least wide enough to be seen.
+        // Draw short bars last, and make them wide enough to be visible.
         for layer in [["sleep", "life"], ["behind", "behind"], ["turn", "call"]] {
             for &(began, ended, row, kind) in self.bars.iter().filter(|bar| layer.contains(&bar.3)) {
                 let (from, to) = (x(began), x(ended.min(self.end)));

@@ -444,7 +444,10 @@ fn load_measures_messages_and_the_server_in_every_mode() {
     }
     let outcome = load(server.address(), &["-n2"]);
     let text = String::from_utf8(outcome.stdout).unwrap();
-    assert!(text.contains("ping-pong on 2 connections, 64 bytes a message") && text.contains("█"), "{text}");
+    assert!(
+        text.contains("ping-pong on 2 connections, 64 bytes per message") && text.contains("█"),
+        "{text}"
+    );
 }
 
 #[test]

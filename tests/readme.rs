@@ -93,3 +93,21 @@ fn index_of_the_tests_has_one_line_for_each_file() {
     files.sort();
     assert_eq!(listed, files, "tests/README.md has one line for each file in tests/");
 }
+
+#[test]
+fn each_example_has_a_line_in_the_index() {
+    let index = fs::read_to_string("examples/README.md").unwrap();
+    assert!(index.lines().count() <= 60, "the index is too long");
+    for folder in ["", "bench/", "systemd/"] {
+        for entry in fs::read_dir(format!("examples/{folder}")).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            let example = name.strip_suffix(".rs").unwrap_or(&name);
+            if ["README.md", "bench", "systemd", "timeline.svg"].contains(&example) {
+                continue;
+            }
+            let cell = format!("| `{folder}{example}` | ");
+            assert!(index.contains(&cell), "examples/README.md has no line for {folder}{name}");
+        }
+    }
+}

@@ -1,15 +1,15 @@
-//! What the two key-value servers have in common: the commands `set KEY VALUE`, `get KEY` and `del KEY`.
+//! The store of the two key-value servers: `set KEY VALUE`, `get KEY` and `del KEY`.
 //!
-//! Memory is bounded: by the number of keys, and by the longest line for each of them.
+//! Invariant: the memory is bounded by [`MAX_KEYS`] and [`MAX_LINE_LENGTH`].
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
-/// The longest request in bytes.
-pub const LONGEST_LINE: usize = 4096;
+/// The maximum length of a request in bytes.
+pub const MAX_LINE_LENGTH: usize = 4096;
 
 const MAX_KEYS: usize = 1024;
 
-/// The pairs, shared by all connections. It is borrowed only while one request is answered.
+/// The keys and values, which all connections share. It is borrowed only while a request is answered.
 pub type Store = Rc<RefCell<HashMap<String, String>>>;
 
 /// Returns the answer to one request.

@@ -1,28 +1,31 @@
-//! What was measured: for a person, with a picture of the latencies, or for a program.
+//! The report: text with a histogram of the latencies, or a JSON object.
 
 use std::fmt;
 use std::fs;
 use std::io;
 use std::time::Duration;
 
+use echo_reactor::cli::counted;
+
 use crate::options::Options;
 use crate::tally::Tally;
 
 const MIB: f64 = 1_048_576.0;
 
-/// What a process has used.
+/// The resources that a process has used.
 #[derive(Clone, Copy)]
 pub struct Usage {
-    processor: Duration,
-    /// Bytes of resident memory.
+    cpu_time: Duration,
+    /// Resident memory in bytes.
     memory: u64,
 }
 
 impl Usage {
-    /// Of all threads of a process: `proc(5)`.
+    /// Adds up the threads of a process (see `proc(5)`).
     pub fn of(pid: u32) -> io::Result<Self> {
-        let describe =
-            |error: io::Error| io::Error::new(error.kind(), format!("cannot watch process {pid}: {error}"));
+        let describe = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot read the usage of process {pid}: {error}"))
+        };
         let mut nanoseconds = 0;
         for task in fs::read_dir(format!("/proc/{pid}/task")).map_err(describe)? {
             // A thread may have ended since.
@@ -32,7 +35,7 @@ impl Usage {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).map_err(describe)?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kibibytes = resident.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        Ok(Usage { processor: Duration::from_nanos(nanoseconds), memory: kibibytes.unwrap_or(0) * 1024 })
+        Ok(Usage { cpu_time: Duration::from_nanos(nanoseconds), memory: kibibytes.unwrap_or(0) * 1024 })
     }
 }
 
@@ -40,14 +43,14 @@ pub struct Report {
     pub options: Options,
     pub measured: Tally,
     pub took: Duration,
-    /// Of the server, before and after.
+    /// The usage of the server, before and after.
     pub usage: Option<(Usage, Usage)>,
 }
 
-/// The latencies that are told.
+/// The latencies that are reported.
 const QUANTILES: [(&str, u64); 4] = [("p50", 500), ("p90", 900), ("p99", 990), ("p99.9", 999)];
 
-/// Of the picture of the latencies, at most.
+/// The maximum number of rows of the histogram.
 const ROWS: usize = 20;
 
 impl fmt::Display for Report {
@@ -65,32 +68,34 @@ impl Report {
         self.measured.bytes as f64 / self.took.as_secs_f64() / MIB
     }
 
-    /// Of the server: CPU time per message, and the part of a core that it used.
-    fn processor(&self) -> Option<(Duration, f64)> {
+    /// Returns the server's CPU time per message, and its share of a core.
+    fn cpu_usage(&self) -> Option<(Duration, f64)> {
         let (before, after) = self.usage?;
-        let used = after.processor.saturating_sub(before.processor);
+        let used = after.cpu_time.saturating_sub(before.cpu_time);
         let each = used.as_secs_f64() / self.measured.messages().max(1) as f64;
         Some((Duration::from_secs_f64(each), used.as_secs_f64() / self.took.as_secs_f64()))
     }
 
     fn write_text(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Options { mode, connections, size, idle, .. } = &self.options;
-        write!(f, "{} on {connections} connections, {size} bytes a message", mode.name())?;
+        let (on, each) = (counted(*connections, "connection"), counted(*size, "byte"));
+        write!(f, "{} on {on}, {each} per message", mode.name())?;
         if *idle > 0 {
-            write!(f, ", {idle} idle beside them")?;
+            write!(f, ", {}", counted(*idle, "idle connection"))?;
         }
         let (messages, seconds) = (self.measured.messages(), self.took.as_secs_f64());
         writeln!(
             f,
-            "\n{messages} messages in {seconds:.2} s: {:.0}/s, {:.1} MiB/s each way",
+            "\n{} in {seconds:.2} s: {:.0}/s, {:.1} MiB/s each way",
+            counted(messages, "message"),
             self.rate(),
             self.mebibytes()
         )?;
-        if let (Some((each, core)), Some((_, after))) = (self.processor(), self.usage) {
+        if let (Some((each, core)), Some((_, after))) = (self.cpu_usage(), self.usage) {
             let memory = after.memory as f64 / MIB;
             writeln!(
                 f,
-                "server: {} CPU a message, {:.0}% of a core, {memory:.1} MiB",
+                "server: {} CPU per message, {:.0}% of a core, {memory:.1} MiB",
                 Short(each),
                 core * 100.0
             )?;
@@ -132,7 +137,7 @@ impl Report {
             write!(f, r#", "{name}_us": {:.3}"#, microseconds(self.measured.latencies.quantile(part)))?;
         }
         write!(f, r#", "max_us": {:.3}"#, microseconds(self.measured.latencies.max()))?;
-        if let (Some((each, core)), Some((before, after))) = (self.processor(), self.usage) {
+        if let (Some((each, core)), Some((before, after))) = (self.cpu_usage(), self.usage) {
             write!(
                 f,
                 r#", "server_cpu_us_per_message": {:.4}, "server_cores": {core:.4}"#,
@@ -144,17 +149,18 @@ impl Report {
     }
 }
 
-/// What is shown while it runs.
-pub fn progress(elapsed: Duration, of: Duration, messages: u64) -> String {
-    let rate = messages as f64 / elapsed.as_secs_f64();
-    format!("{:.1} of {:.1} s, {messages} messages, {rate:.0}/s", elapsed.as_secs_f64(), of.as_secs_f64())
+/// Returns the line that is shown during the measurement.
+pub fn progress(elapsed: Duration, total: Duration, messages: u64) -> String {
+    let (elapsed, total) = (elapsed.as_secs_f64(), total.as_secs_f64());
+    let rate = messages as f64 / elapsed;
+    format!("{elapsed:.1} of {total:.1} s, {}, {rate:.0}/s", counted(messages, "message"))
 }
 
 fn microseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-/// A duration with three digits and a unit.
+/// Shows a duration with three digits and a unit.
 struct Short(Duration);
 
 impl fmt::Display for Short {
@@ -169,7 +175,7 @@ impl fmt::Display for Short {
     }
 }
 
-/// A bar of up to `width` characters, in eighths of one; whatever is not nothing shows.
+/// Returns a bar of up to `width` characters, in steps of an eighth. A count above zero is always visible.
 fn bar(count: u64, highest: u64, width: u64) -> String {
     let eighths = (count * width * 8).div_ceil(highest) as usize;
     let mut bar = "█".repeat(eighths / 8);

@@ -1,9 +1,9 @@
-//! Measures `echo-server`, the three styles, and whatever else this machine has to compare with, side by side.
+//! Compares `echo-server` with the three styles, and with asyncio and Node if this machine has them.
 //!
-//! `cargo run --release --example compare` prints a table in Markdown. Each server has one core, the load another;
-//! rounds are interleaved, so that what disturbs the machine disturbs all; a figure is the median of its rounds.
+//! `cargo run --release --example compare` prints a table in Markdown. The server runs on one core and the load on
+//! another. Rounds are interleaved, so that a disturbance affects all servers. A figure is the median of its rounds.
 //!
-//! Look at `CELLS`: what a server costs depends on what it is asked for.
+//! Look at `WORKLOADS`: the cost of a server depends on its load.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -25,8 +25,8 @@ Measures echo servers side by side, and prints a table.
 Usage: compare [--rounds N] [--seconds N] [--only NAME,NAME]
 ";
 
-/// What is asked of each server: a name, and how `load` is told.
-const CELLS: [(&str, &str); 8] = [
+/// The workloads for each server: a name, and the options of `load`.
+const WORKLOADS: [(&str, &str); 8] = [
     ("1 × 64 B", "-n1 -s64"),
     ("50 × 64 B", "-n50 -s64"),
     ("500 × 64 B", "-n500 -s64"),
@@ -48,7 +48,7 @@ const NAMES: [&str; 7] = [
     "Node",
 ];
 
-/// The cell of which the rate and the latency are shown.
+/// The workload whose rate and latency are shown.
 const MAIN: &str = "50 × 64 B";
 
 struct Options {
@@ -57,7 +57,7 @@ struct Options {
     only: Option<String>,
 }
 
-/// A server to measure: how it is called, and how it is started.
+/// A server to measure: its name, and the command that starts it.
 struct Contender {
     name: &'static str,
     command: Vec<String>,
@@ -76,7 +76,7 @@ impl Drop for Server {
     }
 }
 
-/// The figures of one cell and one server, a value a round.
+/// The figures of one workload and one server, with one value per round.
 type Figures = BTreeMap<&'static str, Vec<f64>>;
 
 fn main() -> ExitCode {
@@ -100,13 +100,13 @@ fn compare(options: &Options) -> Result<()> {
     let contenders = contenders(&programs, options.only.as_deref());
     let mut all: BTreeMap<(usize, usize), Figures> = BTreeMap::new();
     for round in 0..options.rounds {
-        for (cell, (name, arguments)) in CELLS.iter().enumerate() {
+        for (workload, (name, arguments)) in WORKLOADS.iter().enumerate() {
             for turn in 0..contenders.len() {
-                let number = (turn + round) % contenders.len(); // another one goes first in each round
+                let number = (turn + round) % contenders.len(); // each round starts with another server
                 let contender = &contenders[number];
                 progress(&format!("round {} of {}, {name}: {}", round + 1, options.rounds, contender.name));
                 let figures = measure(contender, arguments, &options.seconds, &programs, &cores)?;
-                let entry = all.entry((number, cell)).or_default();
+                let entry = all.entry((number, workload)).or_default();
                 for (key, value) in figures {
                     entry.entry(key).or_default().push(value);
                 }
@@ -120,7 +120,7 @@ fn compare(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// One line that is drawn over, for a person.
+/// Shows the progress as one line that is redrawn.
 fn progress(line: &str) {
     if io::stderr().is_terminal() {
         eprint!("\r\x1b[K{line}");
@@ -152,7 +152,7 @@ fn options() -> Result<Option<Options>> {
     Ok(Some(options))
 }
 
-/// Builds what is measured. Returns where the programs are.
+/// Builds the programs to measure. Returns their directory.
 fn build() -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let root = env!("CARGO_MANIFEST_DIR");
@@ -166,7 +166,7 @@ fn build() -> Result<PathBuf> {
 
 fn contenders(programs: &Path, only: Option<&str>) -> Vec<Contender> {
     let program = |name: &str| programs.join(name).display().to_string();
-    let peer = |name: &str| format!("{}/examples/peers/{name}", env!("CARGO_MANIFEST_DIR"));
+    let peer = |name: &str| format!("{}/examples/bench/peers/{name}", env!("CARGO_MANIFEST_DIR"));
     let port = || String::from("127.0.0.1:0");
     let commands = [
         vec![program("echo-server"), port()],
@@ -178,7 +178,7 @@ fn contenders(programs: &Path, only: Option<&str>) -> Vec<Contender> {
         vec!["node".into(), peer("node.js")],
     ];
     let is_wanted = |name: &str| {
-        // The first one is what the others are compared with.
+        // The others are compared with the first one, so it is always measured.
         name == "echo-server" || only.is_none_or(|only| only.split(',').any(|part| name.contains(part)))
     };
     NAMES
@@ -193,7 +193,7 @@ fn is_present(program: &str) -> bool {
     Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
-/// One core for the server and another for the load, where there are two.
+/// The cores for the server and for the load. They differ if the machine has two.
 struct Cores {
     server: CpuSet,
     load: CpuSet,
@@ -214,7 +214,7 @@ impl Cores {
     }
 }
 
-/// Starts a server, on its core: a child begins where its parent is.
+/// Starts a server on its core: a child inherits the cores of its parent.
 fn start(command: &[String], cores: &Cores) -> Result<Server> {
     sched_setaffinity(None, &cores.server)?;
     let child =
@@ -224,11 +224,12 @@ fn start(command: &[String], cores: &Cores) -> Result<Server> {
     let mut line = String::new();
     let stdout = server.child.stdout.take().ok_or("no stdout")?;
     BufReader::new(stdout).read_line(&mut line)?;
-    let address =
-        line.trim().strip_prefix("listening on ").ok_or_else(|| format!("{} said {line:?}", command[0]))?;
+    let address = line
+        .trim()
+        .strip_prefix("listening on ")
+        .ok_or_else(|| format!("{} printed {line:?}", command[0]))?;
     server.address = address.into();
-    // A first connection that comes and goes. It matters: asyncio reads at half the speed until it has seen one
-    // end of file.
+    // Open and close a first connection. asyncio reads at half the speed until it has received an end of file.
     drop(TcpStream::connect(&server.address)?);
     Ok(server)
 }
@@ -270,8 +271,8 @@ fn load(server: &Server, arguments: &str, programs: &Path) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// System calls a message, if there is `strace` to count them: the difference of two runs, so that the start and
-/// the connecting drop out.
+/// Returns the system calls per message, if `strace` is installed. It uses the difference of two runs, which
+/// excludes the calls for starting and connecting.
 fn system_calls(contender: &Contender, programs: &Path, cores: &Cores) -> Option<f64> {
     let counted = |seconds: u32| -> Result<(f64, f64)> {
         let report = env::temp_dir().join(format!("compare-{}.strace", std::process::id()));
@@ -301,14 +302,14 @@ fn system_calls(contender: &Contender, programs: &Path, cores: &Cores) -> Option
     Some((long.0 - short.0) / (long.1 - short.1))
 }
 
-/// Bytes of resident memory.
+/// Returns the resident memory of a process in bytes.
 fn resident(pid: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
 }
 
-/// The number behind a key of a flat JSON object.
+/// Returns the number of a key in a flat JSON object.
 fn number(json: &str, key: &str) -> Result<f64> {
     let (_, rest) = json.split_once(&format!("\"{key}\": ")).ok_or_else(|| format!("no {key} in {json}"))?;
     Ok(rest.split([',', '}']).next().unwrap_or_default().trim().parse()?)
@@ -327,17 +328,17 @@ fn print_table(
     cores: &Cores,
 ) {
     println!("{}, {} cores, Linux {}\n", processor(), cores.count, kernel());
-    let cell = |name: &str| CELLS.iter().position(|(cell, _)| *cell == name).unwrap_or(0);
+    let workload = |name: &str| WORKLOADS.iter().position(|(workload, _)| *workload == name).unwrap_or(0);
     let mut columns: Vec<(String, usize, &str, &str)> = vec![
-        (format!("messages/s, {MAIN}"), cell(MAIN), "rate", ""),
-        (format!("p50, {MAIN}"), cell(MAIN), "p50", " µs"),
-        (format!("p99, {MAIN}"), cell(MAIN), "p99", " µs"),
+        (format!("messages/s, {MAIN}"), workload(MAIN), "rate", ""),
+        (format!("p50, {MAIN}"), workload(MAIN), "p50", " µs"),
+        (format!("p99, {MAIN}"), workload(MAIN), "p99", " µs"),
     ];
-    for (index, (name, _)) in CELLS.iter().enumerate().filter(|(_, (name, _))| *name != "idle") {
+    for (index, (name, _)) in WORKLOADS.iter().enumerate().filter(|(_, (name, _))| *name != "idle") {
         columns.push((format!("CPU, {name}"), index, "cpu", " µs"));
     }
-    columns.push(("CPU, 10 × 64 B beside 10,000 idle".into(), cell("idle"), "cpu", " µs"));
-    columns.push(("memory an idle connection".into(), cell("idle"), "memory", " B"));
+    columns.push(("CPU, 10 × 64 B and 10,000 idle".into(), workload("idle"), "cpu", " µs"));
+    columns.push(("memory per idle connection".into(), workload("idle"), "memory", " B"));
 
     let names: Vec<&str> = contenders.iter().map(|contender| contender.name).collect();
     println!("| | {} |", names.join(" | "));
@@ -356,14 +357,15 @@ fn print_table(
             .collect();
         println!("| {title} | {} |", shown.join(" | "));
     };
-    for (title, cell, key, unit) in columns {
-        let value = |number| all.get(&(number, cell)).and_then(|figures| figures.get(key)).map(|v| median(v));
+    for (title, workload, key, unit) in columns {
+        let value =
+            |number| all.get(&(number, workload)).and_then(|figures| figures.get(key)).map(|v| median(v));
         row(&title, &(0..names.len()).map(value).collect::<Vec<_>>(), unit);
     }
-    row("system calls a message", calls, "");
+    row("system calls per message", calls, "");
 }
 
-/// Three digits, or the whole number.
+/// Formats a figure with three digits, or as a whole number.
 fn short(value: f64) -> String {
     let digits = usize::from(value < 100.0) + usize::from(value < 10.0);
     format!("{value:.digits$}")

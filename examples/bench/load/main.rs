@@ -1,14 +1,14 @@
-//! Puts load on an echo server, checks every byte that comes back, and tells how long it took.
+//! Sends load to an echo server, checks every byte of the echo, and reports rates and latencies.
 //!
-//! Look at `talker.rs`: a client is a protocol like any other, and what all of them count is a source without a
-//! descriptor, which each finds through its handle.
-// Figures are shown with three digits, and it runs where the library does, on 64 bits.
+//! Look at `client.rs`: each client is an ordinary protocol. All clients share their counters, which are a source
+//! without a descriptor that they reach through its handle.
+// Figures are shown with three digits, and the library supports only 64-bit machines.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 
+mod client;
 mod options;
 mod pattern;
 mod report;
-mod talker;
 mod tally;
 
 use std::io::{self, IsTerminal};
@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 use echo_reactor::cli::{self, cannot, init_logging, report, write_stderr};
 use echo_reactor::{Handle, Reactor};
 
+use client::Config;
 use options::Options;
 use pattern::Pattern;
 use report::{Report, Usage};
-use talker::Plan;
 use tally::Tally;
 
 const NAME: &str = "load";
@@ -49,19 +49,19 @@ fn run(options: Options) -> io::Result<Report> {
     let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
     reactor.set_spin(options.spin);
     let tally = reactor.insert(Tally::new(options.connections, options.idle));
-    let plan = Rc::new(Plan {
+    let config = Rc::new(Config {
         addresses,
         mode: options.mode,
         size: options.size,
         pattern: Pattern::new(options.size),
         tally,
     });
-    talker::connect_all(&mut reactor, &plan);
-    run_until(&mut reactor, tally, Tally::is_complete)?;
+    client::connect_all(&mut reactor, &config);
+    run_until(&mut reactor, tally, Tally::are_all_connected)?;
     run_for(&mut reactor, tally, options.warm_up)?;
 
     let before = options.pid.map(Usage::of).transpose()?;
-    let began = start_again(&mut reactor, tally);
+    let began = reset(&mut reactor, tally);
     show_progress(&mut reactor, tally, began, options.duration);
     run_for(&mut reactor, tally, options.duration)?;
     let took = began.elapsed();
@@ -72,7 +72,7 @@ fn run(options: Options) -> io::Result<Report> {
     Ok(Report { options, measured, took, usage: before.zip(after) })
 }
 
-/// Runs for so long, or until something went wrong.
+/// Runs the loop for `duration`, or until something fails.
 fn run_for(reactor: &mut Reactor, tally: Handle<Tally>, duration: Duration) -> io::Result<()> {
     let timer = reactor.call_later(duration, Reactor::stop);
     reactor.run()?;
@@ -95,14 +95,15 @@ fn failure(reactor: &mut Reactor, tally: Handle<Tally>) -> io::Result<()> {
     }
 }
 
-fn start_again(reactor: &mut Reactor, tally: Handle<Tally>) -> Instant {
+/// Resets the counters. Returns when.
+fn reset(reactor: &mut Reactor, tally: Handle<Tally>) -> Instant {
     if let Ok(tally) = reactor.get_mut(tally) {
-        tally.start_again();
+        tally.reset();
     }
     Instant::now()
 }
 
-/// A line on stderr: drawn over ten times a second on a terminal, and one each second elsewhere.
+/// Shows a line on stderr: redrawn ten times a second on a terminal, and a new one each second elsewhere.
 fn show_progress(reactor: &mut Reactor, tally: Handle<Tally>, began: Instant, duration: Duration) {
     let on_terminal = io::stderr().is_terminal();
     let period = Duration::from_millis(if on_terminal { 100 } else { 1000 });
@@ -119,6 +120,6 @@ fn show_progress(reactor: &mut Reactor, tally: Handle<Tally>, began: Instant, du
 fn allow_many_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
-    // Where it fails, fewer connections can be made, and the first that cannot says so.
+    // If this fails, fewer connections are possible, and the first one that fails is reported.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }

@@ -1,4 +1,4 @@
-"""The same server on Python's asyncio, with reader and writer: what `stream_server.rs` is compared with."""
+"""An echo server on Python's asyncio, with a reader and a writer. It is compared with `stream_server.rs`."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The same server on Python's asyncio, with callbacks: what `protocol_server.rs` is compared with."""
+"""An echo server on Python's asyncio, with callbacks. It is compared with `protocol_server.rs`."""
 
 import asyncio
 

@@ -1,5 +1,5 @@
 'use strict';
-// The same server on Node, as one would write it.
+// An echo server on Node, as it is usually written.
 const net = require('node:net');
 
 const server = net.createServer({ noDelay: true }, (socket) => {

@@ -1,4 +1,4 @@
-//! What `load` is told.
+//! The options of `load`.
 
 use std::time::Duration;
 
@@ -9,27 +9,33 @@ use echo_reactor::cli::{
 use lexopt::{Arg, Parser};
 
 const HELP: &str = "\
-Puts load on an echo server, checks every byte that comes back, and tells
-how many messages it echoed and how long each took.
+Sends load to an echo server, checks every byte of the echo, and reports
+rates and latencies.
 
 Usage: load [OPTIONS] [ADDR]
 
 Options:
-  -m, --mode MODE          ping-pong: a message at a time on each connection
-                           stream: as many as fit into a window of 256 KiB
-                           churn: connect, one message, reset [ping-pong]
-  -n, --connections N      connections that talk [50]
-  -s, --size SIZE          bytes in a message [64; 64K with stream]
+  -m, --mode MODE          ping-pong: one message at a time per connection
+                           stream: a window of 256 KiB per connection
+                           churn: connect, send one message, reset
+                           [ping-pong]
+  -n, --connections N      active connections [50]
+  -s, --size SIZE          message size [64; 64K with stream]
   -d, --duration DURATION  how long to measure [10]
-      --warm-up DURATION   how long not to measure before that [1]
-      --idle N             connections beside these that are silent [0]
-      --pid PID            of the server: tell its CPU time and memory, too
-      --spin DURATION      poll for this long before sleeping [0]
-      --json               print the figures for a program
-  -h, --help               show this
+      --warm-up DURATION   how long to run before measuring [1]
+      --idle N             additional connections that send nothing [0]
+      --pid PID            process id of the server: also report its CPU time
+                           and memory
+      --spin DURATION      poll this long before sleeping [0]
+      --json               print the report as a JSON object
+  -h, --help               print this help
+
+Examples:
+  load -n 100 -d 5 localhost:7777  measure 100 connections for 5 seconds
+  load -m stream -n 1 :7777        measure the throughput of one connection
 ";
 
-/// How the connections talk.
+/// What each connection does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     PingPong,
@@ -91,7 +97,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Short('s') | Arg::Long("size") => {
                 options.size = value(&mut parser, "--size", |text| match nonzero_size(text)? {
                     size if size <= 1 << 30 => Ok(size),
-                    _ => Err("more than 1G".into()),
+                    _ => Err("must be at most 1G".into()),
                 })?;
             }
             Arg::Short('d') | Arg::Long("duration") => {
