@@ -1,7 +1,8 @@
 //! A common mistake: a callback that blocks.
 //!
-//! Look at `connection_made`: it reads stdin to the end, and does not return to the loop before that. No
-//! line is sent and no echo is shown until the input ends. `protocol_client` shows how to avoid this.
+//! Look at `connection_made`: it reads stdin to the end, and does not return to the loop before
+//! that. No line is sent and no echo is shown until the input ends. `protocol_client` shows how to
+//! avoid this.
 
 use std::io::{self, BufRead, Write};
 use std::process::{ExitCode, exit};

@@ -1,7 +1,7 @@
 //! A chat server: sends what it receives from one client to all the others.
 //!
-//! Look at `Flow::Full`: a chat cannot wait for its slowest reader, as an echo server can. So it disconnects
-//! a client whose write buffer is full. The others are not delayed.
+//! Look at `Flow::Full`: a chat cannot wait for its slowest reader, as an echo server can. So it
+//! disconnects a client whose write buffer is full. The others are not delayed.
 
 use std::process::ExitCode;
 

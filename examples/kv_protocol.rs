@@ -1,7 +1,8 @@
-//! A key-value server in the protocol style. Each line is a request: `set KEY VALUE`, `get KEY` or `del KEY`.
+//! A key-value server in the protocol style. Each line is a request: `set KEY VALUE`, `get KEY` or
+//! `del KEY`.
 //!
-//! Look at `answer_lines`: it stops while the peer reads its answers too slowly, and `resume_writing` continues.
-//! The other requests stay in `lines`, because a callback cannot wait.
+//! Look at `answer_lines`: it stops while the peer reads its answers too slowly, and
+//! `resume_writing` continues. The other requests stay in `lines`, because a callback cannot wait.
 
 mod kv_store;
 

@@ -1,8 +1,8 @@
-//! The same key-value server in the streams style. Each line is a request: `set KEY VALUE`, `get KEY` or
-//! `del KEY`.
+//! The same key-value server in the streams style. Each line is a request: `set KEY VALUE`,
+//! `get KEY` or `del KEY`.
 //!
-//! Look at `serve`: it is only a loop over lines, each with a timeout. The store is an `Rc<RefCell>`, which is
-//! safe because it is never borrowed across an `await`.
+//! Look at `serve`: it is only a loop over lines, each with a timeout. The store is an
+//! `Rc<RefCell>`, which is safe because it is never borrowed across an `await`.
 
 mod kv_store;
 

@@ -1,10 +1,11 @@
-//! A server whose operator types the answer to each client's question. A common question about asyncio is how to
-//! read input in a `create_server` program.
+//! A server whose operator types the answer to each client's question. A common question about
+//! asyncio is how to read input in a `create_server` program.
 //!
-//! Look at `Desk`: a source without a descriptor, which takes questions and answers from two mailboxes. It answers
-//! the clients in the order of their questions, and skips those that have left. (A client that sends an end of file
-//! counts as gone, because TCP does not distinguish it from one that still reads.) Each client has at most one question in
-//! the queue, so a flood of questions stays in that client's buffer.
+//! Look at `Desk`: a source without a descriptor, which takes questions and answers from two
+//! mailboxes. It answers the clients in the order of their questions, and skips those that have
+//! left. (A client that sends an end of file counts as gone, because TCP does not distinguish it
+//! from one that still reads.) Each client has at most one question in the queue, so a flood of
+//! questions stays in that client's buffer.
 
 use std::io;
 use std::process::ExitCode;

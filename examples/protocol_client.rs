@@ -1,8 +1,9 @@
 //! A client in the protocol style: stdin reaches the connection through a mailbox (asyncio:
 //! `add_reader(sys.stdin)`, a `Queue`, and `create_connection`).
 //!
-//! Look at `woken`: stdin puts lines into the mailbox, and the mailbox wakes the connection. When the
-//! connection or stdout is full, the client stops taking lines or reading: that is backpressure.
+//! Look at `woken`: stdin puts lines into the mailbox, and the mailbox wakes the connection. When
+//! the connection or stdout is full, the client stops taking lines or reading: that is
+//! backpressure.
 
 use std::io;
 use std::process::{ExitCode, exit};

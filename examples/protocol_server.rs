@@ -1,8 +1,8 @@
 //! A server in the protocol style: callbacks (asyncio: `create_server`).
 //!
-//! Look for backpressure: there is no code for it. The default `Protocol::pause_writing` stops reading from a
-//! client that does not read its echo. In asyncio, such a client makes the server buffer everything it sends,
-//! unless you write `pause_writing` yourself.
+//! Look for backpressure: there is no code for it. The default `Protocol::pause_writing` stops
+//! reading from a client that does not read its echo. In asyncio, such a client makes the server
+//! buffer everything it sends, unless you write `pause_writing` yourself.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! A TCP proxy in the streams style: `proxy LISTEN_ADDR BACKEND_ADDR`.
 //!
-//! Look at `forward`: it copies one direction, and the proxy runs two of them. `copy` stops reading while the
-//! other side is slow. An end of file and a reset are passed on to the other side.
+//! Look at `forward`: it copies one direction, and the proxy runs two of them. `copy` stops reading
+//! while the other side is slow. An end of file and a reset are passed on to the other side.
 
 use std::io;
 use std::process::ExitCode;

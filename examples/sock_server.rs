@@ -1,8 +1,9 @@
-//! A server in the sockets style: a hand-written state machine (asyncio: `sock_accept`, `sock_recv`,
-//! `sock_sendall`).
+//! A server in the sockets style: a hand-written state machine (asyncio: `sock_accept`,
+//! `sock_recv`, `sock_sendall`).
 //!
-//! Look at `unsent`: it is the whole state, and the backpressure too, because the server reads only when
-//! everything is sent. The other styles also do this for you: a budget per turn, and retrying a failed `accept`.
+//! Look at `unsent`: it is the whole state, and the backpressure too, because the server reads only
+//! when everything is sent. The other styles also do this for you: a budget per turn, and retrying
+//! a failed `accept`.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
@@ -64,7 +65,8 @@ impl Source for Acceptor {
                     let _ = reactor.add(echo, Interest::READABLE | Interest::WRITABLE);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Next::Wait,
-                // For example, no descriptor is left. No event reports when there is one, so retry later.
+                // For example, no descriptor is left. No event reports when there is one, so retry
+                // later.
                 Err(_) => {
                     reactor.wake_at(reactor.now() + Duration::from_millis(100), id);
                     return Next::Wait;

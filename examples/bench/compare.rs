@@ -1,7 +1,9 @@
-//! Compares `echo-server` with the three styles, and with asyncio and Node if this machine has them.
+//! Compares `echo-server` with the three styles, and with asyncio and Node if this machine has
+//! them.
 //!
-//! `cargo run --release --example compare` prints a table in Markdown. The server runs on one core and the load on
-//! another. Rounds are interleaved, so that a disturbance affects all servers. A figure is the median of its rounds.
+//! `cargo run --release --example compare` prints a table in Markdown. The server runs on one core
+//! and the load on another. Rounds are interleaved, so that a disturbance affects all servers. A
+//! figure is the median of its rounds.
 //!
 //! Look at `WORKLOADS`: the cost of a server depends on its load.
 
@@ -229,7 +231,8 @@ fn start(command: &[String], cores: &Cores) -> Result<Server> {
         .strip_prefix("listening on ")
         .ok_or_else(|| format!("{} printed {line:?}", command[0]))?;
     server.address = address.into();
-    // Open and close a first connection. asyncio reads at half the speed until it has received an end of file.
+    // Open and close a first connection. asyncio reads at half the speed until it has received an
+    // end of file.
     drop(TcpStream::connect(&server.address)?);
     Ok(server)
 }
@@ -271,8 +274,8 @@ fn load(server: &Server, arguments: &str, programs: &Path) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Returns the system calls per message, if `strace` is installed. It uses the difference of two runs, which
-/// excludes the calls for starting and connecting.
+/// Returns the system calls per message, if `strace` is installed. It uses the difference of two
+/// runs, which excludes the calls for starting and connecting.
 fn system_calls(contender: &Contender, programs: &Path, cores: &Cores) -> Option<f64> {
     let counted = |seconds: u32| -> Result<(f64, f64)> {
         let report = env::temp_dir().join(format!("compare-{}.strace", std::process::id()));

@@ -1,7 +1,7 @@
 //! Parses the addresses that a person types, and resolves them.
 //!
-//! Invariant: parsing finds every mistake in the text, and resolving never does. A mistake in the text is a
-//! usage error; a name that does not resolve is a network error.
+//! Invariant: parsing finds every mistake in the text, and resolving never does. A mistake in the
+//! text is a usage error; a name that does not resolve is a network error.
 //!
 //! Read next: `lookup.rs`, which looks names up while the loop runs.
 
@@ -69,7 +69,8 @@ impl Family {
 }
 
 impl AddressArgument {
-    /// Returns the address that both programs use if none is given: the loopback address, port 7777.
+    /// Returns the address that both programs use if none is given: the loopback address, port
+    /// 7777.
     #[must_use]
     pub fn default_for(family: Family) -> Self {
         let host = if family == Family::V6 { "::1" } else { "127.0.0.1" };
@@ -133,8 +134,8 @@ impl AddressArgument {
         matches!(self.place, Place::Unix(_))
     }
 
-    /// Returns the addresses to listen on. If only a port was given, this is one address, which serves
-    /// both families if the machine has both.
+    /// Returns the addresses to listen on. If only a port was given, this is one address, which
+    /// serves both families if the machine has both.
     ///
     /// # Errors
     /// Names the host that does not resolve.

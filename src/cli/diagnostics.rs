@@ -1,7 +1,8 @@
 //! Prints messages for a person: on stderr through `log`, and a few lines on stdout.
 //!
-//! Invariant: printing never ends the program and never blocks it. Text that cannot be written at once is
-//! dropped: the stream is closed, its reader is gone, the disk or pipe is full, or the terminal is stopped.
+//! Invariant: printing never ends the program and never blocks it. Text that cannot be written at
+//! once is dropped: the stream is closed, its reader is gone, the disk or pipe is full, or the
+//! terminal is stopped.
 //!
 //! Read next: `../stdio/descriptor.rs`, how a stream is written without blocking.
 
@@ -53,8 +54,8 @@ impl Verbosity {
     }
 }
 
-/// Opens both streams, and makes `log` write to stderr, with the name of the program before each message.
-/// If `RUST_LOG` is set, it decides what is logged.
+/// Opens both streams, and makes `log` write to stderr, with the name of the program before each
+/// message. If `RUST_LOG` is set, it decides what is logged.
 pub fn init_logging(program: &'static str, verbosity: Verbosity) {
     // Open them now: each takes a descriptor, and later there may be none left.
     open(&STDERR, &io::stderr());
@@ -81,8 +82,9 @@ pub fn init_logging(program: &'static str, verbosity: Verbosity) {
     }
 }
 
-/// Splits the directives of `RUST_LOG` into those that `env_logger` accepts and those that it rejects.
-/// `env_logger` would report the rejected ones on stderr itself, and that could block or panic.
+/// Splits the directives of `RUST_LOG` into those that `env_logger` accepts and those that it
+/// rejects. `env_logger` would report the rejected ones on stderr itself, and that could block or
+/// panic.
 fn split_directives(spec: &str) -> (String, String) {
     let (directives, pattern) = spec.split_once('/').map_or((spec, None), |(all, it)| (all, Some(it)));
     let (valid, mut invalid): (Vec<_>, Vec<_>) =
@@ -120,8 +122,8 @@ pub fn write_stderr(text: impl Display) {
     let _ = write_now(&STDERR, &io::stderr(), text.as_bytes());
 }
 
-/// Passes all text that this thread writes on stderr, including the log, through `route`. On a terminal,
-/// the route makes room for the text, or keeps it for later.
+/// Passes all text that this thread writes on stderr, including the log, through `route`. On a
+/// terminal, the route makes room for the text, or keeps it for later.
 pub fn route_stderr(route: Option<Route>) {
     ROUTE.set(route);
 }
@@ -131,7 +133,8 @@ pub fn write_stdout(text: impl Display) {
     let _ = try_write_stdout(text);
 }
 
-/// Writes text on stdout. Returns an error if some of it was dropped, for a program that has no other work.
+/// Writes text on stdout. Returns an error if some of it was dropped, for a program that has no
+/// other work.
 pub(super) fn try_write_stdout(text: impl Display) -> io::Result<()> {
     if sys::stdout_was_closed() {
         return Err(io::Error::from_raw_os_error(libc::EBADF));

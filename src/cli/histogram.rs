@@ -1,7 +1,7 @@
 //! Counts latencies in buckets, so the memory does not grow with their number.
 //!
-//! Invariant: each power of two of nanoseconds is divided into 128 buckets, so a quantile is at most
-//! 0.8 % too large.
+//! Invariant: each power of two of nanoseconds is divided into 128 buckets, so a quantile is at
+//! most 0.8 % too large.
 
 use std::time::Duration;
 
@@ -57,8 +57,8 @@ impl Histogram {
         self.max
     }
 
-    /// Returns at most `rows` wider buckets, from the first to the last that is not empty. Each is its start
-    /// and its count.
+    /// Returns at most `rows` wider buckets, from the first to the last that is not empty. Each is
+    /// its start and its count.
     #[must_use]
     pub fn rows(&self, rows: usize) -> Vec<(Duration, u64)> {
         let first = self.buckets.iter().position(|&count| count > 0).unwrap_or(0);

@@ -46,8 +46,8 @@ pub enum Command<O> {
 pub enum Exit {
     /// It exits with this status.
     Status(u8),
-    /// It raises a signal that it has caught, so that its parent sees the signal: a shell's loop ends at
-    /// Ctrl-C.
+    /// It raises a signal that it has caught, so that its parent sees the signal: a shell's loop
+    /// ends at Ctrl-C.
     Signal(i32),
 }
 
@@ -64,7 +64,8 @@ pub fn main<O>(
     parse: impl FnOnce(lexopt::Parser) -> Result<Command<O>, UsageError>,
     run: impl FnOnce(O) -> Exit,
 ) -> ExitCode {
-    // A write to a file at its size limit becomes an error. This cannot fail, because the signal exists.
+    // A write to a file at its size limit becomes an error. This cannot fail, because the signal
+    // exists.
     let _ = sys::ignore(libc::SIGXFSZ);
     let exit = match parse(lexopt::Parser::from_env()) {
         Ok(Command::Run(options)) => run(options),
@@ -89,8 +90,8 @@ pub fn main<O>(
     }
 }
 
-/// Calls `f` from the loop when `signal` is raised. A signal that was ignored when the program started
-/// (`nohup`, a background job of a script) stays ignored.
+/// Calls `f` from the loop when `signal` is raised. A signal that was ignored when the program
+/// started (`nohup`, a background job of a script) stays ignored.
 ///
 /// # Errors
 /// See [`Reactor::on_signal`].

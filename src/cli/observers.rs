@@ -17,9 +17,9 @@ use crate::{Reactor, Timeline};
 /// A callback that runs for longer is reported as a warning.
 const SLOW: Duration = Duration::from_millis(100);
 
-/// Adds the observers that the options ask for. With `-vv`, a warning names each callback that blocks the
-/// loop. With `-vvv`, each turn is logged. With `--timeline`, everything is written to a file. Without
-/// these options, there is no observer.
+/// Adds the observers that the options ask for. With `-vv`, a warning names each callback that
+/// blocks the loop. With `-vvv`, each turn is logged. With `--timeline`, everything is written to a
+/// file. Without these options, there is no observer.
 ///
 /// # Errors
 /// Names the file that cannot be created.

@@ -1,13 +1,14 @@
 //! Parses the sizes and durations that a person types.
 //!
-//! Invariant: an accepted value is finite, and a duration can be added to the current time. Any other text
-//! is an error that says why.
+//! Invariant: an accepted value is finite, and a duration can be added to the current time. Any
+//! other text is an error that says why.
 
 use std::time::Duration;
 
 use crate::reactor::FAR_FUTURE;
 
-/// Parses a size in bytes that is not zero: `4096`, `64K`, `1M`, `2G`. The units are powers of 1024.
+/// Parses a size in bytes that is not zero: `4096`, `64K`, `1M`, `2G`. The units are powers of
+/// 1024.
 ///
 /// # Errors
 /// Says why the text is not a size.

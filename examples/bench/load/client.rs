@@ -16,7 +16,8 @@ use crate::tally::{Role, Tally};
 /// The bytes in flight on each connection in stream mode.
 const WINDOW: usize = 256 << 10;
 
-/// The maximum number of simultaneous connection attempts, which fits into the backlog of any server.
+/// The maximum number of simultaneous connection attempts, which fits into the backlog of any
+/// server.
 const MAX_CONNECTING: usize = 100;
 
 /// The configuration, which all clients share.

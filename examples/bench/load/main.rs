@@ -1,7 +1,7 @@
 //! Sends load to an echo server, checks every byte of the echo, and reports rates and latencies.
 //!
-//! Look at `client.rs`: each client is an ordinary protocol. All clients share their counters, which are a source
-//! without a descriptor that they reach through its handle.
+//! Look at `client.rs`: each client is an ordinary protocol. All clients share their counters,
+//! which are a source without a descriptor that they reach through its handle.
 // Figures are shown with three digits, and the library supports only 64-bit machines.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 
@@ -103,7 +103,8 @@ fn reset(reactor: &mut Reactor, tally: Handle<Tally>) -> Instant {
     Instant::now()
 }
 
-/// Shows a line on stderr: redrawn ten times a second on a terminal, and a new one each second elsewhere.
+/// Shows a line on stderr: redrawn ten times a second on a terminal, and a new one each second
+/// elsewhere.
 fn show_progress(reactor: &mut Reactor, tally: Handle<Tally>, began: Instant, duration: Duration) {
     let on_terminal = io::stderr().is_terminal();
     let period = Duration::from_millis(if on_terminal { 100 } else { 1000 });

@@ -1,9 +1,10 @@
-//! The data that all connections send: one pseudo-random sequence, repeated. A displaced byte is detected,
-//! because no two parts of the sequence are alike.
+//! The data that all connections send: one pseudo-random sequence, repeated. A displaced byte is
+//! detected, because no two parts of the sequence are alike.
 
 pub struct Pattern(Vec<u8>);
 
-/// The length of the sequence: a prime, so that messages of one size start at different offsets in it.
+/// The length of the sequence: a prime, so that messages of one size start at different offsets in
+/// it.
 const PERIOD: usize = 1_000_003;
 
 impl Pattern {

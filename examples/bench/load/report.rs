@@ -175,7 +175,8 @@ impl fmt::Display for Short {
     }
 }
 
-/// Returns a bar of up to `width` characters, in steps of an eighth. A count above zero is always visible.
+/// Returns a bar of up to `width` characters, in steps of an eighth. A count above zero is always
+/// visible.
 fn bar(count: u64, highest: u64, width: u64) -> String {
     let eighths = (count * width * 8).div_ceil(highest) as usize;
     let mut bar = "█".repeat(eighths / 8);

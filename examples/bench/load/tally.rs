@@ -1,4 +1,5 @@
-//! The counters that all clients share: a source without a descriptor, which they reach through its handle.
+//! The counters that all clients share: a source without a descriptor, which they reach through its
+//! handle.
 
 use std::time::Duration;
 

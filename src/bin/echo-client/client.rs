@@ -1,4 +1,5 @@
-//! The client's protocol: runs the transfer on a connection, and retries or ends it when the connection ends.
+//! The client's protocol: runs the transfer on a connection, and retries or ends it when the
+//! connection ends.
 //!
 //! Invariant: there is one transfer, and at most one connection owns it.
 //!
@@ -18,8 +19,8 @@ use crate::Outcome;
 use crate::options::Options;
 use crate::transfer::Transfer;
 
-/// The longest delay before the first retry. The delay is random, from half of this to all of it, and this
-/// doubles with each attempt.
+/// The longest delay before the first retry. The delay is random, from half of this to all of it,
+/// and this doubles with each attempt.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const MAX_DELAY: Duration = Duration::from_secs(5);
 
@@ -44,8 +45,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the first of `addresses` that accepts, and runs the transfer. With `--reconnect`, a
-    /// failed name lookup counts as a failed attempt.
+    /// Connects to the first of `addresses` that accepts, and runs the transfer. With
+    /// `--reconnect`, a failed name lookup counts as a failed attempt.
     pub fn connect(
         reactor: &mut Reactor,
         session: Rc<Session>,
@@ -80,8 +81,8 @@ impl Client {
     }
 }
 
-/// Closes a connection with a FIN. If the server does not read what is buffered, or does not close its side,
-/// the connection is reset after [`CLOSE_TIMEOUT`].
+/// Closes a connection with a FIN. If the server does not read what is buffered, or does not close
+/// its side, the connection is reset after [`CLOSE_TIMEOUT`].
 pub fn close_gracefully(transport: &mut Transport) {
     transport.set_idle_timeout(Some(CLOSE_TIMEOUT));
     transport.close();
@@ -108,8 +109,8 @@ pub fn describe(server: &AddressArgument, reason: &CloseReason) -> String {
     }
 }
 
-/// Returns the delay before the next attempt: exponential backoff, from 100 to 200 ms up to 2.5 to 5 s. The
-/// jitter spreads the many clients of a server that has failed.
+/// Returns the delay before the next attempt: exponential backoff, from 100 to 200 ms up to 2.5 to
+/// 5 s. The jitter spreads the many clients of a server that has failed.
 pub fn retry_delay(attempt: u32) -> Duration {
     let whole = FIRST_DELAY.saturating_mul(1 << attempt.min(16)).min(MAX_DELAY);
     let random = u32::try_from(RandomState::new().hash_one(attempt) >> 32).unwrap_or(0);

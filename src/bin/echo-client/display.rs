@@ -1,7 +1,7 @@
 //! Writes the echo: to stdout unchanged, to a person at a terminal, or nowhere (`--check`).
 //!
-//! Invariant: text is written to the terminal in the order it was composed, so that no text splits an escape
-//! sequence. While stdout has buffered text, messages wait.
+//! Invariant: text is written to the terminal in the order it was composed, so that no text splits
+//! an escape sequence. While stdout has buffered text, messages wait.
 //!
 //! Read next: `screen.rs`, which composes the text.
 
@@ -53,7 +53,8 @@ impl Display {
         self.screen.as_ref().is_some_and(|screen| screen.borrow_mut().leave_prompt())
     }
 
-    /// Shows the prompt, unless the next line was entered already or the program is in the background.
+    /// Shows the prompt, unless the next line was entered already or the program is in the
+    /// background.
     pub fn prompt(&self, reactor: &mut Reactor, waiter: Id) {
         if let Some(screen) = &self.screen
             && !has_input(&io::stdin())
@@ -64,7 +65,8 @@ impl Display {
         }
     }
 
-    /// Shows the prompt after the program was stopped and continued: the shell has left the cursor on a new row.
+    /// Shows the prompt after the program was stopped and continued: the shell has left the cursor
+    /// on a new row.
     pub fn resume(&self, reactor: &mut Reactor) {
         self.leave_prompt();
         self.prompt(reactor, self.output.id());

@@ -1,5 +1,5 @@
-//! `echo-client`: sends stdin to a server, and writes what comes back on stdout. This file parses the
-//! arguments, connects the parts, runs the loop, and returns the exit status.
+//! `echo-client`: sends stdin to a server, and writes what comes back on stdout. This file parses
+//! the arguments, connects the parts, runs the loop, and returns the exit status.
 //!
 //! Read next: `client.rs`, the protocol.
 
@@ -120,7 +120,8 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
     Client::connect(&mut reactor, Rc::new(session), Box::new(transfer), 0, addresses);
     let result = reactor.run().map_err(cannot("wait for events"));
     route_stderr(None);
-    // Discard a half-typed line, which is not meant for the shell. Text after Ctrl-D is left for the shell.
+    // Discard a half-typed line, which is not meant for the shell. Text after Ctrl-D is left for
+    // the shell.
     if on_terminal && reactor.get(input).is_ok() && !is_in_background(&io::stdin()) {
         discard_input(&io::stdin());
     }

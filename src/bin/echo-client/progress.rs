@@ -1,7 +1,8 @@
 //! Counts the bytes that are sent and received, and shows the counts on stderr with `--progress`.
 //!
-//! Invariant: if nothing else uses the terminal, the counts are one line that is redrawn. Otherwise they are
-//! plain lines, at most one per second. While no byte moves, nothing is shown and no timer runs.
+//! Invariant: if nothing else uses the terminal, the counts are one line that is redrawn. Otherwise
+//! they are plain lines, at most one per second. While no byte moves, nothing is shown and no timer
+//! runs.
 //!
 //! Read next: `transfer.rs`, which counts.
 

@@ -7,13 +7,14 @@
 //!   > half-typ_              ... and move this row down
 //! ```
 //!
-//! The kernel echoes typed characters and handles editing (canonical mode, see `termios(3)`). This program never
-//! changes the terminal's modes, so there is nothing to restore, not even after SIGKILL. The cost: neither the
-//! kernel nor the terminal reports half-typed text. If that text has wrapped, a line is inserted above its last
-//! row. If it fills its row exactly, the next character overwrites its last one.
+//! The kernel echoes typed characters and handles editing (canonical mode, see `termios(3)`). This
+//! program never changes the terminal's modes, so there is nothing to restore, not even after
+//! SIGKILL. The cost: neither the kernel nor the terminal reports half-typed text. If that text has
+//! wrapped, a line is inserted above its last row. If it fills its row exactly, the next character
+//! overwrites its last one.
 //!
-//! Invariant: only the prompt is written on the cursor's row. A server cannot move the cursor, because its
-//! control characters are shown as by `cat -v`.
+//! Invariant: only the prompt is written on the cursor's row. A server cannot move the cursor,
+//! because its control characters are shown as by `cat -v`.
 //!
 //! Read next: `display.rs`, which writes the text.
 
@@ -30,8 +31,8 @@ const TAB: usize = 8;
 
 #[derive(Default)]
 pub struct Screen {
-    /// Whether the terminal supports escape sequences. If not, no line can be inserted, and lines and prompts
-    /// follow each other.
+    /// Whether the terminal supports escape sequences. If not, no line can be inserted, and lines
+    /// and prompts follow each other.
     supports_escapes: bool,
     /// Whether the prompt is on the cursor's row.
     has_prompt: bool,
@@ -48,25 +49,27 @@ impl Screen {
         Screen { supports_escapes: supports_escapes(), ..Screen::default() }
     }
 
-    /// Returns the prompt, which is inserted before typed text. Returns nothing if it is on the screen already.
+    /// Returns the prompt, which is inserted before typed text. Returns nothing if it is on the
+    /// screen already.
     pub fn prompt(&mut self) -> String {
         match (mem::replace(&mut self.has_prompt, true), self.supports_escapes) {
             (true, _) => String::new(),
             (false, false) => "> ".into(),
-            // Save the cursor, insert two columns, restore the cursor. The kernel counts each of these
-            // characters as a column, and needs the count to erase a tab. A count of 10 has the same effect as
-            // the true 2, because tab stops are 8 columns apart.
+            // Save the cursor, insert two columns, restore the cursor. The kernel counts each of
+            // these characters as a column, and needs the count to erase a tab. A count of 10 has
+            // the same effect as the true 2, because tab stops are 8 columns apart.
             (false, true) => "\x1b7\r\x1b[@\x1b[@> \x1b8\x1b[2C".into(),
         }
     }
 
-    /// Records that the cursor's row has no prompt: a line was entered, or the shell used the terminal.
-    /// Returns whether the row had a prompt.
+    /// Records that the cursor's row has no prompt: a line was entered, or the shell used the
+    /// terminal. Returns whether the row had a prompt.
     pub fn leave_prompt(&mut self) -> bool {
         mem::take(&mut self.has_prompt)
     }
 
-    /// Returns the text that shows data from the server. A line that arrives in pieces gets `< ` once.
+    /// Returns the text that shows data from the server. A line that arrives in pieces gets `< `
+    /// once.
     pub fn echo(&mut self, data: &[u8]) -> String {
         let mut bytes = mem::take(&mut self.incomplete);
         bytes.extend_from_slice(data);
@@ -91,8 +94,9 @@ impl Screen {
         self.insert_above(&lines)
     }
 
-    /// Returns the text that shows a message. Text with a newline is inserted above the cursor's row, and other
-    /// text replaces that row. Returns nothing if the message waits for [`release`](Self::release).
+    /// Returns the text that shows a message. Text with a newline is inserted above the cursor's
+    /// row, and other text replaces that row. Returns nothing if the message waits for
+    /// [`release`](Self::release).
     pub fn message(&mut self, text: String) -> String {
         match &mut self.held {
             _ if !text.ends_with('\n') => text,
@@ -113,14 +117,16 @@ impl Screen {
         is_new
     }
 
-    /// Returns the text that shows the messages that were held back. The next message does not wait.
+    /// Returns the text that shows the messages that were held back. The next message does not
+    /// wait.
     pub fn release(&mut self) -> String {
         let held = self.held.take().unwrap_or_default();
         self.insert_above(&held)
     }
 
-    /// Returns the text that inserts lines above the cursor's row. It contains no newline: the kernel holds its
-    /// lock only from one newline to the next, so it could echo a typed character after each.
+    /// Returns the text that inserts lines above the cursor's row. It contains no newline: the
+    /// kernel holds its lock only from one newline to the next, so it could echo a typed character
+    /// after each.
     fn insert_above(&self, lines: &str) -> String {
         if lines.is_empty() {
             return String::new();
@@ -179,8 +185,9 @@ impl Block {
         self.rows += rows;
     }
 
-    /// Scrolls to make room at the bottom, saves the cursor, inserts rows above, writes, and restores the cursor.
-    /// The zeros make the kernel's column count end at 10 (see [`Screen::prompt`]).
+    /// Scrolls to make room at the bottom, saves the cursor, inserts rows above, writes, and
+    /// restores the cursor. The zeros make the kernel's column count end at 10 (see
+    /// [`Screen::prompt`]).
     fn insert(&mut self) {
         let (rows, text) = (mem::take(&mut self.rows), mem::take(&mut self.text));
         if rows > 0 {
@@ -232,8 +239,9 @@ fn incomplete_length(bytes: &[u8]) -> usize {
     if is_incomplete { last.len() } else { 0 }
 }
 
-/// Returns how many columns a character fills: Unicode's East Asian Width, in rough blocks. If the result is too
-/// large, a row stays empty. If it were too small, a line would overwrite the cursor's row.
+/// Returns how many columns a character fills: Unicode's East Asian Width, in rough blocks. If the
+/// result is too large, a row stays empty. If it were too small, a line would overwrite the
+/// cursor's row.
 fn width(c: char) -> usize {
     match c {
         '\u{1100}'..='\u{115f}'

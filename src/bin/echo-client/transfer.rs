@@ -1,7 +1,7 @@
 //! The transfer: from stdin to the server, and from the server to the display.
 //!
-//! Invariant: every received byte is passed to the display before the end is reported. A transfer outlives
-//! its connection: with `--reconnect`, it moves to the next one.
+//! Invariant: every received byte is passed to the display before the end is reported. A transfer
+//! outlives its connection: with `--reconnect`, it moves to the next one.
 //!
 //! Read next: `window.rs`, `display.rs`.
 
@@ -53,8 +53,8 @@ impl Transfer {
         self.send(transport);
     }
 
-    /// Sends until the connection or the window is full, or stdin is empty. `resume_writing`, the next echo,
-    /// or the next input calls this again.
+    /// Sends until the connection or the window is full, or stdin is empty. `resume_writing`, the
+    /// next echo, or the next input calls this again.
     pub fn send(&mut self, transport: &mut Transport) {
         while transport.flow() == Flow::Open && self.fatal_error.is_none() {
             if let Some(window) = &mut self.window {

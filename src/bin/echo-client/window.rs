@@ -6,8 +6,8 @@
 //!   0: next byte of the echo    written        len
 //! ```
 //!
-//! Invariant: a byte is kept until its echo arrives. So a broken connection loses nothing: the next connection
-//! writes the whole window again.
+//! Invariant: a byte is kept until its echo arrives. So a broken connection loses nothing: the next
+//! connection writes the whole window again.
 //!
 //! Read next: `transfer.rs`.
 
@@ -43,7 +43,8 @@ impl Window {
         self.bytes.len() + MAX_WRITE <= MAX_SIZE
     }
 
-    /// Returns the next piece to write, and counts it as written. It is empty if everything is written.
+    /// Returns the next piece to write, and counts it as written. It is empty if everything is
+    /// written.
     pub fn next_piece(&mut self) -> &[u8] {
         let (front, back) = self.bytes.as_slices();
         let rest = if self.written < front.len() {
@@ -61,8 +62,8 @@ impl Window {
         self.written = 0;
     }
 
-    /// Compares an echo with the oldest written bytes, and removes those that are equal. Returns how many are
-    /// equal, and how the byte after them differs, if there is one.
+    /// Compares an echo with the oldest written bytes, and removes those that are equal. Returns
+    /// how many are equal, and how the byte after them differs, if there is one.
     pub fn match_echo(&mut self, echo: &[u8]) -> (usize, Option<Difference>) {
         let expected = self.bytes.iter().take(self.written);
         let equal = expected.zip(echo).take_while(|(sent, received)| sent == received).count();

@@ -1,7 +1,7 @@
 //! `--console`: reads commands from stdin, one per line, and executes them.
 //!
-//! Invariant: the console never delays a connection. If stdout is full, replies are dropped. The end of stdin
-//! ends the console, not the server. No part of a line that is too long is executed.
+//! Invariant: the console never delays a connection. If stdout is full, replies are dropped. The
+//! end of stdin ends the console, not the server. No part of a line that is too long is executed.
 //!
 //! Read next: `main.rs`.
 
@@ -148,7 +148,8 @@ fn list(reactor: &mut Reactor) -> String {
     let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; 7] = array::from_fn(widest);
     let lines = rows.iter().map(|row| {
-        // The second column is text, which is aligned to the left. Numbers are aligned to the right.
+        // The second column is text, which is aligned to the left. Numbers are aligned to the
+        // right.
         let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
             1 => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
@@ -158,7 +159,8 @@ fn list(reactor: &mut Reactor) -> String {
     lines.chain([String::from("end of list\n")]).collect()
 }
 
-/// Sends a line to every connection. Skips slow peers, so that the data buffered for a peer stays bounded.
+/// Sends a line to every connection. Skips slow peers, so that the data buffered for a peer stays
+/// bounded.
 fn broadcast(reactor: &mut Reactor, text: &[u8]) -> String {
     let line = [text, b"\n"].concat();
     let flows = each(reactor, |_, transport| {

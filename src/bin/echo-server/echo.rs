@@ -1,5 +1,5 @@
-//! The server's protocol: sends back what it receives, and stops reading from a peer that does not read its
-//! echo. With `-v`, it logs when a connection begins, and when and why it ends.
+//! The server's protocol: sends back what it receives, and stops reading from a peer that does not
+//! read its echo. With `-v`, it logs when a connection begins, and when and why it ends.
 //!
 //! Read next: `console.rs`.
 
@@ -58,7 +58,8 @@ impl Protocol for Echo {
     }
 }
 
-/// Returns the address of the peer. A Unix client seldom has one, so its process id is shown instead.
+/// Returns the address of the peer. A Unix client seldom has one, so its process id is shown
+/// instead.
 fn peer_name(transport: &Transport) -> String {
     match transport.peer_addr() {
         Some(Address::Unix(path)) if path.as_os_str().is_empty() => {

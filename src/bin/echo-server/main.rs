@@ -1,5 +1,5 @@
-//! `echo-server`: sends back what it receives. This file parses the arguments, connects the parts, runs the
-//! loop, and returns the exit status.
+//! `echo-server`: sends back what it receives. This file parses the arguments, connects the parts,
+//! runs the loop, and returns the exit status.
 //!
 //! Read next: `echo.rs`, which serves each peer; `shutdown.rs`, which ends the server.
 
@@ -40,8 +40,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// The idle timeout for `--console`, which never expires. `list` shows idle times, and a connection tracks its
-/// idle time only while a timeout is set.
+/// The idle timeout for `--console`, which never expires. `list` shows idle times, and a connection
+/// tracks its idle time only while a timeout is set.
 const NEVER: Duration = Duration::MAX;
 
 fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exit> {
@@ -49,8 +49,8 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
     reactor.set_spin(options.spin);
     cli::add_observers(&mut reactor, options.timeline.as_ref())?;
     let addresses = listening_addresses(options, sockets.is_empty())?;
-    // From here on, socket files must be removed at the end. A signal that arrives now is handled when the
-    // loop runs.
+    // From here on, socket files must be removed at the end. A signal that arrives now is handled
+    // when the loop runs.
     for signal in SHUTDOWN_SIGNALS {
         cli::on_signal(&mut reactor, signal, |_| ()).map_err(cannot("catch signals"))?;
     }
@@ -98,8 +98,8 @@ fn catch_signals(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: &S
     cli::on_signal(reactor, libc::SIGUSR1, move |reactor| report(NAME, statistics(reactor, listener)))
 }
 
-/// Returns the addresses to listen on, without duplicates. If none was given, returns the default address
-/// if `use_default` is set.
+/// Returns the addresses to listen on, without duplicates. If none was given, returns the default
+/// address if `use_default` is set.
 fn listening_addresses(options: &Options, use_default: bool) -> io::Result<Vec<Address>> {
     if options.addresses.is_empty() && use_default {
         return AddressArgument::default_for(options.family).to_listen();

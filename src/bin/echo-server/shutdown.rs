@@ -1,5 +1,5 @@
-//! Graceful shutdown: stops accepting, sends what is buffered, closes each connection with a FIN, and then
-//! stops the loop. A second request stops the loop immediately.
+//! Graceful shutdown: stops accepting, sends what is buffered, closes each connection with a FIN,
+//! and then stops the loop. A second request stops the loop immediately.
 //!
 //! Read next: `console.rs`.
 

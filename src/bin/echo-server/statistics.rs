@@ -1,4 +1,5 @@
-//! One line of statistics since the start, in plain integers: for SIGUSR1 and for `stats` on the console.
+//! One line of statistics since the start, in plain integers: for SIGUSR1 and for `stats` on the
+//! console.
 
 use echo_reactor::{Connection, Handle, Listener, Reactor};
 

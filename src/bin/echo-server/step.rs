@@ -1,10 +1,12 @@
-//! `--step`: runs one turn of the loop for each Enter, and describes in sentences what the turn did.
+//! `--step`: runs one turn of the loop for each Enter, and describes in sentences what the turn
+//! did.
 //!
-//! Invariant: between two turns the server does nothing, so data from its peers waits in the kernel. A signal
-//! is handled without Enter. After the end of stdin, and while the server shuts down, the loop runs without
-//! stopping.
+//! Invariant: between two turns the server does nothing, so data from its peers waits in the
+//! kernel. A signal is handled without Enter. After the end of stdin, and while the server shuts
+//! down, the loop runs without stopping.
 //!
-//! Read next: `src/reactor/mod.rs`, what a turn is; `src/reactor/observe.rs`, what an observer receives.
+//! Read next: `src/reactor/mod.rs`, what a turn is; `src/reactor/observe.rs`, what an observer
+//! receives.
 
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
@@ -41,7 +43,8 @@ enum Wait {
     Eof,
 }
 
-/// Reads a line. It reads only when there is input, so that the kernel does not stop a background job.
+/// Reads a line. It reads only when there is input, so that the kernel does not stop a background
+/// job.
 fn wait_for_enter(stdin: &Descriptor) -> io::Result<Wait> {
     let mut byte = [0];
     loop {

@@ -7,8 +7,9 @@
 //!   late echo: seq=2 time=512.104 ms                 its echo arrived after the timeout
 //! ```
 //!
-//! Invariant: there is one session, and at most one connection at a time. The session outlives its connections
-//! (`--reconnect`), so they share it. It is never borrowed while the reactor may run a callback.
+//! Invariant: there is one session, and at most one connection at a time. The session outlives its
+//! connections (`--reconnect`), so they share it. It is never borrowed while the reactor may run a
+//! callback.
 //!
 //! Read next: `session.rs`, the state of each message; `tally.rs`, the counters.
 
@@ -77,8 +78,8 @@ pub fn start(
     Ok(())
 }
 
-/// Connects to the first address that accepts. Each attempt has its own [`Ping`], so that the connect time does
-/// not include the failed attempts.
+/// Connects to the first address that accepts. Each attempt has its own [`Ping`], so that the
+/// connect time does not include the failed attempts.
 fn connect(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, addresses: io::Result<Vec<Address>>) {
     match addresses {
         _ if session.borrow().stage != Stage::Running => {} // the session has ended meanwhile
@@ -99,7 +100,8 @@ fn try_next(
     create_connection(reactor, &address, &options, ping);
 }
 
-/// Called when a connection has ended, or when an attempt has failed. Reconnects, or ends the session.
+/// Called when a connection has ended, or when an attempt has failed. Reconnects, or ends the
+/// session.
 fn disconnected(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, why: &dyn Display) {
     let mut this = session.borrow_mut();
     let output = this.output;
@@ -136,7 +138,8 @@ fn proceed(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
     }
 }
 
-/// Ends the session if it has nothing left to do. Otherwise, sets a timer for the next thing that is due.
+/// Ends the session if it has nothing left to do. Otherwise, sets a timer for the next thing that
+/// is due.
 fn end_or_wait(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
     if session.borrow_mut().is_done() {
         return finish(session, reactor, None);
@@ -151,7 +154,8 @@ fn end_or_wait(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
     }
 }
 
-/// Called for a signal. The first one ends the session after the last echo, and the second ends the program.
+/// Called for a signal. The first one ends the session after the last echo, and the second ends the
+/// program.
 fn interrupt(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, signal: i32) {
     let mut this = session.borrow_mut();
     if this.stage != Stage::Running || !this.tally.has_started() {

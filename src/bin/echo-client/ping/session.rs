@@ -1,8 +1,8 @@
 //! The state of a `--ping` session: the messages that were sent, and their results.
 //!
-//! Invariant: each message is sent once, and its result is decided once: it was received in time, or it is lost.
-//! The next message is sent only after that. The echoes of a connection arrive in the order of its messages, so
-//! the order identifies a late echo.
+//! Invariant: each message is sent once, and its result is decided once: it was received in time,
+//! or it is lost. The next message is sent only after that. The echoes of a connection arrive in
+//! the order of its messages, so the order identifies a late echo.
 //!
 //! Read next: `tally.rs`.
 
@@ -141,8 +141,8 @@ impl Session {
         }
     }
 
-    /// Counts a message that is due while there is no connection as lost. While the output is full, the message is
-    /// postponed.
+    /// Counts a message that is due while there is no connection as lost. While the output is full,
+    /// the message is postponed.
     pub fn skip_unconnected(&mut self, reactor: &mut Reactor) {
         let now = Instant::now();
         if !self.is_due(now) || self.ping.interval.is_zero() {
@@ -188,7 +188,8 @@ impl Session {
         self.next_send = (self.next_send + self.ping.interval).max(sent_at);
     }
 
-    /// Compares received data with the messages that were sent. `now` is when the data was received.
+    /// Compares received data with the messages that were sent. `now` is when the data was
+    /// received.
     pub fn receive(&mut self, transport: &mut Transport, mut data: &[u8], now: Instant) {
         let peer = transport.peer_addr().map(Address::to_string).unwrap_or_default();
         while !data.is_empty() {
@@ -247,8 +248,8 @@ impl Session {
     }
 }
 
-/// Returns a byte of a message. Consecutive messages differ in every byte, so a lost or repeated message is
-/// detected.
+/// Returns a byte of a message. Consecutive messages differ in every byte, so a lost or repeated
+/// message is detected.
 #[allow(clippy::cast_possible_truncation)] // the value wraps around on purpose
 fn byte_at(sequence: u64, offset: usize) -> u8 {
     (offset as u64).wrapping_add(sequence.wrapping_mul(31)) as u8

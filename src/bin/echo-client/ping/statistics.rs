@@ -1,7 +1,7 @@
 //! Statistics of many durations: round-trip times and connect times.
 //!
-//! Invariant: the memory is bounded. Up to 1000 values, the percentiles are exact. Beyond that, they are at most
-//! 0.8 % too large. The other figures are always exact.
+//! Invariant: the memory is bounded. Up to 1000 values, the percentiles are exact. Beyond that,
+//! they are at most 0.8 % too large. The other figures are always exact.
 
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ pub struct Statistics {
     shortest: Duration,
     /// In milliseconds.
     mean: f64,
-    /// The sum of the squared distances from the mean. Welford's algorithm computes it without cancellation.
+    /// The sum of the squared distances from the mean. Welford's algorithm computes it without
+    /// cancellation.
     squares: f64,
 }
 
@@ -74,8 +75,8 @@ impl Statistics {
     }
 }
 
-/// Returns the median and the 99th percentile. The median of an even number of values is the mean of the middle
-/// two. The percentile is the nearest rank.
+/// Returns the median and the 99th percentile. The median of an even number of values is the mean
+/// of the middle two. The percentile is the nearest rank.
 fn exact_percentiles(mut values: Vec<Duration>) -> (Duration, Duration) {
     values.sort_unstable();
     let (middle, rank) = (values.len() / 2, (values.len() * 99).div_ceil(100));

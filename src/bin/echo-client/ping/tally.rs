@@ -49,7 +49,8 @@ impl Tally {
         self.lost == 0 && self.surplus == 0
     }
 
-    /// Returns the summary for a person. It starts with an empty line, because a terminal may have echoed `^C`.
+    /// Returns the summary for a person. It starts with an empty line, because a terminal may have
+    /// echoed `^C`.
     pub fn to_text(&self, server: &str) -> String {
         #[allow(clippy::cast_precision_loss)] // three digits are shown
         let percent = (1e5 * self.lost as f64 / self.sent.max(1) as f64).round() / 1e3;
