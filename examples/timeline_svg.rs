@@ -3,8 +3,8 @@
 //!
 //! `cargo run --example timeline_svg -- FILE > picture.svg`
 //!
-//! Look at the picture: the loop sleeps most of the time, a connection is called for only a few
-//! microseconds of its life, and the server does not read from a peer that is behind.
+//! Look at the picture: the loop sleeps most of the time, and a connection is called only for a few
+//! microseconds at a time. The server does not read from a peer that is behind.
 
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a picture
 

@@ -1,4 +1,4 @@
-//! Sends load to an echo server, checks every byte of the echo, and reports rates and latencies.
+//! Generates load for an echo server, checks every byte of the echo, and reports rates and latencies.
 //!
 //! Look at `client.rs`: each client is an ordinary protocol. All clients share their counters,
 //! which are a source without a descriptor that they reach through its handle.
@@ -95,7 +95,7 @@ fn failure(reactor: &mut Reactor, tally: Handle<Tally>) -> io::Result<()> {
     }
 }
 
-/// Resets the counters. Returns when.
+/// Resets the counters, and returns the time.
 fn reset(reactor: &mut Reactor, tally: Handle<Tally>) -> Instant {
     if let Ok(tally) = reactor.get_mut(tally) {
         tally.reset();

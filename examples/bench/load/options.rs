@@ -9,7 +9,7 @@ use echo_reactor::cli::{
 use lexopt::{Arg, Parser};
 
 const HELP: &str = "\
-Sends load to an echo server, checks every byte of the echo, and reports
+Generates load for an echo server, checks every byte of the echo, and reports
 rates and latencies.
 
 Usage: load [OPTIONS] [ADDR]

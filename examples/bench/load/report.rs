@@ -28,7 +28,7 @@ impl Usage {
         };
         let mut nanoseconds = 0;
         for task in fs::read_dir(format!("/proc/{pid}/task")).map_err(describe)? {
-            // A thread may have ended since.
+            // A thread may have ended in the meantime.
             let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
             nanoseconds += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
         }

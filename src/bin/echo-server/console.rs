@@ -22,9 +22,9 @@ use crate::statistics::statistics;
 const HELP: &str = "\
 help        show this help
 stats       show one line of statistics, as SIGUSR1 does
-list        list the connections: number, peer, bytes in and out, buffered, age, idle
+list        list connections: number, peer, bytes in, out, buffered, age, idle
 say TEXT    send TEXT and a newline to every connection
-close ID    close a connection after sending what is buffered; repeat to abort it
+close ID    close a connection gracefully; a second time, abort it
 quit        shut down gracefully, as SIGTERM does
 ";
 
