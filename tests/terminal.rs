@@ -715,8 +715,9 @@ fn background_job_that_terminal_input_has_stopped_can_be_terminated() {
     terminal.see("$ ");
     terminal.type_in(&client_line(&format!("-v {address} &")));
     terminal.see("connected to");
-    // The shell reads one line, and the job another one: it is stopped.
-    terminal.type_in("\n\n\n\njobs\n");
+    // While the shell waits, only the job can read the next line: the kernel stops it.
+    terminal.type_in("sleep 1\n");
+    terminal.type_in("jobs\n");
     terminal.see("Stopped");
     terminal.type_in("kill -TERM %1; kill -CONT %1; wait %1; echo status $?\n");
     terminal.see("status 143");

@@ -86,6 +86,9 @@ impl AddressArgument {
             return Ok(AddressArgument { place: Place::Unix(Address::unix(name)?), family });
         }
         let text = text.to_str().ok_or("it is not UTF-8")?;
+        if text.starts_with(['@', '/']) || text.starts_with("./") || text.starts_with("../") {
+            return Err(format!("for a Unix socket, the address is unix:{text}"));
+        }
         if let Some((_, rest)) = text.split_once("://") {
             let server = rest.split('/').next().unwrap_or(rest);
             return Err(format!("it is a URL; expected only HOST:PORT, such as '{server}'"));
@@ -199,7 +202,13 @@ fn split(text: &str) -> Result<(&str, Option<&str>), String> {
     match text.split_once(':') {
         None => Ok((text, None)),
         Some((_, rest)) if rest.contains(':') => {
-            Err("expected HOST:PORT; an IPv6 address needs brackets: [::1]:7777".into())
+            let is_like_ipv6 = text.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.%".contains(&byte));
+            let hint = if is_like_ipv6 {
+                "an IPv6 address needs brackets: [::1]:7777"
+            } else {
+                "it has too many colons"
+            };
+            Err(format!("expected HOST:PORT; {hint}"))
         }
         Some((host, port)) => Ok((host, Some(port))),
     }
@@ -335,6 +344,10 @@ mod tests {
             ("[::1", "expected [IPV6]:PORT"),
             ("[::1]1", "expected [IPV6]:PORT"),
             ("::1", "needs brackets: [::1]:7777"),
+            ("tcp:127.0.0.1:7", "too many colons"),
+            ("/tmp/x.sock", "unix:/tmp/x.sock"),
+            ("./x.sock", "unix:./x.sock"),
+            ("@name", "unix:@name"),
             ("::1:7", "needs brackets: [::1]:7777"),
             ("[host]:1", "only an IPv6 address"),
             ("http://localhost:7777/x", "it is a URL; expected only HOST:PORT, such as 'localhost:7777'"),

@@ -105,6 +105,7 @@ pub fn describe(server: &AddressArgument, reason: &CloseReason) -> String {
             format!("{server} closed the connection")
         }
         CloseReason::Unreachable(_) => format!("cannot connect to {reason}"),
+        CloseReason::IdleTimeout => format!("timed out: no data to or from {server}"),
         other => format!("lost the connection to {server}: {other}"),
     }
 }

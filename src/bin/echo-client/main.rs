@@ -49,6 +49,16 @@ impl Outcome {
         self.0.set(first.or(Some((exit, error))));
     }
 
+    /// Prints the error, once.
+    fn report_error(&self) {
+        if let Some((exit, error)) = self.0.take() {
+            if let Some(error) = error {
+                report(NAME, error);
+            }
+            self.0.set(Some((exit, None)));
+        }
+    }
+
     fn is_success(&self) -> bool {
         let outcome = self.0.take();
         let success = matches!(outcome, Some((cli::DONE, _)));
@@ -64,11 +74,8 @@ fn main() -> ExitCode {
         if let Err(error) = run(options, &outcome) {
             outcome.set(cli::FAILURE, Some(error.to_string()));
         }
-        let (exit, error) = outcome.0.take().unwrap_or((cli::DONE, None));
-        if let Some(error) = error {
-            report(NAME, error);
-        }
-        exit
+        outcome.report_error();
+        outcome.0.take().map_or(cli::DONE, |(exit, _)| exit)
     })
 }
 
@@ -127,9 +134,10 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
     }
     result?;
     let ByteCounts { sent, received } = progress.counts();
+    outcome.report_error();
     log::info!("bytes: {sent} sent, {received} received; {:.3} s", began.elapsed().as_secs_f64());
     progress.finish();
-    if check && outcome.is_success() {
+    if check && outcome.is_success() && log::log_enabled!(log::Level::Warn) {
         report(NAME, format_args!("{} came back unchanged", counted(received, "byte")));
     }
     Ok(())

@@ -149,6 +149,7 @@ impl Transfer {
     /// Prints the server's address if a person watches.
     pub fn announce(&mut self, transport: &mut Transport) {
         if self.display.is_interactive()
+            && log::log_enabled!(log::Level::Warn)
             && let Some(peer) = transport.peer_addr()
         {
             report(NAME, format_args!("connected to {peer}"));

@@ -80,8 +80,10 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
     for address in listener.addresses(&reactor)? {
         write_stdout(format_args!("listening on {address}\n"));
     }
-    let run = if options.step { step::run(&mut reactor, &shutdown) } else { reactor.run() };
-    run.map_err(cannot("wait for events"))?;
+    if options.step {
+        step::run(&mut reactor, &shutdown)?;
+    }
+    reactor.run().map_err(cannot("wait for events"))?;
     log::info!("{}", statistics(&mut reactor, listener));
     let left = listener.stats(&reactor)?.open;
     if left > 0 && shutdown.is_draining() {

@@ -11,14 +11,14 @@
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
-use echo_reactor::cli::{counted, wait_until_readable, write_stdout};
+use echo_reactor::cli::{cannot, counted, wait_until_readable, write_stdout};
 use echo_reactor::observe::{CallbackEnd, DispatchEnd, IoStats, Observer, Origin, PollEnd, TurnEnd};
 use echo_reactor::timeline::short_name;
 use echo_reactor::{Descriptor, Direction, Id, Next, Reactor};
 
 use crate::shutdown::Shutdown;
 
-/// Runs the loop until it stops.
+/// Runs turns until standard input or the service ends.
 pub fn run(reactor: &mut Reactor, shutdown: &Shutdown) -> io::Result<()> {
     reactor.add_observer(Narrator { turn: reactor.turn_count() });
     let stdin = Descriptor::open(&io::stdin(), Direction::Read)?;
@@ -27,13 +27,13 @@ pub fn run(reactor: &mut Reactor, shutdown: &Shutdown) -> io::Result<()> {
          press Ctrl-D to run without stopping\n",
     );
     while shutdown.is_serving() {
-        match wait_for_enter(&stdin)? {
-            Wait::Enter => reactor.turn(None)?,
-            Wait::Signal => reactor.turn(Some(Duration::ZERO))?,
+        match wait_for_enter(&stdin).map_err(cannot("read standard input"))? {
+            Wait::Enter => reactor.turn(None).map_err(cannot("wait for events"))?,
+            Wait::Signal => reactor.turn(Some(Duration::ZERO)).map_err(cannot("wait for events"))?,
             Wait::Eof => break,
         }
     }
-    reactor.run()
+    Ok(())
 }
 
 /// The reason why the wait for Enter ended.

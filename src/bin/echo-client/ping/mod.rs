@@ -160,6 +160,7 @@ fn interrupt(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, signal: i32)
     let mut this = session.borrow_mut();
     if this.stage != Stage::Running || !this.tally.has_started() {
         this.outcome.set(Exit::Signal(signal), None);
+        this.stage = Stage::Ended;
         return reactor.stop();
     }
     this.stage = Stage::Stopping(signal, Instant::now() + LAST_ECHO_TIMEOUT);
@@ -170,7 +171,7 @@ fn interrupt(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, signal: i32)
 /// Prints the summary, and closes the connection gracefully.
 fn finish(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, error: Option<String>) {
     let mut this = session.borrow_mut();
-    if this.tally.has_started() {
+    if this.tally.has_started() || this.ping.json {
         let server = this.options.address.to_string();
         let json = this.ping.json.then(|| this.tally.to_json(&server, this.ping.size));
         let summary = json.unwrap_or_else(|| this.tally.to_text(&server));
@@ -186,10 +187,13 @@ fn finish(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, error: Option<S
     if let Some(timer) = this.timer.take() {
         reactor.cancel(timer);
     }
-    let (connection, output) = (this.connection, this.output);
+    let (connection, output, is_answered) = (this.connection, this.output, this.is_answered());
     reactor.call_soon(move |reactor| {
         let close = |connection: Handle<Connection<Ping>>| {
-            connection.enter(reactor, |_, transport| close_gracefully(transport))
+            connection.enter(reactor, |_, transport| {
+                // Do not wait for a server that does not answer.
+                if is_answered { close_gracefully(transport) } else { transport.abort() }
+            })
         };
         let closing = connection.map(close);
         if !matches!(closing, Some(Ok(()))) {
@@ -230,7 +234,9 @@ impl Protocol for Ping {
         this.tally.connects.add(took);
         let time = milliseconds(took);
         let line = if this.tally.connects.count() == 1 {
-            format!("PING {} ({peer}), {size}: connected in {time:.3} ms", this.options.address)
+            let server = this.options.address.to_string();
+            let peer = if peer == server { String::new() } else { format!(" ({peer})") };
+            format!("PING {server}{peer}, {size}: connected in {time:.3} ms")
         } else {
             format!("reconnected to {peer} in {time:.3} ms")
         };

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use echo_reactor::cli::counted;
 use echo_reactor::{Address, Connection, Flow, Handle, Output, Reactor, Timer, Transport};
+use log::Level;
 
 use super::statistics::milliseconds;
 use super::tally::Tally;
@@ -103,6 +104,11 @@ impl Session {
         self.pending().is_none() && self.has_next() && self.next_send <= now
     }
 
+    /// Returns whether the server owes no echo.
+    pub fn is_answered(&self) -> bool {
+        self.outstanding.is_empty()
+    }
+
     pub fn is_done(&self) -> bool {
         self.stage != Stage::Ended && self.pending().is_none() && !self.has_next()
     }
@@ -122,7 +128,7 @@ impl Session {
     }
 
     pub fn print(&self, reactor: &mut Reactor, line: impl Display) {
-        if !self.ping.json {
+        if !self.ping.json && log::log_enabled!(Level::Warn) {
             self.output.write(reactor, self.output.id(), format!("{line}\n").as_bytes());
         }
     }
