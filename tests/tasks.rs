@@ -15,11 +15,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    A_WHILE, Lines, PATIENCE, assert_same_bytes, connect, noise, reset_on_close, turn_until, turn_until_quiet,
+    A_WHILE, Guard, Lines, PATIENCE, assert_same_bytes, connect, hand_over, noise, reset_on_close,
+    turn_until, turn_until_panic, turn_until_quiet,
 };
 use echo_reactor::{
-    Address, Cancelled, ConnectOptions, CopyError, Either, Elapsed, ListenOptions, LoopHandle, Mailbox,
-    Reactor, Reader, Task, Writer, copy, join, join_all, race, race_all, start_server, try_join,
+    Address, Cancelled, ConnectOptions, CopyError, Either, Elapsed, LoopHandle, Reactor, Task, copy, join,
+    join_all, race, race_all, try_join,
 };
 
 /// Runs a future that needs the loop. Nothing may be left of it after a few turns.
@@ -32,15 +33,6 @@ fn run<F: Future<Output: 'static> + 'static>(f: impl FnOnce(LoopHandle) -> F) ->
     }
     assert_eq!((reactor.source_count(), reactor.timer_count()), (0, 0), "nothing is left");
     output
-}
-
-/// Something that says when it is dropped.
-struct Guard(Rc<Cell<u32>>);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() + 1);
-    }
 }
 
 #[test]
@@ -132,10 +124,7 @@ fn panicking_task_ends_and_the_others_go_on() {
     let mut reactor = Reactor::new().unwrap();
     let handle = reactor.handle().unwrap();
     let failing = handle.spawn(async { panic!("deliberate") });
-    let turned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        turn_until(&mut reactor, "it panics", |_| false);
-    }));
-    assert!(turned.is_err());
+    turn_until_panic(&mut reactor);
     let output = reactor.run_until_complete(async move { failing.await.map(|()| "returned") }).unwrap();
     assert_eq!(output, Err(Cancelled));
 }
@@ -284,29 +273,6 @@ fn open_connection_without_addresses_is_an_error() {
 }
 
 // ---- halves that are used by another task
-
-/// Accepts one connection, whose halves the handler gives to a task that was spawned before.
-fn hand_over<F: Future<Output = ()> + 'static>(
-    f: impl FnOnce(Reader, Writer) -> F + 'static,
-) -> (Reactor, TcpStream) {
-    let mut reactor = Reactor::new().unwrap();
-    let handle = reactor.handle().unwrap();
-    let mailbox = Mailbox::new(&mut reactor, 1);
-    let inner = handle.clone();
-    handle.spawn(async move {
-        let (reader, writer) = inner.recv(mailbox).await.unwrap();
-        f(reader, writer).await;
-    });
-    let handler = move |reader: Reader, writer: Writer| async move {
-        let handle = reader.handle();
-        handle.call(move |reactor| mailbox.try_send(reactor, mailbox.id(), (reader, writer)).is_ok()).await;
-        Ok(())
-    };
-    let any = ["127.0.0.1:0".parse().unwrap()];
-    let listener = start_server(&mut reactor, &any, &ListenOptions::default(), handler).unwrap();
-    let peer = connect(&listener.addresses(&reactor).unwrap()[0].to_string());
-    (reactor, peer)
-}
 
 #[test]
 fn reader_that_another_task_uses_gets_every_byte() {
@@ -490,10 +456,7 @@ fn writer_learns_that_the_task_of_its_reader_has_panicked() {
     });
     turn_until_quiet(&mut reactor);
     peer.write_all(b"x").unwrap();
-    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        turn_until(&mut reactor, "the task panics", |_| false);
-    }));
-    assert!(panicked.is_err());
+    turn_until_panic(&mut reactor);
     turn_until(&mut reactor, "the writer has failed", |_| kind.get().is_some());
     assert_eq!(kind.get(), Some(ErrorKind::ConnectionAborted));
 }

@@ -4,10 +4,12 @@
 mod descriptors;
 mod network;
 mod programs;
+mod tasks;
 
 pub use descriptors::*;
 pub use network::*;
 pub use programs::*;
+pub use tasks::*;
 
 use std::fmt::Debug;
 use std::fs;
