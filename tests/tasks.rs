@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    A_WHILE, Guard, Lines, PATIENCE, assert_same_bytes, connect, hand_over, noise, reset_on_close,
+    A_WHILE, Guard, Lines, PATIENCE, assert_same_bytes, connect, hand_over, noise, reset_on_close, shared,
     turn_until, turn_until_panic, turn_until_quiet,
 };
 use echo_reactor::{
@@ -390,6 +390,21 @@ fn broken_returns_when_the_peer_resets_although_nobody_reads() {
     drop(peer);
     turn_until(&mut reactor, "the task has noticed", |_| kind.get().is_some());
     assert_eq!(kind.get(), Some(ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn reset_by_a_peer_that_did_not_read_is_a_reset_for_both_halves() {
+    let (kinds, noted) = shared(None);
+    let (mut reactor, peer) = hand_over(move |mut reader, mut writer| async move {
+        while writer.try_write(&[0; 65536]).is_ok() {}
+        let (written, read) = join(writer.write_all(b"more"), reader.read(&mut [0])).await;
+        noted.set(Some([written.unwrap_err().kind(), read.unwrap_err().kind()]));
+    });
+    turn_until_quiet(&mut reactor);
+    reset_on_close(&peer);
+    drop(peer);
+    turn_until(&mut reactor, "both have failed", |_| kinds.get().is_some());
+    assert_eq!(kinds.get(), Some([ErrorKind::ConnectionReset; 2]));
 }
 
 #[test]

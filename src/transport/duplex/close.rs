@@ -57,6 +57,7 @@ impl Duplex {
         if is_gone {
             let error = self.socket.take_error().ok().flatten();
             self.break_write(error.unwrap_or_else(|| ErrorKind::BrokenPipe.into()));
+            self.write_buffer = WriteBuffer::default(); // lost; a further write would only hide the error
         }
         is_gone
     }
