@@ -12,7 +12,9 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::thread;
 
-use common::{DeadPort, PATIENCE, assert_same_bytes, noise, reset_on_close, send_until_stalled, turn_until};
+use common::{
+    A_WHILE, DeadPort, PATIENCE, assert_same_bytes, noise, reset_on_close, send_until_stalled, turn_until,
+};
 use echo_reactor::{Address, ListenOptions, Reactor, Remote, start_server};
 
 /// The proxy in a thread of its own.
@@ -142,23 +144,31 @@ fn reset_after_a_half_close_ends_the_other_side_in_order() {
 }
 
 #[test]
-fn answer_is_whole_although_its_sender_has_closed() {
-    const LENGTH: usize = 1 << 20;
+fn answer_is_whole_although_its_sender_has_closed_and_the_client_goes_on_sending() {
+    let answer = noise(32 << 20, 10);
     let scratch = common::Scratch::new();
     let path = scratch.path("backend"); // a Unix socket that is closed takes no more bytes
     let listener = UnixListener::bind(&path).unwrap();
     let proxy = Proxy::to(Address::Unix(path));
-    let mut client = common::connect(&proxy.address.to_string());
-    let (mut server, _) = listener.accept().unwrap();
-    client.write_all(b"GET").unwrap();
-    server.read_exact(&mut [0; 3]).unwrap();
-    let answer = thread::spawn(move || server.write_all(&noise(LENGTH, 10)));
-    let mut got = vec![0; 1000];
-    client.read_exact(&mut got).unwrap();
-    client.read_to_end(&mut got).unwrap();
-    assert_same_bytes(&got, &noise(LENGTH, 10));
-    answer.join().unwrap().unwrap();
-    drop(client);
+    for goes_on in [false, true] {
+        let mut client = common::connect(&proxy.address.to_string());
+        let (mut server, _) = listener.accept().unwrap();
+        client.write_all(b"GET").unwrap();
+        server.read_exact(&mut [0; 3]).unwrap();
+        // All buffers on the way are full when it closes. It has read everything, so this is no reset.
+        server.set_write_timeout(Some(A_WHILE)).unwrap();
+        let mut sent = 0;
+        while let Ok(count @ 1..) = server.write(&answer[sent..]) {
+            sent += count;
+        }
+        drop(server);
+        if goes_on {
+            client.write_all(&[0; 1000]).unwrap();
+        }
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).unwrap();
+        assert_same_bytes(&got, &answer[..sent]);
+    }
     proxy.finish();
 }
 

@@ -48,8 +48,7 @@ impl Duplex {
         match self.socket.read(buffer) {
             Ok(0) => {
                 self.read = ReadState::Eof;
-                let is_broken = matches!(self.write, WriteState::Broken { .. });
-                if is_open && !is_broken { Received::Eof } else { Received::Nothing }
+                if is_open && !self.was_reset() { Received::Eof } else { Received::Nothing }
             }
             Ok(count) => {
                 if count < buffer.len() && self.socket.short_read_means_empty(self.ready) {
@@ -102,12 +101,17 @@ impl Duplex {
         if self.read != ReadState::Eof {
             return None;
         }
-        let error = match (&self.ended, &self.write) {
-            (Some(reason), _) => reason.to_error(),
-            (None, WriteState::Broken { .. }) => Some(self.write_error()),
-            (None, _) => None,
+        let error = match &self.ended {
+            Some(reason) => reason.to_error(),
+            None => self.was_reset().then(|| self.write_error()),
         };
         Some(error.map_or(Ok(0), Err))
+    }
+
+    /// Whether the end of what can be read is only what a broken connection leaves behind. It is not after
+    /// a broken pipe: that is the error of a write to a peer that has ended its side before.
+    fn was_reset(&self) -> bool {
+        matches!(&self.write, WriteState::Broken { error, .. } if error.kind() != ErrorKind::BrokenPipe)
     }
 
     /// Whether nothing more will be read.
