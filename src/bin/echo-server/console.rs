@@ -132,7 +132,7 @@ fn list(reactor: &mut Reactor) -> String {
         let idle = transport.idle_time().unwrap_or_default().as_secs_f64();
         let columns = [
             echo.number.to_string(),
-            echo.peer.clone(),
+            echo.peer_name(transport.peer_addr()),
             transport.bytes_in().to_string(),
             transport.bytes_out().to_string(),
             transport.buffered().to_string(),

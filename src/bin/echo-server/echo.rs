@@ -3,6 +3,7 @@
 //!
 //! Read next: `console.rs`.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use echo_reactor::{Address, CloseReason, ConnectionLost, Protocol, Reactor, Transport};
@@ -10,13 +11,18 @@ use echo_reactor::{Address, CloseReason, ConnectionLost, Protocol, Reactor, Tran
 pub struct Echo {
     /// The number that identifies the connection for people: 1, 2, 3, ...
     pub number: u64,
-    pub idle_timeout: Option<Duration>,
-    pub high_water: usize,
-    /// The peer's name in messages. Empty until the connection is established.
-    pub peer: String,
+    pub limits: Rc<Limits>,
+    /// The process id of a Unix peer without a name.
+    pub pid: Option<u32>,
     /// When the connection was established.
     pub since: Option<Instant>,
     pub ended_by: EndedBy,
+}
+
+/// What all connections share.
+pub struct Limits {
+    pub idle_timeout: Option<Duration>,
+    pub high_water: usize,
 }
 
 /// What ended a connection first. The default is the server's shutdown.
@@ -30,10 +36,13 @@ pub enum EndedBy {
 impl Protocol for Echo {
     fn connection_made(&mut self, transport: &mut Transport) {
         self.since = Some(transport.reactor().now());
-        transport.set_write_marks(self.high_water, self.high_water / 4);
-        transport.set_idle_timeout(self.idle_timeout);
-        self.peer = peer_name(transport);
-        log::info!("connection {} from {}", self.number, self.peer);
+        let Limits { idle_timeout, high_water } = *self.limits;
+        transport.set_write_marks(high_water, high_water / 4);
+        transport.set_idle_timeout(idle_timeout);
+        if transport.peer_addr().is_some_and(is_unnamed) {
+            self.pid = transport.peer_pid();
+        }
+        log::info!("connection {} from {}", self.number, self.peer_name(transport.peer_addr()));
     }
 
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
@@ -46,28 +55,32 @@ impl Protocol for Echo {
     }
 
     fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {
-        let ConnectionLost { bytes_in, bytes_out, reason, .. } = lost;
+        let ConnectionLost { peer, bytes_in, bytes_out, reason, .. } = lost;
         let Some(since) = self.since else { return }; // it was never established
         log::info!(
             "connection {} from {} ended after {:.3} s: {}; bytes: {bytes_in} in, {bytes_out} out",
             self.number,
-            self.peer,
+            self.peer_name(peer.as_ref()),
             (reactor.now() - since).as_secs_f64(),
             describe(&reason, self.ended_by),
         );
     }
 }
 
-/// Returns the address of the peer. A Unix client seldom has one, so its process id is shown
-/// instead.
-fn peer_name(transport: &Transport) -> String {
-    match transport.peer_addr() {
-        Some(Address::Unix(path)) if path.as_os_str().is_empty() => {
-            transport.peer_pid().map_or_else(|| "unix:".into(), |pid| format!("unix:pid={pid}"))
+impl Echo {
+    /// Returns the peer's name for messages. A Unix client seldom has an address, so its process id is
+    /// shown instead.
+    pub fn peer_name(&self, peer: Option<&Address>) -> String {
+        match (peer, self.pid) {
+            (Some(_), Some(pid)) => format!("unix:pid={pid}"),
+            (Some(address), None) => address.to_string(),
+            (None, _) => "?".into(),
         }
-        Some(address) => address.to_string(),
-        None => "?".into(),
     }
+}
+
+fn is_unnamed(address: &Address) -> bool {
+    matches!(address, Address::Unix(path) if path.as_os_str().is_empty())
 }
 
 /// Describes why a connection ended.

@@ -12,13 +12,14 @@ mod step;
 
 use std::io;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 use echo_reactor::cli::{self, AddressArgument, Exit, cannot, counted, init_logging, report, write_stdout};
 use echo_reactor::{Address, Handle, Listener, ListeningSocket, Reactor, create_server_with_sockets};
 
 use console::Console;
-use echo::{Echo, EndedBy};
+use echo::{Echo, EndedBy, Limits};
 use options::Options;
 use shutdown::Shutdown;
 use statistics::statistics;
@@ -56,17 +57,11 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
     }
     sockets.extend(ListeningSocket::bind_all(&addresses, &options.listen)?);
     let idle_timeout = options.idle_timeout.or(options.console.then_some(NEVER));
-    let (mut number, high_water) = (0, options.buffer);
+    let mut number = 0;
+    let limits = Rc::new(Limits { idle_timeout, high_water: options.buffer });
     let echo = move || {
         number += 1;
-        Echo {
-            number,
-            idle_timeout,
-            high_water,
-            peer: String::new(),
-            since: None,
-            ended_by: EndedBy::Shutdown,
-        }
+        Echo { number, limits: limits.clone(), pid: None, since: None, ended_by: EndedBy::Shutdown }
     };
     let listener = create_server_with_sockets(&mut reactor, sockets, &options.listen, echo)
         .map_err(cannot("register the listening sockets"))?;
