@@ -106,9 +106,9 @@ where
         let duplex = Duplex::new(socket, Some(peer.clone()));
         let (source, reader, writer) = StreamSource::new(&handle, id, duplex, Some(listener), name);
         reactor.install(id, source);
-        let future = handler(reader, writer);
+        let mut future = Box::pin(handler(reader, writer)); // a future that owns another one has room for two
         let logged = async move {
-            if let Err(error) = future.await {
+            if let Err(error) = future.as_mut().await {
                 report_failure(&peer, &error);
             }
         };

@@ -244,7 +244,8 @@ impl LoopHandle {
         F: Future + 'static,
     {
         let (output, completion) = Operation::new(self);
-        let future = async move { completion.complete(future.await) };
+        let mut future = Box::pin(future); // a future that owns another one has room for two
+        let future = async move { completion.complete(future.as_mut().await) };
         let source = TaskSource::new(self, future, std::any::type_name::<F>());
         let core = source.core.clone();
         // Without a reactor the source is dropped with the closure, and so the task is cancelled.
