@@ -5,7 +5,7 @@
 //!
 //! Read next: `timeout.rs`; `../connection.rs`.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::mem;
 use std::time::Instant;
 
@@ -83,8 +83,11 @@ impl Duplex {
             self.restart_linger(id, reactor); // from here on the peer has the time to end its side
             // If both directions have ended, closing the socket sends the FIN.
             if self.read != ReadState::Eof
-                && let Err(error) = self.socket.shutdown_write()
+                && let Err(mut error) = self.socket.shutdown_write()
             {
+                if error.kind() == ErrorKind::NotConnected {
+                    error = io::Error::from_raw_os_error(libc::ECONNRESET); // it was connected before
+                }
                 self.break_write(error);
             }
         }
