@@ -39,6 +39,19 @@ fn serve<F: Future<Output = io::Result<()>> + 'static>(
     (reactor, peer)
 }
 
+/// The same on a Unix socket, where no acknowledgement causes another event.
+fn serve_unix<F: Future<Output = io::Result<()>> + 'static>(
+    handler: impl FnMut(Reader, Writer) -> F + 'static,
+) -> (Reactor, UnixStream) {
+    let scratch = common::Scratch::new();
+    let path = scratch.path("socket");
+    let mut reactor = Reactor::new().unwrap();
+    let address = [Address::Unix(path.clone())];
+    start_server(&mut reactor, &address, &ListenOptions::default(), handler).unwrap();
+    let peer = connect_unix(&path);
+    (reactor, peer)
+}
+
 /// The result of a handler that gets these bytes and an end of file.
 fn after<F: Future<Output = String> + 'static>(
     bytes: &[u8],
@@ -357,11 +370,8 @@ fn broken_connection_is_an_error_of_the_next_write() {
 
 #[test]
 fn bytes_sent_before_the_peer_stopped_reading_are_still_read() {
-    let scratch = common::Scratch::new();
-    let path = scratch.path("socket");
     let notes = Notes::default();
     let noted = notes.clone();
-    let mut reactor = Reactor::new().unwrap();
     let handler = move |mut reader: Reader, mut writer: Writer| {
         let noted = noted.clone();
         async move {
@@ -373,8 +383,7 @@ fn bytes_sent_before_the_peer_stopped_reading_are_still_read() {
             Ok(())
         }
     };
-    start_server(&mut reactor, &[Address::Unix(path.clone())], &ListenOptions::default(), handler).unwrap();
-    let mut peer = UnixStream::connect(&path).unwrap();
+    let (mut reactor, mut peer) = serve_unix(handler);
     peer.shutdown(Shutdown::Read).unwrap();
     peer.write_all(b"xlast words\n").unwrap();
     turn_until(&mut reactor, "the handler has noticed", |_| !notes.borrow().is_empty());
@@ -384,11 +393,8 @@ fn bytes_sent_before_the_peer_stopped_reading_are_still_read() {
 
 #[test]
 fn read_after_a_broken_write_ends_although_nothing_comes() {
-    let scratch = common::Scratch::new();
-    let path = scratch.path("socket");
     let notes = Notes::default();
     let noted = notes.clone();
-    let mut reactor = Reactor::new().unwrap();
     let handler = move |mut reader: Reader, mut writer: Writer| {
         let noted = noted.clone();
         async move {
@@ -400,8 +406,7 @@ fn read_after_a_broken_write_ends_although_nothing_comes() {
             Ok(())
         }
     };
-    start_server(&mut reactor, &[Address::Unix(path.clone())], &ListenOptions::default(), handler).unwrap();
-    let mut peer = UnixStream::connect(&path).unwrap();
+    let (mut reactor, mut peer) = serve_unix(handler);
     peer.shutdown(Shutdown::Read).unwrap();
     peer.write_all(b"x").unwrap();
     turn_until(&mut reactor, "the read has failed", |_| !notes.borrow().is_empty());
@@ -433,12 +438,8 @@ fn handler_learns_of_a_reset_after_a_half_close_by_its_next_write() {
 
 #[test]
 fn input_that_a_handler_did_not_read_does_not_delay_the_end() {
-    let scratch = common::Scratch::new();
-    let path = scratch.path("socket"); // no acknowledgement causes another event there
-    let mut reactor = Reactor::new().unwrap();
     let handler = |mut reader: Reader, _writer| async move { reader.read_exactly(1).await.map(drop) };
-    start_server(&mut reactor, &[Address::Unix(path.clone())], &ListenOptions::default(), handler).unwrap();
-    let mut peer = UnixStream::connect(&path).unwrap();
+    let (mut reactor, mut peer) = serve_unix(handler);
     peer.write_all(&[0; 100_000]).unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
     turn_until(&mut reactor, "it was accepted", |reactor| reactor.source_count() == 3);

@@ -41,6 +41,14 @@ fn scripted_server() -> (String, Sender<Vec<u8>>, JoinHandle<String>) {
     (address, sender, server)
 }
 
+/// A client that shows its prompt on `terminal`, connected to a scripted server.
+fn client_at_prompt(mut terminal: Terminal) -> (Terminal, Process, Sender<Vec<u8>>, JoinHandle<String>) {
+    let (address, sender, server) = scripted_server();
+    let process = client(&terminal, &address);
+    terminal.see_row("> ");
+    (terminal, process, sender, server)
+}
+
 /// Types Ctrl-D and waits for the client to exit.
 #[track_caller]
 fn end(mut terminal: Terminal, mut process: Process) {
@@ -220,10 +228,7 @@ fn half_typed_text_survives_a_line_longer_than_the_screen() {
 
 #[test]
 fn half_typed_text_survives_a_resize() {
-    let (address, sender, server) = scripted_server();
-    let mut terminal = Terminal::new();
-    let process = client(&terminal, &address);
-    terminal.see_row("> ");
+    let (mut terminal, process, sender, server) = client_at_prompt(Terminal::new());
     terminal.type_in("half typed");
     terminal.see_row("> half typed");
     let sizes = [(40, 12), (13, 3), (200, 50), (80, 24)];
@@ -243,10 +248,7 @@ fn half_typed_text_survives_a_resize() {
 
 #[test]
 fn half_typed_text_of_several_rows_stays_on_the_screen() {
-    let (address, sender, server) = scripted_server();
-    let mut terminal = Terminal::with_window(20, 12);
-    let process = client(&terminal, &address);
-    terminal.see_row("> ");
+    let (mut terminal, process, sender, server) = client_at_prompt(Terminal::with_window(20, 12));
     terminal.type_in("one two three four five six seven");
     terminal.see_row(" five six seven");
     sender.send(b"a line\n".to_vec()).unwrap();
@@ -262,10 +264,7 @@ fn half_typed_text_of_several_rows_stays_on_the_screen() {
 
 #[test]
 fn erased_text_leaves_the_prompt_even_after_a_line_was_inserted() {
-    let (address, sender, server) = scripted_server();
-    let mut terminal = Terminal::new();
-    let process = client(&terminal, &address);
-    terminal.see_row("> ");
+    let (mut terminal, process, sender, server) = client_at_prompt(Terminal::new());
     terminal.type_in("\tx");
     terminal.see_row(">       x");
     terminal.type_in("\x7f\x7f");
@@ -362,10 +361,7 @@ const REQUESTS: &str = "\x1b[c\x1b[>c\x1b[6n\x1b[5n\x1b[?6n\x1b]0;title\x07\x1b]
 
 #[test]
 fn control_characters_are_shown_as_cat_v_shows_them() {
-    let (address, sender, server) = scripted_server();
-    let mut terminal = Terminal::new();
-    let process = client(&terminal, &address);
-    terminal.see_row("> ");
+    let (mut terminal, process, sender, server) = client_at_prompt(Terminal::new());
     terminal.type_in("half typed");
     terminal.see_row("> half typed");
     let bytes = (0..=255).collect::<Vec<u8>>();
@@ -388,10 +384,7 @@ fn control_characters_are_shown_as_cat_v_shows_them() {
 
 #[test]
 fn only_the_clients_own_escape_sequences_reach_the_terminal() {
-    let (address, sender, server) = scripted_server();
-    let mut terminal = Terminal::new();
-    let process = client(&terminal, &address);
-    terminal.see_row("> ");
+    let (mut terminal, process, sender, server) = client_at_prompt(Terminal::new());
     sender.send([&(0..=255).collect::<Vec<u8>>(), REQUESTS.as_bytes(), b"last\n"].concat()).unwrap();
     drop(sender);
     terminal.type_in("\n");

@@ -1,17 +1,15 @@
-//! Parses the addresses that a person types, and resolves them.
+//! Parses the addresses that a person types.
 //!
 //! Invariant: parsing finds every mistake in the text, and resolving never does. A mistake in the
 //! text is a usage error; a name that does not resolve is a network error.
 //!
-//! Read next: `lookup.rs`, which looks names up while the loop runs.
+//! Read next: `resolve.rs`, which turns names into addresses.
 
 use std::ffi::{CString, OsStr};
 use std::fmt;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::net::ErrorText;
 use crate::{Address, sys};
 
 /// The port of both programs if none is given.
@@ -21,12 +19,12 @@ const DEFAULT_PORT: u16 = 7777;
 /// `unix:@NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressArgument {
-    place: Place,
-    family: Family,
+    pub(super) place: Place,
+    pub(super) family: Family,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     /// A host name or an IP address, and a port.
     Host(String, u16),
     /// Only a port: the server listens on every interface, and the client connects to loopback.
@@ -136,54 +134,6 @@ impl AddressArgument {
     pub fn is_unix(&self) -> bool {
         matches!(self.place, Place::Unix(_))
     }
-
-    /// Returns the addresses to listen on. If only a port was given, this is one address, which
-    /// serves both families if the machine has both.
-    ///
-    /// # Errors
-    /// Names the host that does not resolve.
-    pub fn to_listen(&self) -> io::Result<Vec<Address>> {
-        let mut addresses = self.resolve([Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()])?;
-        if let Place::Port(_) = self.place {
-            addresses.truncate(1);
-        }
-        Ok(addresses)
-    }
-
-    /// Returns the addresses to connect to, in the order to try them.
-    ///
-    /// # Errors
-    /// Names the host that does not resolve.
-    pub fn to_connect(&self) -> io::Result<Vec<Address>> {
-        self.resolve([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
-    }
-
-    /// Resolves the address. If only a port was given, its hosts are those of `this_machine`.
-    fn resolve(&self, this_machine: [IpAddr; 2]) -> io::Result<Vec<Address>> {
-        let (name, found) = match &self.place {
-            Place::Unix(address) => return Ok(vec![address.clone()]),
-            Place::Port(port) => (":", this_machine.map(|ip| SocketAddr::new(ip, *port)).to_vec()),
-            Place::Host(host, port) => {
-                let found =
-                    (host.as_str(), *port).to_socket_addrs().map_err(|error| unknown(host, &error))?;
-                (host.as_str(), found.collect())
-            }
-        };
-        let mut addresses = Vec::new();
-        for address in found {
-            if self.family.includes(address.ip()) && !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        if addresses.is_empty() {
-            let text = format!("cannot resolve {name}: it has no {} address", self.family.name());
-            return Err(io::Error::new(io::ErrorKind::NotFound, text));
-        }
-        // Skip the addresses of a family that this machine lacks, unless there are no others.
-        let (usable, absent): (Vec<_>, Vec<_>) = addresses.into_iter().partition(has_family);
-        let addresses = if usable.is_empty() { absent } else { usable };
-        Ok(addresses.into_iter().map(Address::Tcp).collect())
-    }
 }
 
 /// Splits an argument into host and port, and removes brackets. Without a colon, there is no port.
@@ -253,22 +203,6 @@ fn is_ipv6(host: &str) -> bool {
 
 fn without_brackets(text: &str) -> Option<&str> {
     text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))
-}
-
-/// Returns whether this machine supports the family of an address.
-fn has_family(address: &SocketAddr) -> bool {
-    let loopback: IpAddr =
-        if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-    match UdpSocket::bind((loopback, 0)) {
-        Ok(_) => true,
-        Err(error) => !matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)),
-    }
-}
-
-fn unknown(host: &str, error: &io::Error) -> io::Error {
-    let text = ErrorText(error).to_string();
-    let reason = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-    io::Error::new(error.kind(), format!("cannot resolve {host}: {reason}"))
 }
 
 /// Parses the address of `--source`: an IP address, with or without a port.

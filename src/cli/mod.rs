@@ -8,6 +8,7 @@ mod diagnostics;
 mod histogram;
 mod lookup;
 mod observers;
+mod resolve;
 mod values;
 
 use std::ffi::OsString;

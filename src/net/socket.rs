@@ -75,7 +75,7 @@ impl Socket {
     /// A stream may promise this only if a read ends early for no other reason. The kernel ends a read
     /// of a **Unix** socket before a message that carries descriptors or other credentials
     /// (`unix(7)`), so never there. It ends a read of a **TCP** socket at the mark of urgent data and
-    /// at the peer's FIN, both of which are reported with the event. A layer that decrypts records
+    /// at the peer's FIN, and the event reports both. A layer that decrypts records
     /// must not promise it: a read returns one record, and the next one may be buffered already.
     pub(crate) fn short_read_means_empty(&self, ready: Ready) -> bool {
         match self {

@@ -165,7 +165,7 @@ enum Place {
     Overtaken,
 }
 
-/// What the queue does with a source whose turn has come.
+/// The action of the queue when it reaches a source.
 pub(super) enum Turn {
     Call(Ready),
     /// It was called in this turn already, and wants to be called again: in the next one.

@@ -10,7 +10,6 @@
 //! Read next: `output.rs`.
 
 use std::io::{self, ErrorKind, IsTerminal};
-use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::Interest;
@@ -48,8 +47,6 @@ pub struct Input {
     lines: LineBuffer,
     readable: bool,
     at_eof: bool,
-    /// Whether a signal has interrupted the last read.
-    interrupted: bool,
     /// The error that ended it, to be sent last.
     error: Option<io::Error>,
 }
@@ -93,7 +90,6 @@ impl Input {
             lines: LineBuffer::new(Self::LONGEST_LINE),
             readable,
             at_eof: false,
-            interrupted: false,
             error: None,
         };
         let handle =
@@ -102,7 +98,9 @@ impl Input {
         Ok(handle)
     }
 
-    fn read(&mut self, id: Id, reactor: &mut Reactor) {
+    /// Reads once. Returns `false` if a signal interrupted that: it may end the program, so the loop has to
+    /// see it first. A read that is repeated at once could stop the program again (SIGTTIN).
+    fn read(&mut self, id: Id, reactor: &mut Reactor) -> bool {
         let result: io::Result<()> = reactor.with_scratch(|reactor, scratch| {
             let count = self.descriptor.read(&mut scratch[..CHUNK_SIZE])?;
             if count == 0 {
@@ -114,11 +112,9 @@ impl Input {
             }
             Ok(())
         });
-        let Err(error) = result else { return };
+        let Err(error) = result else { return true };
         match error.kind() {
-            // The signal may end the program, so the loop sees it first. A read that is repeated at once could
-            // stop the program again (SIGTTIN).
-            ErrorKind::Interrupted => self.interrupted = true,
+            ErrorKind::Interrupted => return false,
             // A device may be non-blocking already and refused by epoll.
             ErrorKind::WouldBlock => self.readable = !self.descriptor.is_pollable(),
             // The terminal is gone, or belongs to another process group: like its end.
@@ -130,6 +126,7 @@ impl Input {
                 self.error = Some(error);
             }
         }
+        true
     }
 
     /// Sends the lines for which there is room. Returns `false` if there was not room for all.
@@ -175,8 +172,7 @@ impl Source for Input {
             if !self.readable {
                 return Next::Wait;
             }
-            self.read(id, reactor);
-            if mem::take(&mut self.interrupted) {
+            if !self.read(id, reactor) {
                 // After the turn whose poll reports the signal.
                 reactor.call_soon(move |reactor| reactor.call_soon(move |reactor| reactor.call_again(id)));
                 return Next::Wait;

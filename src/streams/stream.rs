@@ -183,25 +183,23 @@ impl Stream {
     fn after(&self, id: Id, halves_are_dropped: bool, reactor: &mut Reactor) -> Next {
         let mut state = self.state.borrow_mut();
         state.call = Call::None;
-        if let Connection::Open(duplex) = &mut state.connection {
-            if halves_are_dropped {
-                duplex.close();
-            }
-            duplex.flush(RETAINED_CAPACITY, || reactor.now());
-            if !duplex.has_nothing_pending() {
-                duplex.advance(id, reactor);
-                if duplex.has_ended() {
-                    duplex.cancel_timeout(reactor);
-                    drop(state);
-                    self.close();
-                    return if halves_are_dropped { Next::Done } else { Next::Wait };
-                }
-            }
-        } else {
-            return if halves_are_dropped { Next::Done } else { Next::Wait };
+        let when_closed = if halves_are_dropped { Next::Done } else { Next::Wait };
+        let Connection::Open(duplex) = &mut state.connection else { return when_closed };
+        if halves_are_dropped {
+            duplex.close();
         }
-        let may_discard = state.duplex().is_some_and(Duplex::may_discard);
-        if may_discard || (state.can_read() && self.reader_waits()) || self.writer_can_go_on(&state) {
+        duplex.flush(RETAINED_CAPACITY, || reactor.now());
+        if !duplex.has_nothing_pending() {
+            duplex.advance(id, reactor);
+            if duplex.has_ended() {
+                duplex.cancel_timeout(reactor);
+                drop(state);
+                self.close();
+                return when_closed;
+            }
+        }
+        if duplex.may_discard() || (state.can_read() && self.reader_waits()) || self.writer_can_go_on(&state)
+        {
             state.call = Call::Scheduled;
             return Next::Again;
         }

@@ -168,7 +168,7 @@ pub enum Flow {
     Closed,
 }
 
-/// The kernel's side of a connection, lent to its [`Protocol`] for one call (asyncio:
+/// The kernel's side of a connection. Its [`Protocol`] borrows it for one call (asyncio:
 /// `asyncio.Transport`).
 ///
 /// ```compile_fail

@@ -104,7 +104,7 @@ impl Session {
         self.pending().is_none() && self.has_next() && self.next_send <= now
     }
 
-    /// Returns whether the server owes no echo.
+    /// Returns whether every message was echoed.
     pub fn is_answered(&self) -> bool {
         self.outstanding.is_empty()
     }
