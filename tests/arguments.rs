@@ -4,7 +4,11 @@
 
 mod common;
 
-use common::{DeadPort, Outcome, Scratch, assert_one_line, client_command, has_ipv6, run, server_command};
+use std::process::Command;
+
+use common::{
+    DeadPort, Outcome, Scratch, Server, assert_one_line, client_command, has_ipv6, run, server_command,
+};
 
 fn server(arguments: &[&str]) -> Outcome {
     run(server_command().args(arguments), b"")
@@ -50,8 +54,14 @@ fn usage_error_is_one_line_and_exits_2() {
         (&["-x"], &["unknown option '-x'"]),
         (&["localhost:nonsense"], &["bad address 'localhost:nonsense'", "known service"]),
         (&["7777"], &["bad address '7777'", "expected HOST:PORT or :7777"]),
-        (&["[::1]"], &["bad address '[::1]'", "the port is missing; expected [::1]:PORT"]),
+        (&["[::1]"], &["bad address '[::1]'", "the port is missing; type [::1]:7777"]),
         (&["http://localhost:7777/"], &["it is a URL; expected only HOST:PORT, such as 'localhost:7777'"]),
+        (&["*:7777"], &["bad address '*:7777'", "for every interface, type :7777"]),
+        (&["[fe80::1]:7"], &["bad address '[fe80::1]:7'", "needs an interface, such as fe80::1%eth0"]),
+        (&["--spin", "1e9h"], &["invalid value '1e9h' for --spin: expected a duration"]),
+        (&["--spin", "999999h"], &["invalid value '999999h' for --spin: must be at most 277777 hours"]),
+        (&["-4", "-6", "127.0.0.1:1"], &["it is not an IPv6 address"]),
+        (&["-6", "-4", "[::1]:1"], &["it is not an IPv4 address"]),
         (&["-6", "127.0.0.1:1"], &["bad address '127.0.0.1:1'", "it is not an IPv6 address"]),
         (&["127.0.0.1:99999"], &["bad address '127.0.0.1:99999'", "65535"]),
         (&["::1:7777"], &["bad address '::1:7777'", "[::1]:7777"]),
@@ -103,15 +113,31 @@ fn invalid_value_is_reported_with_its_option() {
         ("--grace", "soon"),
         ("--backlog", "0"),
         ("--backlog", "70000"),
+        ("--max-connections", "1048577"),
+        ("-c", "0"),
+        ("-i", "0"),
+        ("-b", "1025M"),
+        ("-g", "x"),
     ] {
-        let outcome = server(&[&format!("{option}={value}")]);
+        let outcome = server(&[option, value]);
         assert_eq!(outcome.code, 2, "{option} {value}");
-        assert_one_line(&outcome.stderr, &[option, &format!("'{value}'"), "(see --help)"]);
+        assert_one_line(&outcome.stderr, &[&format!("'{value}' for {option}: "), "(see --help)"]);
     }
-    for (option, value) in [("--timeout", "0"), ("--connect-timeout", "0"), ("--connect-timeout", "x")] {
+    for (option, value) in
+        [("--timeout", "0"), ("-w", "0"), ("--connect-timeout", "0"), ("--connect-timeout", "x")]
+    {
         let outcome = client(&[option, value]);
         assert_eq!(outcome.code, 2, "{option} {value}");
-        assert_one_line(&outcome.stderr, &[option, &format!("'{value}'"), "(see --help)"]);
+        assert_one_line(&outcome.stderr, &[&format!("'{value}' for {option}: "), "(see --help)"]);
+    }
+    for (option, value, limit) in [
+        ("-c", "1048577", "1048576"),
+        ("-b", "1025M", "1024M"),
+        ("-b", "99999999999999999999", "1024M"),
+        ("--backlog", "65536", "65535"),
+    ] {
+        let reason = format!("invalid value '{value}' for {option}: must be at most {limit} (see --help)");
+        assert_one_line(&server(&[option, value]).stderr, &[&reason]);
     }
     let outcome = server(&["--buffer"]);
     assert_eq!(outcome.code, 2);
@@ -142,6 +168,8 @@ fn client_takes_one_address_in_one_or_two_arguments() {
         (&["127.0.0.1:1", "127.0.0.1:2"][..], "unexpected argument '127.0.0.1:2'"),
         (&["127.0.0.1", "1", "2"], "unexpected argument '2'"),
         (&["localhost", "nosuch"], "bad address 'localhost nosuch': 'nosuch' is neither a port number"),
+        (&["127.0.0.1:0"], "bad address '127.0.0.1:0': nobody can connect to port 0"),
+        (&["localhost", "0"], "bad address 'localhost:0': nobody can connect to port 0"),
         (&["--source", "nowhere", "localhost"], "invalid value 'nowhere' for --source"),
         (&["-4", "--source", "::1"], "option '--source' needs an IPv4 address"),
         (&["--source", "127.0.0.1", "[::1]:1"], "it is not an IPv4 address"),
@@ -150,6 +178,38 @@ fn client_takes_one_address_in_one_or_two_arguments() {
         let outcome = client(arguments);
         assert_eq!((outcome.code, outcome.stdout.len()), (2, 0), "{arguments:?}");
         assert_one_line(&outcome.stderr, &["echo-client: ", reason, "(see --help)"]);
+    }
+}
+
+#[test]
+fn server_takes_two_arguments_as_two_addresses() {
+    for (host, expected) in [("localhost", "localhost:7777"), ("127.0.0.1", "127.0.0.1:7777")] {
+        let outcome = server(&[host, "7777"]);
+        assert_eq!((outcome.code, outcome.stdout.len()), (2, 0));
+        let reason = format!("bad address '{host} 7777': these are two addresses; type {expected}");
+        assert_one_line(&outcome.stderr, &[&reason]);
+    }
+    assert_one_line(&server(&["[::1]:1", "7777"]).stderr, &["bad address '7777': it is only a port"]);
+}
+
+#[test]
+fn last_verbosity_option_wins() {
+    for (options, expected) in [(&["-v", "-q"][..], false), (&["-q", "-v"], true)] {
+        let server = Server::start(options);
+        server.process.signal(rustix::process::Signal::TERM);
+        assert_eq!(!server.err.rest().is_empty(), expected, "{options:?}");
+    }
+}
+
+#[test]
+fn missing_descriptors_are_reported_with_the_remedy() {
+    for program in [server_command(), client_command()] {
+        let path = program.get_args().last().unwrap_or(program.get_program());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"ulimit -n 5; exec "$0" 127.0.0.1:1"#]).arg(path);
+        let outcome = run(&mut shell, b"");
+        assert_eq!(outcome.code, 1);
+        assert_one_line(&outcome.stderr, &["cannot ", "Too many open files, see 'ulimit -n'"]);
     }
 }
 

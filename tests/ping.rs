@@ -435,7 +435,7 @@ fn ping_options_are_usage_errors_without_ping() {
         (&["--ping", "-s", "0"], "invalid value '0' for -s: must not be zero"),
         (&["--ping", "-s", "65M"], "invalid value '65M' for -s: must be at most 64M"),
         (&["--ping", "-i", "-1"], "invalid value '-1' for -i"),
-        (&["--ping", "-w", "0"], "invalid value '0' for --timeout"),
+        (&["--ping", "-w", "0"], "invalid value '0' for -w"),
     ] {
         let outcome = run(client_command().args(arguments), b"");
         assert_eq!((outcome.code, outcome.stdout.len()), (2, 0), "{arguments:?}");

@@ -92,6 +92,9 @@ impl AddressArgument {
             return Err(format!("it is a URL; expected only HOST:PORT, such as '{server}'"));
         }
         let place = match split(text)? {
+            ("*", port) => {
+                return Err(format!("for every interface, type :{}", port.unwrap_or("PORT")));
+            }
             ("", Some(text)) => Place::Port(port(text)?),
             (host, Some(text)) => Place::Host(host_name(host)?, port(text)?),
             (host, None) if is_number(host) => {
@@ -119,14 +122,24 @@ impl AddressArgument {
         !text.contains(':') || is_ipv6(without_brackets(text).unwrap_or(text))
     }
 
-    /// Rejects an IP address that is not of the chosen family.
+    /// Rejects an IP address that is not of the chosen family, or that cannot be used.
     fn checked(self) -> Result<Self, String> {
-        match &self.place {
-            Place::Host(host, _) if !literal(host).is_none_or(|ip| self.family.includes(ip)) => {
+        let Place::Host(host, _) = &self.place else { return Ok(self) };
+        match literal(host) {
+            Some(ip) if !self.family.includes(ip) => {
                 Err(format!("it is not an {} address", self.family.name()))
+            }
+            Some(IpAddr::V6(ip)) if ip.is_unicast_link_local() && !host.contains('%') => {
+                Err(format!("a link-local address needs an interface, such as {host}%eth0"))
             }
             _ => Ok(self),
         }
+    }
+
+    /// Returns whether the port is 0, to which nobody can connect.
+    #[must_use]
+    pub fn has_port_zero(&self) -> bool {
+        matches!(self.place, Place::Host(_, 0) | Place::Port(0))
     }
 
     /// Returns whether this is the address of a Unix socket.
@@ -145,18 +158,18 @@ fn split(text: &str) -> Result<(&str, Option<&str>), String> {
         }
         return match port.strip_prefix(':') {
             Some(port) => Ok((host, Some(port))),
-            None if port.is_empty() => Err(format!("the port is missing; expected [{host}]:PORT")),
+            None if port.is_empty() => Err(format!("the port is missing; type [{host}]:{DEFAULT_PORT}")),
             None => Err("expected [IPV6]:PORT".into()),
         };
     }
     match text.split_once(':') {
         None => Ok((text, None)),
         Some((_, rest)) if rest.contains(':') => {
-            let is_like_ipv6 = text.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.%".contains(&byte));
-            let hint = if is_like_ipv6 {
-                "an IPv6 address needs brackets: [::1]:7777"
+            let hint = if is_ipv6(text) {
+                let example = if text.starts_with("::1:") { "::1" } else { text };
+                format!("an IPv6 address needs brackets: [{example}]:{DEFAULT_PORT}")
             } else {
-                "it has too many colons"
+                "it has too many colons".into()
             };
             Err(format!("expected HOST:PORT; {hint}"))
         }
@@ -274,7 +287,11 @@ mod tests {
             ("host:+1", "neither"),
             ("two\nlines", "control characters"),
             ("two words:1", "cannot contain spaces"),
-            ("[::1]", "the port is missing; expected [::1]:PORT"),
+            ("[::1]", "the port is missing; type [::1]:7777"),
+            ("*:7", "for every interface, type :7"),
+            ("*", "for every interface, type :PORT"),
+            ("[fe80::1]:7", "a link-local address needs an interface, such as fe80::1%eth0"),
+            ("fe80::1", "needs brackets: [fe80::1]:7777"),
             ("[::1", "expected [IPV6]:PORT"),
             ("[::1]1", "expected [IPV6]:PORT"),
             ("::1", "needs brackets: [::1]:7777"),

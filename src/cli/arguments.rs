@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
+use std::str::FromStr;
 
 use lexopt::{Arg, Error, Parser};
 
@@ -42,6 +43,16 @@ pub fn unexpected(argument: Arg<'_>) -> UsageError {
     argument.unexpected().into()
 }
 
+/// Returns the option as it was typed.
+#[must_use]
+pub fn option_name(argument: &Arg<'_>) -> String {
+    match argument {
+        Arg::Short(letter) => format!("-{letter}"),
+        Arg::Long(name) => format!("--{name}"),
+        Arg::Value(_) => String::new(),
+    }
+}
+
 /// Returns the value of `option`, parsed by `read`.
 ///
 /// # Errors
@@ -58,19 +69,21 @@ pub fn value<T>(
     })
 }
 
-/// Parses a whole number that is not zero.
+/// Parses a whole number from 1 to `max`.
 ///
 /// # Errors
 /// Says why the text is not such a number.
-pub fn positive_number<T: std::str::FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, String> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_number {
+pub fn positive_number<T>(text: &str, max: T) -> Result<T, String>
+where
+    T: Copy + FromStr + PartialOrd + From<u8> + fmt::Display,
+{
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("expected a whole number".into());
     }
     match text.parse::<T>() {
-        Ok(number) if number >= T::from(1) => Ok(number),
-        Ok(_) => Err("must not be zero".into()),
-        Err(_) => Err("too large".into()),
+        Ok(number) if number < T::from(1) => Err("must not be zero".into()),
+        Ok(number) if number <= max => Ok(number),
+        _ => Err(format!("must be at most {max}")),
     }
 }
 
@@ -80,6 +93,25 @@ pub fn positive_number<T: std::str::FromStr + PartialOrd + From<u8>>(text: &str)
 /// Names the argument, and says what is wrong with it.
 pub fn address(text: &OsStr, family: Family) -> Result<AddressArgument, UsageError> {
     AddressArgument::parse(text, family).map_err(|why| bad_address(&Escaped(text.as_bytes()), &why))
+}
+
+/// Parses one of several addresses. `previous` is the argument before it: `HOST PORT` is a mistake.
+///
+/// # Errors
+/// Names the argument, and says what is wrong with it.
+pub fn address_after(
+    previous: Option<&OsString>,
+    text: &OsStr,
+    family: Family,
+) -> Result<AddressArgument, UsageError> {
+    let pair = previous.filter(|host| AddressArgument::is_host_only(host));
+    match pair.map(|host| (host, AddressArgument::parse_pair(host, text, family))) {
+        Some((host, Ok(pair))) if text.as_bytes().iter().all(u8::is_ascii_digit) => {
+            let typed = [host.as_bytes(), b" ", text.as_bytes()].concat();
+            Err(bad_address(&Escaped(&typed), &format!("these are two addresses; type {pair}")))
+        }
+        _ => address(text, family),
+    }
 }
 
 /// Parses the only address of a client, which may be two arguments: `HOST PORT`.

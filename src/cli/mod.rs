@@ -20,7 +20,9 @@ use std::process::ExitCode;
 use lexopt::Arg;
 
 pub use addresses::{AddressArgument, Family, source_address};
-pub use arguments::{UsageError, address, client_address, positive_number, unexpected, value};
+pub use arguments::{
+    UsageError, address, address_after, client_address, option_name, positive_number, unexpected, value,
+};
 pub use diagnostics::{Verbosity, init_logging, report, route_stderr, write_stderr, write_stdout};
 pub use histogram::Histogram;
 pub use lookup::look_up;

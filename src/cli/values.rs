@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use crate::reactor::FAR_FUTURE;
 
-/// Parses a size in bytes that is not zero: `4096`, `64K`, `1M`, `2G`. The units are powers of
+/// Parses a size in bytes from 1 to `max` MiB: `4096`, `64K`, `1M`, `2G`. The units are powers of
 /// 1024.
 ///
 /// # Errors
-/// Says why the text is not a size.
-pub fn nonzero_size(text: &str) -> Result<usize, String> {
+/// Says why the text is not such a size.
+pub fn nonzero_size(text: &str, max: usize) -> Result<usize, String> {
     let (digits, unit) = split(text);
     let factor: usize = match unit {
         "" => 1,
@@ -21,11 +21,13 @@ pub fn nonzero_size(text: &str) -> Result<usize, String> {
         "G" | "g" => 1 << 30,
         _ => return Err("expected a size such as 4096, 64K, 1M or 2G".into()),
     };
-    let number: usize = digits.parse().map_err(|_| "expected a size such as 4096, 64K, 1M or 2G")?;
-    match number.checked_mul(factor).filter(|&size| isize::try_from(size).is_ok()) {
+    if digits.is_empty() || digits.contains('.') {
+        return Err("expected a size such as 4096, 64K, 1M or 2G".into());
+    }
+    match digits.parse::<usize>().ok().and_then(|number| number.checked_mul(factor)) {
         Some(0) => Err("must not be zero".into()),
-        Some(size) => Ok(size),
-        None => Err("too large".into()),
+        Some(size) if size <= max << 20 => Ok(size),
+        _ => Err(format!("must be at most {max}M")),
     }
 }
 
@@ -54,7 +56,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let number: f64 = digits.parse().map_err(|_| "expected a duration such as 30, 0.5, 250ms or 2m")?;
     match Duration::try_from_secs_f64(number * factor) {
         Ok(duration) if duration <= FAR_FUTURE => Ok(duration),
-        _ => Err("too long".into()),
+        _ => Err(format!("must be at most {} hours", FAR_FUTURE.as_secs() / 3600)),
     }
 }
 
@@ -81,9 +83,10 @@ mod tests {
 
     #[test]
     fn sizes_are_powers_of_1024() {
-        assert_eq!(nonzero_size("1"), Ok(1));
-        assert_eq!(nonzero_size("64K"), Ok(65_536));
-        assert_eq!(nonzero_size("2g"), Ok(2 << 30));
+        assert_eq!(nonzero_size("1", 9), Ok(1));
+        assert_eq!(nonzero_size("64K", 9), Ok(65_536));
+        assert_eq!(nonzero_size("2g", 2048), Ok(2 << 30));
+        assert_eq!(nonzero_size("2049M", 2048), Err("must be at most 2048M".into()));
     }
 
     #[test]
@@ -91,7 +94,7 @@ mod tests {
         for text in
             ["", "K", "-1", "+1", "1.5K", "1KB", " 1", "0", "0K", "99999999999999999999", "9999999999G"]
         {
-            assert!(nonzero_size(text).is_err(), "{text:?}");
+            assert!(nonzero_size(text, 1024).is_err(), "{text:?}");
         }
     }
 

@@ -30,7 +30,8 @@ pub(crate) use listener::listen;
 use std::fmt;
 use std::io;
 
-/// Shows an error as `strerror(3)` does, without the number that `std` appends.
+/// Shows an error as `strerror(3)` does, without the number that `std` appends. An error that the user
+/// can remedy says how.
 #[doc(hidden)] // for the two programs
 #[derive(Debug)]
 pub struct ErrorText<'a>(pub &'a io::Error);
@@ -38,7 +39,9 @@ pub struct ErrorText<'a>(pub &'a io::Error);
 impl fmt::Display for ErrorText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.to_string();
-        f.write_str(text.rsplit_once(" (os error ").map_or(text.as_str(), |(text, _)| text))
+        f.write_str(text.rsplit_once(" (os error ").map_or(text.as_str(), |(text, _)| text))?;
+        let has_remedy = self.0.raw_os_error() == Some(libc::EMFILE);
+        f.write_str(if has_remedy { ", see 'ulimit -n'" } else { "" })
     }
 }
 

@@ -95,17 +95,16 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
                 options.connections = value(&mut parser, "--connections", count)?;
             }
             Arg::Short('s') | Arg::Long("size") => {
-                options.size = value(&mut parser, "--size", |text| match nonzero_size(text)? {
-                    size if size <= 1 << 30 => Ok(size),
-                    _ => Err("must be at most 1G".into()),
-                })?;
+                options.size = value(&mut parser, "--size", |text| nonzero_size(text, 1024))?;
             }
             Arg::Short('d') | Arg::Long("duration") => {
                 options.duration = value(&mut parser, "--duration", nonzero_duration)?;
             }
             Arg::Long("warm-up") => options.warm_up = value(&mut parser, "--warm-up", duration)?,
             Arg::Long("idle") => options.idle = value(&mut parser, "--idle", count)?,
-            Arg::Long("pid") => options.pid = Some(value(&mut parser, "--pid", positive_number)?),
+            Arg::Long("pid") => {
+                options.pid = Some(value(&mut parser, "--pid", |text| positive_number(text, u32::MAX))?);
+            }
             Arg::Long("spin") => options.spin = value(&mut parser, "--spin", duration)?,
             Arg::Long("json") => options.json = true,
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Print(HELP.into())),
@@ -120,5 +119,5 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
 }
 
 fn count(text: &str) -> Result<usize, String> {
-    Ok(positive_number::<u32>(text)? as usize)
+    Ok(positive_number(text, u32::MAX)? as usize)
 }

@@ -10,12 +10,18 @@ use lexopt::{Arg, Parser};
 use echo_reactor::ConnectOptions;
 use echo_reactor::cli::{
     AddressArgument, Command, Family, UsageError, Verbosity, client_address, duration, nonzero_duration,
-    nonzero_size, positive_number, source_address, unexpected, value,
+    nonzero_size, option_name, positive_number, source_address, unexpected, value,
 };
 
 use crate::ping::PingOptions;
 
 const HELP: &str = include_str!("help.txt");
+
+/// How long `--ping` waits for an echo if there is no `-w`.
+const ECHO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest message in MiB, which is limited because a message is built in memory.
+const MAX_MESSAGE: usize = 64;
 
 #[allow(clippy::struct_excessive_bools)] // one for each flag
 pub struct Options {
@@ -43,12 +49,13 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
     let (mut size, mut interval, mut count, mut json) = (64, Duration::from_secs(1), None, false);
     let mut verbosity = Verbosity::default();
     while let Some(argument) = parser.next()? {
+        let name = option_name(&argument);
         match argument {
             Arg::Long("connect-timeout") => {
-                connect.timeout = value(&mut parser, "--connect-timeout", nonzero_duration)?;
+                connect.timeout = value(&mut parser, &name, nonzero_duration)?;
             }
             Arg::Short('w') | Arg::Long("timeout") => {
-                timeout = Some(value(&mut parser, "--timeout", nonzero_duration)?);
+                timeout = Some(value(&mut parser, &name, nonzero_duration)?);
             }
             Arg::Short('r') | Arg::Long("reconnect") => reconnect = true,
             Arg::Long("check") => {
@@ -62,15 +69,15 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Long("ping") => ping = true,
             Arg::Short('s') => {
                 only_with_ping = Some("-s");
-                size = value(&mut parser, "-s", message_size)?;
+                size = value(&mut parser, &name, |text| nonzero_size(text, MAX_MESSAGE))?;
             }
             Arg::Short('i') => {
                 only_with_ping = Some("-i");
-                interval = value(&mut parser, "-i", duration)?;
+                interval = value(&mut parser, &name, duration)?;
             }
             Arg::Short('c') => {
                 only_with_ping = Some("-c");
-                count = Some(value(&mut parser, "-c", positive_number)?);
+                count = Some(value(&mut parser, &name, |text| positive_number(text, u64::MAX))?);
             }
             Arg::Long("json") => {
                 only_with_ping = Some("--json");
@@ -81,7 +88,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
                 raw = true;
             }
             Arg::Long("timeline") => timeline = Some(parser.value()?.into()),
-            Arg::Long("spin") => spin = value(&mut parser, "--spin", duration)?,
+            Arg::Long("spin") => spin = value(&mut parser, &name, duration)?,
             Arg::Short('v') | Arg::Long("verbose") => verbosity.increase(),
             Arg::Short('q') | Arg::Long("quiet") => verbosity.quiet(),
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Print(HELP.into())),
@@ -90,7 +97,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             }
             Arg::Short('4') => family = Family::V4,
             Arg::Short('6') => family = Family::V6,
-            Arg::Long("source") => connect.source = Some(value(&mut parser, "--source", source_address)?),
+            Arg::Long("source") => connect.source = Some(value(&mut parser, &name, source_address)?),
             Arg::Value(text) => arguments.push(text),
             other => return Err(unexpected(other)),
         }
@@ -110,13 +117,16 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
         _ => {}
     }
     let address = client_address(&arguments, family)?;
+    if address.has_port_zero() {
+        return Err(UsageError(format!("bad address '{address}': nobody can connect to port 0")));
+    }
     if connect.source.is_some() && address.is_unix() {
         return Err(UsageError("option '--source' cannot be used with a Unix socket".into()));
     }
     Ok(Command::Run(Options {
         address,
         connect,
-        timeout,
+        timeout: timeout.or(ping.then_some(ECHO_TIMEOUT)),
         reconnect,
         check,
         progress,
@@ -126,12 +136,4 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
         timeline,
         verbosity,
     }))
-}
-
-/// Parses the size of a message, which is limited because a message is built in memory.
-fn message_size(text: &str) -> Result<usize, String> {
-    match nonzero_size(text)? {
-        size if size <= 64 << 20 => Ok(size),
-        _ => Err("must be at most 64M".into()),
-    }
 }

@@ -9,11 +9,17 @@ use lexopt::{Arg, Parser};
 
 use echo_reactor::ListenOptions;
 use echo_reactor::cli::{
-    AddressArgument, Command, Family, UsageError, Verbosity, address, duration, nonzero_duration,
-    nonzero_size, positive_number, unexpected, value,
+    AddressArgument, Command, Family, UsageError, Verbosity, address_after, duration, nonzero_duration,
+    nonzero_size, option_name, positive_number, unexpected, value,
 };
 
 const HELP: &str = include_str!("help.txt");
+
+/// The kernel's default for the most descriptors that one process may have, `fs.nr_open`.
+const MAX_CONNECTIONS: u32 = 1 << 20;
+
+/// The largest high-water mark in MiB.
+const MAX_BUFFER: usize = 1024;
 
 pub struct Options {
     pub addresses: Vec<AddressArgument>,
@@ -45,25 +51,27 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
         verbosity: Verbosity::default(),
     };
     while let Some(argument) = parser.next()? {
+        let name = option_name(&argument);
         match argument {
             Arg::Short('c') | Arg::Long("max-connections") => {
-                options.listen.max_connections = Some(value(&mut parser, "--max-connections", count)?);
+                options.listen.max_connections =
+                    Some(value(&mut parser, &name, |text| positive_number(text, MAX_CONNECTIONS))? as usize);
             }
             Arg::Short('i') | Arg::Long("idle-timeout") => {
-                options.idle_timeout = Some(value(&mut parser, "--idle-timeout", nonzero_duration)?);
+                options.idle_timeout = Some(value(&mut parser, &name, nonzero_duration)?);
             }
             Arg::Short('b') | Arg::Long("buffer") => {
-                options.buffer = value(&mut parser, "--buffer", nonzero_size)?;
+                options.buffer = value(&mut parser, &name, |text| nonzero_size(text, MAX_BUFFER))?;
             }
             Arg::Long("backlog") => {
-                options.listen.backlog = value(&mut parser, "--backlog", positive_number::<u16>)?;
+                options.listen.backlog = value(&mut parser, &name, |text| positive_number(text, u16::MAX))?;
             }
             Arg::Long("reuse-port") => options.listen.reuse_port = true,
-            Arg::Short('g') | Arg::Long("grace") => options.grace = value(&mut parser, "--grace", duration)?,
+            Arg::Short('g') | Arg::Long("grace") => options.grace = value(&mut parser, &name, duration)?,
             Arg::Long("console") => options.console = true,
             Arg::Long("step") => options.step = true,
             Arg::Long("timeline") => options.timeline = Some(parser.value()?.into()),
-            Arg::Long("spin") => options.spin = value(&mut parser, "--spin", duration)?,
+            Arg::Long("spin") => options.spin = value(&mut parser, &name, duration)?,
             Arg::Short('v') | Arg::Long("verbose") => options.verbosity.increase(),
             Arg::Short('q') | Arg::Long("quiet") => options.verbosity.quiet(),
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Print(HELP.into())),
@@ -77,15 +85,12 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
         }
     }
     options.listen.ipv6_only = options.family == Family::V6;
-    for text in addresses {
-        options.addresses.push(address(&text, options.family)?);
+    for (index, text) in addresses.iter().enumerate() {
+        let previous = index.checked_sub(1).map(|index| &addresses[index]);
+        options.addresses.push(address_after(previous, text, options.family)?);
     }
     if options.console && options.step {
         return Err(UsageError("--console and --step both read standard input".into()));
     }
     Ok(Command::Run(options))
-}
-
-fn count(text: &str) -> Result<usize, String> {
-    Ok(positive_number::<u32>(text)? as usize)
 }
