@@ -218,14 +218,50 @@ fn stalled_server_loses_messages_in_bounded_memory() {
 fn surplus_bytes_are_reported() {
     let (address, _server) = serve_once(|stream| {
         echo_each(&stream, |number, mut message, stream| {
-            message.resize(if number == 2 { 70 } else { 64 }, b'!');
+            message.resize(if number == 1 { 64 } else { 68 + number as usize }, b'!');
             let _ = stream.write_all(&message);
         });
     });
-    let outcome = ping(&["-c", "2", "-i", "0.2", &address]);
+    let outcome = ping(&["-c", "3", "-i", "0.1", &address]);
     let lines = lines(&outcome);
     assert_eq!(outcome.code, 1, "{lines:?}");
-    assert!(lines.contains(&format!("surplus: 6 bytes from {address} after the last echo")), "{lines:?}");
+    let surplus: Vec<&str> =
+        lines.iter().map(String::as_str).filter(|line| line.starts_with("surplus: ")).collect();
+    let expected = [(6, 2), (7, 3)].map(|(count, number)| {
+        format!("surplus: {count} bytes from {address} after seq={number}") // one line for each message
+    });
+    assert_eq!(surplus, expected);
+    assert!(lines.iter().any(|line| line.contains(", 13 surplus bytes, ")), "{lines:?}");
+}
+
+#[test]
+fn half_an_echo_has_one_result() {
+    let (address, _server) = serve_once(|stream| {
+        echo_each(&stream, |number, message, stream| {
+            let _ = stream.write_all(&message[..if number == 1 { 32 } else { 64 }]);
+        });
+    });
+    let outcome = ping(&["-c", "2", "-i", "0", "-w", "0.3", &address]);
+    let lines = lines(&outcome);
+    assert!(lines[1].starts_with("no echo: seq=1 after "), "{lines:?}");
+    assert!(lines[1].ends_with(" ms, only 32 of 64 bytes"), "{lines:?}");
+    assert!(lines[2..].iter().all(|line| !line.contains("seq=1 ")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.starts_with("2 sent, 0 received, 2 lost (100 %)")), "{lines:?}");
+}
+
+#[test]
+fn sigquit_prints_the_statistics_so_far() {
+    let server = Server::start(&[]);
+    let mut process = start(&["-c", "3", "-i", "0.2", server.address()]);
+    let out = Lines::of(process.child.stdout.take().unwrap());
+    let err = Lines::of(process.child.stderr.take().unwrap());
+    out.next_with("seq=1 time=");
+    process.signal(Signal::QUIT);
+    err.next_with(&format!("--- {} ping statistics ---", server.address()));
+    assert!(err.next().contains(" 0 lost (0 %), time "));
+    out.next_with("seq=3 time=");
+    out.next_with("3 sent, 3 received, 0 lost (0 %), time ");
+    assert_eq!(process.wait_code(), 0);
 }
 
 #[test]

@@ -94,6 +94,30 @@ fn client_waits_for_a_server_that_starts_late() {
 }
 
 #[test]
+fn each_new_reason_and_each_connection_is_reported_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut command = client_command();
+    command.args(["-r", &address.to_string()]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = Process::spawn(&mut command);
+    let err = Lines::of(process.child.stderr.take().unwrap());
+    let mut stdin = process.child.stdin.take().unwrap();
+    stdin.write_all(b"x").unwrap();
+    drop(listener.accept().unwrap());
+    drop(listener);
+    let lost = err.next(); // "closed" or "reset": the server closes with unread data
+    assert!(lost.contains("warning: ") && lost.contains(&address.to_string()), "{lost}");
+    let refused = err.next();
+    assert!(refused.contains("Connection refused; reconnecting in "), "{refused}");
+    thread::sleep(2 * A_WHILE); // the thing under test: more refusals are not reported
+    let _server = Server::on(&[&address.to_string()], &[]);
+    assert_eq!(err.next(), format!("echo-client: connected to {address}"));
+    drop(stdin);
+    assert_eq!(process.wait_code(), 0);
+    assert_eq!(err.rest(), Vec::<String>::new());
+}
+
+#[test]
 fn signal_ends_a_waiting_client_at_once() {
     let dead = DeadPort::new();
     let mut command = client_command();

@@ -5,19 +5,18 @@
 //!
 //! Read next: `transfer.rs`.
 
-use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
-use echo_reactor::cli::{self, AddressArgument, ErrorText};
+use echo_reactor::cli::{self, AddressArgument, ErrorText, report};
 use echo_reactor::{Address, CloseReason, ConnectionLost, Protocol, Reactor, Transport, create_connection};
 use log::Level;
 
-use crate::Outcome;
 use crate::options::Options;
 use crate::transfer::Transfer;
+use crate::{NAME, Outcome};
 
 /// The longest delay before the first retry. The delay is random, from half of this to all of it,
 /// and this doubles with each attempt.
@@ -37,11 +36,35 @@ pub struct Client {
     session: Rc<Session>,
     /// `None` after the connection has ended.
     transfer: Option<Box<Transfer>>,
-    /// The number of attempts since the last byte was received.
-    attempt: u32,
+    failures: Failures,
     /// When this attempt began.
     began: Instant,
-    connected: bool,
+}
+
+/// The failed attempts since the last byte was received.
+#[derive(Default)]
+pub struct Failures {
+    count: u32,
+    /// Why the last attempt failed. Empty after a connection was established.
+    reason: String,
+}
+
+impl Failures {
+    /// Logs a failure: as a warning, unless the attempt before failed for the same reason. Returns
+    /// the delay before the next attempt.
+    pub fn add(&mut self, reason: String) -> Duration {
+        let delay = retry_delay(self.count);
+        let level = if reason == self.reason { Level::Info } else { Level::Warn };
+        log::log!(level, "{reason}; reconnecting in {} ms", delay.as_millis());
+        *self = Failures { count: self.count.saturating_add(1), reason };
+        delay
+    }
+
+    /// Records that a connection is established. Returns whether an attempt had failed before.
+    pub fn connected(&mut self) -> bool {
+        self.reason.clear();
+        self.count > 0
+    }
 }
 
 impl Client {
@@ -51,31 +74,28 @@ impl Client {
         reactor: &mut Reactor,
         session: Rc<Session>,
         transfer: Box<Transfer>,
-        attempt: u32,
+        failures: Failures,
         addresses: io::Result<Vec<Address>>,
     ) {
         let options = session.options.connect.clone();
-        let began = Instant::now();
-        let mut client = Client { session, transfer: None, attempt, began, connected: false };
+        let mut client = Client { session, transfer: None, failures, began: Instant::now() };
         match addresses {
             Ok(addresses) => {
                 client.transfer = Some(transfer);
                 create_connection(reactor, &addresses, &options, client);
             }
-            Err(error) => client.reconnect(reactor, transfer, &ErrorText(&error)),
+            Err(error) => client.reconnect(reactor, transfer, ErrorText(&error).to_string()),
         }
     }
 
     /// Connects again after a delay. Resolves the name again, because the server may have moved.
-    fn reconnect(self, reactor: &mut Reactor, transfer: Box<Transfer>, why: &dyn Display) {
-        let delay = retry_delay(self.attempt);
-        let level = if self.connected || self.attempt == 0 { Level::Warn } else { Level::Info };
-        log::log!(level, "{why}; reconnecting in {} ms", delay.as_millis());
-        let Client { session, attempt, .. } = self;
+    fn reconnect(self, reactor: &mut Reactor, transfer: Box<Transfer>, reason: String) {
+        let Client { session, mut failures, .. } = self;
+        let delay = failures.add(reason);
         reactor.call_later(delay, move |reactor| {
             let address = session.options.address.clone();
             cli::look_up(reactor, &address, move |reactor, addresses| {
-                Client::connect(reactor, session, transfer, attempt.saturating_add(1), addresses);
+                Client::connect(reactor, session, transfer, failures, addresses);
             });
         });
     }
@@ -86,6 +106,15 @@ impl Client {
 pub fn close_gracefully(transport: &mut Transport) {
     transport.set_idle_timeout(Some(CLOSE_TIMEOUT));
     transport.close();
+}
+
+/// Prints the server's address, unless `-q` is set.
+fn announce(transport: &Transport) {
+    if log::log_enabled!(Level::Warn)
+        && let Some(peer) = transport.peer_addr()
+    {
+        report(NAME, format_args!("connected to {peer}"));
+    }
 }
 
 /// Logs both ends of a new connection, and how long the connect took.
@@ -112,7 +141,7 @@ pub fn describe(server: &AddressArgument, reason: &CloseReason) -> String {
 
 /// Returns the delay before the next attempt: exponential backoff, from 100 to 200 ms up to 2.5 to
 /// 5 s. The jitter spreads the many clients of a server that has failed.
-pub fn retry_delay(attempt: u32) -> Duration {
+fn retry_delay(attempt: u32) -> Duration {
     let whole = FIRST_DELAY.saturating_mul(1 << attempt.min(16)).min(MAX_DELAY);
     let random = u32::try_from(RandomState::new().hash_one(attempt) >> 32).unwrap_or(0);
     whole / 2 + (whole / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
@@ -120,19 +149,20 @@ pub fn retry_delay(attempt: u32) -> Duration {
 
 impl Protocol for Client {
     fn connection_made(&mut self, transport: &mut Transport) {
-        self.connected = true;
+        let reconnected = self.failures.connected();
         transport.set_idle_timeout(self.session.options.timeout);
         if let Some(transfer) = &mut self.transfer {
-            if !transfer.display.is_interactive() {
+            if (reconnected || transfer.display.is_interactive()) && !log::log_enabled!(Level::Info) {
+                announce(transport);
+            } else {
                 log_connected(transport, self.began.elapsed());
             }
-            transfer.announce(transport);
             transfer.start(transport);
         }
     }
 
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
-        self.attempt = 0;
+        self.failures = Failures::default();
         if let Some(transfer) = &mut self.transfer {
             transfer.receive(transport, data);
         }
@@ -165,12 +195,10 @@ impl Protocol for Client {
             let client = Client {
                 session: self.session.clone(),
                 transfer: None,
-                attempt: self.attempt,
+                failures: mem::take(&mut self.failures),
                 began: self.began,
-                connected: self.connected,
             };
-            let why = describe(&options.address, &reason);
-            return client.reconnect(reactor, transfer, &why);
+            return client.reconnect(reactor, transfer, describe(&options.address, &reason));
         }
         let error = if options.reconnect && transfer.is_complete() {
             None // after the last byte, it does not matter how the connection ends

@@ -23,7 +23,7 @@ use echo_reactor::cli::{
 };
 use echo_reactor::{Framing, Input, Mailbox, Output, Reactor};
 
-use client::{Client, Session};
+use client::{Client, Failures, Session};
 use display::Display;
 use options::Options;
 use progress::{ByteCounts, Progress};
@@ -124,7 +124,7 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
     }
     let transfer = Transfer::new(stdin, display, check || options.reconnect, progress.clone());
     let session = Session { options, outcome: outcome.clone() };
-    Client::connect(&mut reactor, Rc::new(session), Box::new(transfer), 0, addresses);
+    Client::connect(&mut reactor, Rc::new(session), Box::new(transfer), Failures::default(), addresses);
     let result = reactor.run().map_err(cannot("wait for events"));
     route_stderr(None);
     // Discard a half-typed line, which is not meant for the shell. Text after Ctrl-D is left for

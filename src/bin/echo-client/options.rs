@@ -137,3 +137,23 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
         verbosity,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ping_has_a_timeout_by_default() {
+        for (arguments, expected) in [
+            (&["--ping"][..], Some(10)),
+            (&["--ping", "-w", "3"], Some(3)),
+            (&[], None),
+            (&["-w", "3"], Some(3)),
+        ] {
+            let Ok(Command::Run(options)) = parse(Parser::from_args(arguments)) else {
+                panic!("{arguments:?}")
+            };
+            assert_eq!(options.timeout, expected.map(Duration::from_secs), "{arguments:?}");
+        }
+    }
+}

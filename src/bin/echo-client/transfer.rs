@@ -7,10 +7,9 @@
 
 use std::rc::Rc;
 
-use echo_reactor::cli::{ErrorText, counted, report};
+use echo_reactor::cli::{ErrorText, counted};
 use echo_reactor::{Chunk, CloseReason, Flow, Handle, Mailbox, Reactor, Transport, TryRecv};
 
-use crate::NAME;
 use crate::display::Display;
 use crate::options::Options;
 use crate::progress::{ByteCounts, Progress};
@@ -144,16 +143,6 @@ impl Transfer {
     fn fail(&mut self, error: String, transport: &mut Transport) {
         self.fatal_error = Some(error);
         transport.abort();
-    }
-
-    /// Prints the server's address if a person watches.
-    pub fn announce(&mut self, transport: &mut Transport) {
-        if self.display.is_interactive()
-            && log::log_enabled!(log::Level::Warn)
-            && let Some(peer) = transport.peer_addr()
-        {
-            report(NAME, format_args!("connected to {peer}"));
-        }
     }
 
     /// Returns whether all of stdin was sent and came back.

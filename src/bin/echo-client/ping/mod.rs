@@ -19,20 +19,18 @@ mod tally;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fmt::Display;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use echo_reactor::cli::{self, ErrorText, Exit, cannot};
+use echo_reactor::cli::{self, ErrorText, Exit, cannot, write_stderr};
 use echo_reactor::{
     Address, CloseReason, ConnectError, Connection, ConnectionLost, Flow, Handle, Output, Protocol, Reactor,
     Transport, create_connection,
 };
-use log::Level;
 
 use crate::Outcome;
-use crate::client::{close_gracefully, describe, log_connected, retry_delay};
+use crate::client::{close_gracefully, describe, log_connected};
 use crate::options::Options;
 use session::{Session, Stage};
 use statistics::milliseconds;
@@ -74,6 +72,9 @@ pub fn start(
         cli::on_signal(reactor, signal, move |reactor| interrupt(&session, reactor, signal))
             .map_err(cannot("catch signals"))?;
     }
+    let shared = session.clone();
+    cli::on_signal(reactor, libc::SIGQUIT, move |_| write_stderr(shared.borrow().summary()))
+        .map_err(cannot("catch signals"))?;
     connect(&session, reactor, addresses);
     Ok(())
 }
@@ -84,7 +85,7 @@ fn connect(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, addresses: io:
     match addresses {
         _ if session.borrow().stage != Stage::Running => {} // the session has ended meanwhile
         Ok(addresses) => try_next(session, reactor, addresses.into(), None),
-        Err(error) => disconnected(session, reactor, &ErrorText(&error)),
+        Err(error) => disconnected(session, reactor, ErrorText(&error).to_string()),
     }
 }
 
@@ -102,22 +103,19 @@ fn try_next(
 
 /// Called when a connection has ended, or when an attempt has failed. Reconnects, or ends the
 /// session.
-fn disconnected(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, why: &dyn Display) {
+fn disconnected(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, why: String) {
     let mut this = session.borrow_mut();
     let output = this.output;
     this.connection = None;
     if this.stage == Stage::Ended {
         return output.on_flushed(reactor, Reactor::stop);
     }
-    this.lose_connection(reactor, why);
+    this.lose_connection(reactor, &why);
     if !this.options.reconnect || this.stage != Stage::Running {
         drop(this);
-        return finish(session, reactor, Some(why.to_string()));
+        return finish(session, reactor, Some(why));
     }
-    let delay = retry_delay(this.attempt);
-    this.attempt = this.attempt.saturating_add(1);
-    let level = if this.attempt <= 1 { Level::Warn } else { Level::Info };
-    log::log!(level, "{why}; reconnecting in {} ms", delay.as_millis());
+    let delay = this.failures.add(why);
     drop(this);
     let shared = session.clone();
     reactor.call_later(delay, move |reactor| {
@@ -174,7 +172,7 @@ fn finish(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, error: Option<S
     if this.tally.has_started() || this.ping.json {
         let server = this.options.address.to_string();
         let json = this.ping.json.then(|| this.tally.to_json(&server, this.ping.size));
-        let summary = json.unwrap_or_else(|| this.tally.to_text(&server));
+        let summary = json.unwrap_or_else(|| this.summary());
         this.output.write(reactor, this.output.id(), summary.as_bytes());
     }
     let exit = match this.stage {
@@ -230,6 +228,7 @@ impl Protocol for Ping {
         let mut this = self.session.borrow_mut();
         let (took, size) = (now - self.began, this.size());
         this.connection = Some(handle);
+        this.failures.connected();
         this.next_send = this.next_send.max(now);
         this.tally.connects.add(took);
         let time = milliseconds(took);
@@ -279,6 +278,6 @@ impl Protocol for Ping {
             reason => reason,
         };
         let why = describe(&self.session.borrow().options.address, &reason);
-        disconnected(&self.session, reactor, &why);
+        disconnected(&self.session, reactor, why);
     }
 }

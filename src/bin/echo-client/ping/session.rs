@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Display;
+use std::mem;
 use std::time::{Duration, Instant};
 
 use echo_reactor::cli::counted;
@@ -18,6 +19,7 @@ use super::statistics::milliseconds;
 use super::tally::Tally;
 use super::{Ping, PingOptions};
 use crate::Outcome;
+use crate::client::Failures;
 use crate::options::Options;
 
 /// How many messages a server may leave unanswered. This limit bounds the memory.
@@ -30,8 +32,8 @@ pub struct Session {
     pub outcome: Outcome,
     pub stage: Stage,
     pub connection: Option<Handle<Connection<Ping>>>,
-    /// The number of connection attempts since the last echo.
-    pub attempt: u32,
+    /// The failed attempts since the last echo.
+    pub failures: Failures,
     /// When the next message is due.
     pub next_send: Instant,
     pub timer: Option<Timer>,
@@ -39,6 +41,8 @@ pub struct Session {
     outstanding: VecDeque<Message>,
     /// How many bytes of the first message's echo were received.
     echoed: usize,
+    /// The last message after whose echo surplus bytes were reported.
+    surplus_after: u64,
     pub tally: Tally,
 }
 
@@ -73,11 +77,12 @@ impl Session {
             outcome,
             stage: Stage::Running,
             connection: None,
-            attempt: 0,
+            failures: Failures::default(),
             next_send: Instant::now(),
             timer: None,
             outstanding: VecDeque::new(),
             echoed: 0,
+            surplus_after: 0,
             tally: Tally::new(),
         }
     }
@@ -122,6 +127,11 @@ impl Session {
         }
     }
 
+    /// Returns the summary so far, for a person.
+    pub fn summary(&self) -> String {
+        self.tally.to_text(&self.options.address.to_string())
+    }
+
     /// Returns the size of a message for a person.
     pub fn size(&self) -> String {
         counted(self.ping.size, "byte")
@@ -143,7 +153,11 @@ impl Session {
                 .for_each(|message| message.state = MessageState::TimedOut);
             self.tally.lost += 1;
             let waited = (now - sent_at).as_millis();
-            self.print(reactor, format_args!("no echo: seq={sequence} after {waited} ms"));
+            let part = match self.echoed {
+                echoed @ 1.. if self.outstanding.len() == 1 => format!(", only {echoed} of {}", self.size()),
+                _ => String::new(),
+            };
+            self.print(reactor, format_args!("no echo: seq={sequence} after {waited} ms{part}"));
         }
     }
 
@@ -200,24 +214,21 @@ impl Session {
         let peer = transport.peer_addr().map(Address::to_string).unwrap_or_default();
         while !data.is_empty() {
             let Some(message) = self.outstanding.front_mut() else {
-                let count = data.len();
-                if self.tally.surplus == 0 {
-                    self.print(
-                        transport.reactor(),
-                        format_args!("surplus: {} from {peer} after the last echo", counted(count, "byte")),
-                    );
-                }
-                self.tally.surplus += count as u64;
+                self.report_surplus(transport.reactor(), data.len(), &peer);
                 return;
             };
             let (piece, rest) = data.split_at(data.len().min(self.ping.size - self.echoed));
             let (sequence, offset) = (message.sequence, self.echoed);
             let expected = (offset..).map(|offset| byte_at(sequence, offset));
             let difference = expected.zip(piece).position(|(sent, &received)| sent != received);
-            if let Some(at) = difference.filter(|_| message.state != MessageState::Wrong) {
-                self.tally.lost += u64::from(message.state == MessageState::Pending);
-                self.tally.wrong += 1;
+            let was = message.state;
+            if difference.is_some() {
                 message.state = MessageState::Wrong;
+            }
+            // A message has one result: nothing more is said of one that is lost already.
+            if let Some(at) = difference.filter(|_| was == MessageState::Pending) {
+                self.tally.lost += 1;
+                self.tally.wrong += 1;
                 let (sent, received) = (byte_at(sequence, offset + at), piece[at]);
                 let line = format!(
                     "wrong echo: seq={sequence} differs at offset {}: sent {sent:#04x}, received {received:#04x}",
@@ -234,12 +245,23 @@ impl Session {
         }
     }
 
+    /// Counts bytes that are not the echo of any message. Prints at most one line per message, so
+    /// that a server that floods is reported in bounded memory.
+    fn report_surplus(&mut self, reactor: &mut Reactor, count: usize, peer: &str) {
+        self.tally.surplus += count as u64;
+        let sequence = self.tally.sent;
+        if mem::replace(&mut self.surplus_after, sequence) != sequence {
+            let bytes = counted(count, "byte");
+            self.print(reactor, format_args!("surplus: {bytes} from {peer} after seq={sequence}"));
+        }
+    }
+
     fn echo_completed(&mut self, reactor: &mut Reactor, peer: &str, now: Instant) {
         let Some(Message { sequence, sent_at, state }) = self.outstanding.pop_front() else { return };
         let (size, time) = (self.size(), now - sent_at);
         match state {
             MessageState::Pending => {
-                self.attempt = 0;
+                self.failures = Failures::default();
                 self.tally.round_trips.add(time);
                 let time = milliseconds(time);
                 self.print(reactor, format_args!("{size} from {peer}: seq={sequence} time={time:.3} ms"));
