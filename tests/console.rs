@@ -74,7 +74,7 @@ fn list_has_a_header_and_aligned_columns_sorted_by_number() {
     let lines: Vec<String> =
         std::iter::from_fn(|| Some(server.out.next()).filter(|line| line != "end of list")).collect();
     let rows: Vec<Vec<&str>> = lines.iter().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["ID", "PEER", "IN", "OUT", "BUFFERED", "AGE", "IDLE"]);
+    assert_eq!(rows[0], ["ID", "PEER", "IN", "OUT", "BUFFERED", "AGE", "IDLE", "STATE"]);
     let numbers: Vec<u32> = rows[1..].iter().map(|row| row[0].parse().unwrap()).collect();
     assert_eq!(numbers, (2..=13).collect::<Vec<_>>());
     let peer = peers[0].local_addr().unwrap().to_string();
@@ -85,10 +85,12 @@ fn list_has_a_header_and_aligned_columns_sorted_by_number() {
         let seconds = |text: &str| text.strip_suffix('s').unwrap().parse::<f64>().unwrap();
         assert!(seconds(row[6]) <= seconds(row[5]) + 0.1, "{row:?}");
     }
-    let width = lines[0].len();
-    assert!(lines.iter().all(|line| line.len() == width), "{lines:#?}");
-    let column = lines[0].find("PEER").unwrap();
-    assert!(lines[1..].iter().zip(&rows[1..]).all(|(line, row)| line[column..].starts_with(row[1])));
+    for (name, index) in [("PEER", 1), ("STATE", 7)] {
+        let column = lines[0].find(name).unwrap();
+        assert!(lines[1..].iter().zip(&rows[1..]).all(|(line, row)| line[column..].starts_with(row[index])));
+    }
+    let end_of_idle = lines[0].find("IDLE").unwrap() + 4;
+    assert!(lines[1..].iter().all(|line| line[..end_of_idle].ends_with('s')), "{lines:#?}");
 }
 
 #[test]
@@ -106,11 +108,21 @@ fn close_ends_a_connection_in_order_and_a_second_close_at_once() {
     operator.write_all(b"close 1\n").unwrap();
     assert_eq!(server.out.next(), "closing 1");
     assert_eq!(first.read(&mut [0]).unwrap(), 0);
+    // What the peer still sends is discarded, and counts as nothing.
+    first.write_all(b"too late").unwrap();
+    eventually("the connection is listed as closing", || {
+        operator.write_all(b"list\n").unwrap();
+        server.out.next_with("ID ");
+        let row = server.out.next();
+        assert_eq!(row.split_whitespace().nth(2), Some("1"), "{row}");
+        row.ends_with("  closing")
+    });
+    server.out.next_with("end of list");
     operator.write_all(b"say hello\n").unwrap(); // the peer is not behind: its connection is closing
     assert_eq!(server.out.next(), "sent to 0 connections");
     operator.write_all(b"close 1\n").unwrap(); // the server still waits for the peer's EOF
     assert_eq!(server.out.next(), "aborted 1");
-    server.err.next_with(": aborted by the operator; ");
+    server.err.next_with(": aborted by the operator; bytes: 1 in, 1 out");
     operator.write_all(b"close 1\n").unwrap();
     assert_eq!(server.out.next(), "error: no connection '1' (see list)");
 }
@@ -193,7 +205,7 @@ fn end_of_stdin_is_announced_on_a_terminal() {
     terminal.type_in("stats\n");
     terminal.see("connections: 0 open");
     terminal.type_in("\x04"); // Ctrl-D
-    terminal.see("end of standard input; the server keeps running without a console\r\n");
+    terminal.see("end of standard input; the server keeps running without a console");
     process.comes_to_rest();
     process.signal(rustix::process::Signal::TERM);
     assert_eq!(process.wait_code(), 0);
@@ -206,6 +218,41 @@ fn end_of_stdin_is_announced_on_a_terminal() {
     assert_eq!(Process::spawn(&mut command).wait_code(), 0);
     let shown = terminal.unseen();
     assert!(shown.starts_with("listening on ") && shown.lines().count() == 1, "{shown}");
+}
+
+#[test]
+fn half_typed_command_survives_replies_and_log_lines() {
+    let mut terminal = Terminal::with_window(60, 12);
+    let mut command = server_command();
+    command.args(["-v", "--console", "127.0.0.1:0"]);
+    command.stdin(terminal.stdio()).stdout(terminal.stdio()).stderr(terminal.stdio());
+    let mut process = Process::spawn(&mut command);
+    terminal.see_row("> ");
+    let listening = terminal.rows()[0].clone();
+    let address = listening.strip_prefix("listening on ").unwrap().to_owned();
+    terminal.type_in("say half");
+    terminal.see_row("> say half");
+    let mut peers = Vec::new();
+    for number in 1..=30 {
+        let mut peer = common::connect(&address);
+        ping(&mut peer, b"x");
+        terminal.see(&format!("connection {number} from "));
+        terminal.see_row("> say half");
+        peers.push(peer);
+    }
+    terminal.type_in("\x7f\x7fllo\n");
+    terminal.see("sent to 30 connections");
+    terminal.see_row("> ");
+    let mut received = [0; 6];
+    peers[0].read_exact(&mut received).unwrap();
+    assert_eq!(&received, b"hallo\n");
+    drop(peers);
+    terminal.type_in("quit\n");
+    assert_eq!(process.wait_code(), 0);
+    terminal.see("bytes: 30 in, 210 out");
+    let lines = terminal.lines();
+    let shown = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert_eq!((shown("> say hallo"), shown("connection "), shown("> quit")), (1, 60, 1), "{lines:#?}");
 }
 
 #[test]

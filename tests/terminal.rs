@@ -247,7 +247,35 @@ fn half_typed_text_survives_a_resize() {
 }
 
 #[test]
-fn half_typed_text_of_several_rows_stays_on_the_screen() {
+fn echo_follows_a_line_that_ctrl_d_has_sent() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let process = client(&terminal, server.address());
+    terminal.see_row("> ");
+    terminal.type_in("one\x04"); // ^D sends the half-typed line
+    terminal.see("< one");
+    terminal.see_row("> ");
+    terminal.type_in("two\n");
+    terminal.see("  two");
+    terminal.see_row("> ");
+    assert_eq!(terminal.rows()[1..], ["> one", "< one", "> two", "  two", ">"]);
+    end(terminal, process);
+}
+
+#[test]
+fn verbose_client_logs_its_own_address_on_a_terminal_too() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let process = client_with(&terminal, &["-v", server.address()]);
+    terminal.see_row("> ");
+    let rows = terminal.rows();
+    let start = format!("echo-client: connected to {} from 127.0.0.1:", server.address());
+    assert!(rows.len() == 2 && rows[0].starts_with(&start) && rows[0].ends_with(" ms"), "{rows:#?}");
+    end(terminal, process);
+}
+
+#[test]
+fn half_typed_text_of_several_rows_is_cut_until_ctrl_r_shows_it_again() {
     let (mut terminal, process, sender, server) = client_at_prompt(Terminal::with_window(20, 12));
     terminal.type_in("one two three four five six seven");
     terminal.see_row(" five six seven");
@@ -257,6 +285,10 @@ fn half_typed_text_of_several_rows_stays_on_the_screen() {
     terminal.see_row(" five six seven");
     let rows = terminal.rows();
     assert_eq!(rows[rows.len() - 3..], ["> one two three four", "< a line", " five six seven"]);
+    terminal.type_in("\x12"); // ^R: the kernel shows all of it again
+    terminal.see_row("ive six seven");
+    let rows = terminal.rows();
+    assert_eq!(rows[rows.len() - 2..], ["one two three four f", "ive six seven"]);
     terminal.type_in("\n");
     end(terminal, process);
     assert_eq!(server.join().unwrap(), "one two three four five six seven\n");
@@ -437,8 +469,10 @@ fn dumb_terminal_gets_no_escape_sequences() {
         terminal.see_row("> ");
         terminal.type_in(" typed\n");
         terminal.see("typed");
+        sender.send(b"three\n".to_vec()).unwrap();
         terminal.see_row("> ");
-        assert_eq!(terminal.rows()[1..6], ["> half", "< one", "< two^[", ">  typed", ">"], "{name:?}");
+        let expected = ["> half", "< one", "< two^[", ">  typed", "< three", ">"];
+        assert_eq!(terminal.rows()[1..7], expected, "{name:?}");
         drop(sender);
         terminal.type_in("\x04");
         assert_eq!(process.wait_code(), 0);
@@ -484,6 +518,24 @@ fn prompt_is_shown_again_after_a_stop() {
     terminal.see("$ ");
     terminal.type_in("exit\n");
     assert_eq!(shell.wait_code(), 0);
+}
+
+#[test]
+fn ctrl_c_leaves_no_empty_row() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let mut shell = shell(&terminal);
+    terminal.see("$ ");
+    terminal.type_in(&client_line(server.address()));
+    terminal.see_row("> ");
+    terminal.type_in("\x03");
+    terminal.see("$ ");
+    terminal.type_in("exit\n");
+    assert_eq!(shell.wait_code(), 130);
+    terminal.see("exit");
+    let rows = terminal.rows();
+    let at = rows.iter().position(|row| row.starts_with("> ^C")).unwrap();
+    assert_eq!(rows[at + 1], "$ exit", "{rows:#?}");
 }
 
 #[test]
@@ -586,7 +638,7 @@ fn ctrl_c_ends_the_client_by_sigint() {
     terminal.unseen();
     process.signal(Signal::INT);
     assert_eq!(process.wait_code(), 130);
-    assert_eq!(terminal.unseen(), "\r\n", "the shell's prompt gets a line of its own");
+    assert_eq!(terminal.unseen(), "", "the shell moves the cursor to a new row");
 }
 
 // ---- stdout or stderr is not a terminal

@@ -5,14 +5,16 @@
 mod addresses;
 mod arguments;
 mod diagnostics;
+mod display;
 mod histogram;
 mod lookup;
 mod observers;
 mod resolve;
+mod screen;
 mod values;
 
 use std::ffi::OsString;
-use std::fmt::Display;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,15 +26,15 @@ pub use arguments::{
     UsageError, address, address_after, client_address, option_name, positive_number, unexpected, value,
 };
 pub use diagnostics::{Verbosity, init_logging, report, route_stderr, write_stderr, write_stdout};
+pub use display::{Display, is_on_terminal};
 pub use histogram::Histogram;
 pub use lookup::look_up;
 pub use observers::add_observers;
+pub use screen::supports_escapes;
 pub use values::{duration, nonzero_duration, nonzero_size};
 
 pub use crate::net::{ErrorText, Escaped};
-pub use crate::sys::{
-    discard_input, has_input, is_in_background, stdout_was_closed, wait_until_readable, window_size,
-};
+pub use crate::sys::{stdout_was_closed, wait_until_readable, window_size};
 use crate::{Reactor, sys};
 
 /// What the arguments ask a program to do.
@@ -124,7 +126,7 @@ pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
 /// assert_eq!([counted(1_u64, "byte"), counted(2_u64, "byte")], ["1 byte", "2 bytes"]);
 /// ```
 #[must_use]
-pub fn counted<N: Copy + Display + PartialEq + From<u8>>(number: N, what: &str) -> String {
+pub fn counted<N: Copy + fmt::Display + PartialEq + From<u8>>(number: N, what: &str) -> String {
     let plural = if number == N::from(1) { "" } else { "s" };
     format!("{number} {what}{plural}")
 }

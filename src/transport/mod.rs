@@ -102,7 +102,7 @@ pub struct ConnectionLost {
     pub id: Id,
     /// The address of the peer, if there was one.
     pub peer: Option<Address>,
-    /// Bytes received.
+    /// Bytes received, without those that were discarded after `close`.
     pub bytes_in: u64,
     /// Bytes that the kernel accepted for sending.
     pub bytes_out: u64,
@@ -262,7 +262,7 @@ impl Transport<'_> {
         self.duplex.buffered()
     }
 
-    /// Returns how many bytes were received.
+    /// Returns how many bytes were received, without those that were discarded after `close`.
     #[must_use]
     pub fn bytes_in(&self) -> u64 {
         self.duplex.stats().bytes_in

@@ -4,30 +4,25 @@
 //! Read next: `client.rs`, the protocol.
 
 mod client;
-mod display;
 mod options;
 mod ping;
 mod progress;
-mod screen;
 mod transfer;
 mod window;
 
-use std::cell::{Cell, RefCell};
-use std::io::{self, IsTerminal};
+use std::cell::Cell;
+use std::io;
 use std::process::ExitCode;
 use std::rc::Rc;
 
 use echo_reactor::cli::{
-    self, ErrorText, Exit, cannot, counted, discard_input, init_logging, is_in_background, report,
-    route_stderr, write_stdout,
+    self, Display, ErrorText, Exit, cannot, counted, init_logging, report, write_stdout,
 };
 use echo_reactor::{Framing, Input, Mailbox, Output, Reactor};
 
 use client::{Client, Failures, Session};
-use display::Display;
 use options::Options;
 use progress::{ByteCounts, Progress};
-use screen::Screen;
 use transfer::Transfer;
 
 const NAME: &str = "echo-client";
@@ -91,8 +86,7 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
     let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
     reactor.set_spin(options.spin);
     cli::add_observers(&mut reactor, options.timeline.as_ref())?;
-    let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    let interactive = on_terminal && !options.raw;
+    let interactive = cli::is_on_terminal() && !options.raw;
     catch_signals(&mut reactor, outcome, interactive).map_err(cannot("catch signals"))?;
     let stdout = {
         let outcome = outcome.clone();
@@ -112,26 +106,13 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
 
     let progress = Progress::new(&reactor, options.progress);
     let (check, began) = (options.check, reactor.now());
-    let screen = Rc::new(RefCell::new(Screen::new()));
-    let display = Display::new(stdout, interactive.then(|| screen.clone()), !check);
-    if interactive {
-        let display = display.clone();
-        cli::on_signal(&mut reactor, libc::SIGCONT, move |reactor| display.resume(reactor))
-            .map_err(cannot("catch signals"))?;
-    }
-    if io::stderr().is_terminal() && (interactive || options.progress) {
-        route_stderr(Some(Box::new(move |text| screen.borrow_mut().message(text))));
-    }
-    let transfer = Transfer::new(stdin, display, check || options.reconnect, progress.clone());
+    let display = Display::new(&mut reactor, input, stdout, interactive, options.progress)
+        .map_err(cannot("catch signals"))?;
+    let transfer = Transfer::new(stdin, display.clone(), &options, progress.clone());
     let session = Session { options, outcome: outcome.clone() };
     Client::connect(&mut reactor, Rc::new(session), Box::new(transfer), Failures::default(), addresses);
     let result = reactor.run().map_err(cannot("wait for events"));
-    route_stderr(None);
-    // Discard a half-typed line, which is not meant for the shell. Text after Ctrl-D is left for
-    // the shell.
-    if on_terminal && reactor.get(input).is_ok() && !is_in_background(&io::stdin()) {
-        discard_input(&io::stdin());
-    }
+    display.close(&reactor);
     result?;
     let ByteCounts { sent, received } = progress.counts();
     outcome.report_error();
@@ -147,7 +128,8 @@ fn catch_signals(reactor: &mut Reactor, outcome: &Outcome, interactive: bool) ->
     for signal in [libc::SIGINT, libc::SIGTERM] {
         let outcome = outcome.clone();
         cli::on_signal(reactor, signal, move |reactor| {
-            if interactive {
+            // At Ctrl-C, the shell moves the cursor to a new row.
+            if interactive && signal != libc::SIGINT {
                 write_stdout("\n");
             }
             outcome.set(Exit::Signal(signal), None);

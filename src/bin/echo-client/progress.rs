@@ -12,9 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use echo_reactor::Reactor;
-use echo_reactor::cli::{window_size, write_stderr};
-
-use crate::screen::supports_escapes;
+use echo_reactor::cli::{supports_escapes, window_size, write_stderr};
 
 /// Moves the cursor to the first column, and clears the row.
 const REDRAW: &str = "\r\x1b[K";

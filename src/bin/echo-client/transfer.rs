@@ -7,10 +7,9 @@
 
 use std::rc::Rc;
 
-use echo_reactor::cli::{ErrorText, counted};
+use echo_reactor::cli::{Display, ErrorText, counted};
 use echo_reactor::{Chunk, CloseReason, Flow, Handle, Mailbox, Reactor, Transport, TryRecv};
 
-use crate::display::Display;
 use crate::options::Options;
 use crate::progress::{ByteCounts, Progress};
 use crate::window::{Difference, Window};
@@ -26,6 +25,8 @@ pub struct Transfer {
     chunks: Handle<Mailbox<Chunk>>,
     stdin: Stdin,
     pub display: Display,
+    /// Without `--check`.
+    shows_echo: bool,
     /// With `--check` and `--reconnect`: the bytes whose echo has not arrived yet.
     window: Option<Window>,
     progress: Rc<Progress>,
@@ -37,11 +38,12 @@ impl Transfer {
     pub fn new(
         chunks: Handle<Mailbox<Chunk>>,
         display: Display,
-        has_window: bool,
+        options: &Options,
         progress: Rc<Progress>,
     ) -> Self {
-        let window = has_window.then(Window::default);
-        Transfer { chunks, stdin: Stdin::Open, display, window, progress, fatal_error: None }
+        let window = (options.check || options.reconnect).then(Window::default);
+        let shows_echo = !options.check;
+        Transfer { chunks, stdin: Stdin::Open, display, shows_echo, window, progress, fatal_error: None }
     }
 
     /// Starts on a new connection. Bytes whose echo has not arrived are sent again.
@@ -82,9 +84,7 @@ impl Transfer {
         match self.chunks.try_recv(transport.reactor(), id) {
             TryRecv::Item(Ok(bytes)) => {
                 self.progress.add(transport.reactor(), bytes.len(), 0);
-                if bytes.ends_with(b"\n") {
-                    self.display.leave_prompt();
-                }
+                self.display.was_entered(transport.reactor(), id, &bytes);
                 match &mut self.window {
                     Some(window) => window.push(&bytes),
                     None => drop(transport.write(&bytes)),
@@ -114,7 +114,11 @@ impl Transfer {
         self.progress.add(transport.reactor(), 0, correct);
         let offset = self.progress.counts().received;
         let id = transport.id();
-        let flow = self.display.show(transport.reactor(), id, &data[..correct]);
+        let flow = if self.shows_echo {
+            self.display.show_echo(transport.reactor(), id, &data[..correct])
+        } else {
+            Flow::Open
+        };
         read_if_room(transport, flow);
         match difference {
             Some(Difference::Changed { sent, received }) => self.fail(

@@ -8,7 +8,7 @@
 use std::io::{self, IsTerminal};
 use std::{array, iter, str};
 
-use echo_reactor::cli::{ErrorText, Escaped, counted, report};
+use echo_reactor::cli::{Display, ErrorText, Escaped, counted, is_on_terminal, report};
 use echo_reactor::{
     Chunk, Connection, Flow, Framing, Handle, Id, Input, Listener, Mailbox, Next, Output, Reactor, Ready,
     Source, Transport, TryRecv,
@@ -22,7 +22,7 @@ use crate::statistics::statistics;
 const HELP: &str = "\
 help        show this help
 stats       show one line of statistics, as SIGUSR1 does
-list        list connections: number, peer, bytes in, out, buffered, age, idle
+list        list connections: number, peer, bytes in, out, buffered, age, idle, state
 say TEXT    send TEXT and a newline to every connection
 close ID    close a connection gracefully; a second time, abort it
 quit        shut down gracefully, as SIGTERM does
@@ -32,22 +32,28 @@ pub struct Console {
     lines: Handle<Mailbox<Chunk>>,
     /// Whether the current line is too long, so that its remaining pieces are skipped.
     overlong: bool,
-    stdout: Handle<Output>,
+    display: Display,
     listener: Handle<Listener>,
     shutdown: Shutdown,
 }
 
 impl Console {
-    /// Starts reading commands.
-    pub fn open(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: Shutdown) -> io::Result<()> {
+    /// Starts reading commands. Returns the display, which the caller has to close.
+    pub fn open(
+        reactor: &mut Reactor,
+        listener: Handle<Listener>,
+        shutdown: Shutdown,
+    ) -> io::Result<Display> {
         let lines = Mailbox::new(reactor, 16);
-        Input::open(reactor, &io::stdin(), Framing::Lines, lines)?;
+        let stdin = Input::open(reactor, &io::stdin(), Framing::Lines, lines)?;
         let stdout = Output::open(reactor, &io::stdout(), |_, error| {
             log::info!("cannot write standard output: {}", ErrorText(&error));
         })?;
-        let console = reactor.insert(Console { lines, overlong: false, stdout, listener, shutdown });
+        let display = Display::new(reactor, stdin, stdout, is_on_terminal(), false)?;
+        let console = Console { lines, overlong: false, display: display.clone(), listener, shutdown };
+        let console = reactor.insert(console);
         reactor.wake(console.id());
-        Ok(())
+        Ok(display)
     }
 
     /// Handles a line, or a piece of a line that is too long. Returns the reply.
@@ -102,14 +108,21 @@ impl Source for Console {
         loop {
             match self.lines.try_recv(reactor, id) {
                 TryRecv::Item(Ok(line)) => {
+                    self.display.was_entered(reactor, id, &line);
                     let reply = self.receive(&line, reactor);
-                    if self.stdout.flow(reactor, id) != Flow::Full {
-                        self.stdout.write(reactor, id, reply.as_bytes());
+                    if self.display.flow(reactor, id) != Flow::Full {
+                        self.display.show_lines(reactor, id, &reply);
                     }
                 }
                 TryRecv::Item(Err(error)) => log::warn!("cannot read standard input: {}", ErrorText(&error)),
-                TryRecv::Empty => return Next::Wait,
+                TryRecv::Empty => {
+                    if self.shutdown.is_serving() {
+                        self.display.prompt(reactor, id);
+                    }
+                    return Next::Wait;
+                }
                 TryRecv::Closed => {
+                    self.display.finish(reactor, |_| ());
                     self.announce_end();
                     return Next::Done;
                 }
@@ -138,23 +151,23 @@ fn list(reactor: &mut Reactor) -> String {
             transport.buffered().to_string(),
             format!("{age:.1}s"),
             format!("{idle:.1}s"),
+            String::from(if transport.is_closing() { "closing" } else { "open" }),
         ];
         (echo.number, columns)
     });
     connections.sort_unstable_by_key(|(number, _)| *number);
-    let header = ["ID", "PEER", "IN", "OUT", "BUFFERED", "AGE", "IDLE"].map(String::from);
+    let header = ["ID", "PEER", "IN", "OUT", "BUFFERED", "AGE", "IDLE", "STATE"].map(String::from);
     let rows: Vec<_> =
         iter::once(header).chain(connections.into_iter().map(|(_, columns)| columns)).collect();
     let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 7] = array::from_fn(widest);
+    let widths: [usize; 8] = array::from_fn(widest);
     let lines = rows.iter().map(|row| {
-        // The second column is text, which is aligned to the left. Numbers are aligned to the
-        // right.
+        // Text is aligned to the left, and numbers to the right.
         let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
-            1 => format!("{cell:<width$}"),
+            1 | 7 => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
         });
-        cells.collect::<Vec<_>>().join("  ") + "\n"
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     });
     lines.chain([String::from("end of list\n")]).collect()
 }

@@ -68,9 +68,8 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
 
     let shutdown = Shutdown::new(&mut reactor, listener, options.grace)?;
     catch_signals(&mut reactor, listener, &shutdown).map_err(cannot("catch signals"))?;
-    if options.console {
-        Console::open(&mut reactor, listener, shutdown.clone()).map_err(cannot("open the console"))?;
-    }
+    let console = options.console.then(|| Console::open(&mut reactor, listener, shutdown.clone()));
+    let display = console.transpose().map_err(cannot("open the console"))?;
 
     for address in listener.addresses(&reactor)? {
         write_stdout(format_args!("listening on {address}\n"));
@@ -79,6 +78,10 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
         step::run(&mut reactor, &shutdown)?;
     }
     reactor.run().map_err(cannot("wait for events"))?;
+    if let Some(display) = display {
+        display.finish(&mut reactor, |_| ());
+        display.close(&reactor);
+    }
     log::info!("{}", statistics(&mut reactor, listener));
     let left = listener.stats(&reactor)?.open;
     if left > 0 && shutdown.is_draining() {

@@ -54,7 +54,9 @@ impl Duplex {
                 if count < buffer.len() && self.socket.short_read_means_empty(self.ready) {
                     self.ready.remove(Ready::READABLE);
                 }
-                self.bytes_in += count as u64;
+                if is_open {
+                    self.bytes_in += count as u64;
+                }
                 if let WriteState::Broken { rest, .. } = &mut self.write {
                     *rest = rest.saturating_sub(count);
                 }

@@ -10,8 +10,8 @@
 //! The kernel echoes typed characters and handles editing (canonical mode, see `termios(3)`). This
 //! program never changes the terminal's modes, so there is nothing to restore, not even after
 //! SIGKILL. The cost: neither the kernel nor the terminal reports half-typed text. If that text has
-//! wrapped, a line is inserted above its last row. If it fills its row exactly, the next character
-//! overwrites its last one.
+//! wrapped, a line is inserted above its last row; Ctrl-R has the kernel show all of it again. If the
+//! text fills its row exactly, the next character overwrites its last one.
 //!
 //! Invariant: only the prompt is written on the cursor's row. A server cannot move the cursor,
 //! because its control characters are shown as by `cat -v`.
@@ -21,7 +21,7 @@
 use std::io::{self, IsTerminal};
 use std::mem;
 
-use echo_reactor::cli::window_size;
+use crate::sys::window_size;
 
 /// The maximum size of the messages that are held back, for a terminal that accepts no output.
 const MAX_HELD: usize = 64 << 10;
@@ -29,19 +29,29 @@ const MAX_HELD: usize = 64 << 10;
 /// The distance between the tab stops of a terminal.
 const TAB: usize = 8;
 
-#[derive(Default)]
-pub struct Screen {
+#[derive(Debug, Default)]
+pub(super) struct Screen {
     /// Whether the terminal supports escape sequences. If not, no line can be inserted, and lines
     /// and prompts follow each other.
     supports_escapes: bool,
-    /// Whether the prompt is on the cursor's row.
-    has_prompt: bool,
+    prompt: Prompt,
     /// Whether the last line of the server is incomplete.
     mid_line: bool,
     /// The first bytes of a character of the server that is incomplete.
     incomplete: Vec<u8>,
     /// While stdout has buffered text: the messages that wait for it.
     held: Option<String>,
+}
+
+/// Whether the prompt is on the cursor's row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Prompt {
+    #[default]
+    Absent,
+    /// It follows the next lines. Without escape sequences, a prompt before them would stay as an empty
+    /// row, because the echo of a line arrives just after the line was entered.
+    Due,
+    Shown,
 }
 
 impl Screen {
@@ -52,20 +62,28 @@ impl Screen {
     /// Returns the prompt, which is inserted before typed text. Returns nothing if it is on the
     /// screen already.
     pub fn prompt(&mut self) -> String {
-        match (mem::replace(&mut self.has_prompt, true), self.supports_escapes) {
-            (true, _) => String::new(),
-            (false, false) => "> ".into(),
+        if self.prompt != Prompt::Absent {
+            return String::new();
+        }
+        self.prompt = Prompt::Shown;
+        if self.supports_escapes {
             // Save the cursor, insert two columns, restore the cursor. The kernel counts each of
             // these characters as a column, and needs the count to erase a tab. A count of 10 has
             // the same effect as the true 2, because tab stops are 8 columns apart.
-            (false, true) => "\x1b7\r\x1b[@\x1b[@> \x1b8\x1b[2C".into(),
+            "\x1b7\r\x1b[@\x1b[@> \x1b8\x1b[2C".into()
+        } else {
+            "> ".into()
         }
     }
 
-    /// Records that the cursor's row has no prompt: a line was entered, or the shell used the
-    /// terminal. Returns whether the row had a prompt.
-    pub fn leave_prompt(&mut self) -> bool {
-        mem::take(&mut self.has_prompt)
+    /// Records that a line was entered, so that the cursor's row has no prompt.
+    pub fn leave_prompt(&mut self) {
+        self.prompt = if self.supports_escapes { Prompt::Absent } else { Prompt::Due };
+    }
+
+    /// Records that the shell used the terminal, so that the cursor's row has no prompt.
+    pub fn forget_prompt(&mut self) {
+        self.prompt = Prompt::Absent;
     }
 
     /// Returns the text that shows data from the server. A line that arrives in pieces gets `< `
@@ -77,10 +95,11 @@ impl Screen {
         self.lines_of(&bytes)
     }
 
-    /// Returns the text that shows the incomplete character at the end of the data.
+    /// Returns the text that shows everything that is left, and moves the cursor to an empty row.
     pub fn finish(&mut self) -> String {
+        let end = if mem::take(&mut self.prompt) == Prompt::Shown { "\n" } else { "" };
         let bytes = mem::take(&mut self.incomplete);
-        self.lines_of(&bytes)
+        self.release() + &self.lines_of(&bytes) + end
     }
 
     fn lines_of(&mut self, bytes: &[u8]) -> String {
@@ -127,12 +146,19 @@ impl Screen {
     /// Returns the text that inserts lines above the cursor's row. It contains no newline: the
     /// kernel holds its lock only from one newline to the next, so it could echo a typed character
     /// after each.
-    fn insert_above(&self, lines: &str) -> String {
+    pub fn insert_above(&mut self, lines: &str) -> String {
         if lines.is_empty() {
             return String::new();
         }
         if !self.supports_escapes {
-            let (before, after) = if self.has_prompt { ("\n", "> ") } else { ("", "") };
+            let (before, after) = match self.prompt {
+                Prompt::Absent => ("", ""),
+                Prompt::Due => ("", "> "),
+                Prompt::Shown => ("\n", "> "),
+            };
+            if self.prompt == Prompt::Due {
+                self.prompt = Prompt::Shown;
+            }
             return format!("{before}{lines}{after}");
         }
         let (columns, window_rows) = window();
@@ -204,6 +230,7 @@ fn window() -> (usize, usize) {
 }
 
 /// Returns whether the terminal supports escape sequences, according to `TERM`.
+#[must_use]
 pub fn supports_escapes() -> bool {
     std::env::var_os("TERM").is_some_and(|name| !name.is_empty() && name != "dumb")
 }
