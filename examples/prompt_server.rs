@@ -10,7 +10,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use echo_reactor::cli::{run_example, write_stdout};
+use echo_reactor::cli::{Escaped, run_example, write_stdout};
 use echo_reactor::{
     Capacity, Chunk, Connection, Framing, Handle, Id, Input, LineBuffer, ListenOptions, Mailbox, Next,
     Protocol, Reactor, Ready, Source, Transport, TryRecv, create_server,
@@ -61,7 +61,8 @@ impl Client {
         }
         match self.lines.next_line() {
             Ok(Some(question)) => {
-                write_stdout(format_args!("{}? {}", client.id(), String::from_utf8_lossy(&question)));
+                let text = question.strip_suffix(b"\n").unwrap_or(&question);
+                write_stdout(format_args!("{}? {}\n", client.id(), Escaped(text)));
                 self.is_waiting = self.questions.try_send(transport.reactor(), client.id(), client).is_ok();
             }
             Ok(None) => {}

@@ -156,7 +156,11 @@ fn client_closes_without_reset_when_the_server_shuts_down() {
 #[test]
 fn client_exits_if_a_server_half_closes_and_never_reads() {
     let (address, server) = serve_once(|stream| {
-        thread::sleep(A_WHILE); // until all buffers are full
+        eventually("all buffers are full", || {
+            let queued = rustix::io::ioctl_fionread(&stream).unwrap();
+            thread::sleep(A_WHILE / 10); // the thing under test: nothing more arrives
+            queued > 0 && rustix::io::ioctl_fionread(&stream).unwrap() == queued
+        });
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         stream // stays open and is not read
     });

@@ -24,12 +24,7 @@ fn program(name: &str) -> Command {
     let path = match name {
         "echo-server" => PathBuf::from(env!("CARGO_BIN_EXE_echo-server")),
         "echo-client" => PathBuf::from(env!("CARGO_BIN_EXE_echo-client")),
-        example => {
-            let programs = PathBuf::from(env!("CARGO_BIN_EXE_echo-server"));
-            let path = programs.parent().unwrap().join("examples").join(example);
-            assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
-            path
-        }
+        example => common::example(example),
     };
     common::program(path)
 }
@@ -319,6 +314,10 @@ fn prompt_server_answers_in_order_and_forgets_closed_connections() {
         stream
     };
     let first = ask("first");
+    let mut forger = connect(server.address());
+    forger.write_all(b"\x1b[2J\xff\n").unwrap();
+    assert!(server.out.next().ends_with("? \\u{1b}[2J\\xff"));
+    drop(forger);
     let leaver = ask("leaver");
     let third = ask("third");
     drop(leaver);

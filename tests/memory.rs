@@ -30,10 +30,9 @@ const LIMIT: u64 = 32 << 10;
 const SENT: usize = 64 << 20;
 
 fn serve(name: &str) -> Server {
-    let programs = PathBuf::from(env!("CARGO_BIN_EXE_echo-server"));
     let program = match name {
-        "echo-server" => programs,
-        example => programs.parent().unwrap().join("examples").join(example),
+        "echo-server" => PathBuf::from(env!("CARGO_BIN_EXE_echo-server")),
+        example => common::example(example),
     };
     Server::run(Command::new(program).arg("127.0.0.1:0").stdin(Stdio::piped()), 1)
 }

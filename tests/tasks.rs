@@ -539,8 +539,7 @@ fn copy_ends_when_its_writer_breaks_although_nothing_comes() {
 
 /// A server whose handler fails when its peer resets, in a program without a logger.
 fn failing_server(stderr: impl Into<Stdio>) -> (std::process::Child, String) {
-    let programs = std::path::PathBuf::from(env!("CARGO_BIN_EXE_echo-server"));
-    let mut command = Command::new(programs.parent().unwrap().join("examples/stream_server"));
+    let mut command = Command::new(common::example("stream_server"));
     command.arg("127.0.0.1:0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
     let mut child = command.spawn().unwrap();
     let line = Lines::of(child.stdout.take().unwrap()).next();

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -20,6 +21,29 @@ pub fn server_command() -> Command {
 
 pub fn client_command() -> Command {
     program(env!("CARGO_BIN_EXE_echo-client"))
+}
+
+/// The path of an example. `cargo test --test NAME` does not build examples, so fails if this one is
+/// missing or older than its source.
+#[track_caller]
+pub fn example(name: &str) -> PathBuf {
+    let changed = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+    let path = Path::new(env!("CARGO_BIN_EXE_echo-server")).with_file_name("examples").join(name);
+    let mut sources = vec![PathBuf::from("examples").join(name).with_extension("rs")];
+    let mut folders = vec![PathBuf::from("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match entry.extension() {
+                _ if entry.is_dir() && !entry.ends_with("bin") => folders.push(entry),
+                Some(extension) if extension == "rs" => sources.push(entry),
+                _ => {}
+            }
+        }
+    }
+    let newest = sources.iter().filter_map(|source| changed(source)).max();
+    let is_current = changed(&path).is_some() && changed(&path) >= newest;
+    assert!(is_current, "{} is missing or older than its source: cargo build --examples", path.display());
+    path
 }
 
 /// A program that does not ignore SIGINT: in a script's background job it would inherit that.

@@ -3,7 +3,7 @@
 //! Invariant: every received byte is passed to the display before the end is reported. A transfer
 //! outlives its connection: with `--reconnect`, it moves to the next one.
 //!
-//! Read next: `window.rs`, `display.rs`.
+//! Read next: `window.rs`, `../../cli/display.rs`.
 
 use std::rc::Rc;
 
