@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::process::{ChildStdin, Stdio};
 
 use common::{Process, Scratch, Server, Terminal, connect_unix, eventually, ping, server_command};
+use rustix::process::{Pid, Signal};
 
 fn start(arguments: &[&str]) -> (Server, ChildStdin) {
     let mut command = server_command();
@@ -207,7 +208,7 @@ fn end_of_stdin_is_announced_on_a_terminal() {
     terminal.type_in("\x04"); // Ctrl-D
     terminal.see("end of standard input; the server keeps running without a console");
     process.comes_to_rest();
-    process.signal(rustix::process::Signal::TERM);
+    process.signal(Signal::TERM);
     assert_eq!(process.wait_code(), 0);
     terminal.unseen();
 
@@ -253,6 +254,36 @@ fn half_typed_command_survives_replies_and_log_lines() {
     let lines = terminal.lines();
     let shown = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
     assert_eq!((shown("> say hallo"), shown("connection "), shown("> quit")), (1, 60, 1), "{lines:#?}");
+}
+
+#[test]
+fn half_typed_command_does_not_reach_the_shell() {
+    let mut terminal = Terminal::new();
+    let mut shell = terminal.shell();
+    terminal.see("$ ");
+    terminal.type_in(&format!("{} --console 127.0.0.1:0\n", env!("CARGO_BIN_EXE_echo-server")));
+    terminal.see("listening on ");
+    terminal.see_row("> ");
+    terminal.type_in("echo half-typed");
+    terminal.see_row("> echo half-typed");
+    terminal.type_in("\x1a"); // Ctrl-Z
+    terminal.see("Stopped");
+    terminal.type_in("fg\n");
+    terminal.see_row("> ");
+    terminal.type_in("echo half-typed");
+    terminal.see_row("> echo half-typed");
+    terminal.unseen();
+    // The server is the only descendant of the shell.
+    let child = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let children = std::iter::successors(Some(shell.child.id()), |&pid| child(pid).trim().parse().ok());
+    let server = children.last().and_then(|pid| Pid::from_raw(pid.try_into().unwrap())).unwrap();
+    rustix::process::kill_process(server, Signal::TERM).unwrap();
+    terminal.see("$ ");
+    terminal.type_in("\necho the shell is \'\'empty\n");
+    terminal.see("the shell is empty");
+    assert!(!terminal.lines().contains(&"half-typed".to_owned()), "{:#?}", terminal.lines());
+    terminal.type_in("exit\n");
+    assert_eq!(shell.wait_code(), 0);
 }
 
 #[test]

@@ -141,6 +141,16 @@ fn lines_typed_at_once_share_one_prompt() {
     end(terminal, process);
 }
 
+#[test]
+fn quiet_client_shows_the_prompt_and_no_message() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let process = client_with(&terminal, &["-q", server.address()]);
+    terminal.see_row("> ");
+    assert_eq!(terminal.rows(), [">"]);
+    end(terminal, process);
+}
+
 // ---- half-typed text
 
 /// While lines are inserted above it, half-typed text stays on the screen, can be edited, and is
@@ -484,13 +494,6 @@ fn dumb_terminal_gets_no_escape_sequences() {
 
 // ---- the shell around the client
 
-/// A shell with job control on this terminal.
-fn shell(terminal: &Terminal) -> Process {
-    let mut command = Command::new("setsid");
-    command.args(["--wait", "--ctty", "bash", "--norc", "--noediting"]).env("PS1", "$ ");
-    spawn_on(terminal, command.env("TERM", "xterm").env_remove("RUST_LOG").env_remove("PROMPT_COMMAND"))
-}
-
 fn client_line(arguments: &str) -> String {
     format!("{} {arguments}\n", env!("CARGO_BIN_EXE_echo-client"))
 }
@@ -499,7 +502,7 @@ fn client_line(arguments: &str) -> String {
 fn prompt_is_shown_again_after_a_stop() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
-    let mut shell = shell(&terminal);
+    let mut shell = terminal.shell();
     terminal.see("$ ");
     terminal.type_in(&client_line(server.address()));
     terminal.see("connected");
@@ -524,7 +527,7 @@ fn prompt_is_shown_again_after_a_stop() {
 fn ctrl_c_leaves_no_empty_row() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
-    let mut shell = shell(&terminal);
+    let mut shell = terminal.shell();
     terminal.see("$ ");
     terminal.type_in(&client_line(server.address()));
     terminal.see_row("> ");
@@ -542,7 +545,7 @@ fn ctrl_c_leaves_no_empty_row() {
 fn background_job_shows_no_prompt() {
     let (address, sender, server) = scripted_server();
     let mut terminal = Terminal::new();
-    let _shell = shell(&terminal);
+    let _shell = terminal.shell();
     terminal.see("$ ");
     terminal.type_in(&client_line(&format!("{address} &")));
     sender.send(b"welcome\n".to_vec()).unwrap();
@@ -557,7 +560,7 @@ fn background_job_shows_no_prompt() {
 #[test]
 fn half_typed_text_does_not_reach_the_shell() {
     let mut terminal = Terminal::new();
-    let mut shell = shell(&terminal);
+    let mut shell = terminal.shell();
     terminal.see("$ ");
     for raw in ["", "--raw "] {
         let (sender, end) = mpsc::channel();
@@ -590,7 +593,7 @@ fn text_typed_after_ctrl_d_reaches_the_shell() {
         got
     });
     let mut terminal = Terminal::new();
-    let mut shell = shell(&terminal);
+    let mut shell = terminal.shell();
     terminal.see("$ ");
     terminal.type_in(&client_line(&address));
     terminal.see_row("> ");
@@ -756,7 +759,7 @@ fn background_job_runs_until_somebody_types() {
 fn background_job_that_terminal_input_has_stopped_can_be_terminated() {
     let (address, server) = serve_once(|mut stream| stream.read_to_end(&mut Vec::new()));
     let mut terminal = Terminal::new();
-    let mut shell = shell(&terminal);
+    let mut shell = terminal.shell();
     terminal.see("$ ");
     terminal.type_in(&client_line(&format!("-v {address} &")));
     terminal.see("connected to");

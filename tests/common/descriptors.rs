@@ -3,12 +3,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{A_WHILE, PATIENCE, Scratch};
+use super::{A_WHILE, PATIENCE, Process, Scratch};
 
 /// The read end and the write end.
 pub fn pipe() -> (OwnedFd, OwnedFd) {
@@ -100,6 +100,14 @@ impl Terminal {
 
     pub fn stdio(&self) -> Stdio {
         self.line.try_clone().unwrap().into()
+    }
+
+    /// Starts a shell with job control on this terminal.
+    pub fn shell(&self) -> Process {
+        let mut command = Command::new("setsid");
+        command.args(["--wait", "--ctty", "bash", "--norc", "--noediting"]).env("PS1", "$ ");
+        command.env("TERM", "xterm").env_remove("RUST_LOG").env_remove("PROMPT_COMMAND");
+        Process::spawn(command.stdin(self.stdio()).stdout(self.stdio()).stderr(self.stdio()))
     }
 
     /// Turns off line editing, echo and special keys.
