@@ -231,7 +231,8 @@ fn half_typed_command_survives_replies_and_log_lines() {
     terminal.see_row("> ");
     let listening = terminal.rows()[0].clone();
     let address = listening.strip_prefix("listening on ").unwrap().to_owned();
-    terminal.type_in("say half");
+    terminal.type_in("stats\nsay half"); // the reply comes while the next command is typed
+    terminal.see("connections: 0 open");
     terminal.see_row("> say half");
     let mut peers = Vec::new();
     for number in 1..=30 {
