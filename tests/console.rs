@@ -26,7 +26,8 @@ fn every_command_gets_a_reply() {
     ping(&mut stream, b"12345");
     operator.write_all(b"help\nstats\n").unwrap(); // one write with two commands
     for command in ["help", "stats", "list", "say", "close", "quit"] {
-        assert!(server.out.next().starts_with(command));
+        let line = server.out.next();
+        assert!(line.starts_with(command) && line.len() <= 80, "{line}");
     }
     let stats = server.out.next();
     assert!(

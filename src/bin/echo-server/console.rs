@@ -22,7 +22,7 @@ use crate::statistics::statistics;
 const HELP: &str = "\
 help        show this help
 stats       show one line of statistics, as SIGUSR1 does
-list        list connections: number, peer, bytes in, out, buffered, age, idle, state
+list        list connections: number, peer, bytes, age, idle time, state
 say TEXT    send TEXT and a newline to every connection
 close ID    close a connection gracefully; a second time, abort it
 quit        shut down gracefully, as SIGTERM does
