@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::process::{ChildStdin, Stdio};
 
 use common::{Process, Scratch, Server, Terminal, connect_unix, eventually, ping, server_command};
-use rustix::process::{Pid, Signal};
+use rustix::process::{Signal, kill_process};
 
 fn start(arguments: &[&str]) -> (Server, ChildStdin) {
     let mut command = server_command();
@@ -275,11 +275,7 @@ fn half_typed_command_does_not_reach_the_shell() {
     terminal.type_in("echo half-typed");
     terminal.see_row("> echo half-typed");
     terminal.unseen();
-    // The server is the only descendant of the shell.
-    let child = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    let children = std::iter::successors(Some(shell.child.id()), |&pid| child(pid).trim().parse().ok());
-    let server = children.last().and_then(|pid| Pid::from_raw(pid.try_into().unwrap())).unwrap();
-    rustix::process::kill_process(server, Signal::TERM).unwrap();
+    kill_process(terminal.foreground(), Signal::TERM).unwrap();
     terminal.see("$ ");
     terminal.type_in("\necho the shell is \'\'empty\n");
     terminal.see("the shell is empty");

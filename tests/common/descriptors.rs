@@ -8,6 +8,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
+
 use super::{A_WHILE, PATIENCE, Process, Scratch};
 
 /// The read end and the write end.
@@ -108,6 +110,11 @@ impl Terminal {
         command.args(["--wait", "--ctty", "bash", "--norc", "--noediting"]).env("PS1", "$ ");
         command.env("TERM", "xterm").env_remove("RUST_LOG").env_remove("PROMPT_COMMAND");
         Process::spawn(command.stdin(self.stdio()).stdout(self.stdio()).stderr(self.stdio()))
+    }
+
+    /// The process in the foreground of the shell.
+    pub fn foreground(&self) -> Pid {
+        rustix::termios::tcgetpgrp(&self.keyboard).unwrap()
     }
 
     /// Turns off line editing, echo and special keys.
