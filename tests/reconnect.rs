@@ -103,8 +103,9 @@ fn each_new_reason_and_each_connection_is_reported_once() {
     let err = Lines::of(process.child.stderr.take().unwrap());
     let mut stdin = process.child.stdin.take().unwrap();
     stdin.write_all(b"x").unwrap();
-    drop(listener.accept().unwrap());
-    drop(listener);
+    let (stream, _) = listener.accept().unwrap();
+    drop(listener); // first, so that the next attempt is refused
+    drop(stream);
     let lost = err.next(); // "closed" or "reset": the server closes with unread data
     assert!(lost.contains("warning: ") && lost.contains(&address.to_string()), "{lost}");
     let refused = err.next();
