@@ -13,7 +13,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
 
-use super::stream::{Reading, WriteWait, Writing};
+use super::state::Wait;
 use super::{Reader, Writer};
 
 /// The output of the first of two futures to return.
@@ -123,31 +123,24 @@ pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F:
 /// [`CopyError::Write`] is what broke the writer's, also while nothing comes; a Unix peer that is gone is
 /// only noticed by the next write, because its last bytes may still be read.
 pub async fn copy(reader: &mut Reader, writer: &mut Writer) -> Result<u64, CopyError> {
-    let mut total = 0;
-    let handle = reader.handle();
-    let (reading, writing) = (Reading(&reader.stream), Writing(&writer.stream));
-    poll_fn(|context| {
-        loop {
-            if writing.0.is_full() {
-                ready!(writing.0.poll_writable(WriteWait::Room, context)).map_err(CopyError::Write)?;
-            }
-            let count = handle.with_scratch(|scratch| {
-                let count = ready!(reading.0.poll_read(context, scratch)).map_err(CopyError::Read)?;
-                let written = writing.0.write(&scratch[..count]).map_err(CopyError::Write);
-                Poll::Ready(written.map(|()| count))
-            });
-            match count? {
-                Poll::Ready(0) => return Poll::Ready(Ok(total)),
-                Poll::Ready(count) => total += count as u64,
-                Poll::Pending => {
-                    // A writer that breaks meanwhile must not wait for the next byte.
-                    ready!(writing.0.poll_writable(WriteWait::End, context)).map_err(CopyError::Write)?;
-                    return Poll::Pending;
-                }
-            }
+    let (mut total, from, to) = (0, &*reader.stream, &*writer.stream);
+    loop {
+        if to.with_state(|state| state.is_full()) {
+            to.writable(Wait::Room).await.map_err(CopyError::Write)?;
         }
-    })
-    .await
+        let copy_once = || {
+            from.handle.with_scratch(|scratch| {
+                let count = ready!(from.with_state(|state| state.read(scratch))).map_err(CopyError::Read)?;
+                Poll::Ready(to.try_write(&scratch[..count]).map(|()| count).map_err(CopyError::Write))
+            })
+        };
+        // A writer that breaks meanwhile must not wait for the next byte.
+        match race(from.reader.until(Wait::Input, copy_once), to.writable(Wait::Broken)).await {
+            Either::First(Ok(0)) => return Ok(total),
+            Either::First(count) => total += count? as u64,
+            Either::Second(result) => result.map_err(CopyError::Write)?,
+        }
+    }
 }
 
 /// The error of [`copy`].

@@ -15,19 +15,21 @@
 //! Invariant: what a future writes in small pieces leaves in one system call, when it waits; and a bounded
 //! amount is buffered in each direction.
 //!
-//! Read next: `stream.rs` (a connection: before, poll, after), `reader.rs` and `writer.rs` (its halves),
-//! `task.rs` (who polls), `operation.rs` (what the reactor does for a future), `combinators.rs`.
+//! Read next: `stream.rs` (a connection: before, poll, after) and `state.rs` (its state), `reader.rs` and
+//! `writer.rs` (its halves), `task.rs` (who polls), `operation.rs` (what the reactor does for a future),
+//! `combinators.rs`.
 //!
 //! Coming from asyncio or tokio: [`docs::asyncio`](crate::docs::asyncio).
 
 mod combinators;
 mod operation;
 mod reader;
+mod state;
 mod stream;
 mod task;
 mod writer;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, Write};
 
 pub use combinators::{CopyError, Either, copy, join, join_all, race, race_all, try_join};
@@ -107,12 +109,14 @@ where
         let (source, reader, writer) = StreamSource::new(&handle, id, duplex, Some(listener), name);
         reactor.install(id, source);
         let mut future = Box::pin(handler(reader, writer)); // a future that owns another one has room for two
-        let logged = async move {
-            if let Err(error) = future.as_mut().await {
-                report_failure(&peer, &error);
-            }
-        };
-        let task = TaskSource::new(&handle, logged, name).insert(reactor);
+        let reported = poll_fn(move |context| {
+            future.as_mut().poll(context).map(|result| {
+                if let Err(error) = result {
+                    report_failure(&peer, &error);
+                }
+            })
+        });
+        let task = TaskSource::new(&handle, reported, name).insert(reactor);
         reactor.call_again(task); // its panic is not the listener's
         Ok(())
     })

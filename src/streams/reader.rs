@@ -5,12 +5,13 @@
 //!
 //! Read next: `writer.rs`.
 
-use std::future::poll_fn;
+use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::thread;
 
-use super::stream::{Reading, Stream};
+use super::state::Wait;
+use super::stream::Stream;
 use crate::net::Address;
 use crate::reactor::LoopHandle;
 use crate::transport::Duplex;
@@ -38,9 +39,9 @@ impl Reader {
     ///
     /// # Errors
     /// What broke the connection, such as a reset, after all bytes that came before it.
-    pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let reading = Reading(&self.stream);
-        poll_fn(|context| reading.0.poll_read(context, buffer)).await
+    pub fn read(&mut self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
+        let stream = &*self.stream;
+        stream.reader.until(Wait::Input, move || stream.with_state(|state| state.read(buffer)))
     }
 
     /// Reads a line of at most `limit` bytes with its newline; the last one may have none. `None` is
@@ -60,8 +61,7 @@ impl Reader {
     /// `InvalidData` for a line that is longer: its bytes are still there, and [`read`](Self::read) returns
     /// them. Otherwise as for `read`.
     pub async fn read_line(&mut self, limit: usize) -> io::Result<Option<Vec<u8>>> {
-        let (reading, mut find) = (Reading(&self.stream), find_delimiter(b'\n', limit));
-        poll_fn(|context| reading.0.poll_take(context, &mut find, Ok)).await
+        self.take(find_delimiter(b'\n', limit), Ok).await
     }
 
     /// Reads up to and with `delimiter`, at most `limit` bytes in all. `None` is the end of file.
@@ -70,9 +70,7 @@ impl Reader {
     /// `InvalidData` if the delimiter is further away; `UnexpectedEof` if it never came, though
     /// something did; and as for [`read`](Self::read).
     pub async fn read_until(&mut self, delimiter: u8, limit: usize) -> io::Result<Option<Vec<u8>>> {
-        let (reading, mut find) = (Reading(&self.stream), find_delimiter(delimiter, limit));
-        poll_fn(|context| reading.0.poll_take(context, &mut find, |_| Err(ErrorKind::UnexpectedEof.into())))
-            .await
+        self.take(find_delimiter(delimiter, limit), |_| Err(ErrorKind::UnexpectedEof.into())).await
     }
 
     /// Reads exactly `count` bytes.
@@ -80,10 +78,20 @@ impl Reader {
     /// # Errors
     /// `UnexpectedEof` if there are not so many; and as for [`read`](Self::read).
     pub async fn read_exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
-        let (reading, eof) = (Reading(&self.stream), || io::Error::from(ErrorKind::UnexpectedEof));
         let find = |bytes: &[u8]| Ok((bytes.len() >= count).then_some(count));
-        let taken = poll_fn(|context| reading.0.poll_take(context, find, |_| Err(eof()))).await?;
-        taken.ok_or_else(eof)
+        let at_end = |_| Err(ErrorKind::UnexpectedEof.into());
+        self.take(find, at_end).await?.ok_or_else(|| ErrorKind::UnexpectedEof.into())
+    }
+
+    /// See [`State::take`](super::state::State::take).
+    fn take(
+        &mut self,
+        mut find: impl FnMut(&[u8]) -> io::Result<Option<usize>>,
+        at_end: impl Fn(usize) -> io::Result<usize>,
+    ) -> impl Future<Output = io::Result<Option<Vec<u8>>>> {
+        let stream = &*self.stream;
+        let take = move || stream.with_state(|state| state.take(&stream.handle, &mut find, &at_end));
+        stream.reader.until(Wait::Input, take)
     }
 
     /// Ends the connection at once, as [`Writer::abort`](super::Writer::abort) does.
@@ -109,7 +117,7 @@ impl Drop for Reader {
         if thread::panicking() {
             self.abort(); // the conversation was not completed
         } else {
-            self.stream.end(Duplex::discard_input);
+            self.stream.with_duplex(Duplex::discard_input);
         }
     }
 }

@@ -13,6 +13,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -24,7 +25,8 @@ use crate::reactor::{Id, LoopHandle, Next, Reactor, Ready, Remote, Source};
 type BoxFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 thread_local! {
-    /// The task that is being polled.
+    /// The task that was polled last: the one that is being polled, unless that poll has run another
+    /// reactor.
     static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
 }
 
@@ -73,12 +75,13 @@ impl Core {
             }
             return;
         };
-        let outer = CURRENT.replace(Some(self.clone()));
-        let mut polling = Polling { core: self, outer, is_over: true };
-        polling.is_over = future.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready();
-        drop(polling);
-        if !self.has_ended.get() {
-            self.future.set(Some(future));
+        CURRENT.set(Some(self.clone()));
+        let ending = Ending(self);
+        if future.as_mut().poll(&mut Context::from_waker(&self.waker)).is_pending() {
+            mem::forget(ending);
+            if !self.has_ended.get() {
+                self.future.set(Some(future));
+            }
         }
     }
 
@@ -90,20 +93,12 @@ impl Core {
     }
 }
 
-/// A poll that is under way. It is over, too, if the future panics.
-struct Polling<'a> {
-    core: &'a Core,
-    /// The task whose poll this one is nested in.
-    outer: Option<Rc<Core>>,
-    is_over: bool,
-}
+/// Ends a task whose future has returned, or panicked.
+struct Ending<'a>(&'a Core);
 
-impl Drop for Polling<'_> {
+impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        CURRENT.set(self.outer.take());
-        if self.is_over {
-            self.core.end();
-        }
+        self.0.end();
     }
 }
 

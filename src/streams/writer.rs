@@ -4,12 +4,13 @@
 //!
 //! Read next: `operation.rs`.
 
-use std::future::poll_fn;
+use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::thread;
 
-use super::stream::{Stream, WriteWait, Writing};
+use super::state::Wait;
+use super::stream::Stream;
 use crate::net::Address;
 use crate::reactor::LoopHandle;
 use crate::transport::Duplex;
@@ -39,9 +40,9 @@ impl Writer {
     ///
     /// # Errors
     /// `BrokenPipe` after [`write_eof`](Self::write_eof); what broke the connection, if it is broken.
-    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let writing = Writing(&self.stream);
-        poll_fn(|context| writing.0.poll_write(context, bytes)).await
+    pub fn write_all(&mut self, bytes: &[u8]) -> impl Future<Output = io::Result<()>> {
+        let stream = &*self.stream;
+        stream.writer.until(Wait::Room, move || stream.with_state(|state| state.write(bytes)))
     }
 
     /// Writes all of `bytes` without waiting (asyncio: `write`), so it can send the same to many peers.
@@ -50,7 +51,7 @@ impl Writer {
     /// `WouldBlock` where [`write_all`](Self::write_all) would wait: then nothing is written. Otherwise as
     /// for `write_all`.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write(bytes)
+        self.stream.try_write(bytes)
     }
 
     /// Waits until the kernel has taken everything that was written.
@@ -58,21 +59,19 @@ impl Writer {
     /// # Errors
     /// As for [`write_all`](Self::write_all).
     pub async fn flush(&mut self) -> io::Result<()> {
-        let writing = Writing(&self.stream);
-        poll_fn(|context| writing.0.poll_writable(WriteWait::Empty, context)).await
+        self.stream.writable(Wait::Flushed).await
     }
 
     /// Waits until no write can succeed any more, for example because the peer has reset the connection.
     /// Returns the error that a write would return.
     pub async fn broken(&mut self) -> io::Error {
-        let writing = Writing(&self.stream);
-        let end = poll_fn(|context| writing.0.poll_writable(WriteWait::End, context)).await;
+        let end = self.stream.writable(Wait::Broken).await;
         end.err().unwrap_or_else(|| ErrorKind::BrokenPipe.into())
     }
 
     /// Ends our side after what is written; reading goes on (asyncio: `write_eof`).
     pub fn write_eof(&mut self) {
-        self.stream.end(Duplex::write_eof);
+        self.stream.with_duplex(Duplex::write_eof);
     }
 
     /// Ends the connection at once, with a reset. Bytes that wait to be sent are dropped.

@@ -130,6 +130,11 @@ impl Duplex {
         }
     }
 
+    /// The high- and the low-water mark.
+    pub fn write_marks(&self) -> (usize, usize) {
+        (self.high, self.low)
+    }
+
     pub fn set_write_marks(&mut self, high: usize, low: usize) {
         self.high = high;
         self.low = low.min(high);

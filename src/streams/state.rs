@@ -1,0 +1,303 @@
+//! The state of a stream: its connection, what was read ahead, and what is to be done.
+//!
+//! ```text
+//!            ┌─────────────────────── read ───────────▶ the caller's buffer
+//!   kernel ──┴──▶ read buffer ── read_line, … ────────▶ a `Vec` for the caller
+//!   kernel ◀───── write buffer ◀── write_all (small) ── the caller's bytes
+//!   kernel ◀────────────────────── write_all (large) ──
+//! ```
+//!
+//! Invariant: only this file changes the state. Nothing here runs a future, a waker or a destructor of
+//! another module, so the state may be borrowed while it does its work.
+//!
+//! Read next: `reader.rs` and `writer.rs`, which use it.
+
+use std::io::{self, ErrorKind};
+use std::task::Poll;
+use std::time::Instant;
+
+use crate::reactor::observe::IoStats;
+use crate::reactor::{Id, LoopHandle, Next, Reactor, Ready, SCRATCH_SIZE};
+use crate::transport::{CloseReason, Duplex, Flow, Received, WriteBuffer};
+
+/// How much memory an empty buffer retains, in bytes, so that a conversation in small messages allocates
+/// nothing.
+const RETAINED_CAPACITY: usize = 1024;
+
+/// How many bytes are read ahead at once.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// The smallest read still takes this many bytes from the budget, because it is a system call.
+const SMALLEST_CHARGE: usize = 1024;
+
+pub(super) struct State {
+    connection: Connection,
+    /// Bytes that were read and that the reader has not taken yet.
+    read_buffer: WriteBuffer,
+    /// How many bytes may still be read before the source is called again.
+    read_budget: usize,
+    /// Whether the end of file was returned.
+    at_eof: bool,
+    call: Call,
+}
+
+enum Connection {
+    Open(Duplex),
+    Closed { reason: CloseReason, stats: IoStats },
+}
+
+/// The next call of the source.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Call {
+    /// Whenever there is an event.
+    None,
+    /// No event causes it.
+    Wanted,
+    Scheduled,
+    /// It is under way.
+    Running,
+}
+
+impl Call {
+    /// A half has done something that the source must act on.
+    fn want(&mut self) {
+        if *self == Call::None {
+            *self = Call::Wanted;
+        }
+    }
+}
+
+/// Something that a half waits for. No wait outlives the connection, and a writer waits no longer than
+/// writes can succeed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Bytes, or the end of file.
+    Input,
+    /// No more than the low-water mark is buffered.
+    Room,
+    /// Nothing is buffered.
+    Flushed,
+    /// No write will succeed any more.
+    Broken,
+}
+
+impl State {
+    pub fn new(duplex: Duplex) -> Self {
+        State {
+            connection: Connection::Open(duplex),
+            read_buffer: WriteBuffer::default(),
+            read_budget: SCRATCH_SIZE,
+            at_eof: false,
+            call: Call::None,
+        }
+    }
+
+    pub fn stats(&self) -> IoStats {
+        match &self.connection {
+            Connection::Open(duplex) => duplex.stats(),
+            Connection::Closed { stats, .. } => *stats,
+        }
+    }
+
+    /// Whether a half that waits for this can go on.
+    pub fn is_over(&self, wait: Wait) -> bool {
+        let Connection::Open(duplex) = &self.connection else { return true };
+        match wait {
+            Wait::Input => duplex.may_deliver() || duplex.is_at_eof(),
+            Wait::Room => duplex.buffered() <= duplex.write_marks().1 || duplex.flow() == Flow::Closed,
+            Wait::Flushed => duplex.buffered() == 0 || duplex.flow() == Flow::Closed,
+            Wait::Broken => duplex.flow() == Flow::Closed,
+        }
+    }
+}
+
+/// The side of the source: what it does before and after a poll of the halves.
+impl State {
+    /// Notes what is ready, and does what needs no half.
+    pub fn before(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) {
+        self.call = Call::Running;
+        self.read_budget = SCRATCH_SIZE;
+        if let Connection::Open(duplex) = &mut self.connection {
+            duplex.note(ready);
+            duplex.check_hang_up();
+            if !duplex.has_nothing_pending() || duplex.may_discard() {
+                duplex.flush(RETAINED_CAPACITY, || reactor.now());
+                self.read_budget = duplex.discard(self.read_budget, reactor);
+                duplex.advance(id, reactor);
+                if ready.intersects(Ready::TIMEOUT) {
+                    duplex.on_timeout(id, reactor);
+                }
+            }
+        }
+    }
+
+    /// Sends what was written, and takes the steps that follow.
+    pub fn after(&mut self, id: Id, halves_are_dropped: bool, reactor: &mut Reactor) -> Next {
+        self.call = Call::None;
+        if let Connection::Open(duplex) = &mut self.connection {
+            if halves_are_dropped {
+                duplex.close();
+            }
+            duplex.flush(RETAINED_CAPACITY, || reactor.now());
+            if !duplex.has_nothing_pending() {
+                duplex.advance(id, reactor);
+            }
+            if !duplex.has_ended() {
+                return if duplex.may_discard() { Next::Again } else { Next::Wait };
+            }
+            self.close(reactor);
+        }
+        if halves_are_dropped { Next::Done } else { Next::Wait }
+    }
+
+    /// Closes the socket, in order if the connection has ended. It may be closed already.
+    pub fn close(&mut self, reactor: &mut Reactor) {
+        if let Connection::Open(duplex) = &mut self.connection {
+            duplex.cancel_timeout(reactor);
+            self.abandon();
+        }
+    }
+
+    /// The same for a reactor that is gone.
+    pub fn abandon(&mut self) {
+        if let Connection::Open(duplex) = &mut self.connection {
+            self.connection = Connection::Closed { reason: duplex.take_end(), stats: duplex.stats() };
+        }
+    }
+}
+
+/// The side of the two halves.
+impl State {
+    /// Reads what there is, as far as `buffer` goes. 0 is the end of file.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.read_buffer.is_empty() && !buffer.is_empty() {
+            return self.receive(buffer);
+        }
+        let count = self.read_buffer.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.read_buffer.as_slice()[..count]);
+        self.read_buffer.consume(count, RETAINED_CAPACITY);
+        Poll::Ready(Ok(count))
+    }
+
+    /// Takes the first bytes of the read buffer: as many as `find` says, which is asked each time that
+    /// there are more. At the end of file, `at_end` says it for the rest. `None`: there is no rest.
+    pub fn take(
+        &mut self,
+        handle: &LoopHandle,
+        mut find: impl FnMut(&[u8]) -> io::Result<Option<usize>>,
+        at_end: impl FnOnce(usize) -> io::Result<usize>,
+    ) -> Poll<io::Result<Option<Vec<u8>>>> {
+        let count = loop {
+            if let Some(count) = find(self.read_buffer.as_slice())? {
+                break count;
+            }
+            let received = handle.with_scratch(|scratch| {
+                let received = self.receive(&mut scratch[..READ_AHEAD]);
+                if let Poll::Ready(Ok(count)) = received {
+                    self.read_buffer.push(&scratch[..count]);
+                }
+                received
+            });
+            match received {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) if !self.read_buffer.is_empty() => break at_end(self.read_buffer.len())?,
+                other => return other.map_ok(|_| None),
+            }
+        };
+        let taken = self.read_buffer.as_slice()[..count].to_vec();
+        self.read_buffer.consume(count, RETAINED_CAPACITY);
+        Poll::Ready(Ok(Some(taken)))
+    }
+
+    /// Reads once from the kernel. `Pending`: nothing is there, or the budget is used up.
+    fn receive(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.at_eof {
+            return Poll::Ready(Ok(0));
+        }
+        let end = match &mut self.connection {
+            Connection::Open(duplex) => {
+                if self.read_budget > 0
+                    && duplex.may_deliver()
+                    && let Received::Bytes(count) = duplex.receive(buffer)
+                {
+                    self.read_budget = self.read_budget.saturating_sub(count.max(SMALLEST_CHARGE));
+                    return Poll::Ready(Ok(count));
+                }
+                // No event reports what the budget has left, nor what follows from the end.
+                if self.call == Call::None
+                    && (duplex.may_deliver() || duplex.is_at_eof() || !duplex.has_nothing_pending())
+                {
+                    self.call = Call::Wanted;
+                }
+                duplex.read_end()
+            }
+            Connection::Closed { reason, .. } => Some(reason.to_error().map_or(Ok(0), Err)),
+        };
+        self.at_eof = matches!(end, Some(Ok(_)));
+        end.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Writes `bytes`, or nothing if the write buffer is full: `Pending`. A small write waits in the buffer for
+    /// others.
+    pub fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<()>> {
+        self.call.want();
+        if let Connection::Open(duplex) = &mut self.connection {
+            let (high, low) = duplex.write_marks();
+            let is_small = bytes.len() <= low;
+            if !is_small || duplex.buffered() + bytes.len() > high {
+                duplex.flush(RETAINED_CAPACITY, Instant::now);
+            }
+            match duplex.flow() {
+                Flow::Open if is_small => duplex.buffer(bytes),
+                Flow::Open => _ = duplex.write(bytes, Instant::now),
+                Flow::Full => return Poll::Pending,
+                Flow::Closed => {}
+            }
+        }
+        Poll::Ready(self.write_error().map_or(Ok(()), Err))
+    }
+
+    /// Whether a write would have to wait.
+    pub fn is_full(&self) -> bool {
+        matches!(&self.connection, Connection::Open(duplex) if duplex.flow() == Flow::Full)
+    }
+
+    /// Whether a wait of the writer is over. Returns the error of the next write, if no write will succeed
+    /// any more.
+    pub fn poll_writable(&self, wait: Wait) -> Poll<io::Result<()>> {
+        match self.write_error() {
+            Some(error) => Poll::Ready(Err(error)),
+            None if self.is_over(wait) => Poll::Ready(Ok(())),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Why no write will succeed any more, if that is so.
+    fn write_error(&self) -> Option<io::Error> {
+        match &self.connection {
+            Connection::Open(duplex) if duplex.flow() == Flow::Closed => Some(duplex.write_error()),
+            Connection::Open(_) => None,
+            Connection::Closed { reason, .. } => {
+                Some(reason.to_error().unwrap_or_else(|| ErrorKind::BrokenPipe.into()))
+            }
+        }
+    }
+
+    /// Changes the connection, if there still is one.
+    pub fn with_duplex<R>(&mut self, f: impl FnOnce(&mut Duplex) -> R) -> Option<R> {
+        self.call.want();
+        match &mut self.connection {
+            Connection::Open(duplex) => Some(f(duplex)),
+            Connection::Closed { .. } => None,
+        }
+    }
+
+    /// Whether the source has to be called, although no event will cause it. If so, the caller schedules that.
+    pub fn take_wanted_call(&mut self) -> bool {
+        let is_wanted = self.call == Call::Wanted;
+        if is_wanted {
+            self.call = Call::Scheduled;
+        }
+        is_wanted
+    }
+}
