@@ -20,7 +20,7 @@ use common::{
     DeadPort, Scratch, accept, assert_same_bytes, connect, connect_unix, hand_over, noise, poll_once, shared,
     turn_until, turn_until_quiet,
 };
-use echo_reactor::observe::{DispatchEnd, Observer};
+use echo_reactor::observe::{DispatchEnd, IoStats, Observer};
 use echo_reactor::{
     Address, ConnectOptions, Either, ListenOptions, Mailbox, Reactor, Reader, SCRATCH_SIZE, Writer, copy,
     race, start_server,
@@ -302,24 +302,27 @@ fn end_of_file_stays_end_of_file_on_a_unix_socket() {
     }
 }
 
-#[test]
-fn copy_that_waits_for_its_reader_is_not_backpressured() {
-    struct Backpressure(Rc<Cell<Option<bool>>>);
-    impl Observer for Backpressure {
-        fn on_dispatch(&mut self, dispatch: &DispatchEnd) {
-            if let Some((_, after)) = dispatch.stats {
-                self.0.set(Some(after.backpressured));
-            }
+/// Notes what the last source that was called has counted.
+struct LastStats(Rc<Cell<Option<IoStats>>>);
+
+impl Observer for LastStats {
+    fn on_dispatch(&mut self, dispatch: &DispatchEnd) {
+        if let Some((_, after)) = dispatch.stats {
+            self.0.set(Some(after));
         }
     }
+}
+
+#[test]
+fn copy_that_waits_for_its_reader_is_not_backpressured() {
     let (mut reactor, mut peer) = hand_over(|mut reader, mut writer| async move {
         let _ = copy(&mut reader, &mut writer).await;
     });
-    let (backpressured, noted) = shared(None);
-    reactor.add_observer(Backpressure(noted));
+    let (stats, noted) = shared(None);
+    reactor.add_observer(LastStats(noted));
     peer.write_all(b"x").unwrap();
     turn_until_quiet(&mut reactor);
-    assert_eq!(backpressured.get(), Some(false));
+    assert!(!stats.take().unwrap().backpressured);
 }
 
 #[test]
@@ -860,4 +863,37 @@ fn handler_that_does_not_look_counts_as_a_connection_until_it_returns() {
     assert_eq!(reactor.source_count(), 3);
     gate.set(true);
     turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 1);
+}
+
+#[test]
+fn writer_knows_its_own_address_until_the_connection_has_ended() {
+    let (ends, noted) = shared(None);
+    let (mut reactor, peer) = hand_over(move |_reader, mut writer| async move {
+        let own = writer.local_addr();
+        writer.abort();
+        writer.broken().await;
+        writer.handle().call(|_| ()).await; // by now the source has closed the socket
+        noted.set(Some((own.unwrap(), writer.local_addr().unwrap_err().kind())));
+    });
+    let own = Address::from(peer.peer_addr().unwrap());
+    turn_until_quiet(&mut reactor);
+    assert_eq!(ends.take(), Some((own, ErrorKind::NotConnected)));
+}
+
+#[test]
+fn write_marks_bound_what_a_writer_buffers() {
+    const PIECE: usize = 64 << 10;
+    for (high, low) in [(1000, 100), (1 << 20, 10), (0, 0)] {
+        let (mut reactor, peer) = hand_over(move |_reader, mut writer| async move {
+            writer.set_write_marks(high, low);
+            while writer.try_write(&[0; PIECE]).is_ok() {}
+            writer.write_all(b"more").await.unwrap();
+        });
+        let (stats, noted) = shared(None);
+        reactor.add_observer(LastStats(noted));
+        turn_until_quiet(&mut reactor);
+        let buffered = stats.take().unwrap().buffered;
+        assert!((high + 1..=high + PIECE).contains(&buffered), "{high}: {buffered}");
+        drop(peer);
+    }
 }

@@ -5,7 +5,7 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
-use std::future::{pending, poll_fn};
+use std::future::{pending, poll_fn, ready};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
@@ -19,8 +19,8 @@ use common::{
     turn_until, turn_until_panic, turn_until_quiet,
 };
 use echo_reactor::{
-    Address, Cancelled, ConnectOptions, CopyError, Either, Elapsed, LoopHandle, Reactor, Task, copy, join,
-    join_all, race, race_all, try_join,
+    Address, Cancelled, ConnectOptions, CopyError, Either, Elapsed, ListenOptions, LoopHandle, Reactor,
+    Reader, Task, Writer, copy, join, join_all, race, race_all, start_server, try_join,
 };
 
 /// Runs a future that needs the loop. Nothing may be left of it after a few turns.
@@ -94,6 +94,35 @@ fn cancelled_task_is_dropped_wherever_it_waits() {
     });
     assert_eq!(ends, [Err(Cancelled); 4]);
     assert_eq!(dropped.get(), 4);
+}
+
+#[test]
+fn connections_of_a_server_end_with_their_tasks() {
+    let mut reactor = Reactor::new().unwrap();
+    let tasks = Rc::new(RefCell::new(Vec::new()));
+    let running = tasks.clone();
+    let handler = move |mut reader: Reader, writer: Writer| {
+        let task = reader.handle().spawn(async move {
+            let _kept_open = writer;
+            reader.read(&mut [0]).await
+        });
+        running.borrow_mut().push(task);
+        ready(Ok(()))
+    };
+    let any = ["127.0.0.1:0".parse().unwrap()];
+    let listener = start_server(&mut reactor, &any, &ListenOptions::default(), handler).unwrap();
+    let address = listener.addresses(&reactor).unwrap()[0].to_string();
+    let mut peers = [(); 3].map(|()| connect(&address));
+    turn_until(&mut reactor, "all are accepted", |_| tasks.borrow().len() == 3);
+    peers[0].write_all(b"x").unwrap();
+    let finished = || tasks.borrow().iter().filter(|task| task.is_finished()).count();
+    turn_until(&mut reactor, "one has returned", |_| finished() == 1);
+    tasks.borrow().iter().for_each(Task::cancel);
+    assert_eq!(finished(), 3);
+    turn_until_quiet(&mut reactor);
+    for peer in &mut peers {
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    }
 }
 
 #[test]

@@ -90,6 +90,31 @@ use task::TaskSource;
 /// # }
 /// ```
 ///
+/// To end the connections of a server, make each a task that you can cancel:
+///
+/// ```
+/// # use echo_reactor::{ListenOptions, Reactor, Reader, Task, Writer, start_server};
+/// # use std::{cell::RefCell, future, io, rc::Rc};
+/// # async fn serve(_: Reader, mut writer: Writer) -> io::Result<()> { writer.write_all(b"hello").await }
+/// # fn main() -> io::Result<()> {
+/// # let mut reactor = Reactor::new()?;
+/// # let addresses = ["127.0.0.1:0".parse()?];
+/// let tasks = Rc::new(RefCell::new(Vec::new()));
+/// let running = tasks.clone();
+/// let handler = move |reader: Reader, writer| {
+///     let task = reader.handle().spawn(serve(reader, writer));
+///     running.borrow_mut().retain(|task: &Task<_>| !task.is_finished());
+///     running.borrow_mut().push(task);
+///     future::ready(Ok(())) // an error of the task is in its output
+/// };
+/// let listener = start_server(&mut reactor, &addresses, &ListenOptions::default(), handler)?;
+/// // and later:
+/// listener.close(&mut reactor)?;
+/// tasks.take().iter().for_each(Task::cancel);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// As for [`create_server`](crate::create_server).
 pub fn start_server<F>(

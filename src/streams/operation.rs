@@ -240,8 +240,35 @@ impl LoopHandle {
         }
     }
 
-    /// Connects to the first of `addresses` that answers (asyncio: `open_connection`). Looking up a name
-    /// blocks, so do that before the loop runs: see [`std::net::ToSocketAddrs`].
+    /// Connects to the first of `addresses` that answers (asyncio: `open_connection`).
+    ///
+    /// It takes no names, because looking one up blocks. Do that before the loop runs, or on a thread that
+    /// sends the result to a mailbox:
+    ///
+    /// ```
+    /// use echo_reactor::{Address, LoopHandle, Mailbox};
+    /// use std::{io, net::ToSocketAddrs, thread};
+    ///
+    /// async fn resolve(handle: &LoopHandle, name: String, port: u16) -> io::Result<Vec<Address>> {
+    ///     let mailbox = handle.call(|reactor| Mailbox::new(reactor, 1)).await;
+    ///     let remote = handle.remote().clone();
+    ///     thread::spawn(move || {
+    ///         let found = (name, port).to_socket_addrs().map(|all| all.map(Address::from).collect());
+    ///         remote.call(move |reactor| drop(mailbox.try_send(reactor, mailbox.id(), found)))
+    ///     });
+    ///     let found = handle.recv(mailbox).await;
+    ///     handle.call(move |reactor| reactor.remove(mailbox.id())).await;
+    ///     found.unwrap_or_else(|| Err(io::Error::other("the mailbox is closed")))
+    /// }
+    /// # fn main() -> io::Result<()> {
+    /// # let mut reactor = echo_reactor::Reactor::new()?;
+    /// # let handle = reactor.handle()?;
+    /// # let resolved = async move { resolve(&handle, "127.0.0.1".to_owned(), 7).await };
+    /// # assert_eq!(reactor.run_until_complete(resolved)??, ["127.0.0.1:7".parse()?]);
+    /// # assert_eq!(reactor.source_count(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Every address that was tried, and why it failed.

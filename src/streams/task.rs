@@ -206,6 +206,12 @@ impl<T> Task<T> {
     pub fn cancel(&self) {
         self.core.end();
     }
+
+    /// Returns whether the task has ended: it has returned, panicked or been cancelled (asyncio: `done`).
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.core.has_ended.get()
+    }
 }
 
 impl<T> Future for Task<T> {
@@ -274,7 +280,7 @@ impl Reactor {
         F: Future + 'static,
     {
         let task = self.handle()?.spawn(future);
-        let ran = self.run_while(|| !task.core.has_ended.get());
+        let ran = self.run_while(|| !task.is_finished());
         task.core.end();
         ran?;
         task.output.take_result().ok_or_else(|| io::Error::other(Cancelled))

@@ -31,8 +31,8 @@ impl Writer {
 
     /// Writes all of `bytes` (asyncio: `drain`, and then `write`).
     ///
-    /// If more than the high-water mark (64 KiB) is buffered from earlier writes, it first waits until no
-    /// more than the low-water mark (16 KiB) is: so a peer that does not read holds it up. If it is dropped
+    /// If more than the high-water mark is buffered from earlier writes, it first waits until no more than the
+    /// [low-water mark](Self::set_write_marks) is: so a peer that does not read holds it up. If it is dropped
     /// while it waits, it has written nothing. When it returns, the bytes are sent or buffered; the peer
     /// need not have them.
     ///
@@ -77,6 +77,21 @@ impl Writer {
     /// Ends the connection at once, with a reset. Bytes that wait to be sent are dropped.
     pub fn abort(&mut self) {
         self.stream.abort();
+    }
+
+    /// Sets the high- and low-water marks in bytes: 64 KiB and 16 KiB unless set (asyncio:
+    /// `set_write_buffer_limits`). A `low` above `high` counts as `high`.
+    pub fn set_write_marks(&mut self, high: usize, low: usize) {
+        self.stream.with_duplex(|duplex| duplex.set_write_marks(high, low));
+    }
+
+    /// Returns the address of this end (asyncio: `get_extra_info('sockname')`).
+    ///
+    /// # Errors
+    /// `NotConnected` after the end of the connection; otherwise see `getsockname(2)`.
+    pub fn local_addr(&self) -> io::Result<Address> {
+        let address = self.stream.with_duplex(|duplex| duplex.socket().local_addr());
+        address.unwrap_or_else(|| Err(ErrorKind::NotConnected.into()))
     }
 
     /// Returns the reactor that this runs on (asyncio: `get_running_loop`).
