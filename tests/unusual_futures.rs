@@ -276,6 +276,18 @@ fn task_that_is_woken_during_its_own_poll_is_polled_again() {
     turn_until(&mut reactor, "it is polled again", |_| poll_once(task.as_mut()) == Poll::Ready(Ok(())));
 }
 
+#[test]
+fn task_that_has_run_another_reactor_is_still_polled() {
+    let (read, noted) = shared(0);
+    let (mut reactor, mut peer) = hand_over(move |mut reader, _writer| async move {
+        Reactor::new().unwrap().run_until_complete(async {}).unwrap(); // polls another task
+        noted.set(reader.read(&mut [0]).await.unwrap());
+    });
+    turn_until_quiet(&mut reactor);
+    peer.write_all(b"x").unwrap();
+    turn_until(&mut reactor, "it has read", |_| read.get() == 1);
+}
+
 // ---- runs and turns
 
 #[test]
