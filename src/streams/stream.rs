@@ -124,7 +124,7 @@ impl Source for StreamSource {
         let halves_are_dropped = Rc::strong_count(&self.stream) == 1;
         let next = state.borrow_mut().after(id, halves_are_dropped, reactor);
         // The budget is used up, what was sent has made room, or the connection has ended.
-        if next == Next::Wait && [reader, writer].into_iter().any(|half| half.can_go_on(state)) {
+        if next == Next::Wait && (reader.can_go_on(state) || writer.can_go_on(state)) {
             return Next::Again;
         }
         next
