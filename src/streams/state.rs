@@ -237,8 +237,8 @@ impl State {
         end.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Writes `bytes`, or nothing if the write buffer is full: `Pending`. A small write waits in the buffer for
-    /// others.
+    /// Writes `bytes`, or nothing if the write buffer is full: `Pending`. A small write waits in the
+    /// buffer for others.
     pub fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<()>> {
         self.call.want();
         if let Connection::Open(duplex) = &mut self.connection {
@@ -292,7 +292,7 @@ impl State {
         }
     }
 
-    /// Whether the source has to be called, although no event will cause it. If so, the caller schedules that.
+    /// Whether the source has to be called, although no event will cause it. The caller schedules that.
     pub fn take_wanted_call(&mut self) -> bool {
         let is_wanted = self.call == Call::Wanted;
         if is_wanted {

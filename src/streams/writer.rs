@@ -31,10 +31,10 @@ impl Writer {
 
     /// Writes all of `bytes` (asyncio: `drain`, and then `write`).
     ///
-    /// If more than the high-water mark is buffered from earlier writes, it first waits until no more than the
-    /// [low-water mark](Self::set_write_marks) is: so a peer that does not read holds it up. If it is dropped
-    /// while it waits, it has written nothing. When it returns, the bytes are sent or buffered; the peer
-    /// need not have them.
+    /// If more than the high-water mark is buffered from earlier writes, it first waits until no more than
+    /// the [low-water mark](Self::set_write_marks) is: so a peer that does not read holds it up. If it is
+    /// dropped while it waits, it has written nothing. When it returns, the bytes are sent or buffered; the
+    /// peer need not have them.
     ///
     /// Small writes that follow each other leave in one piece, when the future waits for something else.
     ///
