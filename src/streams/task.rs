@@ -158,10 +158,9 @@ pub(super) enum Waiter {
 
 impl Waiter {
     pub fn new(context: &Context<'_>) -> Self {
-        CURRENT.with_borrow(|current| match current {
-            Some(core) if core.waker.will_wake(context.waker()) => Waiter::Task(core.clone()),
-            _ => Waiter::Waker(context.waker().clone()),
-        })
+        let is_polled = |core: &&Rc<Core>| core.waker.will_wake(context.waker());
+        let task = CURRENT.with_borrow(|current| current.as_ref().filter(is_polled).cloned());
+        task.map_or_else(|| Waiter::Waker(context.waker().clone()), Waiter::Task)
     }
 
     /// Has it polled by the queue.
