@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use common::{turn_until, turn_until_quiet};
 use echo_reactor::{
-    Connection, ConnectionLost, ListenOptions, ListeningSocket, Protocol, Reactor, Transport, create_server,
+    Connection, ConnectionLost, Handle, ListenOptions, Listener, ListeningSocket, Mailbox, Protocol, Reactor,
+    Transport, create_server,
 };
 
 /// Panics at its first byte.
@@ -261,4 +262,69 @@ fn panic_while_a_panicked_source_is_removed_repeats_no_event() {
     }
     turn_until_quiet(&mut reactor);
     assert_eq!((count.get(), reactor.source_count()), (1, 1));
+}
+
+/// Puts another reactor in the place of the one that runs it, at its first byte.
+struct Swapping {
+    other: Rc<RefCell<Reactor>>,
+    lost: Rc<Cell<u32>>,
+}
+
+impl Protocol for Swapping {
+    fn data_received(&mut self, transport: &mut Transport, _: &[u8]) {
+        std::mem::swap(transport.reactor(), &mut self.other.borrow_mut());
+    }
+    fn connection_lost(&mut self, _: &mut Reactor, _: ConnectionLost) {
+        self.lost.set(self.lost.get() + 1);
+    }
+}
+
+/// Creates a reactor with a server. All of them have their listener at the same id.
+fn swapping_server(other: &Rc<RefCell<Reactor>>, lost: &Rc<Cell<u32>>) -> (Reactor, Handle<Listener>) {
+    let (mut reactor, any) = (Reactor::new().unwrap(), ["127.0.0.1:0".parse().unwrap()]);
+    let (other, lost) = (other.clone(), lost.clone());
+    let protocol = move || Swapping { other: other.clone(), lost: lost.clone() };
+    let listener = create_server(&mut reactor, &any, &ListenOptions::default(), protocol).unwrap();
+    (reactor, listener)
+}
+
+#[test]
+fn reactor_swapped_in_a_callback_runs_no_further_and_the_other_one_does() {
+    let (lost, unused) = (Rc::new(Cell::new(0)), Rc::new(RefCell::new(Reactor::new().unwrap())));
+    let other = Rc::new(RefCell::new(swapping_server(&unused, &lost).0));
+    let (mut reactor, listener) = swapping_server(&other, &lost);
+    let address = listener.addresses(&reactor).unwrap()[0].to_string();
+    let mut peer = TcpStream::connect(&address).unwrap();
+    std::io::Write::write_all(&mut peer, b"x").unwrap();
+    turn_until(&mut reactor, "the connection is lost", |_| lost.get() == 1);
+    assert!(other.borrow_mut().turn(Some(Duration::ZERO)).is_err(), "its own source had it");
+    // The reactor that is in its place now works.
+    reactor.call_soon(Reactor::stop);
+    reactor.run().unwrap();
+    let address = listener.addresses(&reactor).unwrap()[0].to_string();
+    let _peer = TcpStream::connect(&address).unwrap();
+    turn_until(&mut reactor, "a connection is accepted", |reactor| {
+        listener.stats(reactor).unwrap().open == 1
+    });
+    drop((reactor, other.replace(Reactor::new().unwrap())));
+    assert_eq!(lost.get(), 2);
+}
+
+#[test]
+fn reactor_swapped_in_a_closure_or_by_a_panicking_source_runs_no_further() {
+    let other = Rc::new(RefCell::new(Reactor::new().unwrap()));
+    let mut reactor = Reactor::new().unwrap();
+    let swapped = other.clone();
+    reactor.call_soon(move |reactor| std::mem::swap(reactor, &mut swapped.borrow_mut()));
+    reactor.turn(None).unwrap();
+    assert!(other.borrow_mut().turn(None).is_err());
+    let mailbox = Mailbox::<u8>::new(&mut reactor, 1);
+    let entered = catch_unwind(AssertUnwindSafe(|| {
+        reactor.with(mailbox, |_, reactor| {
+            *reactor = Reactor::new().unwrap(); // drops the one that runs this
+            panic!("the thing under test");
+        })
+    }));
+    assert!(entered.is_err());
+    turn_until_quiet(&mut reactor);
 }

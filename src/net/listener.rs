@@ -341,7 +341,8 @@ impl Handle<Listener> {
     /// Gives back the place of a connection that has left. Does nothing if the listener is gone.
     pub(crate) fn release(self, reactor: &mut Reactor, bytes_in: u64, bytes_out: u64) {
         let released = reactor.with(self, |listener, reactor| {
-            listener.stats.open -= 1;
+            // A callback may have swapped its reactor for another one, which has a listener at the same id.
+            listener.stats.open = listener.stats.open.saturating_sub(1);
             listener.stats.bytes_in += bytes_in;
             listener.stats.bytes_out += bytes_out;
             listener.call_back(reactor);

@@ -154,10 +154,8 @@ pub struct Reactor {
     observers: Vec<Box<dyn Observer>>,
     turn_count: u64,
     stopping: bool,
-    /// How many sources are out of their slots.
-    running: u32,
-    /// How many of these were removed meanwhile.
-    removed_running: u32,
+    /// Whether a source is out of its slot, so that no turn may begin.
+    is_running: bool,
     /// Sources that have panicked and are yet to be removed.
     panicked: Vec<(Id, Box<dyn Source>)>,
 }
@@ -182,8 +180,7 @@ impl Reactor {
             observers: Vec::new(),
             turn_count: 0,
             stopping: false,
-            running: 0,
-            removed_running: 0,
+            is_running: false,
             panicked: Vec::new(),
         })
     }
@@ -240,13 +237,12 @@ impl Reactor {
     /// # Errors
     /// As for [`run`](Self::run).
     pub fn turn(&mut self, at_most: Option<Duration>) -> io::Result<()> {
-        if self.running == 0 && self.events.is_some() {
+        if !self.is_running && self.events.is_some() {
             self.remove_panicked();
         }
-        let Some(events) = self.events.take_if(|_| self.running == 0) else {
+        let Some(events) = self.events.take_if(|_| !self.is_running) else {
             return Err(io::Error::other("a turn or a source of this reactor is running already"));
         };
-        debug_assert_eq!(self.removed_running, 0, "no source is running");
         let mut lent = LentEvents { reactor: self, events, dispatched: 0 };
         let LentEvents { reactor, events, dispatched } = &mut lent;
         let due = reactor.poll_events(events, at_most)?;

@@ -307,8 +307,8 @@ impl Slots {
         }
     }
 
-    pub fn is_resting(&self, id: Id) -> bool {
-        matches!(self.slot(id), Some(Slot { state: State::Resting(_), .. }))
+    pub fn is_running(&self, id: Id) -> bool {
+        matches!(self.slot(id), Some(Slot { state: State::Running, .. }))
     }
 
     /// Whether a source lives there: resting, or running.

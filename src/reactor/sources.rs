@@ -96,31 +96,25 @@ impl Reactor {
     /// A connection that is removed is aborted. To end it in order, use
     /// [`Transport::close`](crate::Transport::close).
     pub fn remove(&mut self, id: Id) -> bool {
-        let is_there = self.contains(id);
-        if is_there && self.is_observed() {
+        if !self.contains(id) {
+            return false;
+        }
+        if self.is_observed() {
             let now = Instant::now();
             self.notify(|observer| observer.on_removed(id, now));
         }
-        match self.slots.vacate(id) {
-            Some(mut source) => source.removed(id, self),
-            None if is_there => self.removed_running += 1,
-            None => {}
+        if let Some(mut source) = self.slots.vacate(id) {
+            source.removed(id, self);
         }
-        is_there
-    }
-
-    /// Whether a source that is running was removed meanwhile.
-    pub(crate) fn was_removed(&self, running: Id) -> bool {
-        self.removed_running > 0 && !self.contains(running)
+        true
     }
 
     /// Removes the sources that have panicked, if the caller has caught that.
     pub(super) fn remove_panicked(&mut self) {
         while let Some((id, mut source)) = self.panicked.pop() {
-            if !self.slots.is_resting(id) {
-                self.remove(id); // now at the latest
-                self.removed_running -= 1;
-            } // otherwise it was replaced before it panicked
+            if self.slots.is_running(id) {
+                self.remove(id); // otherwise it was removed or replaced before it panicked
+            }
             source.removed(id, self);
         }
     }
@@ -180,35 +174,29 @@ impl Reactor {
 }
 
 /// A source that is out of its slot. It is put back when it returns. If it panics, its state is unknown,
-/// so it leaves.
+/// so it leaves. It also leaves if a callback has moved its reactor away (`mem::swap`).
 pub(super) struct Running<'a> {
     reactor: &'a mut Reactor,
     id: Id,
     /// `None` when it was put back.
     source: Option<Box<dyn Source>>,
+    /// Whether this call comes from another source, which goes on running.
+    is_nested: bool,
 }
 
 impl<'a> Running<'a> {
     pub fn new(reactor: &'a mut Reactor, id: Id, source: Box<dyn Source>) -> Self {
-        reactor.running += 1;
-        Running { reactor, id, source: Some(source) }
+        let is_nested = mem::replace(&mut reactor.is_running, true);
+        Running { reactor, id, source: Some(source), is_nested }
     }
 
     /// Runs the source, and puts it back. Also returns whether it still has its slot: it may have been
     /// removed or replaced while it ran.
     pub fn run<R>(mut self, f: impl FnOnce(&mut dyn Source, &mut Reactor) -> R) -> Option<(R, bool)> {
         let result = f(self.source.as_deref_mut()?, self.reactor);
-        self.reactor.running -= 1;
-        let has_slot = match self.reactor.slots.put_back(self.id, self.source.take()?) {
-            Ok(()) => true,
-            Err(mut source) => {
-                if !self.reactor.contains(self.id) {
-                    self.reactor.removed_running -= 1;
-                    source.removed(self.id, self.reactor);
-                }
-                false
-            }
-        };
+        self.reactor.is_running = self.is_nested;
+        let put_back = self.reactor.slots.put_back(self.id, self.source.take()?);
+        let has_slot = put_back.map_err(|mut source| source.removed(self.id, self.reactor)).is_ok();
         mem::forget(self); // it did not panic
         Some((result, has_slot))
     }
@@ -217,7 +205,7 @@ impl<'a> Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if let Some(source) = self.source.take() {
-            self.reactor.running -= 1;
+            self.reactor.is_running = self.is_nested;
             self.reactor.panicked.push((self.id, source));
         }
     }

@@ -165,7 +165,7 @@ impl<P: Protocol> Connection<P> {
 
     /// Whether a callback has removed the connection: then no other one follows but `connection_lost`.
     fn was_removed(&mut self, id: Id, reactor: &Reactor) -> bool {
-        let is_gone = reactor.was_removed(id);
+        let is_gone = !reactor.contains(id);
         if is_gone {
             self.duplex.end(CloseReason::Aborted);
         }
