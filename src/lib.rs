@@ -9,7 +9,7 @@
 //!    net/                 Listener, Connector: where they come from      │                │
 //!                                       │                                │                │
 //!    reactor/         ──────────────────┴──── Source, Id, Ready ─────────┴────────────────┘
-//!                                 turn: poll ▸ events ▸ timers ▸ queue
+//!                                 turn: poll ▸ events ▸ queue ▸ timers
 //!                                       │
 //!    mio                       one epoll instance
 //! ```

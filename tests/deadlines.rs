@@ -19,8 +19,9 @@ use common::{
     Process, Server, client_command, has_descriptors, ping, serve_once, turn_until, turn_until_quiet,
 };
 use echo_reactor::{
-    Address, CloseReason, ConnectOptions, Connection, ConnectionLost, Either, Handle, ListenOptions,
-    Protocol, Reactor, Reader, Transport, Writer, create_connection, create_server, race, start_server,
+    Address, CloseReason, ConnectOptions, Connection, ConnectionLost, Either, Handle, Id, ListenOptions,
+    Next, Protocol, Reactor, Reader, Ready, Source, Transport, Writer, create_connection, create_server,
+    race, start_server,
 };
 use rustix::process::Signal;
 
@@ -372,4 +373,24 @@ fn peer_that_only_sends_does_not_extend_the_linger_timeout() {
     }
     assert_eq!(*log.0.borrow(), ["the peer did not end its side in time"]);
     assert_eq!((reactor.timer_count(), reactor.source_count()), (0, 0));
+}
+
+#[test]
+fn source_that_returned_again_runs_before_a_due_timer() {
+    struct Reads(Log, u32);
+    impl Source for Reads {
+        fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
+            self.0.push("read");
+            self.1 -= 1;
+            if self.1 == 0 { Next::Wait } else { Next::Again }
+        }
+    }
+    let (mut reactor, log) = (Reactor::new().unwrap(), Log::default());
+    let reader = reactor.insert(Reads(log.clone(), 2));
+    reactor.wake(reader.id());
+    reactor.turn(Some(Duration::ZERO)).unwrap(); // it stops before `WouldBlock`
+    let timer = log.clone();
+    reactor.call_later(Duration::ZERO, move |_| timer.push("timer"));
+    reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert_eq!(*log.0.borrow(), ["read", "read", "timer"]);
 }

@@ -57,7 +57,7 @@ fn observer_is_notified_of_loop_events_in_order() {
     reactor.call_soon(|_| ());
     reactor.call_later(Duration::ZERO, |_| ());
     reactor.turn(None).unwrap();
-    assert_eq!(notes.take(), ["slept: 0 events", "called by a timer", "called by the queue", "turn 1"]);
+    assert_eq!(notes.take(), ["slept: 0 events", "called by the queue", "called by a timer", "turn 1"]);
 
     reactor.remote().unwrap().call(|_| ()).unwrap();
     reactor.turn(None).unwrap();

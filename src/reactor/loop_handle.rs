@@ -3,7 +3,7 @@
 //! Invariant: what is scheduled here waits in the reactor's one queue, like what a source schedules. The
 //! handle never leaves the reactor's thread, so it needs no lock and no system call.
 //!
-//! Read next: `mod.rs`, step 5 of a turn; `../streams/operation.rs`, which makes futures of it.
+//! Read next: `mod.rs`, step 4 of a turn; `../streams/operation.rs`, which makes futures of it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

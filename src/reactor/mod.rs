@@ -6,15 +6,16 @@
 //!            │                          else until the next timer             │
 //!            │ 2 poll                   the only place that blocks            │
 //!            │ 3 events                 each to the source that owns it       │
-//!            │ 4 timers                 those that were due before the poll   │
-//!            │ 5 the queue              wakes, calls, and those that returned │
+//!            │ 4 the queue              wakes, calls, and those that returned │
 //!            │                          `Again`                               │
+//!            │ 5 timers                 those that were due before the poll   │
 //!            └────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Invariant: steps 4 and 5 process only the entries that existed when they began. Entries that a
-//! callback adds wait for the next turn, so no source can keep the loop from the others. If a source is
-//! called for an event or a timer while a call of it is queued, both become one call.
+//! callback adds wait for the next turn, so no source can keep the loop from the others. An event or a
+//! timer for a source that is queued already is added to the queued call. So timers come last: whatever
+//! I/O was there, they find it done.
 //!
 //! Read next: `poll.rs` (steps 1 and 2), `sources.rs` and `slots.rs` (where sources live), `time.rs`
 //! (steps 4 and 5), `watch.rs` (the smallest source), then `../transport/connection.rs` (the one that
@@ -50,7 +51,7 @@ pub(crate) use time::FAR_FUTURE;
 use loop_handle::Local;
 use observe::{IoStats, Observer, Origin, TurnEnd};
 use signals::Signals;
-use slots::{Slots, Turn};
+use slots::Slots;
 use sources::Running;
 use time::{Clock, Timers};
 
@@ -109,10 +110,10 @@ pub enum Next {
 /// Something to do later.
 enum Job {
     Call(Box<dyn FnOnce(&mut Reactor)>),
-    /// Call a source with these bits, and with what it has pending.
+    /// Call a source with these bits.
     Dispatch(Id, Ready),
-    /// Call a source with what it has pending.
-    Pending(Id),
+    /// Call a source with the bits that are in its slot.
+    Queued(Id),
 }
 
 /// The event loop.
@@ -252,10 +253,10 @@ impl Reactor {
             *dispatched += 1;
             reactor.dispatch_event(event);
         }
+        reactor.run_queue();
         if let Some(due) = due {
             reactor.run_timers(due);
         }
-        reactor.run_queue();
         if let Some(began) = began {
             let turn = TurnEnd { number: reactor.turn_count, began, ended: Instant::now() };
             reactor.notify(|observer| observer.on_turn_end(&turn));
@@ -291,18 +292,17 @@ impl Reactor {
         match job {
             Job::Call(call) => self.call(origin, call),
             Job::Dispatch(id, ready) => self.dispatch(id, ready),
-            Job::Pending(id) => match self.slots.take_turn(id) {
-                Turn::Call(ready) => self.dispatch(id, ready),
-                Turn::Requeue => self.local.push(Job::Pending(id)),
-                Turn::Nothing => {}
-            },
+            Job::Queued(id) => {
+                if let Some(ready) = self.slots.take_queued(id) {
+                    self.dispatch(id, ready);
+                }
+            }
         }
     }
 
-    /// Calls a source with `ready`, and with what it has pending.
+    /// Calls a source. If it is queued, it gets `ready` when the queue comes to it.
     pub(crate) fn dispatch(&mut self, id: Id, ready: Ready) {
-        let Some((source, pending)) = self.slots.take_out_now(id) else { return };
-        let ready = ready | pending;
+        let Some(source) = self.slots.take_out_or_queue(id, ready) else { return };
         let returned = Running::new(self, id, source).run(|source, reactor| {
             if reactor.is_observed() {
                 reactor.run_observed(source, id, ready)

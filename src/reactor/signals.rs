@@ -99,7 +99,7 @@ impl Reactor {
         let registrations = self.signals.iter_mut().flat_map(|signals| &mut signals.registrations);
         if let Some(same) = registrations.into_iter().find(|registration| registration.signal == signal) {
             let replaced = mem::replace(&mut same.callback, callback);
-            if self.slots.take_pending(replaced) != Ready::NONE {
+            if self.slots.take_queued(replaced).is_some() {
                 self.wake(callback); // the signal was raised before
             }
             self.remove(replaced);

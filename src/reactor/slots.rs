@@ -151,26 +151,8 @@ enum State {
 struct Slot {
     state: State,
     generation: u32,
-    /// The call that the source waits for, if any.
-    pending: Option<Ready>,
-    place: Place,
-}
-
-/// The place of a source in the queue.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    None,
-    Queued,
-    /// An event or a timer has made the pending call before the queue came to it.
-    Overtaken,
-}
-
-/// The action of the queue when it reaches a source.
-pub(super) enum Turn {
-    Call(Ready),
-    /// It was called in this turn already, and wants to be called again: in the next one.
-    Requeue,
-    Nothing,
+    /// Why the source is to be called, while it has an entry in the reactor's queue.
+    queued: Option<Ready>,
 }
 
 impl Slot {
@@ -209,7 +191,7 @@ impl Slots {
         }
         // Descriptors and memory run out long before 2^32 slots do.
         let index = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
-        self.all.push(Slot { state: State::Running, generation: 0, pending: None, place: Place::None });
+        self.all.push(Slot { state: State::Running, generation: 0, queued: None });
         Id { slot: index, generation: 0 }
     }
 
@@ -236,8 +218,7 @@ impl Slots {
         let slot = self.slot_mut(id)?;
         let state = std::mem::replace(&mut slot.state, State::Vacant { next });
         slot.generation += 1; // even, so it cannot overflow
-        slot.pending = None;
-        slot.place = Place::None;
+        slot.queued = None;
         // A slot that has used up its generations is never used again, so no stale id can become valid.
         if slot.generation < u32::MAX {
             self.vacant = Some(id.slot);
@@ -249,42 +230,29 @@ impl Slots {
         }
     }
 
-    /// Adds to the pending call of a source. `Some(true)`: it needs a place in the queue. `None`: it is
+    /// Adds to the queued call of a source. `Some(true)`: it needs an entry in the queue. `None`: it is
     /// gone.
-    pub fn add_pending(&mut self, id: Id, ready: Ready) -> Option<bool> {
+    pub fn queue(&mut self, id: Id, ready: Ready) -> Option<bool> {
         let slot = self.slot_mut(id)?;
-        slot.pending = Some(slot.pending.unwrap_or_default() | ready);
-        let needs_place = slot.place == Place::None;
-        if needs_place {
-            slot.place = Place::Queued;
-        }
-        Some(needs_place)
+        let former = slot.queued;
+        slot.queued = Some(former.unwrap_or_default() | ready);
+        Some(former.is_none())
     }
 
-    /// Takes a resting source out for an event or a timer, with its pending call.
-    pub fn take_out_now(&mut self, id: Id) -> Option<(Box<dyn Source>, Ready)> {
+    /// Takes a resting source out for an event or a timer. If a call of it is queued, adds to that
+    /// instead.
+    pub fn take_out_or_queue(&mut self, id: Id, ready: Ready) -> Option<Box<dyn Source>> {
         let slot = self.slot_mut(id)?;
-        let source = slot.take_out()?;
-        if slot.place == Place::Queued {
-            slot.place = Place::Overtaken;
+        if let Some(queued) = &mut slot.queued {
+            *queued |= ready;
+            return None;
         }
-        Some((source, slot.pending.take().unwrap_or_default()))
+        slot.take_out()
     }
 
-    /// Takes the call that a source waits for, if any: another source gets it.
-    pub fn take_pending(&mut self, id: Id) -> Ready {
-        self.slot_mut(id).and_then(|slot| slot.pending.take()).unwrap_or_default()
-    }
-
-    /// Takes a source's turn in the queue.
-    pub fn take_turn(&mut self, id: Id) -> Turn {
-        let Some(slot) = self.slot_mut(id) else { return Turn::Nothing };
-        if slot.place == Place::Overtaken && slot.pending.is_some() {
-            slot.place = Place::Queued;
-            return Turn::Requeue;
-        }
-        slot.place = Place::None;
-        slot.pending.take().map_or(Turn::Nothing, Turn::Call)
+    /// Takes the queued call of a source: why it is to be called.
+    pub fn take_queued(&mut self, id: Id) -> Option<Ready> {
+        self.slot_mut(id)?.queued.take()
     }
 
     pub fn get<T: Source>(&self, id: Id) -> Result<&T, Unavailable> {

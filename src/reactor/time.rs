@@ -13,7 +13,6 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use super::observe::Origin;
@@ -52,12 +51,9 @@ impl Timers {
         self.jobs.first_key_value().map(|(timer, _)| timer.when)
     }
 
-    /// Takes the first job after `last` that is due at `now` and was set before there were `count`.
-    fn take_due(&mut self, last: Option<Timer>, now: Instant, count: u64) -> Option<(Timer, Job)> {
-        let start = last.map_or(Bound::Unbounded, Bound::Excluded);
-        let due = self.jobs.range((start, Bound::Unbounded)).take_while(|(timer, _)| timer.when <= now);
-        let timer = due.map(|(&timer, _)| timer).find(|timer| timer.sequence < count)?;
-        self.jobs.remove(&timer).map(|job| (timer, job))
+    /// The timers that are due at `now`, in order.
+    fn due(&self, now: Instant) -> Vec<Timer> {
+        self.jobs.keys().copied().take_while(|timer| timer.when <= now).collect()
     }
 }
 
@@ -78,8 +74,8 @@ impl Clock {
 }
 
 impl Reactor {
-    /// Calls a source with [`Ready::WOKEN`]: in this turn, or in the next one if this turn's queue is
-    /// running or the source was called already. Several wake-ups before that are one.
+    /// Calls a source with [`Ready::WOKEN`]: in this turn, or in the next one if this turn's queue has
+    /// begun to run. Several wake-ups before that are one.
     ///
     /// Returns `false` if `id` names no source.
     pub fn wake(&mut self, id: Id) -> bool {
@@ -92,9 +88,9 @@ impl Reactor {
     }
 
     pub(crate) fn enqueue(&mut self, id: Id, ready: Ready) -> bool {
-        let Some(needs_place) = self.slots.add_pending(id, ready) else { return false };
-        if needs_place {
-            self.local.push(Job::Pending(id)); // the slot has the bits
+        let Some(needs_entry) = self.slots.queue(id, ready) else { return false };
+        if needs_entry {
+            self.local.push(Job::Queued(id)); // the slot has the bits
         }
         true
     }
@@ -179,10 +175,11 @@ impl Reactor {
 
     /// Runs the timers that were due at `now`.
     pub(super) fn run_timers(&mut self, now: Instant) {
-        let (mut last, count) = (None, self.timers.count);
-        while let Some((timer, job)) = self.timers.take_due(last, now, count) {
-            last = Some(timer);
-            self.run_job(Origin::Timer, job);
+        for timer in self.timers.due(now) {
+            // An earlier one may have cancelled it.
+            if let Some(job) = self.timers.jobs.remove(&timer) {
+                self.run_job(Origin::Timer, job);
+            }
         }
     }
 }

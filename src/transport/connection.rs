@@ -135,16 +135,15 @@ impl<P: Protocol> Connection<P> {
     }
 
     fn make(&mut self, id: Id, reactor: &mut Reactor) {
-        if !self.is_made {
-            self.is_made = true;
-            self.call(id, reactor, P::connection_made);
-        }
+        self.is_made = true;
+        self.call(id, reactor, P::connection_made);
+        self.check_removed(id, reactor);
     }
 
     /// Calls a callback, and evaluates its consequences.
     fn call<R>(&mut self, id: Id, reactor: &mut Reactor, f: impl FnOnce(&mut P, &mut Transport) -> R) -> R {
         let result = f(&mut self.protocol, &mut Transport { id, duplex: &mut self.duplex, reactor });
-        if self.was_removed(id, reactor) || !self.duplex.has_nothing_pending() {
+        if !self.duplex.has_nothing_pending() {
             self.after_callback(id, reactor);
         }
         result
@@ -152,19 +151,20 @@ impl<P: Protocol> Connection<P> {
 
     /// Evaluates the consequences of what a callback or the socket did.
     fn after_callback(&mut self, id: Id, reactor: &mut Reactor) {
-        while let Some(notification) = self.duplex.take_notification() {
+        while !self.check_removed(id, reactor)
+            && let Some(notification) = self.duplex.take_notification()
+        {
             let transport = &mut Transport { id, duplex: &mut self.duplex, reactor };
             match notification {
                 Notification::PauseWriting => self.protocol.pause_writing(transport),
                 Notification::ResumeWriting => self.protocol.resume_writing(transport),
             }
-            self.was_removed(id, reactor);
         }
         self.duplex.advance(id, reactor);
     }
 
     /// Whether a callback has removed the connection: then no other one follows but `connection_lost`.
-    fn was_removed(&mut self, id: Id, reactor: &Reactor) -> bool {
+    fn check_removed(&mut self, id: Id, reactor: &Reactor) -> bool {
         let is_gone = !reactor.contains(id);
         if is_gone {
             self.duplex.end(CloseReason::Aborted);
@@ -188,7 +188,7 @@ impl<P: Protocol> Connection<P> {
                     Received::Eof => self.call(id, reactor, P::eof_received),
                     Received::Nothing => self.after_callback(id, reactor),
                 }
-                if budget == 0 || !self.duplex.may_read() {
+                if budget == 0 || !self.duplex.may_read() || self.check_removed(id, reactor) {
                     return;
                 }
             }
@@ -197,7 +197,7 @@ impl<P: Protocol> Connection<P> {
 
     /// The user's timer or wake-up, and our own timeout.
     fn on_time(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) {
-        if ready.intersects(Ready::WOKEN) && !self.duplex.is_closing() {
+        if ready.intersects(Ready::WOKEN) && !self.check_removed(id, reactor) && !self.duplex.is_closing() {
             self.call(id, reactor, P::woken);
         }
         if ready.intersects(Ready::TIMEOUT) && !self.duplex.has_ended() {
@@ -219,7 +219,9 @@ impl<P: Protocol> Connection<P> {
 impl<P: Protocol> Source for Connection<P> {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
         self.duplex.note(ready);
-        self.make(id, reactor);
+        if !self.is_made {
+            self.make(id, reactor);
+        }
         if self.duplex.may_flush() {
             self.duplex.flush(0, || reactor.now());
             self.after_callback(id, reactor);
@@ -290,7 +292,9 @@ impl<P: Protocol> Handle<Connection<P>> {
         }
         let (result, next) = reactor.with(self, |connection, reactor| {
             connection.duplex.note(Ready::NONE);
-            connection.make(id, reactor);
+            if !connection.is_made {
+                connection.make(id, reactor);
+            }
             let result = connection.call(id, reactor, f);
             (result, connection.next())
         })?;
