@@ -42,6 +42,8 @@ pub struct Mailbox<T> {
     closed: bool,
     /// The sources that found it full, or empty: only one of the two kinds can be waiting.
     waiting: Waiters,
+    /// The sources that are to know that it is closed, such as one that reads for it.
+    until_closed: Waiters,
 }
 
 /// What [`try_recv`](Handle::try_recv) found.
@@ -95,7 +97,13 @@ impl<T: 'static> Mailbox<T> {
             capacity: capacity.max(1),
             closed: false,
             waiting: Waiters::default(),
+            until_closed: Waiters::default(),
         })
+    }
+
+    fn wake_all(&mut self, reactor: &mut Reactor) {
+        self.waiting.wake_all(reactor);
+        self.until_closed.wake_all(reactor);
     }
 }
 
@@ -143,10 +151,19 @@ impl<T: 'static> Handle<Mailbox<T>> {
 
     /// Closes it: nothing more can be sent. What is in there can still be received.
     pub fn close(self, reactor: &mut Reactor) {
-        match reactor.get_mut(self).map(|mailbox| mailbox.closed = true) {
-            Err(Unavailable::Running) => reactor.call_soon(move |reactor| self.close(reactor)),
-            _ => self.wake_waiting(reactor),
+        let closed = reactor.with(self, |mailbox, reactor| {
+            mailbox.closed = true;
+            mailbox.wake_all(reactor);
+        });
+        if closed == Err(Unavailable::Running) {
+            reactor.call_soon(move |reactor| self.close(reactor));
         }
+    }
+
+    /// Wakes `waiter` when it is closed or removed. For a source that found room and waits for something
+    /// else.
+    pub(crate) fn wake_when_closed(self, reactor: &mut Reactor, waiter: Id) {
+        let _ = reactor.with(self, |mailbox, reactor| mailbox.until_closed.add(waiter, reactor));
     }
 
     /// Returns an item that was received for nobody. It is the oldest again, also where that makes one too
@@ -177,7 +194,7 @@ impl<T: 'static> Source for Mailbox<T> {
 
     /// To those who wait, a mailbox that is gone is closed.
     fn removed(&mut self, _: Id, reactor: &mut Reactor) {
-        self.waiting.wake_all(reactor);
+        self.wake_all(reactor);
     }
 }
 

@@ -195,6 +195,26 @@ fn removed_mailbox_or_input_wakes_waiters_as_closed() {
 }
 
 #[test]
+fn closed_or_removed_mailbox_ends_its_input_without_a_byte() {
+    let mut reactor = Reactor::new().unwrap();
+    for is_removed in [false, true] {
+        let (reading, writing) = pipe();
+        let chunks = Mailbox::<Chunk>::new(&mut reactor, 1);
+        let input = Input::open(&mut reactor, &reading, Framing::Bytes, chunks).unwrap();
+        drop(reading);
+        turn_until_quiet(&mut reactor); // it waits for a byte
+        if is_removed {
+            reactor.remove(chunks.id());
+        } else {
+            chunks.close(&mut reactor);
+        }
+        turn_until(&mut reactor, "the input leaves", |reactor| !reactor.contains(input.id()));
+        let error = rustix::io::write(&writing, b"x").unwrap_err();
+        assert_eq!(error, rustix::io::Errno::PIPE, "its descriptor is closed");
+    }
+}
+
+#[test]
 fn removed_output_wakes_writers_and_calls_on_flushed() {
     let mut reactor = Reactor::new().unwrap();
     let (_reading, writing) = pipe();

@@ -38,7 +38,8 @@ pub enum Framing {
     Lines,
 }
 
-/// A source that reads a descriptor to its end, and then closes the mailbox.
+/// A source that reads a descriptor to its end, and then closes the mailbox. If the mailbox is closed or
+/// removed before that, the source leaves and closes its duplicate of the descriptor.
 pub struct Input {
     descriptor: Descriptor,
     framing: Framing,
@@ -170,6 +171,7 @@ impl Source for Input {
                 return Next::Done;
             }
             if !self.readable {
+                self.mailbox.wake_when_closed(reactor, id);
                 return Next::Wait;
             }
             if !self.read(id, reactor) {
