@@ -70,23 +70,6 @@ impl From<ConnectError> for io::Error {
     }
 }
 
-/// The result of a successful attempt.
-pub(crate) struct Connected {
-    pub socket: Socket,
-    pub peer: Address,
-    /// The readiness that the kernel has reported.
-    pub ready: Ready,
-    /// Whether the connection was woken before it was established.
-    pub woken: bool,
-}
-
-impl Connected {
-    /// The readiness bits to call the new connection with.
-    pub fn cause(&self) -> Ready {
-        if self.woken { Ready::WOKEN } else { Ready::NONE }
-    }
-}
-
 /// Why there is no connection.
 pub(crate) enum NotConnected {
     Failed(ConnectError),
@@ -94,15 +77,18 @@ pub(crate) enum NotConnected {
     Removed,
 }
 
-type OnDone = Box<dyn FnOnce(&mut Reactor, Id, Result<Connected, NotConnected>)>;
+/// A connected socket and its peer, or the reason why there is none.
+type Outcome = Result<(Socket, Address), NotConnected>;
 
-/// Connects to the first of `addresses` that answers. Calls `on_done` with the connected socket, so that
-/// it can replace the connector, or with the reason why there is none.
+type OnDone = Box<dyn FnOnce(&mut Reactor, Id, Outcome)>;
+
+/// Connects to the first of `addresses` that answers. Calls `on_done` with the outcome, so that it can
+/// put a connection in the place of the connector. The queue calls the connection then.
 pub(crate) fn connect<T: Source>(
     reactor: &mut Reactor,
     addresses: &[Address],
     options: &ConnectOptions,
-    on_done: impl FnOnce(&mut Reactor, Id, Result<Connected, NotConnected>) + 'static,
+    on_done: impl FnOnce(&mut Reactor, Id, Outcome) + 'static,
 ) -> Handle<T> {
     let connector = reactor.insert(Connector {
         addresses: Vec::from(addresses).into_iter(),
@@ -153,9 +139,13 @@ impl Source for Connector {
                     }
                     Ok(Some(peer)) => {
                         reactor.cancel(timeout);
-                        let connected =
-                            Connected { socket, peer, ready: ready.kernel_bits(), woken: self.woken };
-                        return self.finish(id, reactor, Ok(connected));
+                        self.finish(id, reactor, Ok((socket, peer)));
+                        // What was reported to the connector is for the connection in its place.
+                        reactor.enqueue(id, ready.kernel_bits());
+                        if self.woken {
+                            reactor.wake(id);
+                        }
+                        return Next::Done;
                     }
                     Ok(None) => self.failed.attempts.push((address, timeout_error())),
                     Err(error) => {
@@ -175,7 +165,8 @@ impl Source for Connector {
         while matches!(self.state, State::Idle) {
             let Some(address) = self.addresses.next() else {
                 let failed = NotConnected::Failed(mem::take(&mut self.failed));
-                return self.finish(id, reactor, Err(failed));
+                self.finish(id, reactor, Err(failed));
+                return Next::Done;
             };
             self.begin(address, reactor.after(self.options.timeout), id, reactor);
         }
@@ -214,11 +205,10 @@ impl Connector {
         }
     }
 
-    fn finish(&mut self, id: Id, reactor: &mut Reactor, result: Result<Connected, NotConnected>) -> Next {
+    fn finish(&mut self, id: Id, reactor: &mut Reactor, outcome: Outcome) {
         if let Some(on_done) = self.on_done.take() {
-            on_done(reactor, id, result);
+            on_done(reactor, id, outcome);
         }
-        Next::Done
     }
 }
 

@@ -24,7 +24,7 @@ pub use listener::{ListenOptions, Listener, ListenerStats};
 pub use listening_socket::ListeningSocket;
 pub use socket::Socket;
 
-pub(crate) use connector::{Connected, Connector, NotConnected, connect};
+pub(crate) use connector::{Connector, NotConnected, connect};
 pub(crate) use listener::listen;
 
 use std::fmt;

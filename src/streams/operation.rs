@@ -282,8 +282,9 @@ impl LoopHandle {
             let connector =
                 connect::<StreamSource>(reactor, &addresses, &options, move |reactor, id, result| {
                     match result {
-                        Ok(connected) => {
-                            let (duplex, name) = (Duplex::connected(connected), type_name::<StreamSource>());
+                        Ok((socket, peer)) => {
+                            let (duplex, name) =
+                                (Duplex::new(socket, Some(peer)), type_name::<StreamSource>());
                             let (source, reader, writer) = StreamSource::new(&handle, id, duplex, None, name);
                             reactor.install(id, source);
                             completion.complete(Ok((reader, writer)));

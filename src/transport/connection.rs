@@ -81,11 +81,8 @@ pub fn create_connection<P: Protocol>(
 ) -> Handle<Connection<P>> {
     connect(reactor, addresses, options, move |reactor, id, result| {
         let reason = match result {
-            Ok(connected) => {
-                let ready = connected.cause();
-                let connection = Connection::new(Duplex::connected(connected), protocol, None);
-                reactor.install(id, connection);
-                reactor.enqueue(id, ready);
+            Ok((socket, peer)) => {
+                reactor.install(id, Connection::new(Duplex::new(socket, Some(peer)), protocol, None));
                 return;
             }
             Err(NotConnected::Failed(error)) => CloseReason::Unreachable(error),

@@ -26,7 +26,7 @@ mod write;
 mod write_buffer;
 
 use super::CloseReason;
-use crate::net::{Address, Connected, Socket};
+use crate::net::{Address, Socket};
 use crate::reactor::observe::IoStats;
 use crate::reactor::{Ready, SCRATCH_SIZE};
 
@@ -85,12 +85,6 @@ impl Duplex {
             bytes_out: 0,
             send_budget: SCRATCH_SIZE,
         }
-    }
-
-    pub fn connected(connected: Connected) -> Self {
-        let mut duplex = Duplex::new(connected.socket, Some(connected.peer));
-        duplex.note(connected.ready);
-        duplex
     }
 
     /// Remembers what the kernel has reported, and begins with a new budget.
