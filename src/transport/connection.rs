@@ -176,7 +176,7 @@ impl<P: Protocol> Connection<P> {
                 match self.duplex.receive(scratch) {
                     Received::Bytes(count) => {
                         budget = budget.saturating_sub(count);
-                        self.duplex.touch(reactor);
+                        self.duplex.touch(|| reactor.now());
                         self.call(id, reactor, |protocol, transport| {
                             protocol.data_received(transport, &scratch[..count]);
                         });

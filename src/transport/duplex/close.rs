@@ -80,7 +80,7 @@ impl Duplex {
         }
         if matches!(self.write, WriteState::Draining) && self.write_buffer.is_empty() {
             self.write = WriteState::Shutdown;
-            self.restart_linger(id, reactor); // from here on the peer has the time to end its side
+            self.touch(|| reactor.now()); // from here on the peer has the time to end its side
             // If both directions have ended, closing the socket sends the FIN.
             if self.read != ReadState::Eof
                 && let Err(mut error) = self.socket.shutdown_write()

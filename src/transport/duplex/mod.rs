@@ -31,7 +31,7 @@ use crate::reactor::observe::IoStats;
 use crate::reactor::{Ready, SCRATCH_SIZE};
 
 use read::ReadState;
-use timeout::ConnectionTimeout;
+use timeout::Timeout;
 use write::WriteState;
 
 pub(crate) use read::Received;
@@ -59,7 +59,8 @@ pub(crate) struct Duplex {
     writing_paused: bool,
     /// Set when the connection has ended. Nothing changes after that.
     ended: Option<CloseReason>,
-    timeout: ConnectionTimeout,
+    /// Most connections have none, so it is one pointer wide.
+    timeout: Option<Box<Timeout>>,
     bytes_in: u64,
     bytes_out: u64,
     /// How many bytes may still be sent in this call. The others are buffered until the next turn.
@@ -80,7 +81,7 @@ impl Duplex {
             low: LOW_WATER,
             writing_paused: false,
             ended: None,
-            timeout: ConnectionTimeout::default(),
+            timeout: None,
             bytes_in: 0,
             bytes_out: 0,
             send_budget: SCRATCH_SIZE,

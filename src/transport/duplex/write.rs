@@ -81,7 +81,7 @@ impl Duplex {
         }
         self.bytes_out += count as u64;
         self.send_budget = self.send_budget.saturating_sub(count);
-        self.timeout.touch(now);
+        self.touch(now);
         count
     }
 
