@@ -172,28 +172,14 @@ pub(super) enum AcceptError {
 
 impl AcceptError {
     pub fn classify(error: &io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::WouldBlock => return AcceptError::WouldBlock,
-            ErrorKind::ConnectionAborted => return AcceptError::Transient,
-            _ => {}
-        }
         match error.raw_os_error() {
+            Some(libc::EAGAIN) => AcceptError::WouldBlock,
+            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK) => AcceptError::Fatal,
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC) => {
                 AcceptError::Exhausted
             }
-            Some(
-                libc::EPROTO
-                | libc::EPERM
-                | libc::ENETDOWN
-                | libc::ENOPROTOOPT
-                | libc::EHOSTDOWN
-                | libc::ENONET
-                | libc::EHOSTUNREACH
-                | libc::EOPNOTSUPP
-                | libc::ENETUNREACH
-                | libc::ETIMEDOUT,
-            ) => AcceptError::Transient,
-            _ => AcceptError::Fatal,
+            // A firewall may use any error. The listener backs off from one that does not end.
+            _ => AcceptError::Transient,
         }
     }
 }
