@@ -13,8 +13,7 @@
 //! way in.
 
 use std::io;
-use std::mem;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::listening_socket::AcceptError;
 use super::{Address, ErrorText, ListeningSocket, Socket};
@@ -80,7 +79,8 @@ pub struct Listener {
     turn: usize,
     serve: Serve,
     limit: usize,
-    descriptors: Descriptors,
+    /// Set during a shortage of descriptors: one second after the last failure it accepts again.
+    retry: Option<Timer>,
     stats: ListenerStats,
     on_stopped: Vec<Callback>,
     on_closed: Vec<Callback>,
@@ -90,12 +90,6 @@ struct Registered {
     socket: ListeningSocket,
     /// Whether a connection may be pending.
     readable: bool,
-}
-
-/// Whether there are descriptors for new connections.
-enum Descriptors {
-    Available,
-    Exhausted { since: Instant, retry: Timer },
 }
 
 /// Listens on `sockets`, and calls `serve` with each accepted socket.
@@ -114,7 +108,7 @@ pub(crate) fn listen(
         turn: 0,
         serve: Box::new(serve),
         limit: options.max_connections.unwrap_or(usize::MAX),
-        descriptors: Descriptors::Available,
+        retry: None,
         stats: ListenerStats::default(),
         on_stopped: Vec::new(),
         on_closed: Vec::new(),
@@ -136,8 +130,14 @@ impl Source for Listener {
             // The event does not say which socket it is for.
             self.sockets.iter_mut().for_each(|one| one.readable = true);
         }
+        let retry = self.retry;
         let next = self.accept(id, reactor);
-        self.check_exhaustion(reactor);
+        // A shortage ends only after a full second without a failure; otherwise every peer that comes and
+        // goes at the limit would start a new one.
+        if ready.intersects(Ready::TIMEOUT) && retry.is_some() && self.retry == retry {
+            self.retry = None;
+            log::info!("accepting connections again");
+        }
         next
     }
 
@@ -213,26 +213,12 @@ impl Listener {
 
     /// Logs one warning per shortage.
     fn back_off(&mut self, error: &io::Error, id: Id, reactor: &mut Reactor) {
-        let (since, retry) = (reactor.now(), reactor.timeout_after(RETRY_DELAY, id));
-        match mem::replace(&mut self.descriptors, Descriptors::Exhausted { since, retry }) {
-            Descriptors::Available => log::warn!(
-                "cannot accept more connections: {} ({} open); others wait until one closes",
-                ErrorText(error),
-                self.stats.open,
+        let (error, open) = (ErrorText(error), self.stats.open);
+        match self.retry.replace(reactor.timeout_after(RETRY_DELAY, id)) {
+            Some(earlier) => drop(reactor.cancel(earlier)),
+            None => log::warn!(
+                "cannot accept more connections: {error} ({open} open); others wait until one closes",
             ),
-            Descriptors::Exhausted { retry, .. } => drop(reactor.cancel(retry)),
-        }
-    }
-
-    /// A shortage ends only after a full second without a failure; otherwise every peer that comes and
-    /// goes at the limit would start a new one.
-    fn check_exhaustion(&mut self, reactor: &mut Reactor) {
-        if let Descriptors::Exhausted { since, retry } = self.descriptors
-            && reactor.now() >= since + RETRY_DELAY
-        {
-            reactor.cancel(retry);
-            self.descriptors = Descriptors::Available;
-            log::info!("accepting connections again");
         }
     }
 
@@ -254,9 +240,7 @@ impl Listener {
         for Registered { socket, .. } in self.sockets.drain(..) {
             let _ = reactor.deregister(&socket); // as above
         }
-        if let Descriptors::Exhausted { retry, .. } =
-            mem::replace(&mut self.descriptors, Descriptors::Available)
-        {
+        if let Some(retry) = self.retry.take() {
             reactor.cancel(retry);
         }
         self.call_back(reactor);
