@@ -12,8 +12,8 @@ use std::process::ExitCode;
 
 use echo_reactor::cli::{Escaped, run_example, write_stdout};
 use echo_reactor::{
-    Capacity, Chunk, Connection, Framing, Handle, Id, Input, LineBuffer, ListenOptions, Mailbox, Next,
-    Protocol, Reactor, Ready, Source, Transport, TryRecv, create_server,
+    Chunk, Connection, Flow, Framing, Handle, Id, Input, LineBuffer, ListenOptions, Mailbox, Next, Protocol,
+    Reactor, Ready, Source, Transport, TryRecv, create_server,
 };
 
 type ClientHandle = Handle<Connection<Client>>;
@@ -56,7 +56,7 @@ impl Client {
     /// Puts the next question into the queue.
     fn ask(&mut self, transport: &mut Transport) {
         let client = transport.handle::<Self>();
-        if self.is_waiting || self.questions.capacity(transport.reactor(), client.id()) != Capacity::Free {
+        if self.is_waiting || self.questions.flow(transport.reactor(), client.id()) != Flow::Open {
             return; // the answer, or room in the mailbox, calls this again
         }
         match self.lines.next_line() {

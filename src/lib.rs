@@ -123,7 +123,7 @@ pub mod transport;
 pub use mio;
 
 pub use lines::{LineBuffer, LineTooLong};
-pub use mailbox::{Capacity, Mailbox, TryRecv, TrySendError};
+pub use mailbox::{Mailbox, TryRecv, TrySendError};
 pub use net::{
     Address, ConnectError, ConnectOptions, ListenOptions, Listener, ListenerStats, ListeningSocket,
     ParseAddressError, Socket,

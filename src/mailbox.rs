@@ -19,6 +19,7 @@ use std::error::Error;
 use std::fmt;
 
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Unavailable};
+use crate::transport::Flow;
 
 /// The queue: a source without a descriptor. It is used through its [`Handle`].
 ///
@@ -77,17 +78,6 @@ impl<T> fmt::Display for TrySendError<T> {
 
 impl<T: fmt::Debug> Error for TrySendError<T> {}
 
-/// What [`capacity`](Handle::capacity) found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Capacity {
-    /// The next [`try_send`](Handle::try_send) will succeed.
-    Free,
-    /// There is no room: the waiter will be woken.
-    Full,
-    /// It is closed, or gone.
-    Closed,
-}
-
 impl<T: 'static> Mailbox<T> {
     /// Creates an empty mailbox for at most `capacity` items, at least one.
     #[allow(clippy::new_ret_no_self)] // it lives in the reactor
@@ -113,25 +103,26 @@ impl<T: 'static> Handle<Mailbox<T>> {
     /// # Errors
     /// Returns the item, and says why.
     pub fn try_send(self, reactor: &mut Reactor, waiter: Id, item: T) -> Result<(), TrySendError<T>> {
-        match (self.capacity(reactor, waiter), reactor.get_mut(self)) {
-            (Capacity::Free, Ok(mailbox)) => mailbox.items.push_back(item),
-            (Capacity::Full, _) => return Err(TrySendError::Full(item)),
+        match (self.flow(reactor, waiter), reactor.get_mut(self)) {
+            (Flow::Open, Ok(mailbox)) => mailbox.items.push_back(item),
+            (Flow::Full, _) => return Err(TrySendError::Full(item)),
             _ => return Err(TrySendError::Closed(item)),
         }
         self.wake_waiting(reactor);
         Ok(())
     }
 
-    /// Returns whether an item could be sent now. If there is no room, `waiter` is woken when there is.
-    pub fn capacity(self, reactor: &mut Reactor, waiter: Id) -> Capacity {
+    /// Returns what [`try_send`](Self::try_send) can expect now. At [`Flow::Full`], `waiter` is woken when
+    /// there is room; at [`Flow::Closed`], nobody will ever receive an item.
+    pub fn flow(self, reactor: &mut Reactor, waiter: Id) -> Flow {
         match reactor.get_mut(self) {
-            Ok(mailbox) if mailbox.closed => return Capacity::Closed,
-            Ok(mailbox) if mailbox.items.len() < mailbox.capacity => return Capacity::Free,
+            Ok(mailbox) if mailbox.closed => return Flow::Closed,
+            Ok(mailbox) if mailbox.items.len() < mailbox.capacity => return Flow::Open,
             Ok(_) | Err(Unavailable::Running) => {}
-            Err(_) => return Capacity::Closed,
+            Err(_) => return Flow::Closed,
         }
         self.wait(reactor, waiter);
-        Capacity::Full
+        Flow::Full
     }
 
     /// Receives the oldest item. If there is none yet, `waiter` is woken when one comes.

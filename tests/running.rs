@@ -214,7 +214,7 @@ fn calls_on_a_running_mailbox_take_effect_later() {
     reactor
         .with(mailbox, |_, reactor| {
             assert_eq!(mailbox.try_recv(reactor, waiter), echo_reactor::TryRecv::Empty);
-            assert_eq!(mailbox.capacity(reactor, waiter), echo_reactor::Capacity::Full);
+            assert_eq!(mailbox.flow(reactor, waiter), echo_reactor::Flow::Full);
             mailbox.close(reactor);
         })
         .unwrap();

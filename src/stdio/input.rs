@@ -16,8 +16,9 @@ use mio::Interest;
 
 use super::{Descriptor, Direction};
 use crate::lines::LineBuffer;
-use crate::mailbox::{Capacity, Mailbox};
+use crate::mailbox::Mailbox;
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source};
+use crate::transport::Flow;
 
 /// The size of the largest chunk.
 const CHUNK_SIZE: usize = 64 * 1024;
@@ -133,7 +134,7 @@ impl Input {
     /// Sends the lines for which there is room. Returns `false` if there was not room for all.
     fn send_lines(&mut self, id: Id, reactor: &mut Reactor) -> bool {
         while !self.lines.is_empty() {
-            if self.mailbox.capacity(reactor, id) != Capacity::Free {
+            if self.mailbox.flow(reactor, id) != Flow::Open {
                 return false;
             }
             let line = match self.lines.next_line() {
@@ -157,11 +158,11 @@ impl Source for Input {
         self.readable |= ready.intersects(Ready::READABLE);
         for _ in 0..MAX_READS_PER_TURN {
             let has_sent_all = self.send_lines(id, reactor);
-            match self.mailbox.capacity(reactor, id) {
-                Capacity::Closed => return Next::Done,
-                Capacity::Full => return Next::Wait,
-                Capacity::Free if !has_sent_all => return Next::Again,
-                Capacity::Free => {}
+            match self.mailbox.flow(reactor, id) {
+                Flow::Closed => return Next::Done,
+                Flow::Full => return Next::Wait,
+                Flow::Open if !has_sent_all => return Next::Again,
+                Flow::Open => {}
             }
             if let Some(error) = self.error.take() {
                 self.send(id, reactor, Err(error));

@@ -156,12 +156,14 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// What the next [`Transport::write`] can expect.
+/// What the next write to a connection, to an [`Output`](crate::Output) or to a [`Mailbox`](crate::Mailbox)
+/// can expect: backpressure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// Go on.
     Open,
-    /// More is buffered than the high-water mark. The bytes are kept; stop until `resume_writing`.
+    /// Stop until there is room again. Bytes that were written are kept: more are buffered than the
+    /// high-water mark.
     Full,
     /// Our side has ended, or the connection is broken: what is written is dropped. Nothing has to wait
     /// for it, so go on as with `Open`.
