@@ -139,10 +139,7 @@ impl From<Unavailable> for io::Error {
 }
 
 enum State {
-    /// Free; the next free slot, if there is one.
-    Vacant {
-        next: Option<u32>,
-    },
+    Vacant,
     Resting(Box<dyn Source>),
     /// Taken out: on the stack of whoever runs it.
     Running,
@@ -171,7 +168,8 @@ impl Slot {
 #[derive(Default)]
 pub(super) struct Slots {
     all: Vec<Slot>,
-    vacant: Option<u32>,
+    /// The vacant slots that may be used again.
+    vacant: Vec<u32>,
     occupied: usize,
 }
 
@@ -180,11 +178,8 @@ impl Slots {
     /// as running.
     pub fn reserve(&mut self) -> Id {
         self.occupied += 1;
-        if let Some(index) = self.vacant
-            && let slot = &mut self.all[index as usize]
-            && let State::Vacant { next } = slot.state
-        {
-            self.vacant = next;
+        if let Some(index) = self.vacant.pop() {
+            let slot = &mut self.all[index as usize];
             slot.state = State::Running;
             slot.generation += 1;
             return Id { slot: index, generation: slot.generation };
@@ -214,19 +209,18 @@ impl Slots {
 
     /// Frees the slot. Returns the source, unless it is running.
     pub fn vacate(&mut self, id: Id) -> Option<Box<dyn Source>> {
-        let next = self.vacant;
         let slot = self.slot_mut(id)?;
-        let state = std::mem::replace(&mut slot.state, State::Vacant { next });
+        let state = std::mem::replace(&mut slot.state, State::Vacant);
         slot.generation += 1; // even, so it cannot overflow
         slot.queued = None;
         // A slot that has used up its generations is never used again, so no stale id can become valid.
         if slot.generation < u32::MAX {
-            self.vacant = Some(id.slot);
+            self.vacant.push(id.slot);
         }
         self.occupied -= 1;
         match state {
             State::Resting(source) => Some(source),
-            State::Running | State::Vacant { .. } => None,
+            State::Running | State::Vacant => None,
         }
     }
 
@@ -297,7 +291,7 @@ impl Slots {
     /// The ids of all sources.
     pub fn ids(&self) -> impl Iterator<Item = Id> {
         let occupied =
-            self.all.iter().zip(0..).filter(|(slot, _)| !matches!(slot.state, State::Vacant { .. }));
+            self.all.iter().zip(0..).filter(|(slot, _)| !matches!(slot.state, State::Vacant));
         occupied.map(|(slot, index)| Id { slot: index, generation: slot.generation })
     }
 
