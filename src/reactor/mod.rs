@@ -17,9 +17,9 @@
 //! timer for a source that is queued already is added to the queued call. So timers come last: whatever
 //! I/O was there, they find it done.
 //!
-//! Read next: `poll.rs` (steps 1 and 2), `sources.rs` and `slots.rs` (where sources live), `time.rs`
-//! (steps 4 and 5), `watch.rs` (the smallest source), then `../transport/connection.rs` (the one that
-//! matters).
+//! Read next: `sources.rs` (what a source is), `slots.rs` (where it lives), `poll.rs` (steps 1 and 2),
+//! `time.rs` (what is scheduled), `watch.rs` (the smallest source), then `../transport/connection.rs`
+//! (the one that matters).
 
 mod loop_handle;
 pub mod observe;
@@ -32,7 +32,6 @@ mod sources;
 mod time;
 mod watch;
 
-use std::any::Any;
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
@@ -44,12 +43,13 @@ pub use loop_handle::LoopHandle;
 pub use ready::Ready;
 pub use remote::{Remote, Stopped};
 pub use slots::{Handle, Id, Unavailable};
+pub use sources::{Next, Source};
 pub use time::Timer;
 
 pub(crate) use time::FAR_FUTURE;
 
 use loop_handle::Local;
-use observe::{IoStats, Observer, Origin, TurnEnd};
+use observe::{Observer, Origin, TurnEnd};
 use signals::Signals;
 use slots::Slots;
 use sources::Running;
@@ -64,48 +64,6 @@ const REMOVAL_ROUNDS: usize = 8;
 
 /// How many events one poll can report. The others come with the next one.
 const EVENT_CAPACITY: usize = 1024;
-
-/// Something that is called when it is ready: the state machine of one token.
-///
-/// Most programs need none of their own: they implement [`Protocol`](crate::Protocol), or pass a
-/// closure to [`Reactor::watch`].
-pub trait Source: Any {
-    /// Called with what is new. It may do anything to the reactor and to other sources; its own slot
-    /// is empty meanwhile, so it cannot be entered a second time.
-    ///
-    /// Events are edge-triggered. The source goes on until a system call returns `WouldBlock` (then it
-    /// returns [`Next::Wait`]) or its budget is used up (then [`Next::Again`]).
-    ///
-    /// If it panics and the caller of the loop catches that, the source is removed before the next turn.
-    fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next;
-
-    /// Called once when the source has left the reactor, however it ended: to release what it holds
-    /// elsewhere. `id` is stale already.
-    fn removed(&mut self, id: Id, reactor: &mut Reactor) {
-        let _ = (id, reactor);
-    }
-
-    /// Returns the name of its type, for observers.
-    fn type_name(&self) -> &'static str {
-        std::any::type_name::<Self>()
-    }
-
-    /// Returns what it has counted so far, for observers.
-    fn stats(&self) -> Option<IoStats> {
-        None
-    }
-}
-
-/// The result of a call of a source: how the loop goes on with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Call me when something changes.
-    Wait,
-    /// I stopped before `WouldBlock`: call me again after the others had their turn.
-    Again,
-    /// I am finished: remove me.
-    Done,
-}
 
 /// Something to do later.
 enum Job {

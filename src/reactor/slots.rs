@@ -290,8 +290,7 @@ impl Slots {
 
     /// The ids of all sources.
     pub fn ids(&self) -> impl Iterator<Item = Id> {
-        let occupied =
-            self.all.iter().zip(0..).filter(|(slot, _)| !matches!(slot.state, State::Vacant));
+        let occupied = self.all.iter().zip(0..).filter(|(slot, _)| !matches!(slot.state, State::Vacant));
         occupied.map(|(slot, index)| Id { slot: index, generation: slot.generation })
     }
 

@@ -1,4 +1,4 @@
-//! Adding sources, reaching them, and removing them.
+//! What a source is; how one is added, reached and removed.
 //!
 //! Invariant: a source learns that it leaves. However it ends (it returned `Done`, was removed, or
 //! the reactor is dropped), [`Source::removed`] is called once, so that it can release what it holds
@@ -16,7 +16,50 @@ use std::time::Instant;
 use mio::Interest;
 use mio::unix::SourceFd;
 
-use super::{Handle, Id, Reactor, Source, Unavailable};
+use super::observe::IoStats;
+use super::{Handle, Id, Reactor, Ready, Unavailable};
+
+/// Something that is called when it is ready: the state machine of one token.
+///
+/// Most programs need none of their own: they implement [`Protocol`](crate::Protocol), or pass a
+/// closure to [`Reactor::watch`].
+pub trait Source: Any {
+    /// Called with what is new. It may do anything to the reactor and to other sources; its own slot
+    /// is empty meanwhile, so it cannot be entered a second time.
+    ///
+    /// Events are edge-triggered. The source goes on until a system call returns `WouldBlock` (then it
+    /// returns [`Next::Wait`]) or its budget is used up (then [`Next::Again`]).
+    ///
+    /// If it panics and the caller of the loop catches that, the source is removed before the next turn.
+    fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next;
+
+    /// Called once when the source has left the reactor, however it ended: to release what it holds
+    /// elsewhere. `id` is stale already.
+    fn removed(&mut self, id: Id, reactor: &mut Reactor) {
+        let _ = (id, reactor);
+    }
+
+    /// Returns the name of its type, for observers.
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
+    /// Returns what it has counted so far, for observers.
+    fn stats(&self) -> Option<IoStats> {
+        None
+    }
+}
+
+/// The result of a call of a source: how the loop goes on with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Call me when something changes.
+    Wait,
+    /// I stopped before `WouldBlock`: call me again after the others had their turn.
+    Again,
+    /// I am finished: remove me.
+    Done,
+}
 
 impl Reactor {
     /// Adds a source that owns a descriptor (asyncio: `add_reader` and `add_writer` at once).
