@@ -41,10 +41,8 @@ impl Duplex {
         let may_send =
             self.write_buffer.is_empty() && self.ready.intersects(Ready::WRITABLE) && self.send_budget > 0;
         let sent = if may_send && !bytes.is_empty() {
-            match self.socket.write(bytes) {
-                Ok(count) => self.count_sent(count, bytes.len(), now),
-                Err(error) => self.count_failed(error, bytes.len()),
-            }
+            let result = self.socket.write(bytes);
+            self.after_send(result, bytes.len(), now)
         } else {
             0
         };
@@ -66,33 +64,38 @@ impl Duplex {
     pub fn flush(&mut self, retain: usize, now: impl FnOnce() -> Instant) {
         if self.may_flush() {
             let length = self.write_buffer.len();
-            let sent = match self.socket.write(self.write_buffer.as_slice()) {
-                Ok(count) => self.count_sent(count, length, now),
-                Err(error) => self.count_failed(error, length),
-            };
+            let result = self.socket.write(self.write_buffer.as_slice());
+            let sent = self.after_send(result, length, now);
             self.write_buffer.consume(sent, retain);
         }
     }
 
-    /// Records that `count` of `length` bytes were sent. Returns how many need no further attempt.
-    fn count_sent(&mut self, count: usize, length: usize, now: impl FnOnce() -> Instant) -> usize {
-        if count < length {
-            self.ready.remove(Ready::WRITABLE);
+    /// Records the result of a write of `length` bytes. Returns how many need no further attempt.
+    fn after_send(
+        &mut self,
+        result: io::Result<usize>,
+        length: usize,
+        now: impl FnOnce() -> Instant,
+    ) -> usize {
+        match result {
+            Ok(count) => {
+                if count < length {
+                    self.ready.remove(Ready::WRITABLE);
+                }
+                self.bytes_out += count as u64;
+                self.send_budget = self.send_budget.saturating_sub(count);
+                self.touch(now);
+                count
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.ready.remove(Ready::WRITABLE);
+                0
+            }
+            Err(error) => {
+                self.break_write(error);
+                length // lost anyway
+            }
         }
-        self.bytes_out += count as u64;
-        self.send_budget = self.send_budget.saturating_sub(count);
-        self.touch(now);
-        count
-    }
-
-    /// The same for a write that failed.
-    fn count_failed(&mut self, error: io::Error, length: usize) -> usize {
-        if error.kind() == ErrorKind::WouldBlock {
-            self.ready.remove(Ready::WRITABLE);
-            return 0;
-        }
-        self.break_write(error);
-        length // lost anyway
     }
 
     /// Nothing can be sent any more. Data that has arrived is still read, also if reading is paused,

@@ -6,8 +6,8 @@
 //!  0         start               len           capacity
 //! ```
 //!
-//! Invariant: it is first in, first out. An empty buffer owns no memory unless the caller retains some,
-//! so a connection whose peer keeps up has none.
+//! Invariant: it is first in, first out. Sent bytes stay only in front of buffered ones. An empty buffer owns
+//! no memory unless the caller retains some, so a connection whose peer keeps up has none.
 //!
 //! Read next: `write.rs`, which fills and drains it.
 
@@ -23,7 +23,7 @@ impl WriteBuffer {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.bytes.is_empty()
     }
 
     pub fn as_slice(&self) -> &[u8] {
@@ -42,7 +42,7 @@ impl WriteBuffer {
     pub fn consume(&mut self, count: usize, retain: usize) {
         debug_assert!(count <= self.len());
         self.start += count;
-        if self.is_empty() {
+        if self.start == self.bytes.len() {
             self.start = 0;
             if self.bytes.capacity() > retain {
                 self.bytes = Vec::new();
