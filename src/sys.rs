@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use libc::{c_int, c_void, socklen_t};
 
-use crate::net::Socket;
+use crate::net::{ListenOptions, Socket};
 
 /// The result of a call that returns -1 on failure, with the reason in `errno`.
 fn check(result: c_int) -> io::Result<c_int> {
@@ -174,17 +174,6 @@ fn set_option_raw<T>(socket: &impl AsFd, level: c_int, name: c_int, value: &T) -
     Ok(())
 }
 
-/// The options of a listening TCP socket that must be set before `bind(2)`.
-#[derive(Clone, Copy, Debug)]
-pub struct TcpListenOptions {
-    /// `SO_REUSEPORT`.
-    pub reuse_port: bool,
-    /// `IPV6_V6ONLY`.
-    pub v6_only: bool,
-    /// The length of the kernel's queue of connections that are not accepted yet.
-    pub backlog: i32,
-}
-
 /// Sets the options of every TCP socket. Accepted sockets inherit them, so they need no call each.
 fn set_inheritable_options(socket: &OwnedFd) -> io::Result<()> {
     set_optional(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
@@ -213,16 +202,16 @@ pub fn tcp_socket(address: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// Creates a non-blocking TCP socket that listens.
-pub fn listen_tcp(address: SocketAddr, options: TcpListenOptions) -> io::Result<OwnedFd> {
+pub fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
     let socket = tcp_socket(address)?;
     if options.reuse_port {
         set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
     if address.is_ipv6() {
-        set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, options.v6_only.into())?;
+        set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, options.ipv6_only.into())?;
     }
     bind(&socket, address)?;
-    listen(&socket, options.backlog)?;
+    listen(&socket, options.backlog.into())?;
     Ok(socket)
 }
 

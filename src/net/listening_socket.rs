@@ -19,7 +19,7 @@ use mio::net::{TcpListener, UnixListener};
 use super::socket::retry_interrupted;
 use super::socket_file::{self, SocketFile};
 use super::{Address, ErrorText, Escaped, ListenOptions, Socket};
-use crate::sys::{self, TcpListenOptions};
+use crate::sys;
 
 /// The first descriptor of socket activation, by convention. The others follow without a gap.
 const FIRST_LISTEN_FD: RawFd = 3;
@@ -47,30 +47,28 @@ impl ListeningSocket {
     /// # Errors
     /// Names the address and the reason: `cannot listen on 127.0.0.1:80: Permission denied`.
     pub fn bind_all(addresses: &[Address], options: &ListenOptions) -> io::Result<Vec<Self>> {
-        let v6_only = options.ipv6_only
-            || addresses.iter().any(
-                |address| matches!(address, Address::Tcp(SocketAddr::V4(v4)) if v4.ip().is_unspecified()),
-            );
-        let options =
-            TcpListenOptions { reuse_port: options.reuse_port, v6_only, backlog: options.backlog.into() };
+        let mut options = options.clone();
+        options.ipv6_only |= addresses
+            .iter()
+            .any(|address| matches!(address, Address::Tcp(SocketAddr::V4(v4)) if v4.ip().is_unspecified()));
         let bind = |address: &Address| {
-            Self::bind(address, options).map_err(|error| {
+            Self::bind(address, &options).map_err(|error| {
                 io::Error::new(error.kind(), format!("cannot listen on {address}: {}", ErrorText(&error)))
             })
         };
         addresses.iter().map(bind).collect()
     }
 
-    fn bind(address: &Address, options: TcpListenOptions) -> io::Result<Self> {
+    fn bind(address: &Address, options: &ListenOptions) -> io::Result<Self> {
         match address {
             Address::Tcp(address) => Ok(Self::tcp(sys::listen_tcp(*address, options)?)),
             Address::Unix(path) => {
-                let (socket, file) = socket_file::listen(path, options.backlog)?;
+                let (socket, file) = socket_file::listen(path, options.backlog.into())?;
                 Ok(ListeningSocket { kind: Kind::Unix(socket), _file: Some(file) })
             }
             Address::Abstract(name) => {
                 let socket = UnixListener::bind_addr(&unix::SocketAddr::from_abstract_name(name)?)?;
-                sys::listen(&socket, options.backlog)?;
+                sys::listen(&socket, options.backlog.into())?;
                 Ok(ListeningSocket { kind: Kind::Unix(socket), _file: None })
             }
         }
