@@ -214,7 +214,7 @@ impl Listener {
     /// Logs one warning per shortage.
     fn back_off(&mut self, error: &io::Error, id: Id, reactor: &mut Reactor) {
         let (error, open) = (ErrorText(error), self.stats.open);
-        match self.retry.replace(reactor.timeout_after(RETRY_DELAY, id)) {
+        match self.retry.replace(reactor.timeout_at(reactor.after(RETRY_DELAY), id)) {
             Some(earlier) => drop(reactor.cancel(earlier)),
             None => log::warn!(
                 "cannot accept more connections: {error} ({open} open); others wait until one closes",

@@ -24,19 +24,9 @@ enum Job {
     Enqueue(Id, Ready),
 }
 
-/// `None`: the reactor is gone.
-struct Shared(Mutex<Option<Inbox>>);
-
 struct Inbox {
     waker: Waker,
     jobs: Vec<Job>,
-}
-
-impl Shared {
-    /// A thread that panicked while it pushed has left the queue intact.
-    fn inbox(&self) -> MutexGuard<'_, Option<Inbox>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A way into the reactor from any thread (asyncio: `call_soon_threadsafe`).
@@ -51,7 +41,8 @@ impl Shared {
 /// ```
 #[derive(Clone)]
 pub struct Remote {
-    shared: Arc<Shared>,
+    /// `None`: the reactor is gone.
+    shared: Arc<Mutex<Option<Inbox>>>,
 }
 
 /// The error of a call through a [`Remote`] whose reactor is gone.
@@ -88,9 +79,14 @@ impl Remote {
         self.push(Job::Enqueue(id, Ready::NONE))
     }
 
+    /// A thread that panicked while it pushed has left the queue intact.
+    fn inbox(&self) -> MutexGuard<'_, Option<Inbox>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn push(&self, job: Job) -> Result<(), Stopped> {
         let woken = {
-            let mut guard = self.shared.inbox();
+            let mut guard = self.inbox();
             let inbox = guard.as_mut().ok_or(Stopped)?;
             inbox.jobs.push(job);
             if inbox.jobs.len() == 1 { inbox.waker.wake() } else { Ok(()) }
@@ -112,14 +108,14 @@ impl Reactor {
             return Ok(remote.clone());
         }
         let waker = Waker::new(self.poll.registry(), TOKEN)?;
-        let shared = Arc::new(Shared(Mutex::new(Some(Inbox { waker, jobs: Vec::new() }))));
+        let shared = Arc::new(Mutex::new(Some(Inbox { waker, jobs: Vec::new() })));
         Ok(self.remote.insert(Remote { shared }).clone())
     }
 
     /// Moves the jobs of other threads to the queue of this turn.
     pub(super) fn queue_remote_jobs(&mut self) {
         let Some(remote) = &self.remote else { return };
-        let jobs = remote.shared.inbox().as_mut().map(|inbox| mem::take(&mut inbox.jobs));
+        let jobs = remote.inbox().as_mut().map(|inbox| mem::take(&mut inbox.jobs));
         for job in jobs.unwrap_or_default() {
             match job {
                 Job::Call(call) => self.call_soon(call),
@@ -131,7 +127,7 @@ impl Reactor {
     /// Refuses further calls, and drops those that wait.
     pub(super) fn close_remote(&mut self) {
         // Dropped outside the lock: a job may own the last clone of something that calls.
-        let inbox = self.remote.as_ref().and_then(|remote| remote.shared.inbox().take());
+        let inbox = self.remote.as_ref().and_then(|remote| remote.inbox().take());
         drop(inbox);
     }
 }

@@ -103,11 +103,6 @@ impl Reactor {
         self.timers.set(when, Job::Dispatch(id, Ready::WOKEN))
     }
 
-    /// Calls a source of the library with [`Ready::TIMEOUT`] after `delay`.
-    pub(crate) fn timeout_after(&mut self, delay: Duration, id: Id) -> Timer {
-        self.timeout_at(self.after(delay), id)
-    }
-
     /// Calls a source of the library with [`Ready::TIMEOUT`] at `when`.
     pub(crate) fn timeout_at(&mut self, when: Instant, id: Id) -> Timer {
         self.timers.set(when, Job::Dispatch(id, Ready::TIMEOUT))
