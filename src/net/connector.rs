@@ -140,7 +140,7 @@ impl Source for Connector {
                     Ok(Some(peer)) => {
                         reactor.cancel(timeout);
                         self.finish(id, reactor, Ok((socket, peer)));
-                        // What was reported to the connector is for the connection in its place.
+                        // The connection in its place gets what was reported to the connector.
                         reactor.enqueue(id, ready.kernel_bits());
                         if self.woken {
                             reactor.wake(id);

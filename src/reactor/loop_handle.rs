@@ -44,8 +44,8 @@ pub struct LoopHandle {
 }
 
 impl LoopHandle {
-    /// Calls `f` with the reactor: in this turn, or in the next one if this turn's queue is running
-    /// already (asyncio: `call_soon`).
+    /// Calls `f` with the reactor: in this turn, or in the next one if this turn's queue has begun
+    /// to run (asyncio: `call_soon`).
     ///
     /// # Errors
     /// [`Stopped`] if the reactor is gone.

@@ -4,9 +4,9 @@
 //! - This is the only place that blocks, and it blocks until the next timer at most, and not at all
 //!   while something is queued.
 //! - **A deadline never decides before I/O that is already there.** Timers that are due when the poll
-//!   begins run after its events and the queue, and only if it reported everything that was ready. So a program
-//!   that was stopped, or whose machine slept, looks at its sockets first. (A timer that expires
-//!   during the sleep runs in the next turn, which does not sleep.)
+//!   begins run after its events and the queue, and only if it reported everything that was ready. So
+//!   a program that was stopped, or whose machine slept, looks at its sockets first. (A timer that
+//!   expires during the sleep runs in the next turn, which does not sleep.)
 //!
 //! Read next: `ready.rs`, what the events become.
 

@@ -1,4 +1,4 @@
-//! What a source is; how one is added, reached and removed.
+//! Sources: the trait, and how a source is added, reached and removed.
 //!
 //! Invariant: a source learns that it leaves. However it ends (it returned `Done`, was removed, or
 //! the reactor is dropped), [`Source::removed`] is called once, so that it can release what it holds

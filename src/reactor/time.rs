@@ -108,7 +108,7 @@ impl Reactor {
         self.timers.set(when, Job::Dispatch(id, Ready::TIMEOUT))
     }
 
-    /// Calls `f` in this turn, or in the next one if this turn's queue is running already (asyncio:
+    /// Calls `f` in this turn, or in the next one if this turn's queue has begun to run (asyncio:
     /// `call_soon`).
     pub fn call_soon(&mut self, f: impl FnOnce(&mut Reactor) + 'static) {
         self.local.push(Job::Call(Box::new(f)));
