@@ -89,9 +89,6 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("echo-reactor is written for, and tested on, Linux");
-
 /// Implements `Debug` for a type whose fields mean nothing to a reader: closures, sources, buffers.
 macro_rules! opaque_debug {
     ($type:ty $(, $parameter:ident)?) => {

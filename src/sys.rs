@@ -4,13 +4,16 @@
 //! no soundness rests on what a caller promises. The functions add nothing to what the kernel does;
 //! their man pages are their documentation.
 //!
+//! What differs between systems is in this file and in `sys/linux.rs` and `sys/bsd.rs`, which define the
+//! same names. Elsewhere the code is the same for all of them.
+//!
 //! Read next: the callers, `reactor/signals.rs`, `net/listening_socket.rs` and `stdio/descriptor.rs`.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -19,6 +22,21 @@ use std::time::Duration;
 use libc::{c_int, c_void, socklen_t};
 
 use crate::net::{ListenOptions, Socket};
+
+#[cfg_attr(target_os = "linux", path = "sys/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "sys/bsd.rs")]
+mod platform;
+
+pub use platform::*;
+
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "macos",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd"
+)))]
+compile_error!("echo-reactor needs Linux, macOS or a BSD: the epoll or the kqueue of mio");
 
 /// The result of a call that returns -1 on failure, with the reason in `errno`.
 fn check(result: c_int) -> io::Result<c_int> {
@@ -32,8 +50,8 @@ fn count(result: isize) -> io::Result<usize> {
 
 // ---- signals: the handler and its flags, see `reactor/signals.rs`
 
-/// One above the largest signal number of Linux (`SIGRTMAX` is 64).
-const SIGNALS: usize = 65;
+/// One above the largest signal number of any system: `SIGRTMAX` is 64 on Linux, 126 on FreeBSD.
+const SIGNALS: usize = 127;
 
 static PENDING: [AtomicBool; SIGNALS] = [const { AtomicBool::new(false) }; SIGNALS];
 static WAKEUP_FD: AtomicI32 = AtomicI32::new(-1);
@@ -56,7 +74,7 @@ fn pending_flag(signal: c_int) -> Option<&'static AtomicBool> {
 extern "C" fn handle_signal(signal: c_int) {
     // SAFETY: the address of this thread's own errno. The interrupted code may be about to read it, so
     // it is restored below.
-    let errno = unsafe { libc::__errno_location() };
+    let errno = unsafe { platform::errno_location() };
     // SAFETY: as above.
     let saved = unsafe { *errno };
     if let Some(flag) = pending_flag(signal) {
@@ -149,7 +167,9 @@ extern "C" fn look_at_stdout() {
 #[cfg(feature = "cli")]
 #[used]
 // SAFETY: the section is an array of such functions. This one needs nothing that is set up after it.
-#[unsafe(link_section = ".init_array")]
+#[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".init_array"))]
+// SAFETY: as above.
+#[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
 static AT_START: extern "C" fn() = look_at_stdout;
 
 /// Returns whether stdout was closed when the program started.
@@ -192,11 +212,19 @@ fn set_optional(socket: &impl AsFd, level: c_int, name: c_int) -> io::Result<()>
 /// Creates a non-blocking TCP socket of the family of `address`.
 pub fn tcp_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers.
-    let fd = check(unsafe { libc::socket(family, kind, 0) })?;
+    let fd = check(unsafe { libc::socket(family, libc::SOCK_STREAM | SOCKET_FLAGS, 0) })?;
     // SAFETY: just created, so nothing else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    #[cfg(target_vendor = "apple")]
+    {
+        // SAFETY: no pointers.
+        check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+        // SAFETY: no pointers.
+        check(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) })?;
+        // `std` sends without `MSG_NOSIGNAL` there and relies on this option, see socket(2) of macOS.
+        set_option(&socket, libc::SOL_SOCKET, libc::SO_NOSIGPIPE, 1)?;
+    }
     set_inheritable_options(&socket)?;
     Ok(socket)
 }
@@ -205,7 +233,9 @@ pub fn tcp_socket(address: SocketAddr) -> io::Result<OwnedFd> {
 pub fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
     let socket = tcp_socket(address)?;
     if options.reuse_port {
-        set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+        let text = "this system does not share the connections of a port among sockets (SO_REUSEPORT)";
+        let name = REUSE_PORT.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, text))?;
+        set_option(&socket, libc::SOL_SOCKET, name, 1)?;
     }
     if address.is_ipv6() {
         set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, options.ipv6_only.into())?;
@@ -218,7 +248,8 @@ pub fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<Ow
 /// Duplicates a listening stream socket that the process was started with, whatever else uses the number
 /// `fd`: its owner keeps it. The duplicate is made non-blocking, and has the options of [`listen_tcp`] set
 /// if it is a TCP socket. Its number is `lowest` or above. Also returns its address family.
-pub fn duplicate_listening(fd: RawFd, lowest: RawFd) -> io::Result<(OwnedFd, c_int)> {
+#[cfg(target_os = "linux")]
+pub fn duplicate_listening(fd: c_int, lowest: c_int) -> io::Result<(OwnedFd, c_int)> {
     // SAFETY: no pointers.
     let duplicate = check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, lowest) })?;
     // SAFETY: just created, so nothing else owns it.
@@ -241,27 +272,29 @@ pub fn duplicate_listening(fd: RawFd, lowest: RawFd) -> io::Result<(OwnedFd, c_i
 }
 
 /// Reads an integer option of the socket itself.
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
 fn get_option(socket: &impl AsFd, name: c_int) -> io::Result<c_int> {
     let mut value = [0];
-    get_options(socket, name, &mut value)?;
+    get_options(socket, libc::SOL_SOCKET, name, &mut value)?;
     Ok(value[0])
 }
 
 /// Reads an option that consists of integers: `getsockopt(2)`.
-fn get_options(socket: &impl AsFd, name: c_int, values: &mut [c_int]) -> io::Result<()> {
+fn get_options(socket: &impl AsFd, level: c_int, name: c_int, values: &mut [c_int]) -> io::Result<()> {
     #[allow(clippy::cast_possible_truncation)] // a few ints
     let mut size = mem::size_of_val(values) as socklen_t;
     let (fd, place) = (socket.as_fd().as_raw_fd(), values.as_mut_ptr().cast());
     // SAFETY: `values` has room for the `size` bytes that the kernel writes at most.
-    check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, place, &raw mut size) })?;
+    check(unsafe { libc::getsockopt(fd, level, name, place, &raw mut size) })?;
     Ok(())
 }
 
-/// The process at the other end of a Unix socket: `SO_PEERCRED`, `unix(7)`.
+/// The process at the other end of a Unix socket, see [`PEER_PID`].
 pub fn peer_pid(socket: &Socket) -> Option<u32> {
-    let mut credentials = [0; 3]; // a `ucred`: the process, its user, its group
-    get_options(socket, libc::SO_PEERCRED, &mut credentials).ok()?;
-    u32::try_from(credentials[0]).ok().filter(|&pid| pid != 0)
+    let (level, name, index) = PEER_PID;
+    let mut credentials = [0; 24]; // more than any system has
+    get_options(socket, level, name, &mut credentials).ok()?;
+    u32::try_from(credentials[index]).ok().filter(|&pid| pid != 0)
 }
 
 /// `bind(2)`. With `SO_REUSEADDR`, the port may still have connections in `TIME_WAIT`.
@@ -285,25 +318,25 @@ fn with_raw_address(
     address: SocketAddr,
     f: impl FnOnce(*const libc::sockaddr, socklen_t) -> c_int,
 ) -> io::Result<()> {
+    // A BSD has a length in the structure, too. It stays zero, because the kernel sets it.
     #[allow(clippy::cast_possible_truncation)] // 16, 28, and address families
     let result = match address {
         SocketAddr::V4(v4) => {
-            let raw = libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: v4.port().to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
-                sin_zero: [0; 8],
-            };
+            // SAFETY: all zero is a valid address.
+            let mut raw: libc::sockaddr_in = unsafe { mem::zeroed() };
+            raw.sin_family = libc::AF_INET as libc::sa_family_t;
+            raw.sin_port = v4.port().to_be();
+            raw.sin_addr.s_addr = u32::from_ne_bytes(v4.ip().octets());
             f((&raw const raw).cast(), mem::size_of_val(&raw) as socklen_t)
         }
         SocketAddr::V6(v6) => {
-            let raw = libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                sin6_port: v6.port().to_be(),
-                sin6_flowinfo: v6.flowinfo(),
-                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
-                sin6_scope_id: v6.scope_id(),
-            };
+            // SAFETY: as above.
+            let mut raw: libc::sockaddr_in6 = unsafe { mem::zeroed() };
+            raw.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            raw.sin6_port = v6.port().to_be();
+            raw.sin6_flowinfo = v6.flowinfo();
+            raw.sin6_addr.s6_addr = v6.ip().octets();
+            raw.sin6_scope_id = v6.scope_id();
             f((&raw const raw).cast(), mem::size_of_val(&raw) as socklen_t)
         }
     };
@@ -348,12 +381,18 @@ pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     set_option_raw(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger)
 }
 
-/// Bytes that were sent, and that the peer's kernel (on a Unix socket, the peer) has yet to take:
-/// `SIOCOUTQ`, `tcp(7)` and `unix(7)`.
+/// Bytes that were sent, and that the peer's kernel (on a Unix socket of Linux, the peer) has yet to take:
+/// `SIOCOUTQ`, `tcp(7)` and `unix(7)`. macOS has `SO_NWRITE`, and FreeBSD and NetBSD have `FIONWRITE`.
 pub fn unacknowledged_bytes(socket: &Socket) -> io::Result<usize> {
-    let mut bytes: c_int = 0;
-    // SAFETY: for a socket, the kernel writes an int.
-    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
+    #[cfg(target_vendor = "apple")]
+    let bytes = get_option(socket, libc::SO_NWRITE)?;
+    #[cfg(not(target_vendor = "apple"))]
+    let bytes = {
+        let mut bytes: c_int = 0;
+        // SAFETY: for a socket, the kernel writes an int.
+        check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), OUTPUT_QUEUE, &raw mut bytes) })?;
+        bytes
+    };
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
@@ -367,6 +406,14 @@ pub fn receive_now(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 /// `send(2)` that does not block, whatever the flags of the open file description are, and raises no
 /// `SIGPIPE`.
 pub fn send_now(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    // macOS waits for room in spite of `MSG_DONTWAIT` (`sosendcheck` in XNU's uipc_socket.c). But a
+    // writable socket has room for a small write: `SO_SNDLOWAT` is 2048 bytes.
+    #[cfg(target_vendor = "apple")]
+    let bytes = if is_ready_now(socket, libc::POLLOUT)? {
+        &bytes[..bytes.len().min(libc::PIPE_BUF)]
+    } else {
+        return Err(io::ErrorKind::WouldBlock.into());
+    };
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let start = bytes.as_ptr().cast::<c_void>();
     // SAFETY: `bytes.len()` readable bytes.
@@ -390,6 +437,8 @@ pub fn monotonic_time() -> io::Result<Duration> {
 
 /// `read(2)` that does not block, whatever the flags of the open file description are: `RWF_NOWAIT`,
 /// `preadv2(2)`. `EOPNOTSUPP` if this kind of descriptor does not support it: pipes do, terminals do not.
+/// Only Linux has it.
+#[cfg(target_os = "linux")]
 pub fn read_now(descriptor: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let fd = descriptor.as_fd().as_raw_fd();
@@ -398,6 +447,7 @@ pub fn read_now(descriptor: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> 
 }
 
 /// `write(2)` that does not block, see [`read_now`].
+#[cfg(target_os = "linux")]
 pub fn write_now(descriptor: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let fd = descriptor.as_fd().as_raw_fd();
@@ -428,6 +478,24 @@ pub fn access_mode(descriptor: &impl AsFd) -> io::Result<c_int> {
 pub fn try_lock(file: &impl AsFd) -> io::Result<()> {
     // SAFETY: no pointers.
     check(unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
+}
+
+/// Returns the name by which a terminal can be opened again: `ttyname(3)`. A pseudo-terminal's master
+/// has none: its device (`/dev/ptmx`, `/dev/ptyp0`) creates another pseudo-terminal, or is in use.
+#[cfg(not(target_os = "linux"))]
+pub fn reopenable_path(file: &impl AsFd) -> io::Result<std::path::PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut name = [0_u8; 128];
+    // SAFETY: `name` has room for that many bytes. On success they end with a zero.
+    let error = unsafe { libc::ttyname_r(file.as_fd().as_raw_fd(), name.as_mut_ptr().cast(), name.len()) };
+    if error != 0 {
+        return Err(io::Error::from_raw_os_error(error));
+    }
+    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    if !name.starts_with(b"/dev/tty") && !name.starts_with(b"/dev/pts/") {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(std::ffi::OsStr::from_bytes(name).into())
 }
 
 /// Returns whether it is the controlling terminal, the one that `/dev/tty` stands for: `tty(4)`.

@@ -6,6 +6,8 @@
 //! figure is the median of its rounds.
 //!
 //! Look at `WORKLOADS`: the cost of a server depends on its load.
+//!
+//! It runs only on Linux: it chooses cores, and it reads `/proc`.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -17,7 +19,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use lexopt::{Arg, Parser};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -197,31 +198,45 @@ fn is_present(program: &str) -> bool {
 
 /// The cores for the server and for the load. They differ if the machine has two.
 struct Cores {
-    server: CpuSet,
-    load: CpuSet,
-    count: u32,
+    server: usize,
+    load: usize,
+    count: usize,
 }
 
+#[cfg(target_os = "linux")]
 impl Cores {
     fn of_this_machine() -> Result<Self> {
+        use rustix::thread::{CpuSet, sched_getaffinity};
         let all = sched_getaffinity(None)?;
         let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&core| all.is_set(core)).collect();
-        let only = |core: usize| {
-            let mut set = CpuSet::new();
-            set.set(core);
-            set
-        };
-        let (first, last) = (cores[0], cores[cores.len() - 1]);
-        Ok(Cores { server: only(first), load: only(last), count: all.count() })
+        Ok(Cores { server: cores[0], load: cores[cores.len() - 1], count: cores.len() })
+    }
+
+    /// Runs this thread, and the children that it starts, on one core.
+    fn run_on(core: usize) -> Result<()> {
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(core);
+        Ok(rustix::thread::sched_setaffinity(None, &set)?)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Cores {
+    fn of_this_machine() -> Result<Self> {
+        Err("it runs only on Linux".into())
+    }
+
+    fn run_on(_: usize) -> Result<()> {
+        Ok(())
     }
 }
 
 /// Starts a server on its core: a child inherits the cores of its parent.
 fn start(command: &[String], cores: &Cores) -> Result<Server> {
-    sched_setaffinity(None, &cores.server)?;
+    Cores::run_on(cores.server)?;
     let child =
         Command::new(&command[0]).args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-    sched_setaffinity(None, &cores.load)?;
+    Cores::run_on(cores.load)?;
     let mut server = Server { child: child?, address: String::new() };
     let mut line = String::new();
     let stdout = server.child.stdout.take().ok_or("no stdout")?;

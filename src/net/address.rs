@@ -5,18 +5,19 @@
 use std::error::Error;
 use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::{fmt, io};
+use std::{fmt, io, mem};
 
 use super::Escaped;
+use crate::sys;
 
 /// The longest path that fits into a `sockaddr_un` with the zero behind it, and the longest abstract
-/// name with the zero before it: `unix(7)`.
-const MAX_UNIX_NAME: usize = 107;
+/// name with the zero before it: `unix(7)`. It is 107 bytes on Linux, 103 on macOS and the BSDs.
+const MAX_UNIX_NAME: usize =
+    mem::size_of::<libc::sockaddr_un>() - mem::offset_of!(libc::sockaddr_un, sun_path) - 1;
 
 /// The address of one end: a TCP address, or that of a Unix socket. It is shown as a user would type
 /// it, and parsed from the same text.
@@ -27,7 +28,7 @@ const MAX_UNIX_NAME: usize = 107;
 /// let tcp: Address = "[::1]:7777".parse()?;
 /// assert_eq!(tcp.to_string(), "[::1]:7777");
 /// assert_eq!("unix:/run/echo".parse::<Address>()?, Address::Unix("/run/echo".into()));
-/// assert_eq!("unix:@echo".parse::<Address>()?, Address::Abstract(b"echo".to_vec()));
+/// assert_eq!(Address::Abstract(b"echo".to_vec()).to_string(), "unix:@echo");
 /// let error = "localhost".parse::<Address>().unwrap_err();
 /// assert_eq!(error.to_string(), "'localhost' is not an address: expected IP:PORT or unix:PATH");
 /// # Ok(())
@@ -39,7 +40,8 @@ pub enum Address {
     Tcp(SocketAddr),
     /// The path of a Unix stream socket; empty for an end without a name.
     Unix(PathBuf),
-    /// A Unix socket without a file: a name in the abstract namespace of Linux, `unix(7)`.
+    /// A Unix socket without a file: a name in the abstract namespace of Linux, `unix(7)`. Other
+    /// systems have none: it is not parsed there, and to listen or connect fails.
     Abstract(Vec<u8>),
 }
 
@@ -54,6 +56,9 @@ impl Address {
             path => ("path", path),
         };
         match name.len() {
+            _ if what == "name" && !sys::HAS_ABSTRACT_NAMES => {
+                Err("only Linux has abstract Unix sockets; use unix:PATH".into())
+            }
             0 => Err(format!("the {what} is empty")),
             1..=MAX_UNIX_NAME if name.contains(&0) => Err(format!("the {what} contains a zero byte")),
             1..=MAX_UNIX_NAME if what == "name" => Ok(Address::Abstract(name.into())),
@@ -107,7 +112,7 @@ impl From<SocketAddr> for Address {
 
 impl From<net::SocketAddr> for Address {
     fn from(address: net::SocketAddr) -> Self {
-        match address.as_abstract_name() {
+        match sys::abstract_name(&address) {
             Some(name) => Address::Abstract(name.into()),
             None => Address::Unix(address.as_pathname().map(PathBuf::from).unwrap_or_default()),
         }

@@ -132,7 +132,7 @@ impl Source for Connector {
             State::Idle => {}
             State::Connecting { address, socket, timeout } => {
                 // First the socket, then the clock: it may have connected just in time.
-                match connected_peer(&socket) {
+                match connected_peer(&socket, &address) {
                     Ok(None) if !timed_out => {
                         self.state = State::Connecting { address, socket, timeout };
                         return Next::Wait;
@@ -213,7 +213,7 @@ impl Connector {
 }
 
 /// The peer of a connected socket; `None` while it is still connecting.
-fn connected_peer(socket: &Socket) -> io::Result<Option<Address>> {
+fn connected_peer(socket: &Socket, address: &Address) -> io::Result<Option<Address>> {
     if let Some(error) = socket.take_error()? {
         return Err(error);
     }
@@ -222,6 +222,9 @@ fn connected_peer(socket: &Socket) -> io::Result<Option<Address>> {
             Err(io::Error::new(ErrorKind::ConnectionRefused, "connected to itself: nobody listens"))
         }
         Ok(peer) => Ok(Some(peer)),
+        // A Unix socket is connected at once. If its peer has closed since, a BSD has forgotten the
+        // peer's address; what the peer sent can still be read.
+        Err(_) if matches!(socket, Socket::Unix(_)) => Ok(Some(address.clone())),
         Err(error) if error.kind() == ErrorKind::NotConnected => Ok(None),
         Err(error) => Err(error),
     }
@@ -252,6 +255,6 @@ mod tests {
         connect(&end, &own).unwrap();
         let socket = Socket::Tcp(mio::net::TcpStream::from_std(TcpStream::from(end)));
         assert_eq!(socket.peer_addr().unwrap(), own.into(), "the socket connected to itself");
-        assert_eq!(connected_peer(&socket).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(connected_peer(&socket, &own.into()).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     }
 }

@@ -9,9 +9,7 @@ use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net as unix;
 use std::{env, process};
 
 use mio::net::{TcpListener, UnixListener};
@@ -67,7 +65,7 @@ impl ListeningSocket {
                 Ok(ListeningSocket { kind: Kind::Unix(socket), _file: Some(file) })
             }
             Address::Abstract(name) => {
-                let socket = UnixListener::bind_addr(&unix::SocketAddr::from_abstract_name(name)?)?;
+                let socket = UnixListener::bind_addr(&sys::abstract_address(name)?)?;
                 sys::listen(&socket, options.backlog.into())?;
                 Ok(ListeningSocket { kind: Kind::Unix(socket), _file: None })
             }
@@ -93,7 +91,7 @@ impl ListeningSocket {
     ///
     /// # Errors
     /// Names the descriptor that is not a listening stream socket, or the variable that is not a
-    /// number.
+    /// number. Only Linux has socket activation; elsewhere every descriptor is an error.
     pub fn from_listen_fds() -> io::Result<Vec<Self>> {
         let (pid, count) = (env::var_os("LISTEN_PID"), env::var_os("LISTEN_FDS"));
         let Some(count) = count.filter(|_| pid.is_some_and(|pid| pid == *process::id().to_string())) else {
@@ -197,5 +195,8 @@ mod tests {
         }
         assert_eq!(classify(libc::EAGAIN), AcceptError::WouldBlock);
         assert_eq!(classify(libc::EBADF), AcceptError::Fatal);
+        assert_eq!(classify(libc::EINVAL), AcceptError::Fatal);
+        let no_address = ErrorKind::InvalidInput.into();
+        assert_eq!(AcceptError::classify(&no_address), AcceptError::Transient);
     }
 }

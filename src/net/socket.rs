@@ -4,11 +4,9 @@
 //!
 //! Read next: `../transport/duplex/`, which reads and writes it.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net as unix;
 
 use mio::Interest;
 use mio::net::{TcpStream, UnixStream};
@@ -40,7 +38,7 @@ impl From<UnixStream> for Socket {
 
 impl Socket {
     /// The interest of every socket. It is registered once and never changed.
-    pub(crate) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+    pub(crate) const INTEREST: Interest = sys::SOCKET_INTEREST;
 
     /// Begins to connect: `connect(2)`. The socket becomes writable when the attempt has ended. A TCP
     /// socket connects from `source`, if there is one.
@@ -56,7 +54,7 @@ impl Socket {
             }
             Address::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path)?)),
             Address::Abstract(name) => {
-                let address = unix::SocketAddr::from_abstract_name(name)?;
+                let address = sys::abstract_address(name)?;
                 Ok(Socket::Unix(UnixStream::connect_addr(&address)?))
             }
         }
@@ -75,11 +73,13 @@ impl Socket {
     /// A stream may promise this only if a read ends early for no other reason. The kernel ends a read
     /// of a **Unix** socket before a message that carries descriptors or other credentials
     /// (`unix(7)`), so never there. It ends a read of a **TCP** socket at the mark of urgent data and
-    /// at the peer's FIN, and the event reports both. A layer that decrypts records
+    /// at the peer's FIN, and the event of epoll reports both (that of kqueue only the FIN). A layer that decrypts records
     /// must not promise it: a read returns one record, and the next one may be buffered already.
     pub(crate) fn short_read_means_empty(&self, ready: Ready) -> bool {
         match self {
-            Socket::Tcp(_) => !ready.intersects(Ready::READ_CLOSED | Ready::PRIORITY),
+            Socket::Tcp(_) => {
+                sys::REPORTS_URGENT_DATA && !ready.intersects(Ready::READ_CLOSED | Ready::PRIORITY)
+            }
             Socket::Unix(_) => false,
         }
     }
@@ -139,7 +139,7 @@ fn cannot_use(source: SocketAddr, error: &io::Error) -> io::Error {
 pub(super) fn retry_interrupted<T>(mut f: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match f() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if sys::is_interrupted(&error) => {}
             result => return result,
         }
     }

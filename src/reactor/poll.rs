@@ -18,6 +18,7 @@ use mio::Events;
 use super::observe::PollEnd;
 use super::time::Clock;
 use super::{EVENT_CAPACITY, Reactor};
+use crate::sys;
 
 impl Reactor {
     /// Makes the loop busy-poll for this long before each sleep. Off ([`Duration::ZERO`]) by default.
@@ -68,10 +69,10 @@ impl Reactor {
 
     /// Returns whether every source that was ready has been reported. A poll that fills the event list
     /// leaves the rest for the next one. The kernel reports them in order of readiness, so after as many
-    /// events as there are sources, all have been reported: timers wait no longer than that.
+    /// events as the sources can have, all have been reported: timers wait no longer than that.
     fn has_reported_everything(&mut self, count: usize) -> bool {
         self.reported = if count < EVENT_CAPACITY { 0 } else { self.reported + count };
-        if self.reported >= self.slots.len() {
+        if self.reported >= self.slots.len() * sys::EVENTS_PER_SOURCE {
             self.reported = 0;
         }
         self.reported == 0

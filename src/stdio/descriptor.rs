@@ -2,31 +2,33 @@
 //!
 //! | what it is | how it is read and written |
 //! | --- | --- |
-//! | pipe, FIFO, terminal | reopened, through `/proc/self/fd` or as `/dev/tty`: a non-blocking open file description of our own |
+//! | pipe, FIFO, terminal | reopened, through `/proc/self/fd` or as `/dev/tty`: a non-blocking open file description of our own. macOS and the BSDs reopen only terminals, by their name |
 //! | socket | a flag in each call: `MSG_DONTWAIT` |
-//! | anything that epoll refuses: a regular file, `/dev/null` | as it is, because it never blocks |
-//! | anything else: a pipe that cannot be reopened, a pseudo-file, an event counter | a flag in each call, `RWF_NOWAIT`; where that is not supported, `poll(2)`, then one small call |
+//! | anything that epoll or kqueue refuses: `/dev/null`, a regular file | as it is, because it never blocks |
+//! | anything else: a pipe that cannot be reopened, a pseudo-file, an event counter | a flag in each call, `RWF_NOWAIT`; where that is not supported (never on macOS and the BSDs), `poll(2)`, then one small call |
 //!
 //! A closed descriptor needs no row: before `main`, Rust's runtime opens `/dev/null` in the place of
 //! each of 0, 1 and 2 that is closed.
 //!
 //! Invariant: see `mod.rs`. Known gap: a read may block on a terminal that belongs to another user, is
-//! not our controlling terminal, and is read by another process between our `poll` and our `read`.
+//! not our controlling terminal, and is read by another process between our `poll` and our `read`. On
+//! macOS and the BSDs the same holds for a pipe that another process reads, too.
 //!
 //! Read next: `input.rs`.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
 
 use crate::sys;
 
-/// The size of a write that a writable pipe takes without blocking, see `pipe(7)`.
-const PIPE_BUF: usize = 4096;
+/// The size of a write that a writable pipe takes without blocking, see `pipe(7)`: 4096 bytes on Linux,
+/// 512 on macOS and the BSDs.
+const PIPE_BUF: usize = libc::PIPE_BUF;
 
 /// The direction in which a descriptor is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +51,7 @@ enum Kind {
     Shared(File),
     /// A socket, shared with others; each call says that it must not wait.
     Socket(OwnedFd),
-    /// Never blocks, and epoll refuses it.
+    /// Never blocks, and cannot be polled.
     AlwaysReady(File),
 }
 
@@ -57,7 +59,8 @@ impl Descriptor {
     /// Duplicates a descriptor, to be used in one direction.
     ///
     /// # Errors
-    /// `EBADF` if it is not open in that direction; see also `fcntl(2)` under `F_DUPFD_CLOEXEC`.
+    /// `EBADF` if it is not open in that direction; `Unsupported` for a terminal that cannot be polled, as
+    /// `/dev/tty` on macOS; see also `fcntl(2)` under `F_DUPFD_CLOEXEC`.
     pub fn open(descriptor: &impl AsFd, direction: Direction) -> io::Result<Self> {
         let file = File::from(descriptor.as_fd().try_clone_to_owned()?);
         let metadata = file.metadata()?;
@@ -68,11 +71,15 @@ impl Descriptor {
         if sys::access_mode(&file)? == other {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
-        if !is_pollable(&file, direction)? {
+        let may_block = sys::REGULAR_FILES_MAY_BLOCK || !metadata.is_file();
+        if !may_block || !is_pollable(&file, direction)? {
+            if file.is_terminal() {
+                let text = "this terminal cannot be polled; use its own name, see tty(1)";
+                return Err(io::Error::new(ErrorKind::Unsupported, text));
+            }
             return Ok(Descriptor(Kind::AlwaysReady(file)));
         }
         if (metadata.file_type().is_fifo() || file.is_terminal())
-            && !is_terminal_master(&metadata)
             && let Ok(reopened) = reopen(&file, direction)
         {
             return Ok(Descriptor(Kind::Reopened(reopened)));
@@ -80,7 +87,7 @@ impl Descriptor {
         Ok(Descriptor(Kind::Shared(file)))
     }
 
-    /// Returns whether epoll takes it. Otherwise it is always ready.
+    /// Returns whether it can be polled. Otherwise it is always ready.
     #[must_use]
     pub fn is_pollable(&self) -> bool {
         !matches!(self.0, Kind::AlwaysReady(_))
@@ -144,34 +151,29 @@ fn with_poll_fallback(
     if sys::is_ready_now(descriptor, events)? { blocking() } else { Err(ErrorKind::WouldBlock.into()) }
 }
 
-/// Whether epoll takes it. It refuses descriptors that cannot block. The kind of file is not enough to
-/// decide, because some pseudo-files block.
+/// Whether the kernel polls it. It refuses descriptors that cannot block. The kind of file is not enough
+/// to decide, because some pseudo-files of Linux block.
 fn is_pollable(file: &File, direction: Direction) -> io::Result<bool> {
     let interest = match direction {
         Direction::Read => Interest::READABLE,
         Direction::Write => Interest::WRITABLE,
     };
     match Poll::new()?.registry().register(&mut SourceFd(&file.as_raw_fd()), Token(0), interest) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(false),
+        Err(error) if sys::is_not_pollable(&error) => Ok(false),
         other => other.map(|()| true),
     }
-}
-
-/// Reopening `/dev/ptmx` would open another terminal altogether: major 5, minor 2 in Linux's list of
-/// devices.
-fn is_terminal_master(metadata: &Metadata) -> bool {
-    metadata.rdev() == libc::makedev(5, 2)
 }
 
 /// Reopening may be refused: a terminal is its user's, and after `su` we are another user. Then
 /// `/dev/tty` is another name for it, if it is our controlling terminal.
 fn reopen(file: &File, direction: Direction) -> io::Result<File> {
+    let path = sys::reopenable_path(file)?;
     let mut options = OpenOptions::new();
     options
         .read(direction == Direction::Read)
         .write(direction == Direction::Write)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-    options.open(format!("/proc/self/fd/{}", file.as_raw_fd())).or_else(|refused| {
+    options.open(path).or_else(|refused| {
         if sys::is_controlling_terminal(file) { options.open("/dev/tty") } else { Err(refused) }
     })
 }

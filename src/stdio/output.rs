@@ -17,11 +17,8 @@ use mio::Interest;
 use super::{Descriptor, Direction};
 use crate::mailbox::Waiters;
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Unavailable};
+use crate::sys::ERRORS_ONLY;
 use crate::transport::{Flow, HIGH_WATER, LOW_WATER, WriteBuffer};
-
-/// Hang-ups and errors are always reported, whatever the interest. This one adds nothing to them for a
-/// descriptor that is written.
-const ERRORS_ONLY: Interest = Interest::PRIORITY;
 
 type OnError = Box<dyn FnOnce(&mut Reactor, io::Error)>;
 type OnFlushed = Box<dyn FnOnce(&mut Reactor)>;

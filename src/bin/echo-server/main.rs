@@ -95,7 +95,10 @@ fn catch_signals(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: &S
         let shutdown = shutdown.clone();
         cli::on_signal(reactor, signal, move |reactor| shutdown.begin(reactor, signal))?;
     }
-    cli::on_signal(reactor, libc::SIGUSR1, move |reactor| report(NAME, statistics(reactor, listener)))
+    for &signal in cli::STATISTICS_SIGNALS {
+        cli::on_signal(reactor, signal, move |reactor| report(NAME, statistics(reactor, listener)))?;
+    }
+    Ok(())
 }
 
 /// Returns the addresses to listen on, without duplicates. If none was given, returns the default

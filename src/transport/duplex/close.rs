@@ -84,6 +84,8 @@ impl Duplex {
             // If both directions have ended, closing the socket sends the FIN.
             if self.read != ReadState::Eof
                 && let Err(mut error) = self.socket.shutdown_write()
+                // A BSD says that a Unix socket is not connected when its peer has closed in order.
+                && (error.kind() != ErrorKind::NotConnected || self.socket.hang_up_means_reset())
             {
                 if error.kind() == ErrorKind::NotConnected {
                     error = io::Error::from_raw_os_error(libc::ECONNRESET); // it was connected before

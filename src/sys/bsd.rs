@@ -1,0 +1,124 @@
+//! What is particular to macOS and the BSDs. `linux.rs` defines the same names.
+//!
+//! Each item names the manual page or the source that it follows. None of this has run yet on a machine
+//! that we have seen: it is type-checked, see the table in the README.
+//!
+//! Read next: `../sys.rs`.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::unix::net::SocketAddr;
+
+use libc::c_int;
+use mio::Interest;
+
+#[cfg(any(target_os = "netbsd", target_os = "openbsd"))]
+pub(super) use libc::__errno as errno_location;
+#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+pub(super) use libc::__error as errno_location;
+
+// ---- kqueue
+
+/// The interest of every socket: a filter for each direction. `kqueue(2)` has no filter for urgent data that
+/// `mio` uses.
+pub const SOCKET_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+/// The end of a pipe's reader is only reported by the filter for writing. With `EV_CLEAR` a descriptor
+/// that stays writable is reported once.
+pub const ERRORS_ONLY: Interest = Interest::WRITABLE;
+
+/// Whether events report urgent data. A read ends at its mark (`so_oobmark` in `soreceive`, also with
+/// `SO_OOBINLINE`), so a short read never proves that nothing is left.
+pub const REPORTS_URGENT_DATA: bool = false;
+
+/// How many events one poll may report for one source: each filter has its own.
+pub const EVENTS_PER_SOURCE: usize = 2;
+
+/// Whether a regular file may block. It does not, although kqueue takes it. (Its filter would wait at the
+/// end of the file for more.)
+pub const REGULAR_FILES_MAY_BLOCK: bool = false;
+
+/// Returns whether an error of the registration means that the descriptor cannot be polled. macOS
+/// refuses `/dev/null` and `/dev/tty` with `EINVAL` (`filt_specattach` in XNU; libuv expects the same), a
+/// FreeBSD device without a filter with `ENODEV` (`no_kqfilter`).
+pub fn is_not_pollable(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENODEV | libc::EOPNOTSUPP | libc::EPERM))
+}
+
+// ---- sockets
+
+/// macOS has no such flags: its sockets are set up with `fcntl(2)`.
+#[cfg(target_vendor = "apple")]
+pub(super) const SOCKET_FLAGS: c_int = 0;
+#[cfg(not(target_vendor = "apple"))]
+pub(super) const SOCKET_FLAGS: c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+
+/// Only FreeBSD shares connections among the sockets of a port. `SO_REUSEPORT` lets several bind to it, but
+/// gives all connections to one of them. (libuv refuses it for that reason, see `uv_tcp_bind`.)
+#[cfg(target_os = "freebsd")]
+pub(super) const REUSE_PORT: Option<c_int> = Some(libc::SO_REUSEPORT_LB);
+#[cfg(not(target_os = "freebsd"))]
+pub(super) const REUSE_PORT: Option<c_int> = None;
+
+/// The option that returns the peer's process, and its index in the integers that it returns: `unix(4)`.
+#[cfg(target_vendor = "apple")]
+pub(super) const PEER_PID: (c_int, c_int, usize) = (libc::SOL_LOCAL, libc::LOCAL_PEERPID, 0);
+#[cfg(target_os = "freebsd")]
+pub(super) const PEER_PID: (c_int, c_int, usize) = {
+    let offset = std::mem::offset_of!(libc::xucred, cr_pid__c_anonymous_union);
+    (libc::SOL_LOCAL, libc::LOCAL_PEERCRED, offset / size_of::<c_int>())
+};
+#[cfg(target_os = "netbsd")]
+pub(super) const PEER_PID: (c_int, c_int, usize) = (0, libc::LOCAL_PEEREID, 0);
+#[cfg(target_os = "openbsd")]
+pub(super) const PEER_PID: (c_int, c_int, usize) = (libc::SOL_SOCKET, libc::SO_PEERCRED, 2);
+
+#[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
+pub(super) use libc::FIONWRITE as OUTPUT_QUEUE;
+#[cfg(target_os = "openbsd")]
+pub(super) use libc::TIOCOUTQ as OUTPUT_QUEUE;
+
+/// Fails. The sockets of systemd (`sd_listen_fds(3)`) come from Linux, and macOS cannot check that they
+/// listen: it has no `SO_ACCEPTCONN` to read.
+pub fn duplicate_listening(_: RawFd, _: RawFd) -> io::Result<(OwnedFd, c_int)> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "socket activation works only on Linux"))
+}
+
+/// Only Linux has `ENONET`. This is the error that is nearest to it.
+pub const ENONET: c_int = libc::ENETDOWN;
+
+/// Returns whether a write should be repeated at once. While a connection is being shut down, macOS may
+/// return `EPROTOTYPE`, and the next write returns `EPIPE` (libuv, `RETRY_ON_WRITE_ERROR`).
+pub fn is_interrupted(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted
+        || cfg!(target_vendor = "apple") && error.raw_os_error() == Some(libc::EPROTOTYPE)
+}
+
+/// Whether Unix sockets can have an abstract name. Only Linux has them.
+pub const HAS_ABSTRACT_NAMES: bool = false;
+
+/// Fails, because there are no abstract names.
+pub fn abstract_address(_: &[u8]) -> io::Result<SocketAddr> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "only Linux has abstract Unix sockets"))
+}
+
+/// Returns `None`, because there are no abstract names.
+pub fn abstract_name(_: &SocketAddr) -> Option<&[u8]> {
+    None
+}
+
+// ---- descriptors and signals
+
+/// `RWF_NOWAIT` does not exist here: `EOPNOTSUPP`, so that the caller polls first.
+pub fn read_now(_: &impl AsFd, _: &mut [u8]) -> io::Result<usize> {
+    Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
+}
+
+/// See [`read_now`].
+pub fn write_now(_: &impl AsFd, _: &[u8]) -> io::Result<usize> {
+    Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
+}
+
+/// The signals for which a server prints its statistics. A terminal sends `SIGINFO` for Ctrl-T: `termios(4)`.
+#[cfg(feature = "cli")]
+pub const STATISTICS_SIGNALS: &[c_int] = &[libc::SIGUSR1, libc::SIGINFO];
