@@ -5,12 +5,10 @@
 
 mod common;
 
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixStream};
 use std::process::Stdio;
 
 use common::{
-    Network, Outcome, Process, Server, assert_echoed, assert_one_line, client_command, has_ipv6, ping, run,
+    Network, Outcome, Process, Server, assert_echoed, assert_one_line, client_command, has_ipv6, run,
     server_command,
 };
 
@@ -145,15 +143,18 @@ fn address_of_an_absent_family_is_skipped_if_the_name_has_another() {
     assert_one_line(&outcome.stderr, &["cannot listen on [::1]:7001: "]);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn abstract_unix_socket_is_reached_and_shown_by_its_name() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixStream};
     let name = format!("echo-reactor-{}", std::process::id());
     let address = format!("unix:@{name}");
     let server = Server::on(&[&address], &[]);
     assert_eq!(server.address(), address);
     assert_echoed(&client(&[&address]), b"found");
     let mut stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-    ping(&mut stream, b"by its name");
+    common::ping(&mut stream, b"by its name");
     drop(server);
     let outcome = client(&[&address]);
     assert_eq!(outcome.stderr, format!("echo-client: cannot connect to {address}: Connection refused\n"));

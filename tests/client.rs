@@ -22,6 +22,7 @@ fn client(address: &str, input: &[u8]) -> Outcome {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn pipe_is_echoed_completely_in_bounded_memory() {
     let server = Server::start(&[]);
     let bytes = noise(64 << 20, 21);
@@ -48,6 +49,7 @@ fn pipe_is_echoed_completely_in_bounded_memory() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn slow_stdout_pauses_stdin_and_loses_nothing() {
     let server = Server::start(&[]);
     let (stdin, writer) = pipe();
@@ -73,6 +75,7 @@ fn slow_stdout_pauses_stdin_and_loses_nothing() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn idle_client_uses_no_cpu_and_never_wakes() {
     let server = Server::start(&[]);
     let mut terminal = common::Terminal::new();

@@ -205,6 +205,7 @@ fn client_between(address: &str, stdin: impl Into<Stdio>, stdout: impl Into<Stdi
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn stalled_stdout_gets_every_byte_after_it_resumes() {
     let server = Server::start(&[]);
     let scratch = Scratch::new();
@@ -221,6 +222,7 @@ fn stalled_stdout_gets_every_byte_after_it_resumes() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn stopped_terminal_gets_every_byte_after_it_resumes() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
@@ -350,6 +352,7 @@ fn second_reader_of_stdin_never_blocks_the_client() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc, setpriv(1)")]
 fn terminal_of_another_user_is_reopened_as_dev_tty() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();

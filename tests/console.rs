@@ -197,6 +197,7 @@ fn say_skips_peers_that_are_behind() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn end_of_stdin_is_announced_on_a_terminal() {
     let mut terminal = Terminal::new();
     let mut command = server_command();
@@ -296,6 +297,7 @@ fn quit_shuts_down_as_sigterm_does() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn end_of_stdin_ends_only_the_console() {
     let (server, operator) = start(&["127.0.0.1:0"]);
     drop(operator);

@@ -168,6 +168,7 @@ fn verbosity_options_and_rust_log_set_the_log_level() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn unread_stdout_does_not_block_the_console() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");
@@ -190,6 +191,7 @@ fn unread_stdout_does_not_block_the_console() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn server_never_changes_descriptor_flags() {
     for nonblocking in [false, true] {
         let (pipes, flags) = ([pipe(), pipe(), pipe()], rustix::fs::OFlags::NONBLOCK);

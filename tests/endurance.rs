@@ -4,6 +4,7 @@
 //! It runs for `ENDURANCE` seconds, and only on request. Both sides are this library:
 //! `ENDURANCE=600 cargo test --release --test endurance -- --ignored --nocapture`.
 
+#![cfg(target_os = "linux")] // it reads /proc
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;

@@ -71,6 +71,7 @@ fn every_server_echoes_one_byte_at_a_time() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn every_server_serves_others_while_one_stalls_floods_or_resets() {
     each_server(|name, server| {
         let before = server.process.resident();
@@ -198,6 +199,7 @@ fn every_client_exits_when_the_server_closes() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn every_client_waits_for_a_slow_server_in_bounded_memory() {
     let input = noise(32 << 20, 32);
     each_client(|name| {

@@ -1,5 +1,6 @@
 //! Listening sockets that `echo-server` inherits from its parent (`LISTEN_FDS`).
 
+#![cfg(target_os = "linux")] // only Linux has socket activation
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;

@@ -1,6 +1,7 @@
 //! `echo-server` at its limits of connections, descriptors and time. Open connections keep working,
 //! pending ones are served later, and waiting uses no CPU time.
 
+#![cfg(target_os = "linux")] // it needs prlimit(2) and /proc
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;

@@ -283,6 +283,7 @@ fn addresses_are_served_in_turn_at_the_limit() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn closed_listener_gets_no_events_even_if_its_socket_is_shared() {
     let mut reactor = Reactor::new().unwrap();

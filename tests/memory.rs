@@ -1,6 +1,7 @@
 //! The memory that a peer can use is bounded in every program and example, whatever the peer sends
 //! and however little it reads.
 
+#![cfg(target_os = "linux")] // it reads /proc
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;

@@ -47,6 +47,7 @@ fn half_close_without_or_together_with_data_is_answered() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn peers_that_never_read_use_bounded_memory_and_delay_nobody() {
     let server = Server::start(&[]);
     let before = server.process.resident();
@@ -161,6 +162,7 @@ fn connections_reset_before_accept_leak_nothing() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn reset_in_mid_transfer_frees_the_write_buffer() {
     let server = Server::start(&[]);
     let mut witness = server.connect();
@@ -206,6 +208,7 @@ fn peer_that_shut_down_reading_is_closed_at_its_eof() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn connections_closed_at_once_leak_nothing() {
     let server = Server::start(&[]);
     let mut witness = server.connect();

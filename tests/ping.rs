@@ -434,6 +434,7 @@ fn closed_reader_of_stdout_ends_the_client_silently() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn slow_reader_of_stdout_pauses_the_client_in_bounded_memory() {
     let server = Server::start(&[]);
     let mut process = start(&["-i", "0", "-c", "20000", server.address()]);
@@ -450,6 +451,7 @@ fn slow_reader_of_stdout_pauses_the_client_in_bounded_memory() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn client_is_idle_between_messages() {
     let server = Server::start(&[]);
     let process = start(&["-i", "1000", server.address()]);

@@ -37,6 +37,7 @@ fn count(mut stream: impl Read + Send + 'static) -> (Arc<AtomicUsize>, std::sync
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn ten_kills_of_the_server_lose_no_byte() {
     let bytes = noise(64 << 20, 51);
     let held = DeadPort::new();
@@ -180,6 +181,7 @@ fn permanent_failures_are_not_retried() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn server_that_never_echoes_uses_at_most_one_window() {
     let (address, server) = serve_once(|mut stream| {
         thread::sleep(2 * A_WHILE); // the thing under test: a server that never echoes

@@ -136,6 +136,7 @@ fn several_addresses_are_all_or_nothing() {
     assert!(!path.exists());
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn backlog_limits_pending_connections() {
     let scratch = Scratch::new();

@@ -19,6 +19,7 @@ use rustix::net::{SendFlags, send};
 use rustix::process::Signal;
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn sigterm_lets_a_slow_peer_get_every_byte_and_eof() {
     let mut server = Server::start(&["--grace", "20", "--buffer", "1M"]);
     let mut stream = server.connect();
@@ -87,6 +88,7 @@ fn second_signal_ends_the_server_and_removes_the_socket_file() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn slow_peers_all_get_their_buffered_bytes() {
     let mut server = Server::start(&["--grace", "20", "--buffer", "1M"]);
     let mut streams: Vec<_> = (0..8).map(|_| server.connect()).collect();
@@ -122,6 +124,7 @@ fn flooding_peer_delays_shutdown_only_for_the_grace_time() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn client_in_mid_transfer_reports_the_shutdown() {
     let mut server = Server::start(&["--grace", "20"]);
     let mut client = Process::spawn(

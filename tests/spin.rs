@@ -11,6 +11,7 @@ use common::{Server, assert_echoed, client_command, eventually, ping, run};
 use echo_reactor::Reactor;
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn spinning_server_uses_a_core_and_then_sleeps() {
     let server = Server::start(&["--spin", "1"]);
     let mut stream = server.connect();

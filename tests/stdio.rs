@@ -438,6 +438,7 @@ fn empty_output_is_not_woken_by_other_writers_of_its_terminal() {
     assert!(began.elapsed() >= std::time::Duration::from_millis(30), "an event woke the loop");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn blocking_descriptor_is_read_only_when_readable() {
     use rustix::event::{EventfdFlags, eventfd};

@@ -31,6 +31,7 @@ fn turn(server: &Server, number: u32) -> Vec<String> {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn each_enter_runs_and_describes_one_turn() {
     let (server, mut stdin) = start();
     let mut peer = server.connect();
@@ -64,6 +65,7 @@ fn each_enter_runs_and_describes_one_turn() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn signal_is_handled_without_enter() {
     let (mut server, _stdin) = start();
     server.process.comes_to_rest(); // the server waits for Enter
@@ -76,6 +78,7 @@ fn signal_is_handled_without_enter() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn signal_during_the_sleep_of_a_turn_is_handled_in_that_turn() {
     let (mut server, mut stdin) = start();
     stdin.write_all(b"\n").unwrap();

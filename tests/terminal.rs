@@ -356,6 +356,7 @@ fn messages_and_progress_are_inserted_above_the_prompt() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn messages_wait_while_the_terminal_is_stopped() {
     let (sender, end) = mpsc::channel();
     let (address, server) = serve_once(move |mut stream| {
@@ -679,6 +680,7 @@ fn stderr_that_is_not_a_terminal_gets_plain_lines() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn trace_log_on_a_terminal_does_not_keep_the_loop_awake() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
@@ -689,6 +691,7 @@ fn trace_log_on_a_terminal_does_not_keep_the_loop_awake() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn progress_does_not_keep_an_idle_client_awake() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();

@@ -184,8 +184,7 @@ fn events_have_the_process_id_name_and_monotonic_time() {
 fn fifo_is_rejected_without_blocking() {
     let scratch = Scratch::new();
     let path = scratch.path("fifo");
-    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    common::make_fifo(&path);
     let outcome = run(server_command().arg("--timeline").arg(&path), b"");
     assert_eq!(outcome.code, 1);
     assert_one_line(&outcome.stderr, &["echo-server: cannot write the timeline", "fifo"]);

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -14,14 +15,14 @@ use super::{A_WHILE, PATIENCE, Process, Scratch};
 
 /// The read end and the write end.
 pub fn pipe() -> (OwnedFd, OwnedFd) {
-    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap()
+    let (reader, writer) = std::io::pipe().unwrap();
+    (reader.into(), writer.into())
 }
 
 /// Both ends of a FIFO: the read end and the write end.
 pub fn fifo(scratch: &Scratch, name: &str) -> (OwnedFd, OwnedFd) {
     let path = scratch.path(name);
-    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    make_fifo(&path);
     // Opening a FIFO in both directions does not block, so neither do the next two opens.
     let both = OpenOptions::new().read(true).write(true).open(&path).unwrap();
     let reader = File::open(&path).unwrap();
@@ -29,6 +30,11 @@ pub fn fifo(scratch: &Scratch, name: &str) -> (OwnedFd, OwnedFd) {
     drop(both);
     std::fs::remove_file(&path).unwrap();
     (reader.into(), writer.into())
+}
+
+/// Creates a FIFO: `mkfifo(1)`. macOS has no `mknodat(2)`.
+pub fn make_fifo(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
 /// Writes bytes in the background until all are written or the reader closes, then closes.
@@ -71,17 +77,21 @@ impl Terminal {
 
     pub fn with_window(columns: u16, rows: u16) -> Self {
         use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-        use rustix::termios::{InputModes, OptionalActions, tcgetattr, tcsetattr};
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        rustix::io::fcntl_setfd(&master, rustix::io::FdFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap();
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
         let line = rustix::fs::open(&name, flags, rustix::fs::Mode::empty()).unwrap();
-        // Terminal emulators set this flag, so that Backspace erases a character and not a byte.
-        let mut attributes = tcgetattr(&line).unwrap();
-        attributes.input_modes |= InputModes::IUTF8;
-        tcsetattr(&line, OptionalActions::Now, &attributes).unwrap();
+        #[cfg(not(target_os = "freebsd"))] // `rustix` does not know the flag there
+        {
+            use rustix::termios::{InputModes, OptionalActions, tcgetattr, tcsetattr};
+            // Terminal emulators set this flag, so that Backspace erases a character and not a byte.
+            let mut attributes = tcgetattr(&line).unwrap();
+            attributes.input_modes |= InputModes::IUTF8;
+            tcsetattr(&line, OptionalActions::Now, &attributes).unwrap();
+        }
         let keyboard = File::from(master);
         let mut reader = keyboard.try_clone().unwrap();
         let (sender, screen) = mpsc::channel();
