@@ -237,7 +237,8 @@ pub fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<Ow
         let name = REUSE_PORT.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, text))?;
         set_option(&socket, libc::SOL_SOCKET, name, 1)?;
     }
-    if address.is_ipv6() {
+    // On OpenBSD it is always set, and turning it off is an error: ip6(4).
+    if address.is_ipv6() && !cfg!(target_os = "openbsd") {
         set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, options.ipv6_only.into())?;
     }
     bind(&socket, address)?;

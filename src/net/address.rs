@@ -56,10 +56,10 @@ impl Address {
             path => ("path", path),
         };
         match name.len() {
+            0 => Err(format!("the {what} is empty")),
             _ if what == "name" && !sys::HAS_ABSTRACT_NAMES => {
                 Err("only Linux has abstract Unix sockets; use unix:PATH".into())
             }
-            0 => Err(format!("the {what} is empty")),
             1..=MAX_UNIX_NAME if name.contains(&0) => Err(format!("the {what} contains a zero byte")),
             1..=MAX_UNIX_NAME if what == "name" => Ok(Address::Abstract(name.into())),
             1..=MAX_UNIX_NAME => Ok(Address::Unix(OsStr::from_bytes(name).into())),

@@ -75,8 +75,9 @@ pub(super) const PEER_PID: (c_int, c_int, usize) = (libc::SOL_SOCKET, libc::SO_P
 
 #[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
 pub(super) use libc::FIONWRITE as OUTPUT_QUEUE;
+/// `TIOCOUTQ` of `<sys/ttycom.h>`, which the `libc` crate lacks; `soo_ioctl` answers it for sockets.
 #[cfg(target_os = "openbsd")]
-pub(super) use libc::TIOCOUTQ as OUTPUT_QUEUE;
+pub(super) const OUTPUT_QUEUE: libc::c_ulong = 0x4004_7473;
 
 /// Fails. The sockets of systemd (`sd_listen_fds(3)`) come from Linux, and macOS cannot check that they
 /// listen: it has no `SO_ACCEPTCONN` to read.
