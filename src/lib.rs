@@ -11,7 +11,7 @@
 //!    reactor/         ──────────────────┴──── Source, Id, Ready ─────────┴────────────────┘
 //!                                 turn: poll ▸ events ▸ queue ▸ timers
 //!                                       │
-//!    mio                       one epoll instance
+//!    mio                 one epoll or kqueue instance
 //! ```
 //!
 //! Data flows one way: kernel → turn → source → protocol → transport → kernel.
@@ -55,7 +55,7 @@
 //! | `mailbox.rs`, `lines.rs` | a bounded queue between sources; cutting bytes into lines |
 //! | [`stdio`] | stdin and stdout, of every kind |
 //! | [`reactor::observe`], [`timeline`] | observing the loop |
-//! | `sys.rs` | all the `unsafe` there is |
+//! | `sys.rs` | all the `unsafe` there is, and what differs between systems |
 //!
 //! # Six rules
 //!

@@ -9,6 +9,9 @@
 //! while it listens, and the file goes first. The kernel releases the lock of a server that is killed.
 //! Its file stays, and the next server finds that nobody listens there.
 //!
+//! Known gap: macOS and the BSDs also refuse a connection if the backlog is full (`unp_connect` in XNU). There
+//! a live server that does not accept is taken for one that is gone.
+//!
 //! Read next: `listening_socket.rs`.
 
 use std::fs::{self, File, OpenOptions};

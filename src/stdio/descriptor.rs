@@ -24,6 +24,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
 
+use crate::reactor::Ready;
 use crate::sys;
 
 /// The size of a write that a writable pipe takes without blocking, see `pipe(7)`: 4096 bytes on Linux,
@@ -91,6 +92,14 @@ impl Descriptor {
     #[must_use]
     pub fn is_pollable(&self) -> bool {
         !matches!(self.0, Kind::AlwaysReady(_))
+    }
+
+    /// Returns whether an event says that nothing will ever read what is written. kqueue reports a pipe
+    /// that has lost its reader with the filter for reading. There a socket may still be read when its
+    /// peer has ended its own side; a write finds out.
+    pub(crate) fn is_hung_up(&self, ready: Ready) -> bool {
+        let by_read_filter = sys::ERRORS_ONLY.is_readable() && !matches!(self.0, Kind::Socket(_));
+        ready.intersects(Ready::WRITE_CLOSED) || by_read_filter && ready.intersects(Ready::READ_CLOSED)
     }
 
     /// Reads once: `read(2)`.
@@ -186,6 +195,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
+    #[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: RWF_NOWAIT")]
     fn shared_pipe_never_blocks_either_reader() {
         let (reader, mut writer) = io::pipe().unwrap();
         let tries: Vec<_> = (0..2)

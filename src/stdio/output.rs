@@ -168,7 +168,7 @@ impl Handle<Output> {
 
 impl Source for Output {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
-        if ready.intersects(Ready::WRITE_CLOSED) {
+        if self.descriptor.is_hung_up(ready) {
             self.fail(ErrorKind::BrokenPipe.into(), reactor);
         }
         let is_pollable = self.descriptor.is_pollable();

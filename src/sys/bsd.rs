@@ -1,7 +1,7 @@
 //! What is particular to macOS and the BSDs. `linux.rs` defines the same names.
 //!
-//! Each item names the manual page or the source that it follows. None of this has run yet on a machine
-//! that we have seen: it is type-checked, see the table in the README.
+//! Each item names the manual page or the source that it follows; XNU is the kernel of macOS. We have
+//! not seen this file run yet: see the table of platforms in the README.
 //!
 //! Read next: `../sys.rs`.
 
@@ -23,9 +23,11 @@ pub(super) use libc::__error as errno_location;
 /// `mio` uses.
 pub const SOCKET_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
-/// The end of a pipe's reader is only reported by the filter for writing. With `EV_CLEAR` a descriptor
-/// that stays writable is reported once.
-pub const ERRORS_ONLY: Interest = Interest::WRITABLE;
+/// kqueue has no interest in errors only. The filter for reading reports the end of a pipe when its reader
+/// closes, also at the end that is written (`pipeclose` in XNU; asyncio's `_UnixWritePipeTransport` uses
+/// the same). The filter for writing would report each write again, when the reader has taken it: a
+/// program that logs its events to that pipe would never sleep.
+pub const ERRORS_ONLY: Interest = Interest::READABLE;
 
 /// Whether events report urgent data. A read ends at its mark (`so_oobmark` in `soreceive`, also with
 /// `SO_OOBINLINE`), so a short read never proves that nothing is left.
@@ -54,7 +56,7 @@ pub(super) const SOCKET_FLAGS: c_int = 0;
 pub(super) const SOCKET_FLAGS: c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
 
 /// Only FreeBSD shares connections among the sockets of a port. `SO_REUSEPORT` lets several bind to it, but
-/// gives all connections to one of them. (libuv refuses it for that reason, see `uv_tcp_bind`.)
+/// gives all connections to one of them. (libuv refuses it for that reason, see `UV_TCP_REUSEPORT`.)
 #[cfg(target_os = "freebsd")]
 pub(super) const REUSE_PORT: Option<c_int> = Some(libc::SO_REUSEPORT_LB);
 #[cfg(not(target_os = "freebsd"))]
@@ -75,7 +77,8 @@ pub(super) const PEER_PID: (c_int, c_int, usize) = (libc::SOL_SOCKET, libc::SO_P
 
 #[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
 pub(super) use libc::FIONWRITE as OUTPUT_QUEUE;
-/// `TIOCOUTQ` of `<sys/ttycom.h>`, which the `libc` crate lacks; `soo_ioctl` answers it for sockets.
+/// `TIOCOUTQ` of `<sys/ttycom.h>`, which the `libc` crate lacks. If a kernel refuses it for sockets, a
+/// timeout only sees our own writes.
 #[cfg(target_os = "openbsd")]
 pub(super) const OUTPUT_QUEUE: libc::c_ulong = 0x4004_7473;
 
