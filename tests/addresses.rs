@@ -161,6 +161,7 @@ fn abstract_unix_socket_is_reached_and_shown_by_its_name() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: 127.0.0.0/8 is local")]
 fn source_option_sets_the_address_of_the_client() {
     let server = Server::start(&["-v"]);
     for source in ["127.0.0.77", "127.0.0.77:0"] {

@@ -214,6 +214,7 @@ fn missing_descriptors_are_reported_with_the_remedy() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: the text of EADDRNOTAVAIL")]
 fn listen_error_names_the_address_and_the_reason() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap().to_string();

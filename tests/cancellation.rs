@@ -18,6 +18,7 @@ use common::{noise, reset_on_close, turn_until};
 use echo_reactor::{Handle, ListenOptions, Listener, Reactor, Reader, Task, create_server, start_server};
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn proxy_that_is_cancelled_at_any_moment_leaves_nothing_behind() {
     const ROUNDS: u32 = 3000;
     let mut reactor = Reactor::new().unwrap();

@@ -275,6 +275,7 @@ fn full_buffers_at_both_ends_do_not_deadlock() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: 127.0.0.0/8 is local")]
 fn verbose_logs_both_addresses_and_the_byte_counts() {
     let server = Server::start(&[]);
     let mut command = client_command();

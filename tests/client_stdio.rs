@@ -271,6 +271,7 @@ fn assert_ended_as_by_sigpipe(mut process: Process, kind: &str) {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /dev/full")]
 fn full_device_as_stdout_is_an_error() {
     let server = Server::start(&[]);
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();

@@ -17,6 +17,7 @@ use common::{
 use rustix::process::Signal;
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /dev/full")]
 fn server_runs_with_stdout_and_stderr_closed_or_full() {
     let bin = env!("CARGO_BIN_EXE_echo-server");
     let scratch = Scratch::new();
@@ -59,6 +60,7 @@ fn invalid_rust_log_is_reported_in_one_line() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /dev/full")]
 fn invalid_rust_log_is_harmless_if_stderr_is_full_or_closed() {
     let (_reader, full) = full_pipe();
     let full_device = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -113,6 +115,7 @@ fn stopped_terminal_as_stderr_never_blocks_the_server() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /dev/full")]
 fn help_exits_1_if_stdout_fails() {
     for command in [server_command(), client_command()].iter_mut() {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();

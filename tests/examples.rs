@@ -427,6 +427,7 @@ fn load(address: &str, arguments: &[&str]) -> Outcome {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn load_measures_messages_and_the_server_in_every_mode() {
     let server = serve("echo-server");
     let pid = server.process.child.id().to_string();

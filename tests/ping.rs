@@ -320,6 +320,7 @@ fn failed_connect_is_reported_in_one_line() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: SO_REUSEPORT shares connections")]
 fn reconnect_survives_a_restart_and_counts_lost_messages() {
     let held = DeadPort::new();
     let address = held.1.to_string();

@@ -77,6 +77,7 @@ fn ten_kills_of_the_server_lose_no_byte() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: SO_REUSEPORT shares connections")]
 fn client_waits_for_a_server_that_starts_late() {
     let dead = DeadPort::new();
     let address = dead.1.to_string();

@@ -54,6 +54,7 @@ fn sigusr1_logs_one_line_of_integers_at_any_log_level() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: SO_REUSEPORT shares connections")]
 fn killed_server_can_restart_on_its_addresses() {
     let scratch = Scratch::new();
     let unix = format!("unix:{}", scratch.path("socket").display());

@@ -11,6 +11,7 @@ use rustix::net::{RecvFlags, recv};
 use rustix::process::Signal;
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: SO_REUSEPORT shares connections")]
 fn two_servers_share_a_port_and_end_independently() {
     let held = DeadPort::new();
     let address = held.1.to_string();

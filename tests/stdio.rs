@@ -290,6 +290,7 @@ fn file_is_written_from_its_current_offset() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /dev/full")]
 fn full_device_is_an_error_and_null_device_accepts_everything() {
     let mut writing = Writing::to(OpenOptions::new().write(true).open("/dev/full").unwrap());
     writing.write(b"x");

@@ -500,6 +500,7 @@ fn client_line(arguments: &str) -> String {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: setsid(1)")]
 fn prompt_is_shown_again_after_a_stop() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
@@ -543,6 +544,7 @@ fn ctrl_c_leaves_no_empty_row() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: setsid(1)")]
 fn background_job_shows_no_prompt() {
     let (address, sender, server) = scripted_server();
     let mut terminal = Terminal::new();
@@ -559,6 +561,7 @@ fn background_job_shows_no_prompt() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: setsid(1)")]
 fn half_typed_text_does_not_reach_the_shell() {
     let mut terminal = Terminal::new();
     let mut shell = terminal.shell();
@@ -586,6 +589,7 @@ fn half_typed_text_does_not_reach_the_shell() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: setsid(1)")]
 fn text_typed_after_ctrl_d_reaches_the_shell() {
     let (address, server) = serve_once(|mut stream| {
         let mut got = String::new();
@@ -735,6 +739,7 @@ fn messages_are_inserted_above_the_progress_line() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: setsid(1)")]
 fn background_job_runs_until_somebody_types() {
     let (address, server) = serve_once(|mut stream| {
         stream.write_all(b"hello\n").unwrap();
@@ -759,6 +764,7 @@ fn background_job_runs_until_somebody_types() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: setsid(1)")]
 fn background_job_that_terminal_input_has_stopped_can_be_terminated() {
     let (address, server) = serve_once(|mut stream| stream.read_to_end(&mut Vec::new()));
     let mut terminal = Terminal::new();
