@@ -80,8 +80,10 @@ impl Descriptor {
             }
             return Ok(Descriptor(Kind::AlwaysReady(file)));
         }
+        // macOS does not poll `/dev/tty`, which may be what was opened.
         if (metadata.file_type().is_fifo() || file.is_terminal())
             && let Ok(reopened) = reopen(&file, direction)
+            && is_pollable(&reopened, direction)?
         {
             return Ok(Descriptor(Kind::Reopened(reopened)));
         }
