@@ -260,6 +260,7 @@ fn half_typed_command_survives_replies_and_log_lines() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: setsid(1)")]
 fn half_typed_command_does_not_reach_the_shell() {
     let mut terminal = Terminal::new();
     let mut shell = terminal.shell();

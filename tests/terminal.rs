@@ -526,6 +526,7 @@ fn prompt_is_shown_again_after_a_stop() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: setsid(1)")]
 fn ctrl_c_leaves_no_empty_row() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
