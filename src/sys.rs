@@ -481,7 +481,7 @@ pub fn try_lock(file: &impl AsFd) -> io::Result<()> {
     check(unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
 }
 
-/// Returns the name by which a terminal can be opened again: `ttyname(3)`. A pseudo-terminal's master
+/// Returns the path that opens a terminal again: `ttyname(3)`. A pseudo-terminal's master
 /// has none: its device (`/dev/ptmx`, `/dev/ptyp0`) creates another pseudo-terminal, or is in use.
 #[cfg(not(target_os = "linux"))]
 pub fn reopenable_path(file: &impl AsFd) -> io::Result<std::path::PathBuf> {

@@ -73,7 +73,7 @@ pub fn abstract_name(address: &SocketAddr) -> Option<&[u8]> {
 
 // ---- descriptors and signals
 
-/// Returns a name by which a pipe, FIFO or terminal can be opened again: `proc_pid_fd(5)`. The master of a
+/// Returns a path that opens a pipe, FIFO or terminal again: `proc_pid_fd(5)`. The master of a
 /// pseudo-terminal has none: reopening `/dev/ptmx` (major 5, minor 2) would create another terminal.
 pub fn reopenable_path(file: &File) -> io::Result<PathBuf> {
     if file.metadata()?.rdev() == libc::makedev(5, 2) {
