@@ -34,7 +34,7 @@ pub use screen::supports_escapes;
 pub use values::{duration, nonzero_duration, nonzero_size};
 
 pub use crate::net::{ErrorText, Escaped};
-pub use crate::sys::{STATISTICS_SIGNALS, stdout_was_closed, wait_until_readable, window_size};
+pub use crate::sys::{SIGINFO, stdout_was_closed, wait_until_readable, window_size};
 use crate::{Reactor, sys};
 
 /// What the arguments ask a program to do.

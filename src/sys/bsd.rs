@@ -123,6 +123,6 @@ pub fn write_now(_: &impl AsFd, _: &[u8]) -> io::Result<usize> {
     Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
 }
 
-/// The signals for which a server prints its statistics. A terminal sends `SIGINFO` for Ctrl-T: `termios(4)`.
+/// The signal by which a user asks a program for its statistics. A terminal sends it for Ctrl-T: `termios(4)`.
 #[cfg(feature = "cli")]
-pub const STATISTICS_SIGNALS: &[c_int] = &[libc::SIGUSR1, libc::SIGINFO];
+pub const SIGINFO: Option<c_int> = Some(libc::SIGINFO);

@@ -82,6 +82,6 @@ pub fn reopenable_path(file: &File) -> io::Result<PathBuf> {
     Ok(format!("/proc/self/fd/{}", file.as_raw_fd()).into())
 }
 
-/// The signals for which a server prints its statistics.
+/// The signal by which a user asks a program for its statistics. Linux has none of its own.
 #[cfg(feature = "cli")]
-pub const STATISTICS_SIGNALS: &[c_int] = &[libc::SIGUSR1];
+pub const SIGINFO: Option<c_int> = None;

@@ -95,7 +95,7 @@ fn catch_signals(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: &S
         let shutdown = shutdown.clone();
         cli::on_signal(reactor, signal, move |reactor| shutdown.begin(reactor, signal))?;
     }
-    for &signal in cli::STATISTICS_SIGNALS {
+    for signal in [Some(libc::SIGUSR1), cli::SIGINFO].into_iter().flatten() {
         cli::on_signal(reactor, signal, move |reactor| report(NAME, statistics(reactor, listener)))?;
     }
     Ok(())

@@ -72,9 +72,11 @@ pub fn start(
         cli::on_signal(reactor, signal, move |reactor| interrupt(&session, reactor, signal))
             .map_err(cannot("catch signals"))?;
     }
-    let shared = session.clone();
-    cli::on_signal(reactor, libc::SIGQUIT, move |_| write_stderr(shared.borrow().summary()))
-        .map_err(cannot("catch signals"))?;
+    for signal in [Some(libc::SIGQUIT), cli::SIGINFO].into_iter().flatten() {
+        let session = session.clone();
+        cli::on_signal(reactor, signal, move |_| write_stderr(session.borrow().summary()))
+            .map_err(cannot("catch signals"))?;
+    }
     connect(&session, reactor, addresses);
     Ok(())
 }
