@@ -88,9 +88,6 @@ pub fn duplicate_listening(_: RawFd, _: RawFd) -> io::Result<(OwnedFd, c_int)> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "socket activation works only on Linux"))
 }
 
-/// Only Linux has `ENONET`. This is the error that is nearest to it.
-pub const ENONET: c_int = libc::ENETDOWN;
-
 /// Returns whether a write should be repeated at once. While a connection is being shut down, macOS may
 /// return `EPROTOTYPE`, and the next write returns `EPIPE` (libuv, `RETRY_ON_WRITE_ERROR`).
 pub fn is_interrupted(error: &io::Error) -> bool {

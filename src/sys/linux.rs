@@ -50,9 +50,6 @@ pub(super) const PEER_PID: (c_int, c_int, usize) = (libc::SOL_SOCKET, libc::SO_P
 
 pub(super) use libc::TIOCOUTQ as OUTPUT_QUEUE;
 
-/// An error of `accept(2)` that only Linux has: the machine is not on the network.
-pub const ENONET: c_int = libc::ENONET;
-
 /// Returns whether a write should be repeated at once: a signal came first.
 pub fn is_interrupted(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Interrupted
