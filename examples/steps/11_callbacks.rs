@@ -1,0 +1,352 @@
+//! Step 11: callbacks. The loop is the same as in step 9, and knows no echo any more.
+//!
+//! A `Protocol` is called for what happens to its connection. It acts through a `Transport`, which has
+//! the socket, the write buffer and what was in `Connection` before. The marks are callbacks, too: their
+//! default is to pause and resume reading, so every protocol has backpressure. One that depends on two
+//! events in order has to keep a state between its callbacks.
+//!
+//! Try: write a protocol that sends `data.to_ascii_uppercase()`. It is `Echo` and one call.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+const SLOTS: usize = 1 << 32;
+const BUFFER_SIZE: usize = 1 << 14;
+const BUDGET: usize = 16;
+const HIGH_WATER: usize = 1 << 16;
+const LOW_WATER: usize = 1 << 14;
+
+fn main() -> io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:7777".to_owned());
+    let listener = std::net::TcpListener::bind(address)?;
+    println!("listening on {}", listener.local_addr()?);
+    listener.set_nonblocking(true)?;
+    let idle_limit = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(60_000_u32);
+    let mut server = Server::new(TcpListener::from_std(listener), Duration::from_millis(idle_limit.into()))?;
+    let waker = Waker::new(server.poll.registry(), WAKER)?;
+    let (sender, messages) = mpsc::channel();
+    thread::spawn(move || wait_for_stop(&sender, &waker));
+    let mut events = Events::with_capacity(64);
+    while server.listener.is_some() || !server.connections.is_empty() {
+        server.turn(&mut events)?;
+        if messages.try_recv().is_ok() {
+            server.listener = None;
+        }
+    }
+    Ok(())
+}
+
+/// Runs in a thread of its own, because reading stdin blocks.
+fn wait_for_stop(sender: &Sender<()>, waker: &Waker) {
+    let mut lines = io::stdin().lines().map_while(Result::ok);
+    if lines.any(|line| line == "stop") && sender.send(()).is_ok() {
+        let _ = waker.wake(); // the message first: the loop looks for it when it wakes
+    }
+}
+
+/// What a server does with a connection.
+trait Protocol {
+    fn data_received(&mut self, transport: &mut Transport, data: &[u8]);
+
+    fn pause_writing(&mut self, transport: &mut Transport) {
+        transport.pause_reading();
+    }
+
+    fn resume_writing(&mut self, transport: &mut Transport) {
+        transport.resume_reading();
+    }
+}
+
+struct Echo;
+
+impl Protocol for Echo {
+    fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
+        transport.write(data);
+    }
+}
+
+struct Server {
+    poll: Poll,
+    /// `None` after `stop`.
+    listener: Option<TcpListener>,
+    connections: Table,
+    /// Those that stopped early, and are called in the next turn.
+    again: BTreeSet<Token>,
+    timers: BTreeSet<(Instant, Token)>,
+    idle_limit: Duration,
+    buffer: Vec<u8>,
+}
+
+impl Server {
+    fn new(mut listener: TcpListener, idle_limit: Duration) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let (connections, again, timers) = (Table::default(), BTreeSet::new(), BTreeSet::new());
+        let (listener, buffer) = (Some(listener), vec![0; BUFFER_SIZE]);
+        Ok(Server { poll, listener, connections, again, timers, idle_limit, buffer })
+    }
+
+    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
+        let next_timer = self.timers.first().map(|(when, _)| when.saturating_duration_since(Instant::now()));
+        let timeout = if self.again.is_empty() { next_timer } else { Some(Duration::ZERO) };
+        // The only call that sleeps. Ctrl-Z and `fg` interrupt it.
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        let again = mem::take(&mut self.again);
+        for event in &*events {
+            self.dispatch(event.token(), Some(event));
+        }
+        self.run_timers();
+        for token in again {
+            self.dispatch(token, None);
+        }
+        Ok(())
+    }
+
+    fn run_timers(&mut self) {
+        let now = Instant::now();
+        let later = self.timers.split_off(&(now, Token(usize::MAX)));
+        for (_, token) in mem::replace(&mut self.timers, later) {
+            let Some(connection) = self.connections.take_out(token) else { continue };
+            let when = connection.transport.last_event + self.idle_limit;
+            if when <= now {
+                self.connections.free(token);
+            } else {
+                self.connections.put_back(token, connection);
+                self.timers.insert((when, token));
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..BUDGET {
+            let Some(listener) = &self.listener else { return };
+            match listener.accept() {
+                Ok((stream, _)) => self.add(stream),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => return eprintln!("accept: {error}"),
+            }
+        }
+        self.again.insert(LISTENER);
+    }
+
+    fn add(&mut self, mut stream: TcpStream) {
+        let token = self.connections.reserve();
+        self.timers.insert((Instant::now() + self.idle_limit, token));
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self.poll.registry().register(&mut stream, token, both) {
+            Ok(()) => self.connections.put_back(token, Connection::new(stream, Box::new(Echo))),
+            Err(error) => {
+                eprintln!("connection: {error}");
+                self.connections.free(token);
+            }
+        }
+    }
+
+    fn dispatch(&mut self, token: Token, event: Option<&Event>) {
+        if token == LISTENER {
+            return self.accept();
+        }
+        let Some(mut connection) = self.connections.take_out(token) else { return };
+        match connection.serve(event, self) {
+            Next::Done => return self.connections.free(token),
+            Next::Again => drop(self.again.insert(token)),
+            Next::Wait => {}
+        }
+        self.connections.put_back(token, connection);
+    }
+}
+
+/// The connections, and an empty place for each one that is taken out.
+#[derive(Default)]
+struct Table {
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: usize,
+    connection: Option<Connection>,
+}
+
+impl Table {
+    fn reserve(&mut self) -> Token {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() - 1
+        });
+        Token(self.slots[index].generation * SLOTS + index)
+    }
+
+    /// The slot of a token, unless the token is stale.
+    fn slot(&mut self, token: Token) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(token.0 % SLOTS)?;
+        (slot.generation == token.0 / SLOTS).then_some(slot)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.free.len() == self.slots.len()
+    }
+
+    fn take_out(&mut self, token: Token) -> Option<Connection> {
+        self.slot(token)?.connection.take()
+    }
+
+    fn put_back(&mut self, token: Token, connection: Connection) {
+        if let Some(slot) = self.slot(token) {
+            slot.connection = Some(connection);
+        }
+    }
+
+    fn free(&mut self, token: Token) {
+        if let Some(slot) = self.slot(token) {
+            *slot = Slot { generation: (slot.generation + 1) % SLOTS, connection: None };
+            self.free.push(token.0 % SLOTS);
+        }
+    }
+}
+
+/// What a connection waits for.
+enum Next {
+    /// An event.
+    Wait,
+    /// The next turn.
+    Again,
+    /// Nothing.
+    Done,
+}
+
+/// The state of one direction.
+#[derive(PartialEq)]
+enum Flow {
+    On,
+    Paused,
+    Ended,
+}
+
+struct Connection {
+    transport: Transport,
+    protocol: Box<dyn Protocol>,
+}
+
+/// What a protocol sees of its connection.
+struct Transport {
+    stream: TcpStream,
+    /// What was read, and is not written yet.
+    unsent: VecDeque<u8>,
+    reading: Flow,
+    /// Paused while too much is unsent.
+    writing: Flow,
+    last_event: Instant,
+    readable: bool,
+    writable: bool,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, protocol: Box<dyn Protocol>) -> Self {
+        let (unsent, reading, writing, last_event) = (VecDeque::new(), Flow::On, Flow::On, Instant::now());
+        let (readable, writable) = (false, false);
+        let transport = Transport { stream, unsent, reading, writing, last_event, readable, writable };
+        Connection { transport, protocol }
+    }
+
+    fn serve(&mut self, event: Option<&Event>, server: &mut Server) -> Next {
+        self.transport.readable |= event.is_some_and(Event::is_readable);
+        self.transport.writable |= event.is_some_and(Event::is_writable);
+        self.transport.last_event = Instant::now();
+        self.exchange(server).unwrap_or_else(|error| {
+            eprintln!("connection: {error}");
+            Next::Done
+        })
+    }
+
+    fn exchange(&mut self, server: &mut Server) -> io::Result<Next> {
+        for _ in 0..BUDGET {
+            if !self.transport.can_read() && !self.transport.can_write() {
+                let is_done = self.transport.writing == Flow::Ended && self.transport.unsent.is_empty();
+                return Ok(if is_done { Next::Done } else { Next::Wait });
+            }
+            if self.transport.can_read() {
+                self.receive(&mut server.buffer)?;
+            }
+            if self.transport.can_write() {
+                self.send()?;
+            }
+        }
+        Ok(Next::Again)
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let Connection { transport, protocol } = self;
+        match transport.stream.read(buffer) {
+            Ok(0) => transport.close(),
+            Ok(count) => protocol.data_received(transport, &buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => transport.readable = false,
+            Err(error) => return Err(error),
+        }
+        if transport.writing == Flow::On && transport.unsent.len() >= HIGH_WATER {
+            transport.writing = Flow::Paused;
+            protocol.pause_writing(transport);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let Connection { transport, protocol } = self;
+        match transport.stream.write(transport.unsent.as_slices().0) {
+            Ok(count) => drop(transport.unsent.drain(..count)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => transport.writable = false,
+            Err(error) => return Err(error),
+        }
+        if transport.writing == Flow::Paused && transport.unsent.len() <= LOW_WATER {
+            transport.writing = Flow::On;
+            protocol.resume_writing(transport);
+        }
+        Ok(())
+    }
+}
+
+impl Transport {
+    fn can_read(&self) -> bool {
+        self.readable && self.reading == Flow::On
+    }
+
+    fn can_write(&self) -> bool {
+        self.writable && !self.unsent.is_empty()
+    }
+
+    /// Sends what it can in this turn, and keeps the rest.
+    fn write(&mut self, data: &[u8]) {
+        self.unsent.extend(data);
+    }
+
+    /// Ends the connection when everything is sent.
+    fn close(&mut self) {
+        (self.reading, self.writing) = (Flow::Ended, Flow::Ended);
+    }
+
+    fn pause_reading(&mut self) {
+        if self.reading == Flow::On {
+            self.reading = Flow::Paused;
+        }
+    }
+
+    fn resume_reading(&mut self) {
+        if self.reading == Flow::Paused {
+            self.reading = Flow::On;
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Step 12: a task for each connection. `echo` is the code of step 1 with `.await`.
+//!
+//! The compiler makes a state machine of `echo`. Its buffer and its place are what `Connection` had to
+//! remember by hand. A future that has to wait leaves its waker, and an event wakes it. A wake sends the
+//! task's token to the loop, from any thread, and the loop polls the task. A stale token wakes nobody.
+//! Each connection owns a buffer again, and each wake costs a system call, even in the loop's own thread.
+//!
+//! Try: `diff examples/steps/01_blocking.rs examples/steps/12_task.rs | less`, and look for `echo`.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::task::{self, Context, Wake};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+const SLOTS: usize = 1 << 32;
+const BUDGET: usize = 16;
+
+fn main() -> io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:7777".to_owned());
+    let listener = std::net::TcpListener::bind(address)?;
+    println!("listening on {}", listener.local_addr()?);
+    listener.set_nonblocking(true)?;
+    let idle_limit = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(60_000_u32);
+    let mut server = Server::new(TcpListener::from_std(listener), Duration::from_millis(idle_limit.into()))?;
+    let waker = server.waker.clone();
+    let (sender, messages) = mpsc::channel();
+    thread::spawn(move || wait_for_stop(&sender, &waker));
+    let mut events = Events::with_capacity(64);
+    while server.listener.is_some() || !server.tasks.is_empty() {
+        server.turn(&mut events)?;
+        if messages.try_recv().is_ok() {
+            server.listener = None;
+        }
+    }
+    Ok(())
+}
+
+/// Runs in a thread of its own, because reading stdin blocks.
+fn wait_for_stop(sender: &Sender<()>, waker: &Waker) {
+    let mut lines = io::stdin().lines().map_while(Result::ok);
+    if lines.any(|line| line == "stop") && sender.send(()).is_ok() {
+        let _ = waker.wake(); // the message first: the loop looks for it when it wakes
+    }
+}
+
+async fn echo(stream: Rc<Stream>) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        let count = stream.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..count]).await?;
+    }
+}
+
+struct Server {
+    poll: Poll,
+    /// `None` after `stop`.
+    listener: Option<TcpListener>,
+    tasks: Table,
+    woken: Receiver<Token>,
+    sender: Sender<Token>,
+    waker: Arc<Waker>,
+    timers: BTreeSet<(Instant, Token)>,
+    idle_limit: Duration,
+}
+
+impl Server {
+    fn new(mut listener: TcpListener, idle_limit: Duration) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let (sender, woken) = mpsc::channel();
+        let (listener, tasks, timers) = (Some(listener), Table::default(), BTreeSet::new());
+        Ok(Server { poll, listener, tasks, woken, sender, waker, timers, idle_limit })
+    }
+
+    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
+        let timeout = self.timers.first().map(|(when, _)| when.saturating_duration_since(Instant::now()));
+        // The only call that sleeps. Ctrl-Z and `fg` interrupt it.
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        for event in &*events {
+            self.dispatch(event.token(), event);
+        }
+        self.run_timers();
+        let woken: BTreeSet<_> = self.woken.try_iter().collect();
+        for token in woken {
+            self.run(token);
+        }
+        Ok(())
+    }
+
+    fn run_timers(&mut self) {
+        let now = Instant::now();
+        let later = self.timers.split_off(&(now, Token(usize::MAX)));
+        for (_, token) in mem::replace(&mut self.timers, later) {
+            let Some(task) = self.tasks.take_out(token) else { continue };
+            let when = task.stream.last_event.get() + self.idle_limit;
+            if when <= now {
+                self.tasks.free(token);
+            } else {
+                self.tasks.put_back(token, task);
+                self.timers.insert((when, token));
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..BUDGET {
+            let Some(listener) = &self.listener else { return };
+            match listener.accept() {
+                Ok((stream, _)) => self.add(stream),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => return eprintln!("accept: {error}"),
+            }
+        }
+        self.waker_of(LISTENER).wake();
+    }
+
+    fn add(&mut self, mut stream: TcpStream) {
+        let token = self.tasks.reserve();
+        self.timers.insert((Instant::now() + self.idle_limit, token));
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self.poll.registry().register(&mut stream, token, both) {
+            Ok(()) => self.tasks.put_back(token, Task::new(stream, self.waker_of(token))),
+            Err(error) => {
+                eprintln!("connection: {error}");
+                self.tasks.free(token);
+            }
+        }
+    }
+
+    fn waker_of(&self, token: Token) -> task::Waker {
+        Arc::new(TaskWaker { token, sender: self.sender.clone(), waker: self.waker.clone() }).into()
+    }
+
+    fn dispatch(&mut self, token: Token, event: &Event) {
+        if token == LISTENER {
+            return self.accept();
+        }
+        let Some(task) = self.tasks.take_out(token) else { return };
+        task.stream.notify(event);
+        self.tasks.put_back(token, task);
+    }
+
+    fn run(&mut self, token: Token) {
+        if token == LISTENER {
+            return self.accept();
+        }
+        let Some(mut task) = self.tasks.take_out(token) else { return };
+        match task.serve() {
+            task::Poll::Ready(()) => self.tasks.free(token),
+            task::Poll::Pending => self.tasks.put_back(token, task),
+        }
+    }
+}
+
+/// The tasks, and an empty place for each one that is taken out.
+#[derive(Default)]
+struct Table {
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: usize,
+    task: Option<Task>,
+}
+
+impl Table {
+    fn reserve(&mut self) -> Token {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() - 1
+        });
+        Token(self.slots[index].generation * SLOTS + index)
+    }
+
+    /// The slot of a token, unless the token is stale.
+    fn slot(&mut self, token: Token) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(token.0 % SLOTS)?;
+        (slot.generation == token.0 / SLOTS).then_some(slot)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.free.len() == self.slots.len()
+    }
+
+    fn take_out(&mut self, token: Token) -> Option<Task> {
+        self.slot(token)?.task.take()
+    }
+
+    fn put_back(&mut self, token: Token, task: Task) {
+        if let Some(slot) = self.slot(token) {
+            slot.task = Some(task);
+        }
+    }
+
+    fn free(&mut self, token: Token) {
+        if let Some(slot) = self.slot(token) {
+            *slot = Slot { generation: (slot.generation + 1) % SLOTS, task: None };
+            self.free.push(token.0 % SLOTS);
+        }
+    }
+}
+
+/// Sends a token to the loop, and wakes it.
+struct TaskWaker {
+    token: Token,
+    sender: Sender<Token>,
+    waker: Arc<Waker>,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        if self.sender.send(self.token).is_ok() {
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+struct Task {
+    stream: Rc<Stream>,
+    future: Pin<Box<dyn Future<Output = io::Result<()>>>>,
+    waker: task::Waker,
+}
+
+impl Task {
+    fn new(socket: TcpStream, waker: task::Waker) -> Self {
+        waker.wake_by_ref(); // for the first poll
+        let stream = Rc::new(Stream::new(socket));
+        Task { stream: stream.clone(), future: Box::pin(echo(stream)), waker }
+    }
+
+    fn serve(&mut self) -> task::Poll<()> {
+        self.stream.budget.set(BUDGET);
+        let mut context = Context::from_waker(&self.waker);
+        self.future.as_mut().poll(&mut context).map(|result| {
+            result.unwrap_or_else(|error| eprintln!("connection: {error}"));
+        })
+    }
+}
+
+/// What a task shares with its future.
+struct Stream {
+    socket: TcpStream,
+    last_event: Cell<Instant>,
+    readable: Cell<bool>,
+    writable: Cell<bool>,
+    /// Calls that are left in this turn.
+    budget: Cell<usize>,
+    /// The waker of the future that waits.
+    waker: RefCell<Option<task::Waker>>,
+}
+
+impl Stream {
+    fn new(socket: TcpStream) -> Self {
+        let (last_event, budget) = (Cell::new(Instant::now()), Cell::default());
+        let (readable, writable) = (Cell::default(), Cell::default());
+        Stream { socket, last_event, readable, writable, budget, waker: RefCell::default() }
+    }
+
+    fn notify(&self, event: &Event) {
+        self.readable.set(self.readable.get() || event.is_readable());
+        self.writable.set(self.writable.get() || event.is_writable());
+        self.last_event.set(Instant::now());
+        self.waker.take().inspect(task::Waker::wake_by_ref);
+    }
+
+    async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.call(&self.readable, |mut socket| socket.read(buffer)).await
+    }
+
+    async fn write_all(&self, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            let count = self.call(&self.writable, |mut socket| socket.write(data)).await?;
+            data = &data[count..];
+        }
+        Ok(())
+    }
+
+    /// Waits until the call does not block.
+    async fn call(
+        &self,
+        is_ready: &Cell<bool>,
+        mut call: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        poll_fn(|context| {
+            while is_ready.get() {
+                if self.budget.get() == 0 {
+                    context.waker().wake_by_ref(); // in the next turn
+                    return task::Poll::Pending;
+                }
+                self.budget.set(self.budget.get() - 1);
+                match call(&self.socket) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => is_ready.set(false),
+                    result => return task::Poll::Ready(result),
+                }
+            }
+            self.waker.replace(Some(context.waker().clone()));
+            task::Poll::Pending
+        })
+        .await
+    }
+}
