@@ -1,8 +1,8 @@
 //! Step 9: timers, and a wake-up from another thread.
 //!
-//! The loop sleeps until the next timer at the latest. A connection has one timer, which looks at what
-//! happened in the meantime. The timer of a connection that has gone finds nobody, because its token is
-//! stale. A thread that waits for the operator's line sends a message to the loop and wakes it. At `stop`
+//! The loop sleeps until the next timer at the latest. Each event moves the timer of its connection, and
+//! a timer that is due closes it. The timer of a connection that has gone finds nobody, because its token
+//! is stale. A thread that waits for the operator's line sends a message to the loop and wakes it. At `stop`
 //! the server accepts no more connections, and ends with the last one. A thread is still needed to read
 //! stdin, though stdin is a descriptor.
 //!
@@ -96,17 +96,9 @@ impl Server {
     }
 
     fn run_timers(&mut self) {
-        let now = Instant::now();
-        let later = self.timers.split_off(&(now, Token(usize::MAX)));
+        let later = self.timers.split_off(&(Instant::now(), Token(usize::MAX)));
         for (_, token) in mem::replace(&mut self.timers, later) {
-            let Some(connection) = self.connections.take_out(token) else { continue };
-            let when = connection.last_event + self.idle_limit;
-            if when <= now {
-                self.connections.free(token);
-            } else {
-                self.connections.put_back(token, connection);
-                self.timers.insert((when, token));
-            }
+            self.connections.free(token); // nobody, if the token is stale
         }
     }
 
@@ -124,10 +116,11 @@ impl Server {
 
     fn add(&mut self, mut stream: TcpStream) {
         let token = self.connections.reserve();
-        self.timers.insert((Instant::now() + self.idle_limit, token));
+        let deadline = Instant::now() + self.idle_limit;
+        self.timers.insert((deadline, token));
         let both = Interest::READABLE | Interest::WRITABLE;
         match self.poll.registry().register(&mut stream, token, both) {
-            Ok(()) => self.connections.put_back(token, Connection::new(stream)),
+            Ok(()) => self.connections.put_back(token, Connection::new(stream, deadline)),
             Err(error) => {
                 eprintln!("connection: {error}");
                 self.connections.free(token);
@@ -145,6 +138,9 @@ impl Server {
             Next::Again => drop(self.again.insert(token)),
             Next::Wait => {}
         }
+        self.timers.remove(&(connection.deadline, token));
+        connection.deadline = Instant::now() + self.idle_limit;
+        self.timers.insert((connection.deadline, token));
         self.connections.put_back(token, connection);
     }
 }
@@ -222,15 +218,15 @@ struct Connection {
     /// What was read, and is not written yet.
     unsent: VecDeque<u8>,
     reading: Reading,
-    last_event: Instant,
+    deadline: Instant,
     readable: bool,
     writable: bool,
 }
 
 impl Connection {
-    fn new(stream: TcpStream) -> Self {
-        let (unsent, reading, last_event) = (VecDeque::new(), Reading::On, Instant::now());
-        Connection { stream, unsent, reading, last_event, readable: false, writable: false }
+    fn new(stream: TcpStream, deadline: Instant) -> Self {
+        let (unsent, reading) = (VecDeque::new(), Reading::On);
+        Connection { stream, unsent, reading, deadline, readable: false, writable: false }
     }
 
     fn can_read(&self) -> bool {
@@ -244,7 +240,6 @@ impl Connection {
     fn serve(&mut self, event: Option<&Event>, server: &mut Server) -> Next {
         self.readable |= event.is_some_and(Event::is_readable);
         self.writable |= event.is_some_and(Event::is_writable);
-        self.last_event = Instant::now();
         self.echo(server).unwrap_or_else(|error| {
             eprintln!("connection: {error}");
             Next::Done

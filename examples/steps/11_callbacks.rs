@@ -116,17 +116,9 @@ impl Server {
     }
 
     fn run_timers(&mut self) {
-        let now = Instant::now();
-        let later = self.timers.split_off(&(now, Token(usize::MAX)));
+        let later = self.timers.split_off(&(Instant::now(), Token(usize::MAX)));
         for (_, token) in mem::replace(&mut self.timers, later) {
-            let Some(connection) = self.connections.take_out(token) else { continue };
-            let when = connection.transport.last_event + self.idle_limit;
-            if when <= now {
-                self.connections.free(token);
-            } else {
-                self.connections.put_back(token, connection);
-                self.timers.insert((when, token));
-            }
+            self.connections.free(token); // nobody, if the token is stale
         }
     }
 
@@ -144,10 +136,11 @@ impl Server {
 
     fn add(&mut self, mut stream: TcpStream) {
         let token = self.connections.reserve();
-        self.timers.insert((Instant::now() + self.idle_limit, token));
+        let deadline = Instant::now() + self.idle_limit;
+        self.timers.insert((deadline, token));
         let both = Interest::READABLE | Interest::WRITABLE;
         match self.poll.registry().register(&mut stream, token, both) {
-            Ok(()) => self.connections.put_back(token, Connection::new(stream, Box::new(Echo))),
+            Ok(()) => self.connections.put_back(token, Connection::new(stream, deadline, Box::new(Echo))),
             Err(error) => {
                 eprintln!("connection: {error}");
                 self.connections.free(token);
@@ -165,6 +158,9 @@ impl Server {
             Next::Again => drop(self.again.insert(token)),
             Next::Wait => {}
         }
+        self.timers.remove(&(connection.deadline, token));
+        connection.deadline = Instant::now() + self.idle_limit;
+        self.timers.insert((connection.deadline, token));
         self.connections.put_back(token, connection);
     }
 }
@@ -238,6 +234,7 @@ enum Flow {
 }
 
 struct Connection {
+    deadline: Instant,
     transport: Transport,
     protocol: Box<dyn Protocol>,
 }
@@ -250,23 +247,20 @@ struct Transport {
     reading: Flow,
     /// Paused while too much is unsent.
     writing: Flow,
-    last_event: Instant,
     readable: bool,
     writable: bool,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, protocol: Box<dyn Protocol>) -> Self {
-        let (unsent, reading, writing, last_event) = (VecDeque::new(), Flow::On, Flow::On, Instant::now());
-        let (readable, writable) = (false, false);
-        let transport = Transport { stream, unsent, reading, writing, last_event, readable, writable };
-        Connection { transport, protocol }
+    fn new(stream: TcpStream, deadline: Instant, protocol: Box<dyn Protocol>) -> Self {
+        let (unsent, reading, writing) = (VecDeque::new(), Flow::On, Flow::On);
+        let transport = Transport { stream, unsent, reading, writing, readable: false, writable: false };
+        Connection { deadline, transport, protocol }
     }
 
     fn serve(&mut self, event: Option<&Event>, server: &mut Server) -> Next {
         self.transport.readable |= event.is_some_and(Event::is_readable);
         self.transport.writable |= event.is_some_and(Event::is_writable);
-        self.transport.last_event = Instant::now();
         self.exchange(server).unwrap_or_else(|error| {
             eprintln!("connection: {error}");
             Next::Done
@@ -290,7 +284,7 @@ impl Connection {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        let Connection { transport, protocol } = self;
+        let Connection { transport, protocol, .. } = self;
         match transport.stream.read(buffer) {
             Ok(0) => transport.close(),
             Ok(count) => protocol.data_received(transport, &buffer[..count]),
@@ -305,7 +299,7 @@ impl Connection {
     }
 
     fn send(&mut self) -> io::Result<()> {
-        let Connection { transport, protocol } = self;
+        let Connection { transport, protocol, .. } = self;
         match transport.stream.write(transport.unsent.as_slices().0) {
             Ok(count) => drop(transport.unsent.drain(..count)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => transport.writable = false,

@@ -109,17 +109,9 @@ impl Server {
     }
 
     fn run_timers(&mut self) {
-        let now = Instant::now();
-        let later = self.timers.split_off(&(now, Token(usize::MAX)));
+        let later = self.timers.split_off(&(Instant::now(), Token(usize::MAX)));
         for (_, token) in mem::replace(&mut self.timers, later) {
-            let Some(task) = self.tasks.take_out(token) else { continue };
-            let when = task.stream.last_event.get() + self.idle_limit;
-            if when <= now {
-                self.tasks.free(token);
-            } else {
-                self.tasks.put_back(token, task);
-                self.timers.insert((when, token));
-            }
+            self.tasks.free(token); // nobody, if the token is stale
         }
     }
 
@@ -137,10 +129,11 @@ impl Server {
 
     fn add(&mut self, mut stream: TcpStream) {
         let token = self.tasks.reserve();
-        self.timers.insert((Instant::now() + self.idle_limit, token));
+        let deadline = Instant::now() + self.idle_limit;
+        self.timers.insert((deadline, token));
         let both = Interest::READABLE | Interest::WRITABLE;
         match self.poll.registry().register(&mut stream, token, both) {
-            Ok(()) => self.tasks.put_back(token, Task::new(stream, self.waker_of(token))),
+            Ok(()) => self.tasks.put_back(token, Task::new(stream, deadline, self.waker_of(token))),
             Err(error) => {
                 eprintln!("connection: {error}");
                 self.tasks.free(token);
@@ -156,8 +149,11 @@ impl Server {
         if token == LISTENER {
             return self.accept();
         }
-        let Some(task) = self.tasks.take_out(token) else { return };
+        let Some(mut task) = self.tasks.take_out(token) else { return };
         task.stream.notify(event);
+        self.timers.remove(&(task.deadline, token));
+        task.deadline = Instant::now() + self.idle_limit;
+        self.timers.insert((task.deadline, token));
         self.tasks.put_back(token, task);
     }
 
@@ -239,16 +235,17 @@ impl Wake for TaskWaker {
 }
 
 struct Task {
+    deadline: Instant,
     stream: Rc<Stream>,
     future: Pin<Box<dyn Future<Output = io::Result<()>>>>,
     waker: task::Waker,
 }
 
 impl Task {
-    fn new(socket: TcpStream, waker: task::Waker) -> Self {
+    fn new(socket: TcpStream, deadline: Instant, waker: task::Waker) -> Self {
         waker.wake_by_ref(); // for the first poll
         let stream = Rc::new(Stream::new(socket));
-        Task { stream: stream.clone(), future: Box::pin(echo(stream)), waker }
+        Task { deadline, stream: stream.clone(), future: Box::pin(echo(stream)), waker }
     }
 
     fn serve(&mut self) -> task::Poll<()> {
@@ -263,7 +260,6 @@ impl Task {
 /// What a task shares with its future.
 struct Stream {
     socket: TcpStream,
-    last_event: Cell<Instant>,
     readable: Cell<bool>,
     writable: Cell<bool>,
     /// Calls that are left in this turn.
@@ -274,16 +270,16 @@ struct Stream {
 
 impl Stream {
     fn new(socket: TcpStream) -> Self {
-        let (last_event, budget) = (Cell::new(Instant::now()), Cell::default());
         let (readable, writable) = (Cell::default(), Cell::default());
-        Stream { socket, last_event, readable, writable, budget, waker: RefCell::default() }
+        Stream { socket, readable, writable, budget: Cell::default(), waker: RefCell::default() }
     }
 
     fn notify(&self, event: &Event) {
         self.readable.set(self.readable.get() || event.is_readable());
         self.writable.set(self.writable.get() || event.is_writable());
-        self.last_event.set(Instant::now());
-        self.waker.take().inspect(task::Waker::wake_by_ref);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 
     async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
