@@ -10,6 +10,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,7 +34,7 @@ fn main() -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let idle_limit = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(60_000_u32);
     let mut server = Server::new(TcpListener::from_std(listener), Duration::from_millis(idle_limit.into()))?;
-    let waker = Waker::new(server.poll.registry(), WAKER)?;
+    let waker = server.waker.clone();
     let (sender, messages) = mpsc::channel();
     thread::spawn(move || wait_for_stop(&sender, &waker));
     let mut events = Events::with_capacity(64);
@@ -82,6 +83,8 @@ struct Server {
     connections: Table,
     /// Those that stopped early, and are called in the next turn.
     again: BTreeSet<Token>,
+    /// Kept, because a waker that is dropped takes its wake-up with it.
+    waker: Arc<Waker>,
     timers: BTreeSet<(Instant, Token)>,
     idle_limit: Duration,
     buffer: Vec<u8>,
@@ -91,9 +94,10 @@ impl Server {
     fn new(mut listener: TcpListener, idle_limit: Duration) -> io::Result<Self> {
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (connections, again, timers) = (Table::default(), BTreeSet::new(), BTreeSet::new());
         let (listener, buffer) = (Some(listener), vec![0; BUFFER_SIZE]);
-        Ok(Server { poll, listener, connections, again, timers, idle_limit, buffer })
+        Ok(Server { poll, listener, connections, again, waker, timers, idle_limit, buffer })
     }
 
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {

@@ -75,6 +75,7 @@ struct Server {
     tasks: Table,
     woken: Receiver<Token>,
     sender: Sender<Token>,
+    /// Kept, because a waker that is dropped takes its wake-up with it.
     waker: Arc<Waker>,
     timers: BTreeSet<(Instant, Token)>,
     idle_limit: Duration,

@@ -1,0 +1,501 @@
+//! Each step of the course behaves as the table in `src/guide/steps.md` shows.
+//!
+//! `UPDATE=1 cargo test --test steps` writes the table.
+
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
+
+mod common;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, Process, Server, assert_same_bytes, collect, noise};
+use rustix::process::Signal;
+
+const SERVERS: [&str; 11] = [
+    "01_blocking",
+    "02_threads",
+    "03_busy",
+    "04_poll",
+    "05_epoll",
+    "06_slab",
+    "07_budget",
+    "08_write_buffer",
+    "09_timers",
+    "11_callbacks",
+    "12_task",
+];
+
+const TABLE: &str = "src/guide/steps.md";
+
+fn step(name: &str) -> Command {
+    let programs = PathBuf::from(env!("CARGO_BIN_EXE_echo-server"));
+    let path = programs.with_file_name("examples").join(format!("step_{name}"));
+    assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
+    common::program(path)
+}
+
+// ---- the conversation
+
+#[test]
+fn every_step_echoes_all_bytes_and_closes_after_a_half_close() {
+    let bytes = noise(1 << 20, 16);
+    for name in SERVERS {
+        println!("{name}"); // names the step if the test fails
+        let server = Server::run(step(name).arg("127.0.0.1:0"), 1);
+        for bytes in [&bytes[..], b"hello", b""] {
+            let mut stream = server.connect();
+            let echo = collect(stream.try_clone().unwrap());
+            stream.write_all(bytes).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            assert_same_bytes(&echo.recv_timeout(PATIENCE).unwrap(), bytes);
+        }
+    }
+}
+
+/// The client reads stdin of every kind, without blocking and without changing its flags.
+#[test]
+fn step_10_echoes_every_kind_of_stdin() {
+    let server = Server::run(step("09_timers").arg("127.0.0.1:0"), 1);
+    let client = || {
+        let mut command = step("10_stdin");
+        command.arg(server.address());
+        command
+    };
+    let bytes = noise(4 << 20, 18);
+    let outcome = common::run(&mut client(), &bytes); // a pipe
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    assert_same_bytes(&outcome.stdout, &bytes);
+    let scratch = common::Scratch::new();
+    let path = scratch.file("input", b"first\nsecond\n");
+    for (stdin, expected) in [(path.as_path(), &b"second\n"[..]), ("/dev/null".as_ref(), b"")] {
+        let mut file = fs::File::open(stdin).unwrap();
+        let _ = file.read(&mut [0; 6]).unwrap(); // another process has read a part
+        let output = client().stdin(file).output().unwrap();
+        assert!(output.status.success());
+        assert_same_bytes(&output.stdout, expected);
+    }
+}
+
+#[test]
+fn step_10_echoes_before_its_input_ends_and_ends_with_the_server() {
+    let mut server = Server::run(step("09_timers").arg("127.0.0.1:0").stdin(Stdio::piped()), 1);
+    let (stdin, mut keyboard) = io::pipe().unwrap();
+    let shared = stdin.try_clone().unwrap();
+    let mut command = step("10_stdin");
+    let command = command.arg(server.address()).stdin(stdin).stdout(Stdio::piped());
+    let mut client = Process::spawn(command);
+    let out = common::Lines::of(client.child.stdout.take().unwrap());
+    for line in ["one", "two"] {
+        keyboard.write_all(format!("{line}\n").as_bytes()).unwrap();
+        assert_eq!(out.next(), line);
+    }
+    assert!(!common::is_nonblocking(&shared), "other processes share this flag");
+    server.process.child.kill().unwrap();
+    assert_ne!(client.wait_code(), 128 + 6, "the client does not panic");
+}
+
+/// A diff between two steps shows one idea. A step that grew too much has two.
+#[test]
+fn each_step_adds_at_most_45_lines_of_code() {
+    let lines = |name: &str| -> usize {
+        let text = fs::read_to_string(format!("examples/steps/{name}.rs")).unwrap();
+        let is_code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
+        text.lines().filter(is_code).count()
+    };
+    for pair in SERVERS.windows(2) {
+        let (before, after) = (lines(pair[0]), lines(pair[1]));
+        assert!(after <= before + 45, "{}: {before} lines, then {after}", pair[1]);
+    }
+    assert!(lines("10_stdin") <= lines("09_timers"), "the client is smaller than the server");
+}
+
+// ---- the table
+
+/// What the table shows of a behaviour.
+#[derive(Clone, Copy, PartialEq)]
+enum Cell {
+    Yes,
+    No,
+    /// The step has nothing that could behave so.
+    NotApplicable,
+}
+
+impl Cell {
+    fn text(self) -> &'static str {
+        match self {
+            Cell::Yes => "✓",
+            Cell::No => "✗",
+            Cell::NotApplicable => "–",
+        }
+    }
+}
+
+/// One try to see a behaviour of a step.
+struct Trial<'a> {
+    step: &'a str,
+    /// How long to wait for what the table does not expect to happen.
+    limit: Duration,
+    /// Doubles with each try. Times that are part of a behaviour depend on it.
+    unit: Duration,
+}
+
+impl Trial<'_> {
+    fn serve(&self) -> Server {
+        self.serve_with_idle_limit(Duration::from_secs(60))
+    }
+
+    fn serve_with_idle_limit(&self, limit: Duration) -> Server {
+        let mut command = step(self.step);
+        command.arg("127.0.0.1:0").arg(limit.as_millis().to_string()).stdin(Stdio::piped());
+        Server::run(&mut command, 1)
+    }
+
+    /// Whether a peer gets its echo.
+    fn answers(&self, stream: &mut TcpStream) -> bool {
+        stream.set_read_timeout(Some(self.limit)).unwrap();
+        let mut echo = [0; 6];
+        stream.write_all(b"hello\n").is_ok() && stream.read_exact(&mut echo).is_ok() && &echo == b"hello\n"
+    }
+
+    fn happens(&self, mut condition: impl FnMut() -> bool) -> bool {
+        let deadline = Instant::now() + self.limit;
+        while !condition() {
+            if Instant::now() > deadline {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
+    /// Sends without reading, until the peer takes no more, or `stop` says so.
+    fn send_until_stalled(&self, stream: &mut TcpStream, mut stop: impl FnMut() -> bool) {
+        stream.set_nonblocking(true).unwrap();
+        let mut taken_last = Instant::now();
+        while taken_last.elapsed() < 2 * self.unit && !stop() {
+            match stream.write(&[7; 1 << 16]) {
+                Ok(_) => taken_last = Instant::now(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(_) => break,
+            }
+        }
+        stream.set_nonblocking(false).unwrap();
+    }
+
+    fn resident(server: &Server) -> u64 {
+        server.process.resident()
+    }
+}
+
+fn serves_a_second_peer(trial: &Trial) -> bool {
+    let server = trial.serve();
+    let _silent = server.connect();
+    trial.answers(&mut server.connect())
+}
+
+fn serves_while_a_peer_does_not_read(trial: &Trial) -> bool {
+    let server = trial.serve();
+    let mut other = server.connect();
+    let mut stalled = server.connect();
+    if !trial.answers(&mut other) || !trial.answers(&mut stalled) {
+        return false;
+    }
+    let before = Trial::resident(&server);
+    trial.send_until_stalled(&mut stalled, || Trial::resident(&server) > before + (8 << 10));
+    trial.answers(&mut other)
+}
+
+fn needs_one_thread(trial: &Trial) -> bool {
+    let server = trial.serve();
+    let mut streams: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    assert!(trial.answers(&mut streams[0]));
+    // A step may have one more thread, for stdin. Without `limit`, as a thread starts at once.
+    for stream in &mut streams {
+        stream.write_all(b"hello").unwrap();
+    }
+    let deadline = Instant::now() + trial.unit / 2;
+    while Instant::now() < deadline {
+        if threads(&server.process) > 2 {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    true
+}
+
+fn threads(process: &Process) -> usize {
+    fs::read_dir(format!("/proc/{}/task", process.child.id())).unwrap().count()
+}
+
+fn sleeps_while_nothing_happens(trial: &Trial) -> bool {
+    let server = trial.serve();
+    let mut silent = server.connect();
+    assert!(trial.answers(&mut silent));
+    let mut stalled = server.connect();
+    let before = Trial::resident(&server);
+    trial.send_until_stalled(&mut stalled, || Trial::resident(&server) > before + (8 << 10));
+    stalled.shutdown(Shutdown::Write).unwrap();
+    trial.happens(|| {
+        let before = server.process.activity();
+        let is_asleep = (0..5).all(|_| {
+            thread::sleep(trial.unit / 10);
+            state(&server.process) == 'S'
+        });
+        is_asleep && server.process.activity() == before
+    })
+}
+
+fn state(process: &Process) -> char {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.child.id())).unwrap();
+    stat.rsplit(") ").next().unwrap().chars().next().unwrap()
+}
+
+fn bounds_the_memory_of_a_peer(trial: &Trial) -> bool {
+    let server = trial.serve();
+    let mut stream = server.connect();
+    assert!(trial.answers(&mut stream));
+    let before = Trial::resident(&server);
+    let is_large = || Trial::resident(&server) > before + (8 << 10);
+    trial.send_until_stalled(&mut stream, is_large);
+    !is_large()
+}
+
+/// A peer has sent some megabytes when another one sends a few bytes. A server that is fair echoes these
+/// before it has echoed all the others.
+fn serves_while_a_peer_floods(trial: &Trial) -> bool {
+    let server = trial.serve();
+    // So that it does not get far before it is stopped.
+    rustix::process::setpriority_process(Some(server.process.pid()), 19).unwrap();
+    (0..5).any(|_| {
+        let (mut flood, mut other) = (server.connect(), server.connect());
+        if !trial.answers(&mut flood) || !trial.answers(&mut other) || !trial.answers(&mut flood) {
+            return false;
+        }
+        let deadline = Instant::now() + trial.unit;
+        while state(&server.process) != 'S' && Instant::now() < deadline {} // step 3 never sleeps
+        stop_process(&server);
+        flood.set_nonblocking(true).unwrap();
+        let sent = count(|| flood.write(&[7; 1 << 16]));
+        other.write_all(b"now").unwrap();
+        server.process.signal(Signal::CONT);
+        other.set_read_timeout(Some(PATIENCE)).unwrap();
+        other.read_exact(&mut [0; 3]).unwrap();
+        stop_process(&server);
+        let echoed = count(|| flood.read(&mut [0; 1 << 16]));
+        server.process.signal(Signal::CONT);
+        assert!(sent > 1 << 20);
+        echoed < sent / 4 * 3
+    })
+}
+
+/// Repeats a call until it would block. Returns the number of bytes.
+fn count(mut call: impl FnMut() -> io::Result<usize>) -> usize {
+    let (mut sum, mut moved_last) = (0, Instant::now());
+    while moved_last.elapsed() < Duration::from_millis(5) {
+        if let Ok(count) = call() {
+            (sum, moved_last) = (sum + count, Instant::now());
+        }
+    }
+    sum
+}
+
+fn stop_process(server: &Server) {
+    server.process.signal(Signal::STOP);
+    common::eventually("the server is stopped", || state(&server.process) == 'T');
+}
+
+fn sends_the_rest_after_a_half_close(trial: &Trial) -> bool {
+    let server = trial.serve();
+    let mut stream = server.connect();
+    let bytes = noise(256 << 10, 17);
+    stream.write_all(&bytes).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut echo = Vec::new();
+    stream.read_to_end(&mut echo).is_ok() && echo == bytes
+}
+
+fn survives_a_reset(trial: &Trial) -> bool {
+    let mut server = trial.serve();
+    for bytes in [&[7; 100_000][..], b"hello", b""] {
+        let mut stream = server.connect();
+        let _ = stream.write_all(bytes);
+        common::reset_on_close(&stream);
+    }
+    trial.answers(&mut server.connect()) && server.process.child.try_wait().unwrap().is_none()
+}
+
+fn survives_ctrl_z_and_fg(trial: &Trial) -> bool {
+    let server = trial.serve();
+    let mut stream = server.connect();
+    assert!(trial.answers(&mut stream));
+    stop_process(&server);
+    server.process.signal(Signal::CONT);
+    trial.answers(&mut stream)
+}
+
+fn closes_an_idle_peer(trial: &Trial) -> bool {
+    let server = trial.serve_with_idle_limit(trial.unit);
+    let mut stream = server.connect();
+    assert!(trial.answers(&mut stream));
+    stream.read(&mut [0]).is_ok_and(|count| count == 0)
+}
+
+fn stale_timer_closes_nobody(trial: &Trial) -> bool {
+    let unit = trial.unit;
+    let server = trial.serve_with_idle_limit(2 * unit);
+    let mut first = server.connect();
+    assert!(trial.answers(&mut first));
+    let began = Instant::now();
+    first.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(first.read(&mut [0]).unwrap(), 0, "the slot is free");
+    thread::sleep(unit.saturating_sub(began.elapsed()));
+    let mut second = server.connect(); // in the same slot, whose old timer is due after one unit
+    trial.answers(&mut second);
+    thread::sleep((unit * 5 / 2).saturating_sub(began.elapsed()));
+    trial.answers(&mut second)
+}
+
+fn is_woken_by_another_thread(trial: &Trial) -> bool {
+    let mut server = trial.serve();
+    stop(&mut server);
+    trial.happens(|| server.process.child.try_wait().unwrap().is_some())
+}
+
+fn stops_in_order(trial: &Trial) -> bool {
+    let mut server = trial.serve();
+    let mut stream = server.connect();
+    assert!(trial.answers(&mut stream));
+    stop(&mut server);
+    if !trial.happens(|| !listens(&server)) || !trial.answers(&mut stream) {
+        return false;
+    }
+    drop(stream);
+    server.process.wait_code() == 0
+}
+
+/// Whether the server still listens. (To connect would add a peer.)
+fn listens(server: &Server) -> bool {
+    let listening = format!("0100007F:{:04X} 00000000:0000 0A ", server.port()); // see proc(5)
+    fs::read_to_string("/proc/net/tcp").unwrap().contains(&listening)
+}
+
+/// Writes the line that stops the server.
+fn stop(server: &mut Server) {
+    server.process.child.stdin.as_mut().unwrap().write_all(b"stop\n").unwrap();
+}
+
+struct Behaviour {
+    text: &'static str,
+    show: fn(&Trial) -> bool,
+    /// The first step that has something that could behave so.
+    from: &'static str,
+}
+
+const BEHAVIOURS: [Behaviour; 13] = [
+    Behaviour {
+        text: "serves a second peer while the first is silent",
+        show: serves_a_second_peer,
+        from: "01",
+    },
+    Behaviour {
+        text: "serves others while a peer does not read",
+        show: serves_while_a_peer_does_not_read,
+        from: "01",
+    },
+    Behaviour { text: "serves others while a peer floods", show: serves_while_a_peer_floods, from: "01" },
+    Behaviour { text: "needs no thread for each connection", show: needs_one_thread, from: "01" },
+    Behaviour { text: "sleeps while nothing happens", show: sleeps_while_nothing_happens, from: "01" },
+    Behaviour {
+        text: "bounds the memory of a peer that does not read",
+        show: bounds_the_memory_of_a_peer,
+        from: "01",
+    },
+    Behaviour {
+        text: "sends the rest after a half-close",
+        show: sends_the_rest_after_a_half_close,
+        from: "01",
+    },
+    Behaviour { text: "survives a reset", show: survives_a_reset, from: "01" },
+    Behaviour { text: "survives Ctrl-Z and `fg`", show: survives_ctrl_z_and_fg, from: "01" },
+    Behaviour { text: "closes an idle peer", show: closes_an_idle_peer, from: "01" },
+    Behaviour { text: "a stale timer closes nobody", show: stale_timer_closes_nobody, from: "09" },
+    Behaviour { text: "is woken by another thread", show: is_woken_by_another_thread, from: "01" },
+    Behaviour { text: "stops in order", show: stops_in_order, from: "01" },
+];
+
+/// Tries until the result is the expected one, because a loaded machine can hide a behaviour.
+fn find(behaviour: &Behaviour, step: &str, expected: Option<bool>) -> Cell {
+    if step < behaviour.from {
+        return Cell::NotApplicable;
+    }
+    let mut unit = Duration::from_millis(100);
+    let mut is_shown = false;
+    for _ in 0..3 {
+        // A slow machine may delay what is expected. What is not expected would come at once.
+        let limit = match expected {
+            Some(true) => PATIENCE,
+            Some(false) => unit,
+            None => 10 * unit,
+        };
+        is_shown = (behaviour.show)(&Trial { step, limit, unit });
+        if expected.is_none_or(|expected| expected == is_shown) {
+            break;
+        }
+        unit *= 2;
+    }
+    if is_shown { Cell::Yes } else { Cell::No }
+}
+
+#[test]
+fn each_step_behaves_as_the_table_of_the_guide_shows() {
+    let is_update = std::env::var_os("UPDATE").is_some();
+    let table = fs::read_to_string(TABLE).unwrap_or_default();
+    let expected = |behaviour: &Behaviour, step: usize| {
+        let row = table.lines().find(|line| line.starts_with(&format!("| {} ", behaviour.text)))?;
+        Some(row.split('|').nth(step + 2)?.trim() == Cell::Yes.text())
+    };
+    let cells: Vec<_> =
+        (0..BEHAVIOURS.len()).flat_map(|row| (0..SERVERS.len()).map(move |step| (row, step))).collect();
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(HashMap::new());
+    thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                while let Some(&(row, step)) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let behaviour = &BEHAVIOURS[row];
+                    let expected = if is_update { None } else { expected(behaviour, step) };
+                    let cell = find(behaviour, SERVERS[step], expected);
+                    found.lock().unwrap().insert((row, step), cell);
+                }
+            });
+        }
+    });
+    let found = found.into_inner().unwrap();
+    let mut text = String::from("| the server … |");
+    SERVERS.iter().for_each(|name| text += &format!(" {} |", name[..2].trim_start_matches('0')));
+    text += &format!("\n| --- |{}\n", " :-: |".repeat(SERVERS.len()));
+    for (row, behaviour) in BEHAVIOURS.iter().enumerate() {
+        text += &format!("| {} |", behaviour.text);
+        (0..SERVERS.len()).for_each(|step| text += &format!(" {} |", found[&(row, step)].text()));
+        text += "\n";
+    }
+    if is_update {
+        fs::write(TABLE, text).unwrap();
+    } else {
+        assert_eq!(
+            table, text,
+            "{TABLE} is stale: UPDATE=1 cargo test --test steps\n{table}\nfound:\n{text}"
+        );
+    }
+}
