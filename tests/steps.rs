@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::panic;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -444,7 +445,9 @@ fn find(behaviour: &Behaviour, step: &str, expected: Option<bool>) -> Cell {
             Some(false) => unit,
             None => 10 * unit,
         };
-        is_shown = (behaviour.show)(&Trial { step, limit, unit });
+        let trial = Trial { step, limit, unit };
+        // A step that fails in the middle of a trial does not behave so.
+        is_shown = panic::catch_unwind(|| (behaviour.show)(&trial)).unwrap_or(false);
         if expected.is_none_or(|expected| expected == is_shown) {
             break;
         }
