@@ -194,9 +194,21 @@ impl Trial<'_> {
         stream.set_nonblocking(false).unwrap();
     }
 
+    /// Stops the process while it sleeps. (Step 3 never does.)
+    fn stop_asleep(&self, server: &Server) {
+        let deadline = Instant::now() + self.unit;
+        while state(&server.process) != 'S' && Instant::now() < deadline {}
+        stop_process(server);
+    }
+
     fn resident(server: &Server) -> u64 {
         server.process.resident()
     }
+}
+
+fn stop_process(server: &Server) {
+    server.process.signal(Signal::STOP);
+    common::eventually("the server is stopped", || matches!(state(&server.process), 'T' | 'Z'));
 }
 
 fn serves_a_second_peer(trial: &Trial) -> bool {
@@ -283,9 +295,7 @@ fn serves_while_a_peer_floods(trial: &Trial) -> bool {
         if !trial.answers(&mut flood) || !trial.answers(&mut other) || !trial.answers(&mut flood) {
             return false;
         }
-        let deadline = Instant::now() + trial.unit;
-        while state(&server.process) != 'S' && Instant::now() < deadline {} // step 3 never sleeps
-        stop_process(&server);
+        trial.stop_asleep(&server);
         flood.set_nonblocking(true).unwrap();
         let sent = count(|| flood.write(&[7; 1 << 16]));
         other.write_all(b"now").unwrap();
@@ -313,11 +323,6 @@ fn count(mut call: impl FnMut() -> io::Result<usize>) -> usize {
     sum
 }
 
-fn stop_process(server: &Server) {
-    server.process.signal(Signal::STOP);
-    common::eventually("the server is stopped", || matches!(state(&server.process), 'T' | 'Z'));
-}
-
 fn sends_the_rest_after_a_half_close(trial: &Trial) -> bool {
     let server = trial.serve();
     let mut stream = server.connect();
@@ -342,7 +347,7 @@ fn survives_ctrl_z_and_fg(trial: &Trial) -> bool {
     let server = trial.serve();
     let mut stream = server.connect();
     assert!(trial.answers(&mut stream));
-    stop_process(&server);
+    trial.stop_asleep(&server);
     server.process.signal(Signal::CONT);
     trial.answers(&mut stream)
 }
