@@ -284,8 +284,8 @@ fn bounds_the_memory_of_a_peer(trial: &Trial) -> bool {
     !is_large()
 }
 
-/// A peer has sent some megabytes when another one sends a few bytes. A server that is fair echoes these
-/// before it has echoed all the others.
+/// A peer has sent some megabytes when another one sends a few bytes. A fair server echoes these
+/// before it has echoed the megabytes.
 fn serves_while_a_peer_floods(trial: &Trial) -> bool {
     let server = trial.serve();
     // So that it does not get far before it is stopped.

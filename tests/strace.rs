@@ -17,7 +17,8 @@ use std::time::Duration;
 use common::{PATIENCE, Process, Scratch, Server, connect};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Whether `strace` is installed and may trace, and the calls have the names of the excerpts. If not, prints that the test is skipped.
+/// Whether `strace` is installed and may trace, and the calls have the names of the excerpts. If
+/// not, prints that the test is skipped.
 fn has_strace() -> bool {
     let run = Command::new("strace").args(["-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
     let has = cfg!(target_arch = "x86_64") && run.is_ok_and(|status| status.success());
@@ -49,8 +50,8 @@ fn end_traced(process: &mut Process) {
     process.wait();
 }
 
-/// The lines from the first one that starts with `from` to the last one that starts with `to`, without
-/// what differs from run to run. Calls that are repeated are shown once.
+/// The lines from the first one that starts with `from` to the last one that starts with `to`,
+/// without the parts that differ from run to run. A repeated sequence is shown once, then `...`.
 fn excerpt(trace: &str, from: &str, to: &str) -> String {
     let lines: Vec<_> = trace.lines().filter(|line| !line.starts_with("fcntl(")).map(normalize).collect();
     let first = lines.iter().position(|line| line.starts_with(from)).expect(from);
@@ -101,8 +102,8 @@ fn normalize(line: &str) -> String {
     shown + rest
 }
 
-/// Compares what a run makes with the file. On a loaded machine, two things may come as one, so a run
-/// that differs is repeated with longer pauses.
+/// Compares the calls of a run with the file. On a loaded machine two events may come as one, so a
+/// run that differs is repeated with longer pauses.
 fn assert_is_shown(step: &str, run: impl Fn(Duration) -> String) {
     println!("{step}"); // names the step if the test fails
     let path = format!("src/guide/strace/{step}.txt");

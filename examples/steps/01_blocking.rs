@@ -1,9 +1,10 @@
 //! Step 1: a blocking echo server.
 //!
-//! `read` sleeps until its peer has sent something, and `write_all` until the kernel has taken
-//! everything. So a peer that neither sends nor reads makes all other peers wait.
+//! `read` sleeps until the peer has sent something, and `write_all` sleeps until the kernel has
+//! taken everything. So a peer that neither sends nor reads makes all other peers wait.
 //!
-//! Try: `sleep 5 | echo-client & time (echo hello | echo-client)`. The second client waits for the first.
+//! Try: `sleep 5 | echo-client & time (echo hello | echo-client)`. The second client waits for five
+//! seconds.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,9 +1,9 @@
 //! Step 2: a thread for each connection.
 //!
-//! The code of a connection is the same as in step 1. Now the kernel's scheduler switches between the
-//! peers. Each connection costs a thread, and connections can only share data under a lock.
+//! The code of a connection is the same as in step 1. Now the kernel's scheduler switches between
+//! the peers. Each connection costs a thread, and connections can only share data under a lock.
 //!
-//! Try: `sleep 5 | echo-client & grep Threads /proc/$(pgrep step_02)/status`, again and again.
+//! Try: `sleep 5 | echo-client & grep Threads /proc/$(pgrep step_02)/status`, several times.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};

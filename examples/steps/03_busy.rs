@@ -1,10 +1,10 @@
 //! Step 3: one thread asks all peers, all the time.
 //!
-//! Non-blocking calls return `WouldBlock` where they would sleep. So a connection has to remember what a
-//! blocking thread has on its stack: the bytes that are not sent yet, and whether the peer has ended.
-//! The loop never sleeps, and `unsent` grows without limit if a peer does not read.
+//! A non-blocking call returns `WouldBlock` where it would sleep. So a connection has to remember
+//! what a blocking thread has on its stack: the bytes that are not sent yet, and whether the peer
+//! has ended. The loop never sleeps. `unsent` grows without limit if a peer does not read.
 //!
-//! Try: `top -p $(pgrep step_03)`. It uses a whole core to learn that nothing has happened.
+//! Try: `top -p $(pgrep step_03)`. The server uses a whole core to learn that nothing has happened.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -49,7 +49,7 @@ impl Server {
 
 struct Connection {
     stream: TcpStream,
-    /// What was read, and is not written yet.
+    /// Bytes that were read and are not written yet.
     unsent: VecDeque<u8>,
     at_eof: bool,
 }

@@ -1,12 +1,13 @@
-//! Step 4: the kernel says which peers to ask.
+//! Step 4: the kernel reports which peers are ready.
 //!
-//! `poll(2)` sleeps until one of the descriptors is ready for what we are interested in. It is
-//! level-triggered: it returns at once for as long as a descriptor is ready. So interest has to be
-//! switched off where readiness is of no use, or the loop spins: an idle stream is always writable, and
-//! a stream at its end is always readable. `unsent` still grows without limit, and every turn passes
-//! all descriptors to the kernel.
+//! `poll(2)` sleeps until a descriptor is ready for something that we are interested in. It is
+//! level-triggered: it returns at once for as long as a descriptor is ready. An idle stream is
+//! always writable, and a stream at its end is always readable. So the loop switches off interest
+//! that it cannot use, because otherwise it would spin. `unsent` still grows without limit, and
+//! each turn passes all descriptors to the kernel.
 //!
-//! Try: `strace -p $(pgrep step_04)`, then talk to it. It sleeps in `poll` and uses no CPU.
+//! Try: `strace -p $(pgrep step_04)`, then talk to the server. It sleeps in `ppoll` and uses no
+//! CPU.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -64,7 +65,7 @@ impl Server {
 
 struct Connection {
     stream: TcpStream,
-    /// What was read, and is not written yet.
+    /// Bytes that were read and are not written yet.
     unsent: VecDeque<u8>,
     at_eof: bool,
 }

@@ -1,13 +1,13 @@
-//! Step 5: the kernel keeps the list of descriptors, and reports changes only.
+//! Step 5: the kernel keeps the list of descriptors, and reports only changes.
 //!
-//! A descriptor is registered once, with a token, in `epoll` (which `mio` wraps). It is edge-triggered:
-//! an event comes when something arrives, and not again for what is left unread. So a connection
-//! remembers what it is ready for: an event sets `readable` or `writable`, and `WouldBlock` clears it.
-//! It goes on until `WouldBlock`, so a peer that sends fast enough stops all others. `unsent` still
-//! grows without limit.
+//! A descriptor is registered once, with a token, in `epoll`, which `mio` wraps. It is
+//! edge-triggered: an event comes when something arrives, and does not come again for bytes that
+//! are left unread. So a connection remembers its readiness: an event sets `readable` or
+//! `writable`, and `WouldBlock` clears it. A connection goes on until `WouldBlock`, so a peer that
+//! floods makes all others wait. `unsent` still grows without limit.
 //!
-//! Try: `strace -p $(pgrep step_05)`, then talk to it. A message costs one `epoll_wait`, whatever the
-//! number of peers.
+//! Try: `strace -p $(pgrep step_05)`, then talk to the server. Each `epoll_wait` returns only what
+//! has changed.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -89,7 +89,7 @@ impl Server {
 
 struct Connection {
     stream: TcpStream,
-    /// What was read, and is not written yet.
+    /// Bytes that were read and are not written yet.
     unsent: VecDeque<u8>,
     at_eof: bool,
     readable: bool,

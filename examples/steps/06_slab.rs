@@ -1,12 +1,14 @@
-//! Step 6: a table of state machines, with addresses that go stale harmlessly.
+//! Step 6: a table of state machines, with tokens that go stale harmlessly.
 //!
-//! A slot of the table is used again when its connection is gone. A token is a slot and a generation,
-//! which goes up with each use, so an old token never finds the slot's next connection. Here only a
-//! connection's own event removes it. The queue, the timers and the wakers of the next steps keep tokens
-//! for longer. A connection that runs is taken out of its slot, so it may use the whole server, here its
-//! one read buffer. Peers behave as in step 5.
+//! A slot of the table is used again when its connection has gone. A token is a slot and a
+//! generation. The generation goes up with each use, so an old token never finds the slot's next
+//! connection. In this step only a connection's own event removes it, so no token is stale yet. The
+//! timers and wakers of later steps keep tokens for longer. A connection that runs is taken out of
+//! its slot, so it may use the whole server, for example its one read buffer. The behaviour is that
+//! of step 5.
 //!
-//! Try: `strace -e epoll_ctl -p $(pgrep step_06)`, then connect, leave and connect again. `u64` is the token.
+//! Try: `strace -e epoll_ctl -p $(pgrep step_06)`, then connect, leave and connect again. `u64` is
+//! the token.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -140,7 +142,7 @@ impl Table {
 
 struct Connection {
     stream: TcpStream,
-    /// What was read, and is not written yet.
+    /// Bytes that were read and are not written yet.
     unsent: VecDeque<u8>,
     at_eof: bool,
     readable: bool,

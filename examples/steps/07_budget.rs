@@ -1,11 +1,12 @@
 //! Step 7: a budget for each turn.
 //!
-//! A connection reads a bounded number of times, and so does the listener. What stops early asks to be
-//! called again: in the next turn, after all others, because no event comes for what it has left. While
-//! such a token waits, the loop polls without sleeping. `unsent` still grows without limit if a peer does
-//! not read.
+//! A connection makes a bounded number of calls in a turn, and so does the listener. One that stops
+//! early is called again in the next turn, after all others, because no event comes for what is
+//! left. While one waits, the loop polls without sleeping. `unsent` still grows without limit if a
+//! peer does not read.
 //!
-//! Try: `yes | echo-client > /dev/null & time (echo hello | echo-client)`. In step 6 it may wait forever.
+//! Try: `yes | echo-client > /dev/null & strace -p $(pgrep step_07)`. After at most 16 reads the
+//! server looks for other peers.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -37,7 +38,7 @@ struct Server {
     poll: Poll,
     listener: TcpListener,
     connections: Table,
-    /// Those that stopped early, and are called in the next turn.
+    /// Tokens of those that stopped early. They are called in the next turn.
     again: BTreeSet<Token>,
     buffer: Vec<u8>,
 }
@@ -150,19 +151,19 @@ impl Table {
     }
 }
 
-/// What a connection waits for.
+/// The next call of a connection.
 enum Next {
-    /// An event.
+    /// When an event comes.
     Wait,
-    /// The next turn.
+    /// In the next turn.
     Again,
-    /// Nothing.
+    /// Never.
     Done,
 }
 
 struct Connection {
     stream: TcpStream,
-    /// What was read, and is not written yet.
+    /// Bytes that were read and are not written yet.
     unsent: VecDeque<u8>,
     at_eof: bool,
     readable: bool,

@@ -1,11 +1,13 @@
 //! Step 8: a write buffer with a high- and a low-water mark.
 //!
-//! A connection stops reading while too much is unsent. Then the kernel's buffers fill, and the peer's
-//! own writes have to wait: that is backpressure. A connection now needs at most `HIGH_WATER` and one
-//! read of memory. No event comes when it reads on, but `readable` still says what the last event said.
-//! A silent peer still keeps its connection forever, and nothing but an event wakes the loop.
+//! A connection stops reading while too much is unsent. Then the kernel's buffers fill, and the
+//! peer's own writes have to wait: that is backpressure. A connection now needs memory for
+//! `HIGH_WATER` and one read at most. When it reads again, no event is needed, because `readable`
+//! has remembered the last one. A silent peer still keeps its connection forever, and only an event
+//! wakes the loop.
 //!
-//! Try: `yes | echo-client | sleep 60 & watch grep VmRSS /proc/$(pgrep step_08)/status`
+//! Try: `yes | echo-client | sleep 60 & watch grep VmRSS /proc/$(pgrep step_08)/status`, and the
+//! same with step 7.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -39,7 +41,7 @@ struct Server {
     poll: Poll,
     listener: TcpListener,
     connections: Table,
-    /// Those that stopped early, and are called in the next turn.
+    /// Tokens of those that stopped early. They are called in the next turn.
     again: BTreeSet<Token>,
     buffer: Vec<u8>,
 }
@@ -152,13 +154,13 @@ impl Table {
     }
 }
 
-/// What a connection waits for.
+/// The next call of a connection.
 enum Next {
-    /// An event.
+    /// When an event comes.
     Wait,
-    /// The next turn.
+    /// In the next turn.
     Again,
-    /// Nothing.
+    /// Never.
     Done,
 }
 
@@ -172,7 +174,7 @@ enum Reading {
 
 struct Connection {
     stream: TcpStream,
-    /// What was read, and is not written yet.
+    /// Bytes that were read and are not written yet.
     unsent: VecDeque<u8>,
     reading: Reading,
     readable: bool,

@@ -1,12 +1,13 @@
 //! Step 9: timers, and a wake-up from another thread.
 //!
-//! The loop sleeps until the next timer at the latest. Each event moves the timer of its connection, and
-//! a timer that is due closes it. The timer of a connection that has gone finds nobody, because its token
-//! is stale. A thread that waits for the operator's line sends a message to the loop and wakes it. At `stop`
-//! the server accepts no more connections, and ends with the last one. A thread is still needed to read
-//! stdin, though stdin is a descriptor.
+//! The loop sleeps until the next timer at the latest. Each event moves the timer of its
+//! connection, and a timer that is due closes the connection. The timer of a connection that has
+//! gone finds nothing, because its token is stale. Another thread reads stdin. At the line `stop`
+//! it sends a message to the loop and wakes it. Then the server accepts no more connections, and
+//! ends with the last one. The thread is needed only because reading stdin blocks.
 //!
-//! Try: `cargo run --example step_09_timers 127.0.0.1:7777 5000`, then be silent for five seconds.
+//! Try: `cargo run --example step_09_timers 127.0.0.1:7777 5000`, and a client that is silent for
+//! five seconds.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -61,7 +62,7 @@ struct Server {
     /// `None` after `stop`.
     listener: Option<TcpListener>,
     connections: Table,
-    /// Those that stopped early, and are called in the next turn.
+    /// Tokens of those that stopped early. They are called in the next turn.
     again: BTreeSet<Token>,
     /// Kept, because a waker that is dropped takes its wake-up with it.
     waker: Arc<Waker>,
@@ -102,7 +103,7 @@ impl Server {
     fn run_timers(&mut self) {
         let later = self.timers.split_off(&(Instant::now(), Token(usize::MAX)));
         for (_, token) in mem::replace(&mut self.timers, later) {
-            self.connections.free(token); // nobody, if the token is stale
+            self.connections.free(token); // a stale token finds nothing
         }
     }
 
@@ -199,13 +200,13 @@ impl Table {
     }
 }
 
-/// What a connection waits for.
+/// The next call of a connection.
 enum Next {
-    /// An event.
+    /// When an event comes.
     Wait,
-    /// The next turn.
+    /// In the next turn.
     Again,
-    /// Nothing.
+    /// Never.
     Done,
 }
 
@@ -219,7 +220,7 @@ enum Reading {
 
 struct Connection {
     stream: TcpStream,
-    /// What was read, and is not written yet.
+    /// Bytes that were read and are not written yet.
     unsent: VecDeque<u8>,
     reading: Reading,
     deadline: Instant,

@@ -1,11 +1,13 @@
-//! Step 10: stdin is a descriptor too. This is the client of the other steps.
+//! Step 10: stdin is a descriptor too. This program is the client of the other steps.
 //!
-//! The loop waits for stdin and for the socket at the same time, and needs no thread. `O_NONBLOCK` is a
-//! flag of the open file description, which stdin shares with other processes, so a terminal or a pipe is
-//! opened again. A file cannot be registered with `epoll`: it is always ready. Input waits while too much
-//! is unsent. A socket as stdin still blocks the loop, and so does a stdout that nobody reads.
+//! The loop waits for stdin and for the socket at the same time, without a thread. Other processes
+//! share the open file description of stdin, and `O_NONBLOCK` is a flag of that description. So a
+//! terminal or a pipe is opened again. A file cannot be registered with `epoll`, and is always
+//! ready. The client stops reading stdin while too much is unsent. A socket as stdin still blocks
+//! the loop, and so does a stdout that nobody reads.
 //!
-//! Try: `cargo run --example step_10_stdin`, next to a server. Then `< Cargo.toml`, `| head -1`, `< /dev/null`.
+//! Try: `cargo run --example step_10_stdin < Cargo.toml`, next to a server. Then type lines, or use
+//! a pipe.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -40,7 +42,7 @@ struct Client {
     poll: Poll,
     stdin: Stdin,
     connection: Connection,
-    /// It stopped early, and goes on in the next turn.
+    /// Whether it stopped early, and goes on in the next turn.
     again: bool,
     buffer: Vec<u8>,
 }
@@ -114,14 +116,14 @@ impl Client {
     }
 }
 
-/// What the client waits for.
+/// The next call of the client.
 #[derive(PartialEq)]
 enum Next {
-    /// An event.
+    /// When an event comes.
     Wait,
-    /// The next turn.
+    /// In the next turn.
     Again,
-    /// Nothing.
+    /// Never.
     Done,
 }
 
@@ -131,7 +133,7 @@ enum Reading {
     /// Too much is unsent.
     Paused,
     AtEof,
-    /// At the end, and the server knows it.
+    /// At the end, and the connection is shut down for writing.
     Done,
 }
 
@@ -170,7 +172,7 @@ impl Stdin {
 
 struct Connection {
     stream: TcpStream,
-    /// What was read, and is not written yet.
+    /// Bytes that were read and are not written yet.
     unsent: VecDeque<u8>,
     at_eof: bool,
     readable: bool,

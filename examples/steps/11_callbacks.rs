@@ -1,11 +1,11 @@
-//! Step 11: callbacks. The loop is the same as in step 9, and knows no echo any more.
+//! Step 11: callbacks. The loop is that of step 9, and no longer contains the echo.
 //!
-//! A `Protocol` is called for what happens to its connection. It acts through a `Transport`, which has
-//! the socket, the write buffer and what was in `Connection` before. The marks are callbacks, too: their
-//! default is to pause and resume reading, so every protocol has backpressure. One that depends on two
-//! events in order has to keep a state between its callbacks.
+//! The loop calls a `Protocol` when something happens to its connection. The protocol acts through
+//! a `Transport`, which has the socket and the write buffer. The two marks are callbacks too. Their
+//! default is to pause and to resume reading, so every protocol has backpressure. A protocol has to
+//! keep its state between two callbacks by hand.
 //!
-//! Try: write a protocol that sends `data.to_ascii_uppercase()`. It is `Echo` and one call.
+//! Try: write a protocol that sends `data.to_ascii_uppercase()`. It is `Echo` with one more call.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -55,7 +55,7 @@ fn wait_for_stop(sender: &Sender<()>, waker: &Waker) {
     }
 }
 
-/// What a server does with a connection.
+/// The callbacks of a connection.
 trait Protocol {
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]);
 
@@ -81,7 +81,7 @@ struct Server {
     /// `None` after `stop`.
     listener: Option<TcpListener>,
     connections: Table,
-    /// Those that stopped early, and are called in the next turn.
+    /// Tokens of those that stopped early. They are called in the next turn.
     again: BTreeSet<Token>,
     /// Kept, because a waker that is dropped takes its wake-up with it.
     waker: Arc<Waker>,
@@ -122,7 +122,7 @@ impl Server {
     fn run_timers(&mut self) {
         let later = self.timers.split_off(&(Instant::now(), Token(usize::MAX)));
         for (_, token) in mem::replace(&mut self.timers, later) {
-            self.connections.free(token); // nobody, if the token is stale
+            self.connections.free(token); // a stale token finds nothing
         }
     }
 
@@ -219,13 +219,13 @@ impl Table {
     }
 }
 
-/// What a connection waits for.
+/// The next call of a connection.
 enum Next {
-    /// An event.
+    /// When an event comes.
     Wait,
-    /// The next turn.
+    /// In the next turn.
     Again,
-    /// Nothing.
+    /// Never.
     Done,
 }
 
@@ -243,10 +243,10 @@ struct Connection {
     protocol: Box<dyn Protocol>,
 }
 
-/// What a protocol sees of its connection.
+/// The socket of a connection, and its write buffer.
 struct Transport {
     stream: TcpStream,
-    /// What was read, and is not written yet.
+    /// Bytes that were read and are not written yet.
     unsent: VecDeque<u8>,
     reading: Flow,
     /// Paused while too much is unsent.

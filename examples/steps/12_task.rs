@@ -1,9 +1,10 @@
 //! Step 12: a task for each connection. `echo` is the code of step 1 with `.await`.
 //!
-//! The compiler makes a state machine of `echo`. Its buffer and its place are what `Connection` had to
-//! remember by hand. A future that has to wait leaves its waker, and an event wakes it. A wake sends the
-//! task's token to the loop, from any thread, and the loop polls the task. A stale token wakes nobody.
-//! Each connection owns a buffer again, and each wake costs a system call, even in the loop's own thread.
+//! The compiler makes a state machine of `echo`. It holds the buffer and the place in the code,
+//! which `Connection` of step 9 had to remember by hand. A future that has to wait leaves its
+//! waker, and the next event calls that waker. A waker sends the task's token to the loop, from any
+//! thread, and the loop polls the task. A stale token finds no task. Each connection owns a buffer
+//! again, and each wake costs a system call, even in the loop's own thread.
 //!
 //! Try: `diff examples/steps/01_blocking.rs examples/steps/12_task.rs | less`, and look for `echo`.
 
@@ -112,7 +113,7 @@ impl Server {
     fn run_timers(&mut self) {
         let later = self.timers.split_off(&(Instant::now(), Token(usize::MAX)));
         for (_, token) in mem::replace(&mut self.timers, later) {
-            self.tasks.free(token); // nobody, if the token is stale
+            self.tasks.free(token); // a stale token finds nothing
         }
     }
 
@@ -258,7 +259,7 @@ impl Task {
     }
 }
 
-/// What a task shares with its future.
+/// The connection of a task, shared with its future.
 struct Stream {
     socket: TcpStream,
     readable: Cell<bool>,
