@@ -64,6 +64,7 @@ fn every_step_echoes_all_bytes_and_closes_after_a_half_close() {
 
 /// The client reads stdin of every kind, without blocking and without changing its flags.
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn step_10_echoes_every_kind_of_stdin() {
     let server = Server::run(step("09_timers").arg("127.0.0.1:0"), 1);
     let client = || {
@@ -462,6 +463,7 @@ fn find(behaviour: &Behaviour, step: &str, expected: Option<bool>) -> Cell {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn each_step_behaves_as_the_table_of_the_guide_shows() {
     let is_update = std::env::var_os("UPDATE").is_some();
     let table = fs::read_to_string(TABLE).unwrap_or_default();

@@ -23,7 +23,7 @@ fn has_strace() -> bool {
     let run = Command::new("strace").args(["-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
     let has = cfg!(target_arch = "x86_64") && run.is_ok_and(|status| status.success());
     if !has {
-        println!("skipped: it needs strace on x86-64");
+        println!("skipped: it needs strace, on x86-64");
     }
     has
 }
@@ -176,6 +176,7 @@ fn trace_client(pause: Duration) -> String {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: strace")]
 fn steps_make_the_system_calls_that_the_guide_shows() {
     if !has_strace() {
         return;
