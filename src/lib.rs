@@ -16,9 +16,9 @@
 //!
 //! Data flows one way: kernel → turn → source → protocol → transport → kernel.
 //!
-//! **To learn how an event loop works**, take the course: [`guide`], thirteen short chapters. **To use
-//! this one**, read on; [`Protocol`] and [`create_server`] are most of what a server needs. **To see it
-//! work**, observe it: [`Reactor::add_observer`], [`Timeline`].
+//! **To learn how an event loop works**, build one: [`guide`] is a course of fourteen short chapters.
+//! **To use this one**, read on; [`Protocol`] and [`create_server`] are most of what a server needs.
+//! **To see it work**, observe it: [`Reactor::add_observer`], [`Timeline`].
 //!
 //! # An echo server
 //!

@@ -1,50 +1,58 @@
-//! A course: from a blocking echo server, and why it serves one, to the whole library.
-//!
-//! Each chapter has one idea, a picture, the lines that matter, the place in this crate that does it for real,
-//! and an exercise with a test. All code in it is compiled and run by `cargo test`. A chapter is read in ten
-//! minutes; do the exercise before you open the solution.
-//!
-//! | chapter | the idea |
-//! | --- | --- |
-//! | [1](ch01_blocking) | a thread that waits for one peer waits for no other |
-//! | [2](ch02_busy) | not to wait is to ask all the time |
-//! | [3](ch03_readiness) | let the kernel say when to ask |
-//! | [4](ch04_sources) | one state machine per token, at an address that goes stale harmlessly |
-//! | [5](ch05_edge) | the kernel says it once: what you must not forget |
-//! | [6](ch06_backpressure) | what you cannot write yet, and who has to wait for it |
-//! | [7](ch07_stdin) | stdin is a descriptor, too |
-//! | [8](ch08_timers) | time, and other threads, are events as well |
-//! | [9](ch09_protocol) | callbacks: you say what, the library says when |
-//! | [10](ch10_futures) | the compiler writes the state machine |
-//! | [11](ch11_closing) | the last byte is the hardest |
-//! | [12](ch12_hostile) | what peers, users and kernels do |
-//! | [13](ch13_elsewhere) | how others call the same things |
-//!
-//! Where a trap is named, `tests/twins.rs` has a short wrong version that falls into it, and shows it falling.
+#![cfg_attr(not(doctest), doc = include_str!("links.md"))]
+#![doc = include_str!("README.md")]
+#![allow(rustdoc::invalid_rust_codeblocks)] // an excerpt may end in the middle of a function
 
-#[doc = include_str!("01_blocking.md")]
-pub mod ch01_blocking {}
-#[doc = include_str!("02_busy.md")]
-pub mod ch02_busy {}
-#[doc = include_str!("03_readiness.md")]
-pub mod ch03_readiness {}
-#[doc = include_str!("04_sources.md")]
-pub mod ch04_sources {}
-#[doc = include_str!("05_edge.md")]
-pub mod ch05_edge {}
-#[doc = include_str!("06_backpressure.md")]
-pub mod ch06_backpressure {}
-#[doc = include_str!("07_stdin.md")]
-pub mod ch07_stdin {}
-#[doc = include_str!("08_timers.md")]
-pub mod ch08_timers {}
-#[doc = include_str!("09_protocol.md")]
-pub mod ch09_protocol {}
-#[doc = include_str!("10_futures.md")]
-pub mod ch10_futures {}
-#[doc = include_str!("11_closing.md")]
-pub mod ch11_closing {}
-#[doc = include_str!("12_hostile.md")]
-pub mod ch12_hostile {}
-#[doc = include_str!("13_elsewhere.md")]
-pub mod ch13_elsewhere {}
+// Each link of a chapter has two targets. On a code host, the definition at the end of the chapter
+// points to a file. In `cargo doc`, the definition in `links.md` comes first, and the first one counts.
+
+/// A chapter, with its links. Its examples show facts about Linux, so they run only there.
+macro_rules! chapter {
+    ($module:ident, $file:literal) => {
+        #[cfg_attr(not(doctest), doc = include_str!("links.md"))]
+        #[cfg_attr(any(not(doctest), target_os = "linux"), doc = include_str!($file))]
+        pub mod $module {}
+    };
+}
+
+chapter!(ch01_blocking, "01_blocking.md");
+chapter!(ch02_busy, "02_busy.md");
+chapter!(ch03_readiness, "03_readiness.md");
+chapter!(ch04_edge, "04_edge.md");
+chapter!(ch05_slab, "05_slab.md");
+chapter!(ch06_budget, "06_budget.md");
+chapter!(ch07_backpressure, "07_backpressure.md");
+chapter!(ch08_timers, "08_timers.md");
+chapter!(ch09_stdin, "09_stdin.md");
+chapter!(ch10_protocol, "10_protocol.md");
+chapter!(ch11_futures, "11_futures.md");
+chapter!(ch12_closing, "12_closing.md");
+chapter!(ch13_hostile, "13_hostile.md");
+chapter!(ch14_elsewhere, "14_elsewhere.md");
+
+/// The programs of the course, and what each one does.
+///
+#[doc = include_str!("steps.md")]
+pub mod steps {
+    /// A program of the course, as a page.
+    macro_rules! step {
+        ($module:ident, $file:literal) => {
+            #[doc = concat!("`examples/steps/", $file, "`\n\n```rust,ignore")]
+            #[doc = include_str!(concat!("../../examples/steps/", $file))]
+            #[doc = "```"]
+            pub mod $module {}
+        };
+    }
+
+    step!(step_01_blocking, "01_blocking.rs");
+    step!(step_02_threads, "02_threads.rs");
+    step!(step_03_busy, "03_busy.rs");
+    step!(step_04_poll, "04_poll.rs");
+    step!(step_05_epoll, "05_epoll.rs");
+    step!(step_06_slab, "06_slab.rs");
+    step!(step_07_budget, "07_budget.rs");
+    step!(step_08_write_buffer, "08_write_buffer.rs");
+    step!(step_09_timers, "09_timers.rs");
+    step!(step_10_stdin, "10_stdin.rs");
+    step!(step_11_callbacks, "11_callbacks.rs");
+    step!(step_12_task, "12_task.rs");
+}
