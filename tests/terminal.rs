@@ -480,6 +480,7 @@ fn dumb_terminal_gets_no_escape_sequences() {
         terminal.see_row("> ");
         terminal.type_in(" typed\n");
         terminal.see("typed");
+        process.comes_to_rest(); // the client has read the line
         sender.send(b"three\n".to_vec()).unwrap();
         terminal.see_row("> ");
         let expected = ["> half", "< one", "< two^[", ">  typed", "< three", ">"];
