@@ -89,6 +89,13 @@ fn index_of_the_tests_has_one_line_for_each_file() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
+    // A folder with a `main.rs` is a test, too.
+    let folders = fs::read_dir("tests").unwrap().map(|entry| entry.unwrap());
+    files.extend(
+        folders
+            .filter(|entry| entry.path().join("main.rs").exists())
+            .map(|entry| format!("{}/main", entry.file_name().to_str().unwrap())),
+    );
     listed.sort();
     files.sort();
     assert_eq!(listed, files, "tests/README.md has one line for each file in tests/");

@@ -1,0 +1,6 @@
+//! What calls the answers. Each check has its own small world: sockets, a kernel, a clock.
+
+pub mod ex03_readiness;
+pub mod ex04_edge;
+pub mod ex05_slab;
+pub mod ex06_budget;

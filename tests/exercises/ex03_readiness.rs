@@ -1,0 +1,18 @@
+//! Exercise 3: choose the interest.
+//!
+//! A relay sends on to one peer, the receiver, what it reads from another, the sender. Its buffer holds
+//! at most `CAPACITY` bytes. Before each `poll` the loop asks you for the interest in both. After it, the
+//! loop reads once if the sender is ready, and writes once if the receiver is. Every byte has to arrive,
+//! and the loop has to sleep while it cannot do anything.
+//!
+//!     cargo test --test exercises ex03_readiness -- --ignored
+
+use rustix::event::PollFlags;
+
+use crate::checks::ex03_readiness::{CAPACITY, Relay};
+
+/// Returns the interest in the sender (`PollFlags::IN` or `PollFlags::empty()`), and in the receiver
+/// (`PollFlags::OUT` or `PollFlags::empty()`).
+pub fn interest(relay: &Relay) -> [PollFlags; 2] {
+    todo!("be interested only in what you can act on now: look at `relay.buffer` and `relay.at_eof`")
+}

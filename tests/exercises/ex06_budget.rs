@@ -1,0 +1,30 @@
+//! Exercise 6: a budget, and a queue for the rest.
+//!
+//! Some peers never stop sending, so `read` never returns `WouldBlock` for them. Write one turn of the loop
+//! so that each connection is read at most `BUDGET` times in it, and nothing is forgotten.
+//!
+//!     cargo test --test exercises ex06_budget -- --ignored
+
+use std::collections::BTreeSet;
+use std::mem;
+use std::time::Duration;
+
+use crate::checks::ex06_budget::{BUDGET, Connection};
+
+/// Reads from each connection that has an event, and from each one in `again`, the queue. Puts those into
+/// the queue that have used up their budget. Returns the timeout for the next `poll`: `None` sleeps until an
+/// event comes, and `Some(Duration::ZERO)` does not sleep.
+///
+/// Events and the queue have the indices of connections.
+pub fn turn(
+    connections: &mut [Connection],
+    again: &mut BTreeSet<usize>,
+    events: &[usize],
+) -> Option<Duration> {
+    todo!("take the queue before the first call, and merge the events into it")
+}
+
+/// Returns whether the budget ended before `WouldBlock`.
+fn serve(connection: &mut Connection) -> bool {
+    todo!("`connection.read()` returns `io::Result<usize>`, and its only error is `WouldBlock`")
+}

@@ -1,0 +1,83 @@
+//! The exercises of the course in `src/guide/`.
+//!
+//! Your file is `exNN_name.rs`. It has a task, a gap and a hint. This command checks it:
+//!
+//! ```sh
+//! cargo test --test exercises ex03_readiness -- --ignored
+//! ```
+//!
+//! `checks/` has the check of each exercise, `solutions/` has one right answer to each, and `wrong/` has
+//! typical wrong answers. The tests that are not ignored run each check against all of them: it accepts
+//! the solution, and answers each wrong one with the sentence that is in the head of its file.
+
+#![allow(clippy::pedantic, missing_docs)] // for the library; an answer is read by a person
+
+mod checks;
+mod judge;
+mod solutions;
+#[allow(unused, clippy::all)] // they are wrong
+mod wrong;
+
+use std::time::Duration;
+
+use judge::{Verdict, expect_mistake, judge, wrong_answers_of};
+
+/// An answer that has not returned by then is wrong.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// The same for an answer that is known to return, as the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Declares the tests of each exercise: its name, what the check calls, and its wrong answers.
+macro_rules! exercises {
+    ($($name:ident($answer:expr): $($wrong:ident),+;)+) => {
+        $(#[allow(unused, clippy::all)] // it has a gap
+        mod $name;)+
+
+        $(#[test]
+        #[ignore = "the reader's answer"]
+        fn $name() -> Verdict {
+            judge(LIMIT, || {
+                use self::$name::*;
+                checks::$name::check($answer)
+            })
+        })+
+
+        mod solution {
+            use super::*;
+
+            $(#[test]
+            fn $name() -> Verdict {
+                judge(PATIENCE, || {
+                    use solutions::$name::*;
+                    checks::$name::check($answer)
+                })
+            })+
+        }
+
+        mod wrong_answers {
+            use super::*;
+
+            $(#[test]
+            fn $name() {
+                let name = stringify!($name);
+                $(expect_mistake(name, stringify!($wrong), || {
+                    use wrong::$name::$wrong::*;
+                    checks::$name::check($answer)
+                });)+
+                assert_eq!(wrong_answers_of(name), [$(stringify!($wrong)),+]);
+            })+
+        }
+    };
+}
+
+exercises! {
+    ex03_readiness(interest):
+        always_writable, never_writable, reads_after_eof, reads_into_a_full_buffer;
+    ex04_edge(receive):
+        interrupted_is_an_error, reads_once, spins_at_eof, stops_at_a_short_read, swallows_errors;
+    ex05_slab(Table::default):
+        no_generation, put_back_unchecked, remove_unchecked, removes_only_what_is_there, slot_without_an_entry_is_free;
+    ex06_budget(turn):
+        calls_twice, forgets_the_rest, goes_on_in_the_same_turn, no_budget, sleeps_on_the_queue;
+}

@@ -1,0 +1,19 @@
+//! Goes on until `WouldBlock`, the end of file, or an error.
+
+use std::io::{self, ErrorKind, Read};
+
+use crate::checks::ex04_edge::Connection;
+
+pub fn receive(connection: &mut Connection) -> io::Result<()> {
+    let mut buffer = [0; 16];
+    while connection.readable && !connection.at_eof {
+        match connection.stream.read(&mut buffer) {
+            Ok(0) => connection.at_eof = true,
+            Ok(count) => connection.received.extend(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => connection.readable = false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

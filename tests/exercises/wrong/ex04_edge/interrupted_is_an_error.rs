@@ -1,0 +1,19 @@
+//! Mistake: an interrupted read breaks the connection.
+//! Verdict: `receive` returned the error Interrupted: a signal came first
+
+use std::io::{self, ErrorKind, Read};
+
+use crate::checks::ex04_edge::Connection;
+
+pub fn receive(connection: &mut Connection) -> io::Result<()> {
+    let mut buffer = [0; 16];
+    while connection.readable && !connection.at_eof {
+        match connection.stream.read(&mut buffer) {
+            Ok(0) => connection.at_eof = true,
+            Ok(count) => connection.received.extend(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => connection.readable = false,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! Mistake: a token is only the index of a slot.
+//! Verdict: the token of `bob`, who has gone, found Some("eve") in the same slot
+
+use crate::checks::ex05_slab::{Slab, Token};
+
+#[derive(Default)]
+pub struct Table {
+    slots: Vec<Slot>,
+    /// The indices of the slots that are free.
+    free: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: usize,
+    /// `None` while the entry runs, and in a free slot.
+    entry: Option<String>,
+}
+
+impl Table {
+    fn slot(&mut self, token: Token) -> Option<&mut Slot> {
+        self.slots.get_mut(token.index)
+    }
+}
+
+impl Slab for Table {
+    fn insert(&mut self, entry: &str) -> Token {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() - 1
+        });
+        self.slots[index].entry = Some(entry.to_owned());
+        Token { index, generation: self.slots[index].generation }
+    }
+
+    fn take_out(&mut self, token: Token) -> Option<String> {
+        self.slot(token)?.entry.take()
+    }
+
+    fn put_back(&mut self, token: Token, entry: String) {
+        if let Some(slot) = self.slot(token) {
+            slot.entry = Some(entry);
+        }
+    }
+
+    fn remove(&mut self, token: Token) {
+        if let Some(slot) = self.slot(token) {
+            if slot.entry.take().is_some() {
+                self.free.push(token.index);
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Mistake: a slot is taken for free when its entry runs.
+//! Verdict: `ann` runs, and its slot was given to another entry
+
+use crate::checks::ex05_slab::{Slab, Token};
+
+#[derive(Default)]
+pub struct Table {
+    slots: Vec<Slot>,
+    /// The indices of the slots that are free.
+    free: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: usize,
+    /// `None` while the entry runs, and in a free slot.
+    entry: Option<String>,
+}
+
+impl Table {
+    /// The slot of a token, unless the token is stale.
+    fn slot(&mut self, token: Token) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(token.index)?;
+        (slot.generation == token.generation).then_some(slot)
+    }
+}
+
+impl Slab for Table {
+    fn insert(&mut self, entry: &str) -> Token {
+        let index = self.slots.iter().position(|slot| slot.entry.is_none()).unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() - 1
+        });
+        self.slots[index].entry = Some(entry.to_owned());
+        Token { index, generation: self.slots[index].generation }
+    }
+
+    fn take_out(&mut self, token: Token) -> Option<String> {
+        self.slot(token)?.entry.take()
+    }
+
+    fn put_back(&mut self, token: Token, entry: String) {
+        if let Some(slot) = self.slot(token) {
+            slot.entry = Some(entry);
+        }
+    }
+
+    fn remove(&mut self, token: Token) {
+        if let Some(slot) = self.slot(token) {
+            *slot = Slot { generation: slot.generation + 1, entry: None };
+            self.free.push(token.index);
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Typical wrong answers. The head of each has the mistake, and what the check says about it.
+
+pub mod ex03_readiness {
+    pub mod always_writable;
+    pub mod never_writable;
+    pub mod reads_after_eof;
+    pub mod reads_into_a_full_buffer;
+}
+
+pub mod ex04_edge {
+    pub mod interrupted_is_an_error;
+    pub mod reads_once;
+    pub mod spins_at_eof;
+    pub mod stops_at_a_short_read;
+    pub mod swallows_errors;
+}
+
+pub mod ex05_slab {
+    pub mod no_generation;
+    pub mod put_back_unchecked;
+    pub mod remove_unchecked;
+    pub mod removes_only_what_is_there;
+    pub mod slot_without_an_entry_is_free;
+}
+
+pub mod ex06_budget {
+    pub mod calls_twice;
+    pub mod forgets_the_rest;
+    pub mod goes_on_in_the_same_turn;
+    pub mod no_budget;
+    pub mod sleeps_on_the_queue;
+}
