@@ -80,4 +80,10 @@ exercises! {
         no_generation, put_back_unchecked, remove_unchecked, removes_only_what_is_there, slot_without_an_entry_is_free;
     ex06_budget(turn):
         calls_twice, forgets_the_rest, goes_on_in_the_same_turn, no_budget, sleeps_on_the_queue;
+    ex07_backpressure(Connection::new):
+        drops_what_is_too_much, forgets_the_event, marks_at_events_only, no_marks, one_mark, pauses_both;
+    ex08_timers(turn):
+        one_message, rounds_down, runs_the_first, sleeps_forever, timers_without_end;
+    ex09_stdin(Input::open):
+        blocks, loses_the_last_line, one_line_for_each_event, sets_the_shared_flag, takes_a_piece_for_lines;
 }

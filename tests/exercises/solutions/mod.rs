@@ -4,3 +4,6 @@ pub mod ex03_readiness;
 pub mod ex04_edge;
 pub mod ex05_slab;
 pub mod ex06_budget;
+pub mod ex07_backpressure;
+pub mod ex08_timers;
+pub mod ex09_stdin;

@@ -30,3 +30,28 @@ pub mod ex06_budget {
     pub mod no_budget;
     pub mod sleeps_on_the_queue;
 }
+
+pub mod ex07_backpressure {
+    pub mod drops_what_is_too_much;
+    pub mod forgets_the_event;
+    pub mod marks_at_events_only;
+    pub mod no_marks;
+    pub mod one_mark;
+    pub mod pauses_both;
+}
+
+pub mod ex08_timers {
+    pub mod one_message;
+    pub mod rounds_down;
+    pub mod runs_the_first;
+    pub mod sleeps_forever;
+    pub mod timers_without_end;
+}
+
+pub mod ex09_stdin {
+    pub mod blocks;
+    pub mod loses_the_last_line;
+    pub mod one_line_for_each_event;
+    pub mod sets_the_shared_flag;
+    pub mod takes_a_piece_for_lines;
+}

@@ -1,0 +1,179 @@
+//! A loop with one echo connection, whose peer sends much before it reads anything.
+
+use std::cell::Cell;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::judge::{Verdict, doing, ensure, stop};
+
+/// When so many bytes are unsent, reading pauses.
+pub const HIGH_WATER: usize = 1 << 16;
+
+/// When no more than so many bytes are unsent, reading resumes.
+pub const LOW_WATER: usize = 1 << 14;
+
+/// What the loop does with a connection.
+pub trait Echo {
+    /// Handles an event. One direction is `true`.
+    fn ready(&mut self, readable: bool, writable: bool) -> io::Result<()>;
+}
+
+/// The socket of the connection.
+pub struct Stream {
+    socket: UnixStream,
+    state: Rc<State>,
+}
+
+/// What the answer does with its socket.
+#[derive(Default)]
+struct State {
+    /// What was read and not written.
+    unsent: Cell<usize>,
+    is_paused: Cell<bool>,
+    write_blocked: Cell<bool>,
+    in_vain: Cell<usize>,
+}
+
+impl State {
+    /// Counts calls that returned `WouldBlock`, or wrote nothing.
+    fn count(&self, result: &io::Result<usize>) {
+        self.in_vain.set(if matches!(result, Ok(1..)) { 0 } else { self.in_vain.get() + 1 });
+        if self.in_vain.get() == 1000 {
+            stop("`ready` does not end: it made 1,000 calls that moved no byte".to_owned());
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let unsent = self.state.unsent.get();
+        if unsent >= HIGH_WATER {
+            stop(format!(
+                "`read` was called with {unsent} bytes unsent: the high-water mark is {HIGH_WATER}"
+            ));
+        }
+        if self.state.is_paused.get() && unsent > LOW_WATER {
+            stop(format!(
+                "reading was paused, and resumed with {unsent} bytes unsent: the low-water mark is {LOW_WATER}"
+            ));
+        }
+        let result = self.socket.read(buffer);
+        self.state.count(&result);
+        self.state.unsent.set(unsent + *result.as_ref().unwrap_or(&0));
+        self.state.is_paused.set(self.state.unsent.get() >= HIGH_WATER);
+        result
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let result = self.socket.write(&bytes[..bytes.len().min(10_000)]); // as a kernel may, too
+        self.state.count(&result);
+        self.state.unsent.update(|unsent| unsent.saturating_sub(*result.as_ref().unwrap_or(&0)));
+        self.state.write_blocked.set(matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock));
+        result
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Loop<E> {
+    connection: E,
+    state: Rc<State>,
+    /// The same socket once more, to see what is in it.
+    socket: UnixStream,
+    peer: UnixStream,
+    sent: Vec<u8>,
+    received: Vec<u8>,
+}
+
+pub fn check<E: Echo>(new: fn(Stream) -> E) -> Verdict {
+    doing("in `ready`");
+    let (socket, peer) = UnixStream::pair().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    peer.set_nonblocking(true).unwrap();
+    let state = Rc::new(State::default());
+    let stream = Stream { socket: socket.try_clone().unwrap(), state: state.clone() };
+    let connection = new(stream);
+    let mut all = Loop { connection, state, socket, peer, sent: Vec::new(), received: Vec::new() };
+    all.event(false, true)?;
+
+    all.send()?;
+    all.receive(usize::MAX)?;
+    ensure!(
+        all.received == all.sent,
+        "the peer sent {} bytes, and got {}",
+        all.sent.len(),
+        all.received.len()
+    );
+    for _ in 0..2 {
+        while all.send()? {} // and it does not read
+        let (unsent, unread) = (all.state.unsent.get(), all.unread());
+        ensure!(
+            unread == 0 || unsent >= HIGH_WATER,
+            "{unread} bytes have arrived and are not read, but only {unsent} are unsent: the high-water mark \
+             is {HIGH_WATER}"
+        );
+        while all.received.len() < all.sent.len() {
+            all.receive(4096)?; // now it does
+        }
+        ensure!(all.received == all.sent, "the peer got other bytes than it sent");
+    }
+    Ok(())
+}
+
+impl<E: Echo> Loop<E> {
+    fn event(&mut self, readable: bool, writable: bool) -> Verdict {
+        let result = self.connection.ready(readable, writable);
+        ensure!(
+            result.is_ok(),
+            "`ready` returned {result:?}: `WouldBlock` is not an error of the connection"
+        );
+        Ok(())
+    }
+
+    fn unread(&self) -> usize {
+        rustix::io::ioctl_fionread(&self.socket).unwrap() as usize
+    }
+
+    /// The peer sends a piece. Returns whether there was room for it.
+    fn send(&mut self) -> Result<bool, crate::judge::Mistake> {
+        let piece: Vec<_> = (self.sent.len()..self.sent.len() + 5000).map(|at| (at / 7) as u8).collect();
+        let Ok(count) = self.peer.write(&piece) else { return Ok(false) };
+        self.sent.extend(&piece[..count]);
+        self.event(true, false)?;
+        Ok(true)
+    }
+
+    /// The peer reads at most so many bytes.
+    fn receive(&mut self, limit: usize) -> Verdict {
+        let mut buffer = vec![0; limit.min(1 << 16)];
+        let result = self.peer.read(&mut buffer);
+        let count = *result.as_ref().unwrap_or(&0);
+        self.received.extend(&buffer[..count]);
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let has_room = poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], Some(&now)).unwrap() == 1;
+        if has_room && self.state.write_blocked.take() {
+            return self.event(false, true);
+        }
+        let (unsent, unread) = (self.state.unsent.get(), self.unread());
+        if count == 0 && self.sent.len() > self.received.len() {
+            ensure!(
+                unread == 0 || unsent > LOW_WATER,
+                "deadlock: {unread} bytes have arrived, and only {unsent} are unsent. Reading has to resume, \
+                 but no event comes for bytes that arrived while it was paused"
+            );
+            ensure!(
+                unsent == 0,
+                "deadlock: {unsent} bytes are unsent, the socket has room for more, and nothing is written"
+            );
+            ensure!(false, "the peer sent {} bytes, and got {}", self.sent.len(), self.received.len());
+        }
+        Ok(())
+    }
+}
