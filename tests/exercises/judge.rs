@@ -55,7 +55,7 @@ fn install_panic_hook() {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         if thread::current().name() == Some(ANSWER) {
-            PLACE.set(info.location().map(ToString::to_string));
+            PLACE.set(info.location().map(|place| format!(" at {place}")));
         } else {
             hook(info);
         }
@@ -102,7 +102,7 @@ fn mistake_of(payload: Box<dyn Any + Send>) -> Mistake {
     let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("without a message");
     match text.strip_prefix("not yet implemented: ") {
         Some(hint) => Mistake(format!("there is still a gap. Hint: {hint}")),
-        None => Mistake(format!("panic at {}: {text}", PLACE.take().unwrap_or_default())),
+        None => Mistake(format!("your answer panicked{}: {text}", PLACE.take().unwrap_or_default())),
     }
 }
 

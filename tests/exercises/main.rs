@@ -86,4 +86,8 @@ exercises! {
         one_message, rounds_down, runs_the_first, sleeps_forever, timers_without_end;
     ex09_stdin(Input::open):
         blocks, loses_the_last_line, one_line_for_each_event, sets_the_shared_flag, takes_a_piece_for_lines;
+    ex10_protocol(Shout::default):
+        a_piece_is_a_line, aborts_at_eof, drops_the_rest_at_eof, limits_whole_lines_only, one_line_of_a_piece;
+    ex11_futures((send, Receive::new)):
+        forgets_to_wake, keeps_the_first_waker, leaves_no_waker, unlocks_in_between, wakes_before_it_sends, wakes_itself;
 }

@@ -7,3 +7,5 @@ pub mod ex06_budget;
 pub mod ex07_backpressure;
 pub mod ex08_timers;
 pub mod ex09_stdin;
+pub mod ex10_protocol;
+pub mod ex11_futures;

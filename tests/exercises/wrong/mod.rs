@@ -55,3 +55,20 @@ pub mod ex09_stdin {
     pub mod sets_the_shared_flag;
     pub mod takes_a_piece_for_lines;
 }
+
+pub mod ex10_protocol {
+    pub mod a_piece_is_a_line;
+    pub mod aborts_at_eof;
+    pub mod drops_the_rest_at_eof;
+    pub mod limits_whole_lines_only;
+    pub mod one_line_of_a_piece;
+}
+
+pub mod ex11_futures {
+    pub mod forgets_to_wake;
+    pub mod keeps_the_first_waker;
+    pub mod leaves_no_waker;
+    pub mod unlocks_in_between;
+    pub mod wakes_before_it_sends;
+    pub mod wakes_itself;
+}

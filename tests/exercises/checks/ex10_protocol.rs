@@ -1,0 +1,149 @@
+//! A connection of the library with your protocol, and its peer.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use echo_reactor::{Connection, Protocol, Reactor};
+
+use crate::judge::{Verdict, doing, ensure};
+
+/// The longest line, in bytes with its newline.
+pub const LIMIT: usize = 100;
+
+struct Scene {
+    reactor: Reactor,
+    peer: UnixStream,
+    sent: Vec<u8>,
+    received: Vec<u8>,
+    at_eof: bool,
+}
+
+pub fn check<P: Protocol>(new: fn() -> P) -> Verdict {
+    doing("in a callback");
+    let mut lines = Scene::new(new());
+    for (piece, answer) in [
+        ("one\n", "ONE\n"),
+        ("t", ""),
+        ("wo\nthr", "TWO\n"),
+        ("ee\nfour\n\n", "THREE\nFOUR\n\n"),
+        ("five", ""),
+    ] {
+        lines.send(piece.as_bytes());
+        lines.expect(&format!("`{}`", piece.escape_default()), answer)?;
+    }
+    lines.end();
+    lines.expect("`five` and the end of file", "FIVE")?;
+    ensure!(lines.at_eof, "the peer ended its side and has all answers, and your side is still open");
+
+    let mut long = Scene::new(new());
+    let line = "x".repeat(LIMIT - 1);
+    long.send(format!("{line}\n").as_bytes());
+    long.expect("a line as long as the limit", &format!("{}\n", line.to_ascii_uppercase()))?;
+    long.send(format!("ok\n{line}{line}\nnot answered\n").as_bytes());
+    long.expect("a line, one that is too long, and a third one, in one piece", "OK\ntoo long\n")?;
+    ensure!(long.at_eof, "a line was too long, and the connection does not end");
+
+    let mut endless = Scene::new(new());
+    for _ in 0..1 << 20 >> 12 {
+        endless.send(&[b'x'; 4096]);
+    }
+    ensure!(!endless.waits_for_more(), "1 MiB has come without a newline, and the protocol waits for more");
+    endless.expect("1 MiB without a newline", "too long\n")?;
+
+    // The answers fill the kernel's buffer, and some are in the transport when the peer ends its side.
+    let mut slow = Scene::new(new());
+    while slow.buffered() < 8192 {
+        let sent = slow.sent.len();
+        slow.send(b"a line\n".repeat(100).as_slice());
+        ensure!(slow.sent.len() > sent, "a slow peer sent {sent} bytes of short lines, and could not go on");
+    }
+    slow.end();
+    let buffered = slow.buffered();
+    slow.receive()?;
+    let (sent, received) = (slow.sent.len(), slow.received.len());
+    ensure!(
+        received == sent,
+        "a slow peer sent {sent} bytes and ended its side. {buffered} bytes of answers were still buffered, \
+         and {} never came",
+        sent - received
+    );
+    ensure!(slow.received == slow.sent.to_ascii_uppercase(), "a slow peer got wrong answers");
+    Ok(())
+}
+
+impl Scene {
+    fn new<P: Protocol>(protocol: P) -> Self {
+        let mut reactor = Reactor::new().unwrap();
+        let (ours, peer) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let ours = mio::net::UnixStream::from_std(ours);
+        Connection::from_socket(&mut reactor, ours, protocol).unwrap();
+        Scene { reactor, peer, sent: Vec::new(), received: Vec::new(), at_eof: false }
+    }
+
+    fn run(&mut self) {
+        for _ in 0..10 {
+            self.reactor.turn(Some(Duration::ZERO)).unwrap();
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        let count = self.peer.write(bytes).unwrap_or(0); // the connection may have ended
+        self.sent.extend(&bytes[..count]);
+        self.run();
+    }
+
+    /// The peer ends its side, and still reads.
+    fn end(&mut self) {
+        self.peer.shutdown(Shutdown::Write).unwrap();
+        self.run();
+    }
+
+    /// The bytes that the peer has sent, and that have not come back.
+    fn buffered(&self) -> usize {
+        let arrived = rustix::io::ioctl_fionread(&self.peer).unwrap() as usize;
+        self.sent.len().saturating_sub(self.received.len() + arrived)
+    }
+
+    /// Whether nothing was answered, and the connection is open.
+    fn waits_for_more(&mut self) -> bool {
+        let nothing = rustix::io::ioctl_fionread(&self.peer).unwrap() == 0;
+        nothing && self.peer.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Reads all that comes.
+    fn receive(&mut self) -> Verdict {
+        let mut buffer = [0; 4096];
+        let mut is_quiet = false;
+        loop {
+            match self.peer.read(&mut buffer) {
+                Ok(0) => {
+                    self.at_eof = true;
+                    return Ok(());
+                }
+                Ok(count) => {
+                    self.received.extend(&buffer[..count]);
+                    is_quiet = false;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock && is_quiet => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => is_quiet = true,
+                Err(error) => {
+                    ensure!(false, "the peer's read failed: {error}. The connection did not end in order")
+                }
+            }
+            self.run();
+        }
+    }
+
+    fn expect(&mut self, what: &str, answer: &str) -> Verdict {
+        let had = self.received.len();
+        self.receive()?;
+        let received = self.received[had..].escape_ascii().to_string();
+        let answer = answer.as_bytes().escape_ascii().to_string();
+        ensure!(received == answer, "after {what}, the peer got `{received}`, not `{answer}`");
+        Ok(())
+    }
+}

@@ -1,0 +1,28 @@
+//! Exercise 10: a protocol for lines.
+//!
+//! Answer each line in capital letters. A line may come in any pieces, and a piece may have several lines. A
+//! peer may end its side and go on reading: it gets all answers, also one to a last line without a newline.
+//! Answer `too long\n` to a line of more than `LIMIT` bytes (with its newline), and then end the connection
+//! in order. No peer may make `rest` grow without limit.
+//!
+//!     cargo test --test exercises ex10_protocol -- --ignored
+
+use echo_reactor::{Protocol, Transport};
+
+use crate::checks::ex10_protocol::LIMIT;
+
+#[derive(Default)]
+pub struct Shout {
+    /// The beginning of a line.
+    rest: Vec<u8>,
+}
+
+impl Protocol for Shout {
+    fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
+        todo!("`transport.write` keeps what the kernel does not take, and `transport.close` sends it first")
+    }
+
+    fn eof_received(&mut self, transport: &mut Transport) {
+        todo!()
+    }
+}

@@ -1,0 +1,39 @@
+//! Mistake: the value and the waker are two locks.
+//! Verdict: The value came in between, so nobody wakes the task
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::checks::ex11_futures::Mailbox;
+
+/// Waits for the value.
+pub struct Receive {
+    mailbox: Mailbox,
+}
+
+impl Receive {
+    pub fn new(mailbox: Mailbox) -> Self {
+        Receive { mailbox }
+    }
+}
+
+impl Future for Receive {
+    type Output = u32;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context) -> Poll<u32> {
+        let value = self.mailbox.lock().value.take();
+        if let Some(value) = value {
+            return Poll::Ready(value);
+        }
+        self.mailbox.lock().waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+pub fn send(mailbox: &Mailbox, value: u32) {
+    let mut state = mailbox.lock();
+    state.value = Some(value);
+    if let Some(waker) = state.waker.take() {
+        waker.wake();
+    }
+}
