@@ -2,8 +2,8 @@
 //!
 //! A relay sends on to one peer, the receiver, what it reads from another, the sender. Its buffer holds
 //! at most `CAPACITY` bytes. Before each `poll` the loop asks you for the interest in both. After it, the
-//! loop reads once if the sender is ready, and writes once if the receiver is. Every byte has to arrive,
-//! and the loop has to sleep while it cannot do anything.
+//! loop reads once if the sender is ready, and writes once if the receiver is. The loop has to
+//! sleep while it can do neither, and only then.
 //!
 //!     cargo test --test exercises ex03_readiness -- --ignored
 

@@ -2,7 +2,8 @@
 //!
 //! Write one turn: sleep, handle the messages of another thread, and run the timers that are due. That
 //! thread sends its messages first, and then wakes the loop once for all of them. The clock
-//! is not real, and it only moves in `poll`. No timer may run early, and the loop may not be busy.
+//! is not real: it moves in `poll`, and a little in each call. No timer may run early, and the loop may not
+//! be busy.
 //!
 //!     cargo test --test exercises ex08_timers -- --ignored
 

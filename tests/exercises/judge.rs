@@ -55,7 +55,8 @@ fn install_panic_hook() {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         if thread::current().name() == Some(ANSWER) {
-            PLACE.set(info.location().map(|place| format!(" at {place}")));
+            let place = info.location().filter(|place| place.file().starts_with("tests/"));
+            PLACE.set(place.map(|place| format!(" at {place}")));
         } else {
             hook(info);
         }

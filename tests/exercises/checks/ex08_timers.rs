@@ -1,4 +1,4 @@
-//! A loop with timers and messages, on a kernel whose clock only moves in `poll`.
+//! A loop with timers and messages, on a kernel whose clock moves in `poll` and while something runs.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -14,6 +14,9 @@ const WAKE_UPS: [(u64, &[u32]); 3] = [(20_500, &[1]), (47_000, &[2, 3, 4]), (150
 
 /// When the timers are due, in microseconds. The third one sets itself again.
 const TIMERS: [(u64, u32); 5] = [(10_000, 1), (31_200, 2), (60_000, 3), (60_000, 4), (100_300, 5)];
+
+/// How long it takes to handle a message, and to run what a timer is set for.
+const WORK: Duration = Duration::from_micros(300);
 
 /// The clock, `poll`, and what the loop calls.
 pub struct Kernel {
@@ -71,6 +74,7 @@ impl Kernel {
     /// Handles a message.
     pub fn handle(&mut self, message: u32) {
         self.messages.push(message);
+        self.now += WORK;
     }
 
     /// Runs what a timer is set for. This may set timers.
@@ -101,6 +105,7 @@ impl Kernel {
             timers.insert((self.now, timer));
         }
         self.ran.push(timer);
+        self.now += WORK;
         self.ran_in_this_turn.push(timer);
         self.polls_in_vain = 0;
     }

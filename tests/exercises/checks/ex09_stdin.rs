@@ -34,7 +34,7 @@ pub fn check<L: Lines>(open: fn(&File) -> io::Result<L>) -> Verdict {
          `try_clone` shares"
     );
     let mut all = Loop { input, keyboard: Some(keyboard) };
-    doing("when a line had come and the pipe was empty: `read` was waiting for more");
+    doing("when a line had come and the pipe was empty. Does `read` wait for more?");
     all.type_text(b"one\n", &["one"])?;
     doing("when text had come and the pipe was empty");
     all.type_text(b"two\nthree\nfour\n", &["two", "three", "four"])?;

@@ -5,6 +5,7 @@ pub mod ex03_readiness {
     pub mod never_writable;
     pub mod reads_after_eof;
     pub mod reads_into_a_full_buffer;
+    pub mod reads_when_empty;
 }
 
 pub mod ex04_edge {
@@ -45,6 +46,7 @@ pub mod ex08_timers {
     pub mod rounds_down;
     pub mod runs_the_first;
     pub mod sleeps_forever;
+    pub mod subtracts;
     pub mod timers_without_end;
 }
 
@@ -58,6 +60,7 @@ pub mod ex09_stdin {
 
 pub mod ex10_protocol {
     pub mod a_piece_is_a_line;
+    pub mod aborts_a_long_line;
     pub mod aborts_at_eof;
     pub mod drops_the_rest_at_eof;
     pub mod limits_whole_lines_only;

@@ -1,5 +1,5 @@
 //! Mistake: the timer that the loop slept for runs after every sleep.
-//! Verdict: timer 2 is due at 31.2ms, and ran at 20.5ms: too early
+//! Verdict: timer 2 is due at 31.2ms, and ran at 20.8ms: too early
 
 use std::sync::mpsc::Receiver;
 

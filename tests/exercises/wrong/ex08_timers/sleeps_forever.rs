@@ -1,5 +1,5 @@
 //! Mistake: `poll` has no timeout, so a timer runs when somebody wakes the loop.
-//! Verdict: timer 1 was due at 10ms, and has run at 20.5ms: too late
+//! Verdict: timer 1 was due at 10ms, and has run at 20.8ms: too late
 
 use std::sync::mpsc::Receiver;
 

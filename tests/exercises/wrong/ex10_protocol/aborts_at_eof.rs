@@ -1,5 +1,5 @@
 //! Mistake: `eof_received` ends the connection at once, with what is buffered.
-//! Verdict: bytes of answers were still buffered, and
+//! Verdict: bytes of answers were still buffered. Of
 
 use echo_reactor::{Protocol, Transport};
 
