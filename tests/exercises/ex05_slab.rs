@@ -1,8 +1,8 @@
 //! Exercise 5: a table with stale tokens.
 //!
-//! Complete the table. A token may be kept for as long as anybody likes, so each method may get one whose
-//! entry has gone and whose slot has another entry. An entry that runs is out of its slot, and may be
-//! removed meanwhile. A slot is used again when its entry has gone.
+//! Complete the table. Anybody may keep a token for any time, so each method may get a token whose
+//! entry has gone and whose slot has another entry. An entry that runs is out of its slot, and may
+//! be removed meanwhile, perhaps twice. When an entry has gone, its slot is used again.
 //!
 //!     cargo test --test exercises ex05_slab -- --ignored
 

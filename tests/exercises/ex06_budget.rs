@@ -1,7 +1,8 @@
 //! Exercise 6: a budget, and a queue for the rest.
 //!
-//! Some peers never stop sending, so `read` never returns `WouldBlock` for them. Write one turn of the loop
-//! so that each connection is read at most `BUDGET` times in it, and nothing is forgotten.
+//! Some peers never stop sending, so `read` never returns `WouldBlock` for them. Write one turn of
+//! the loop so that each connection is read at most `BUDGET` times in it, and none is forgotten: a
+//! connection that stops before `WouldBlock` gets no event for what is left.
 //!
 //!     cargo test --test exercises ex06_budget -- --ignored
 
@@ -11,11 +12,10 @@ use std::time::Duration;
 
 use crate::checks::ex06_budget::{BUDGET, Connection};
 
-/// Reads from each connection that has an event, and from each one in `again`, the queue. Puts those into
-/// the queue that have used up their budget. Returns the timeout for the next `poll`: `None` sleeps until an
-/// event comes, and `Some(Duration::ZERO)` does not sleep.
-///
-/// Events and the queue have the indices of connections.
+/// Reads from each connection in `events` and in `again`, the queue: both have indices of
+/// `connections`. A connection that has used up its budget is in the queue afterwards. Returns the
+/// timeout for the next `poll`: `None` sleeps until an event comes, and `Some(Duration::ZERO)` does
+/// not sleep.
 pub fn turn(
     connections: &mut [Connection],
     again: &mut BTreeSet<usize>,

@@ -1,8 +1,9 @@
 //! Exercise 7: a write buffer with two marks.
 //!
-//! The connection sends back what it reads. Pause reading when `HIGH_WATER` bytes or more are unsent, and
-//! resume when no more than `LOW_WATER` are. Events are edge-triggered, and each has one direction, as with
-//! kqueue. The peer does not end its side here. Write `ready`; `receive` and `send` are complete.
+//! The connection sends back what it reads. Pause reading when `HIGH_WATER` bytes or more are
+//! unsent, and resume when no more than `LOW_WATER` are. Events are edge-triggered, and each has
+//! one direction, as with kqueue. The peer does not end its side here. Write `ready`. The methods
+//! `receive` and `send` are complete.
 //!
 //!     cargo test --test exercises ex07_backpressure -- --ignored
 
@@ -13,7 +14,7 @@ use crate::checks::ex07_backpressure::{Echo, HIGH_WATER, LOW_WATER, Stream};
 
 pub struct Connection {
     stream: Stream,
-    /// What was read, and is not written yet.
+    /// The bytes that were read and are not written yet.
     unsent: VecDeque<u8>,
     readable: bool,
     writable: bool,

@@ -1,9 +1,9 @@
 //! Exercise 8: how long to sleep.
 //!
-//! Write one turn: sleep, handle the messages of another thread, and run the timers that are due. That
-//! thread sends its messages first, and then wakes the loop once for all of them. The clock
-//! is not real: it moves in `poll`, and a little in each call. No timer may run early, and the loop may not
-//! be busy.
+//! Write one turn: sleep, handle the messages of another thread, and run the timers that are due.
+//! The other thread sends some messages, and then wakes the loop once for all of them. No timer may
+//! run early, and the loop may not be busy. The clock is not real: it moves in `poll`, and a little
+//! in each call.
 //!
 //!     cargo test --test exercises ex08_timers -- --ignored
 
@@ -14,10 +14,12 @@ use crate::checks::ex08_timers::{Kernel, Timers};
 /// Runs a turn. `timers` is a `BTreeSet` of `(when, number)`. This is what the kernel offers:
 ///
 /// - `kernel.now()`: the time since the start, a `Duration`
-/// - `kernel.poll(Option<u64>)`: sleeps for whole *milliseconds*, or less if the other thread wakes it. `None`
-///   has no limit.
+/// - `kernel.poll(Option<u64>)`: sleeps for whole *milliseconds*, or less if the other thread wakes
+///   it. `None` has no limit.
 /// - `kernel.handle(message)`: handles a message
 /// - `kernel.run(number, timers)`: runs what a timer is set for. It may set timers, also for now.
 pub fn turn(kernel: &mut Kernel, timers: &mut Timers, messages: &Receiver<u32>) {
-    todo!("the next timer is `timers.first()`. Its distance has microseconds, and `poll` has not")
+    todo!(
+        "the next timer is `timers.first()`. Its distance is in microseconds, and `poll` counts milliseconds"
+    )
 }

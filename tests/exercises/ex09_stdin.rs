@@ -1,8 +1,9 @@
 //! Exercise 9: read lines from a pipe that others share.
 //!
-//! `open` gets the reading end of a pipe, which the shell has, too. Make an `Input` that never blocks, and
-//! change nothing for the shell. The loop calls `read_lines` once for each event, edge-triggered. Append each
-//! line without its newline. The text after the last newline is a line as well, at the end of file.
+//! `open` gets the reading end of a pipe, which the shell has, too. Make an `Input` that never
+//! blocks, and change nothing for the shell. For each event, which is edge-triggered, the loop
+//! calls `read_lines` once. Append each line to `lines`, without its newline. At the end of file,
+//! text without a newline is a line.
 //!
 //!     cargo test --test exercises ex09_stdin -- --ignored
 

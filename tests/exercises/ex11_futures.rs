@@ -1,8 +1,9 @@
 //! Exercise 11: a future that waits for another thread.
 //!
-//! The other thread calls `send` once. A task polls `Receive` and sleeps while it is pending. A mailbox has a
-//! `value: Option<u32>` and a `waker: Option<Waker>`, and `mailbox.lock()` gives access to both. The task must
-//! never sleep when the value is there. It may be polled needlessly, and each time with another waker.
+//! The other thread calls `send` once. A task polls `Receive` and sleeps while it is pending. A
+//! mailbox has a `value: Option<u32>` and a `waker: Option<Waker>`, and `mailbox.lock()` gives
+//! access to both. The task must never sleep when the value is there. It may be polled needlessly,
+//! and each time with another waker.
 //!
 //!     cargo test --test exercises ex11_futures -- --ignored
 

@@ -6,9 +6,10 @@
 //! cargo test --test exercises ex03_readiness -- --ignored
 //! ```
 //!
-//! `checks/` has the check of each exercise, `solutions/` has one right answer to each, and `wrong/` has
-//! typical wrong answers. The tests that are not ignored run each check against all of them: it accepts
-//! the solution, and answers each wrong one with the sentence that is in the head of its file.
+//! `checks/` has the check of each exercise, `solutions/` has one right answer to each, and
+//! `wrong/` has typical wrong answers. The tests that are not ignored run each check against all of
+//! them: it accepts the solution, and answers each wrong one with the sentence that is in the head
+//! of its file.
 
 #![allow(clippy::pedantic, missing_docs)] // for the library; an answer is read by a person
 
@@ -56,6 +57,14 @@ macro_rules! exercises {
             })+
         }
 
+        #[test]
+        fn each_task_has_its_command() {
+            for name in [$(stringify!($name)),+] {
+                let text = std::fs::read_to_string(format!("tests/exercises/{name}.rs")).unwrap();
+                assert!(text.contains(&format!("cargo test --test exercises {name} -- --ignored")), "{name}");
+            }
+        }
+
         mod wrong_answers {
             use super::*;
 
@@ -79,18 +88,22 @@ exercises! {
     ex04_edge(receive):
         interrupted_is_an_error, reads_once, spins_at_eof, stops_at_a_short_read, swallows_errors;
     ex05_slab(Table::default):
-        no_generation, put_back_unchecked, remove_unchecked, removes_only_what_is_there, slot_without_an_entry_is_free;
+        no_generation, put_back_unchecked, remove_unchecked, removes_only_what_is_there,
+        slot_without_an_entry_is_free;
     ex06_budget(turn):
         calls_twice, forgets_the_rest, goes_on_in_the_same_turn, no_budget, sleeps_on_the_queue;
     ex07_backpressure(Connection::new):
         drops_what_is_too_much, forgets_the_event, marks_at_events_only, no_marks, one_mark, pauses_both;
     ex08_timers(turn):
         one_message, rounds_down, runs_the_first, sleeps_forever, subtracts, timers_without_end;
-    #[cfg_attr(not(target_os = "linux"), ignore = "it opens a descriptor again, by /proc")]
+    #[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
     ex09_stdin(Input::open):
-        blocks, loses_the_last_line, one_line_for_each_event, sets_the_shared_flag, takes_a_piece_for_lines;
+        blocks, loses_the_last_line, one_line_for_each_event, sets_the_shared_flag,
+        takes_a_piece_for_lines;
     ex10_protocol(Shout::default):
-        a_piece_is_a_line, aborts_a_long_line, aborts_at_eof, drops_the_rest_at_eof, limits_whole_lines_only, one_line_of_a_piece;
+        a_piece_is_a_line, aborts_a_long_line, aborts_at_eof, drops_the_rest_at_eof,
+        limits_whole_lines_only, one_line_of_a_piece;
     ex11_futures((send, Receive::new)):
-        forgets_to_wake, keeps_the_first_waker, leaves_no_waker, unlocks_in_between, wakes_before_it_sends, wakes_itself;
+        forgets_to_wake, keeps_the_first_waker, leaves_no_waker, unlocks_in_between,
+        wakes_before_it_sends, wakes_itself;
 }

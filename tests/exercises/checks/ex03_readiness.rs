@@ -11,10 +11,10 @@ use crate::judge::{Mistake, Verdict, doing, ensure};
 /// The size of the relay's buffer.
 pub const CAPACITY: usize = 4096;
 
-/// What the relay has to remember.
+/// The state of the relay.
 #[derive(Default)]
 pub struct Relay {
-    /// What was read from the sender, and is not yet written to the receiver.
+    /// The bytes that were read from the sender, and are not yet written to the receiver.
     pub buffer: Vec<u8>,
     /// Whether a read from the sender has returned 0.
     pub at_eof: bool,
@@ -133,7 +133,7 @@ impl Loop {
     }
 }
 
-/// Two sockets, of which none blocks.
+/// Two connected sockets that never block.
 fn pair() -> (UnixStream, UnixStream) {
     let (one, other) = UnixStream::pair().unwrap();
     one.set_nonblocking(true).unwrap();

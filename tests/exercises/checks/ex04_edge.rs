@@ -14,7 +14,7 @@ use crate::judge::{Verdict, doing, ensure, stop};
 /// A connection, as it is in the table of the loop.
 pub struct Connection {
     pub stream: Stream,
-    /// What was read.
+    /// The bytes that were read.
     pub received: Vec<u8>,
     /// Whether a read may succeed. An event sets it.
     pub readable: bool,

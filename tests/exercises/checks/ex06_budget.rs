@@ -1,4 +1,5 @@
-//! A loop with two peers that flood and others that send a little. The peers are not real: they count.
+//! A loop with two peers that flood and others that send a little. The peers are not real: they
+//! count.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};

@@ -15,7 +15,7 @@ pub const HIGH_WATER: usize = 1 << 16;
 /// When no more than so many bytes are unsent, reading resumes.
 pub const LOW_WATER: usize = 1 << 14;
 
-/// What the loop does with a connection.
+/// The method that the loop calls.
 pub trait Echo {
     /// Handles an event. One direction is `true`.
     fn ready(&mut self, readable: bool, writable: bool) -> io::Result<()>;
@@ -27,10 +27,10 @@ pub struct Stream {
     state: Rc<State>,
 }
 
-/// What the answer does with its socket.
+/// A record of the calls that the answer makes.
 #[derive(Default)]
 struct State {
-    /// What was read and not written.
+    /// The number of bytes that were read and not written.
     unsent: Cell<usize>,
     is_paused: Cell<bool>,
     write_blocked: Cell<bool>,

@@ -1,4 +1,5 @@
-//! A loop with timers and messages, on a kernel whose clock moves in `poll` and while something runs.
+//! A loop with timers and messages, on a kernel whose clock moves in `poll` and while something
+//! runs.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -36,7 +37,8 @@ impl Kernel {
         self.now
     }
 
-    /// Sleeps until another thread wakes the loop, but at most so many milliseconds. `None` has no limit.
+    /// Sleeps until another thread wakes the loop, but at most so many milliseconds. `None` has no
+    /// limit.
     pub fn poll(&mut self, milliseconds: Option<u64>) {
         let sent: usize = WAKE_UPS[..self.wake_ups].iter().map(|(_, messages)| messages.len()).sum();
         let left = sent - self.messages.len();

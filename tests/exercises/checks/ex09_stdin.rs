@@ -10,7 +10,8 @@ use crate::judge::{Verdict, doing, ensure};
 
 /// The reading end of a pipe.
 pub trait Lines: Sized {
-    /// Reads what is there, and appends the lines that are complete. Returns whether the end is reached.
+    /// Reads what is there, and appends the lines that are complete. Returns whether the end is
+    /// reached.
     fn read_lines(&mut self, lines: &mut Vec<Vec<u8>>) -> io::Result<bool>;
 }
 

@@ -8,14 +8,14 @@ use std::thread;
 
 use crate::judge::{Verdict, doing, ensure};
 
-/// What the future and the other thread share.
+/// The state that the future and the other thread share.
 #[derive(Clone, Default)]
 pub struct Mailbox(Arc<Shared>);
 
-/// What is in a mailbox.
+/// The contents of a mailbox.
 #[derive(Default)]
 pub struct State {
-    /// What was sent.
+    /// The value that was sent.
     pub value: Option<u32>,
     /// Wakes the task that waits for it.
     pub waker: Option<Waker>,
@@ -25,7 +25,7 @@ pub struct State {
 struct Shared {
     state: Mutex<State>,
     locks: AtomicUsize,
-    /// What happens before the second lock.
+    /// Is called before the second lock.
     between: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 

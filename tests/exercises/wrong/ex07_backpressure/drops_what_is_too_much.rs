@@ -8,7 +8,7 @@ use crate::checks::ex07_backpressure::{Echo, HIGH_WATER, LOW_WATER, Stream};
 
 pub struct Connection {
     stream: Stream,
-    /// What was read, and is not written yet.
+    /// The bytes that were read and are not written yet.
     unsent: VecDeque<u8>,
     readable: bool,
     writable: bool,
