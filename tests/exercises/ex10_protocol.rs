@@ -1,9 +1,10 @@
 //! Exercise 10: a protocol for lines.
 //!
 //! Answer each line in capital letters. A line may come in any pieces, and a piece may have several
-//! lines. A peer may end its side and go on reading: it gets all answers, also one to a last line
-//! without a newline. Answer `too long\n` to a line of more than `LIMIT` bytes (with its newline),
-//! and then end the connection in order. No peer may make `rest` grow without limit.
+//! lines. A peer may end its side and go on reading. It gets all answers, also the one to a last line
+//! without a newline, whose answer has none either. Answer `too long\n` to a line of more than
+//! `LIMIT` bytes (with its newline), and then end the connection in order. No peer may make `rest`
+//! grow without limit.
 //!
 //!     cargo test --test exercises ex10_protocol -- --ignored
 
