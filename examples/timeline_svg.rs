@@ -23,6 +23,15 @@ const BAR: f64 = 14.0;
 const STYLE: &str = "text { font: 12px sans-serif; fill: #555 } .sleep { fill: #e8eaf0 } .turn { fill: #4a6fa5 } \
                      .life { fill: #dbe7d5 } .behind { fill: #f2b36b } .call { fill: #3d7a3a } .grid { stroke: #eee }";
 
+/// The meaning of each colour.
+const LEGEND: [(&str, &str); 5] = [
+    ("sleep", "the loop sleeps"),
+    ("turn", "it runs a turn"),
+    ("life", "connected"),
+    ("call", "it is called"),
+    ("behind", "the peer is behind"),
+];
+
 #[derive(Default)]
 struct Picture {
     /// The start and the end of the picture in microseconds.
@@ -114,7 +123,7 @@ impl Picture {
     }
 
     fn svg(&self) -> Result<String, std::fmt::Error> {
-        let height = ROW * (self.names.len() as f64 + 1.5);
+        let height = ROW * (self.names.len() as f64 + 2.5);
         let scale = (WIDTH - LEFT - 10.0) / (self.end - self.start).max(1.0);
         let x = |at: f64| LEFT + (at - self.start).max(0.0) * scale;
         let mut svg = format!(
@@ -127,13 +136,13 @@ impl Picture {
             writeln!(
                 svg,
                 "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"0\" y2=\"{:.1}\"/>",
-                height - ROW
+                height - 2.0 * ROW
             )?;
             let label = f64::from(number) * step / 1000.0;
             writeln!(
                 svg,
                 "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label} ms</text>",
-                height - 8.0
+                height - ROW - 8.0
             )?;
         }
         for (row, name) in self.names.iter().enumerate() {
@@ -150,6 +159,16 @@ impl Picture {
                     "<rect class=\"{kind}\" x=\"{from:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{BAR}\"/>"
                 )?;
             }
+        }
+        // The legend is the last row.
+        let (mut at, y) = (LEFT, height - ROW);
+        for (kind, text) in LEGEND {
+            writeln!(
+                svg,
+                "<rect class=\"{kind}\" x=\"{at}\" y=\"{y:.1}\" width=\"{BAR}\" height=\"{BAR}\"/>"
+            )?;
+            writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\">{text}</text>", at + BAR + 6.0, y + BAR - 2.0)?;
+            at += BAR + 30.0 + 6.5 * text.len() as f64;
         }
         svg.push_str("</svg>\n");
         Ok(svg)

@@ -162,7 +162,7 @@ fn verbosity_options_and_rust_log_set_the_log_level() {
             ("W", "echo-server: warning: 1 connection did not finish in time"),
             ("I", "echo-server: connection 1 from unix:"),
             ("D", "echo-server: debug: replacing the stale socket "),
-            ("T", "echo-server: trace: turn "),
+            ("T", "turn "),
         ];
         let found = logged.iter().filter(|(_, text)| lines.iter().any(|line| line.starts_with(text)));
         let found: String = found.map(|(level, _)| *level).collect();

@@ -70,7 +70,11 @@ pub fn init_logging(program: &'static str, verbosity: Verbosity) {
             Level::Error | Level::Info => "",
             Level::Warn => "warning: ",
             Level::Debug => "debug: ",
-            Level::Trace => "trace: ",
+            // Columns: what the loop does in each turn.
+            Level::Trace => {
+                return line
+                    .write_all(format!("{}\n", Escaped(record.args().to_string().as_bytes())).as_bytes());
+            }
         };
         line.write_all(one_line(program, format_args!("{kind}{}", record.args())).as_bytes())
     });

@@ -2,17 +2,18 @@
 //!
 //! Read next: `../reactor/observe.rs`.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::Level;
 
 use super::{Escaped, cannot, counted};
-use crate::observe::{CallbackEnd, DispatchEnd, Observer, Origin, PollEnd, TurnEnd};
+use crate::observe::{CallbackEnd, DispatchEnd, IoStats, Observer, Origin, Phase, PollEnd, TurnEnd};
 use crate::timeline::short_name;
-use crate::{Reactor, Timeline};
+use crate::{Id, Reactor, Timeline};
 
 /// A callback that runs for longer is reported as a warning.
 const SLOW: Duration = Duration::from_millis(100);
@@ -25,7 +26,7 @@ const SLOW: Duration = Duration::from_millis(100);
 /// Names the file that cannot be created.
 pub fn add_observers(reactor: &mut Reactor, timeline: Option<&PathBuf>) -> io::Result<()> {
     if log::log_enabled!(Level::Debug) {
-        reactor.add_observer(TurnLogger);
+        reactor.add_observer(TurnLogger::default());
     }
     if let Some(path) = timeline {
         let what = format!("write the timeline {}", Escaped(path.as_os_str().as_bytes()));
@@ -34,8 +35,27 @@ pub fn add_observers(reactor: &mut Reactor, timeline: Option<&PathBuf>) -> io::R
     Ok(())
 }
 
-/// Logs slow callbacks and, at the trace level, each turn in columns.
-struct TurnLogger;
+/// The names of the columns.
+fn header() -> String {
+    let [id, name, peer, why] = ["id", "source", "peer", "called because"];
+    let [received, sent, buffered, took, next] = ["in", "out", "buffered", "took", "answer"];
+    format!(
+        "  {id:<9} {name:<21} {peer:<23} {why:<34} {received:>9} {sent:>9} {buffered:>9} {took:>11}  {next}"
+    )
+}
+
+/// Logs slow callbacks and, at the trace level, each turn that called something, in columns.
+#[derive(Default)]
+struct TurnLogger {
+    has_header: bool,
+    /// How the poll of this turn has ended.
+    poll: String,
+    /// The lines of this turn.
+    lines: Vec<String>,
+    /// The peers of the connections. Those of new ones are looked up at the next step.
+    peers: HashMap<Id, String>,
+    new: Vec<Id>,
+}
 
 impl Observer for TurnLogger {
     fn on_poll(&mut self, poll: &PollEnd) {
@@ -44,7 +64,7 @@ impl Observer for TurnLogger {
             (0, _) => "a timer or a signal".into(),
             (events, _) => counted(events, "event"),
         };
-        log::trace!("slept {:>9.1?}  {why}", poll.ended - poll.began);
+        self.poll = format!("slept {:.1?}, {why}", poll.ended - poll.began);
     }
 
     fn on_dispatch(&mut self, dispatch: &DispatchEnd) {
@@ -57,11 +77,14 @@ impl Observer for TurnLogger {
             let moved = dispatch.stats.map_or_else(String::new, |(before, after)| {
                 let received = after.bytes_in - before.bytes_in;
                 let sent = after.bytes_out - before.bytes_out;
-                format!("{received:>7} in {sent:>7} out {:>7} buffered", after.buffered)
+                format!("{received:>9} {sent:>9} {:>9}", after.buffered)
             });
             let (id, ready) = (dispatch.id.to_string(), dispatch.ready);
+            let peer = self.peers.get(&dispatch.id).map_or("", String::as_str);
             let next = dispatch.next;
-            log::trace!("  {id:>8}  {name:<20} {ready:<34?} {moved:<39} {took:>9.1?}  {next:?}");
+            self.lines.push(format!(
+                "  {id:<9} {name:<21} {peer:<23} {ready:<34?} {moved:<29} {took:>11.1?}  {next:?}"
+            ));
         }
     }
 
@@ -71,10 +94,37 @@ impl Observer for TurnLogger {
         if took > SLOW {
             log::warn!("{what} blocked the loop for {took:.1?}");
         }
-        log::trace!("  {what:<104} {took:>9.1?}");
+        if log::log_enabled!(Level::Trace) {
+            self.lines.push(format!("  {:<9} {what:<110} {took:>11.1?}", ""));
+        }
+    }
+
+    fn on_added(&mut self, id: Id, _: &'static str, _: Option<IoStats>, _: Instant) {
+        self.new.push(id);
+    }
+
+    fn on_removed(&mut self, id: Id, _: Instant) {
+        self.peers.remove(&id);
+    }
+
+    fn on_step(&mut self, _: Phase, reactor: &Reactor) {
+        for id in self.new.drain(..) {
+            let connection = reactor.slot(id).and_then(|slot| slot.connection);
+            let peer = connection.and_then(|connection| connection.peer);
+            self.peers.extend(peer.map(|peer| (id, peer.to_string())));
+        }
     }
 
     fn on_turn_end(&mut self, turn: &TurnEnd) {
-        log::trace!("turn {:>6} took {:>9.1?}", turn.number, turn.ended - turn.began);
+        if self.lines.is_empty() {
+            return; // the turn did nothing
+        }
+        if !std::mem::replace(&mut self.has_header, true) {
+            log::trace!("{}", header());
+        }
+        log::trace!("turn {}: {}", turn.number, self.poll);
+        for line in self.lines.drain(..) {
+            log::trace!("{line}");
+        }
     }
 }

@@ -49,7 +49,7 @@ pub use time::Timer;
 pub(crate) use time::FAR_FUTURE;
 
 use loop_handle::Local;
-use observe::{Observer, Origin, TurnEnd};
+use observe::{Observer, Origin, Phase, TurnEnd};
 use signals::Signals;
 use slots::Slots;
 use sources::Running;
@@ -72,6 +72,16 @@ enum Job {
     Dispatch(Id, Ready),
     /// Call a source with the bits that are in its slot.
     Queued(Id),
+}
+
+impl Job {
+    /// The source that it calls.
+    fn source(&self) -> Option<Id> {
+        match self {
+            Job::Call(_) => None,
+            Job::Dispatch(id, _) | Job::Queued(id) => Some(*id),
+        }
+    }
 }
 
 /// The event loop.
@@ -202,14 +212,17 @@ impl Reactor {
         let Some(events) = self.events.take_if(|_| !self.is_running) else {
             return Err(io::Error::other("a turn or a source of this reactor is running already"));
         };
+        self.step(Phase::Timeout);
         let mut lent = LentEvents { reactor: self, events, dispatched: 0 };
         let LentEvents { reactor, events, dispatched } = &mut lent;
         let due = reactor.poll_events(events, at_most)?;
         reactor.turn_count += 1;
         let began = reactor.is_observed().then(Instant::now);
+        reactor.step(Phase::Poll);
         for event in &*events {
             *dispatched += 1;
             reactor.dispatch_event(event);
+            reactor.step(Phase::Events);
         }
         reactor.run_queue();
         if let Some(due) = due {
@@ -242,6 +255,7 @@ impl Reactor {
             let job = self.local.queue.borrow_mut().pop_front();
             if let Some(job) = job {
                 self.run_job(Origin::Queue, job);
+                self.step(Phase::Queue);
             }
         }
     }

@@ -1,13 +1,16 @@
 //! Observability: observers are notified of what the loop does, as it happens.
 //!
 //! Invariant: observing never changes behaviour, and without observers it costs one emptiness check.
-//! So observers receive data, not the reactor, and timestamps are taken only if there is an observer.
+//! So observers receive data, and the reactor only to look at. Timestamps are taken only if there is an
+//! observer.
 //!
 //! Read next: `../timeline/mod.rs`, which writes it all down.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
-use super::{Id, Next, Reactor, Ready, Source};
+use super::{Id, Job, Next, Reactor, Ready, Source};
+use crate::net::Address;
 
 /// An observer of the loop, notified of each thing after it was done (asyncio: the debug mode).
 ///
@@ -32,6 +35,10 @@ pub trait Observer {
     /// The loop has polled, and perhaps slept: a turn begins.
     fn on_poll(&mut self, poll: &PollEnd) {}
 
+    /// The poll has reported an event for this source (`None`: for [`Remote`](super::Remote)). The
+    /// source is called later in the turn, if it is still there.
+    fn on_event(&mut self, id: Option<Id>, ready: Ready) {}
+
     /// A source was called.
     fn on_dispatch(&mut self, dispatch: &DispatchEnd) {}
 
@@ -46,6 +53,60 @@ pub trait Observer {
 
     /// A turn has ended, and the next one begins.
     fn on_turn_end(&mut self, turn: &TurnEnd) {}
+
+    /// The loop is between two calls, so no source is running. Called when a turn begins
+    /// ([`Phase::Timeout`]), after the poll, and after each event, entry of the queue and timer. While
+    /// this call lasts, the loop waits.
+    fn on_step(&mut self, phase: Phase, reactor: &Reactor) {}
+}
+
+/// The parts of a turn, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// How long may the loop sleep?
+    Timeout,
+    /// The poll.
+    Poll,
+    /// The events of the poll.
+    Events,
+    /// The queue.
+    Queue,
+    /// The timers that are due.
+    Timers,
+}
+
+/// A slot of the slab.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Slot {
+    /// The slot and its generation. If the slot is vacant, the id names no source.
+    pub id: Id,
+    /// The type of the source. `None`: the slot is vacant, or its source is running.
+    pub type_name: Option<&'static str>,
+    /// The call that is queued for the source, if any.
+    pub queued: Option<Ready>,
+    /// The state of the connection, if the source is one.
+    pub connection: Option<ConnectionState>,
+}
+
+/// The two directions of a connection.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionState {
+    /// The address of the peer.
+    pub peer: Option<Address>,
+    /// The readiness that is remembered.
+    pub ready: Ready,
+    /// The read half: `open`, `paused`, `discarding` or `eof`.
+    pub read: &'static str,
+    /// The write half: `open`, `draining`, `shutdown` or `broken`.
+    pub write: &'static str,
+    /// The counters.
+    pub stats: IoStats,
+    /// The high-water mark of the write buffer.
+    pub high: usize,
+    /// The low-water mark of the write buffer.
+    pub low: usize,
 }
 
 /// The counters of a source, since it was added.
@@ -133,6 +194,41 @@ impl Reactor {
     /// Notifies `observer` of everything that the loop does from now on.
     pub fn add_observer(&mut self, observer: impl Observer + 'static) {
         self.observers.push(Box::new(observer));
+    }
+
+    /// Returns the slots of the slab, also the vacant ones.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.slots.iter()
+    }
+
+    /// Returns the slot of a source. `None`: the source is gone.
+    #[must_use]
+    pub fn slot(&self, id: Id) -> Option<Slot> {
+        self.slots.describe(id)
+    }
+
+    /// Returns the timers in their order: the deadline, and the source that will be called (`None`: a
+    /// closure).
+    pub fn timers(&self) -> impl Iterator<Item = (Instant, Option<Id>)> {
+        self.timers.iter().map(|(when, job)| (when, job.source()))
+    }
+
+    /// Returns the entries of the queue in their order: the source that will be called (`None`: a
+    /// closure).
+    #[must_use]
+    pub fn queue(&self) -> Vec<Option<Id>> {
+        self.local.queue.borrow().iter().map(Job::source).collect()
+    }
+
+    /// Notifies the observers that the loop is between two calls.
+    pub(super) fn step(&mut self, phase: Phase) {
+        if self.is_observed() {
+            let mut observers = mem::take(&mut self.observers);
+            for observer in &mut observers {
+                observer.on_step(phase, self);
+            }
+            self.observers = observers; // nobody has added one: that takes `&mut Reactor`
+        }
     }
 
     pub(super) fn is_observed(&self) -> bool {

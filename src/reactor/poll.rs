@@ -17,7 +17,7 @@ use mio::Events;
 
 use super::observe::PollEnd;
 use super::time::Clock;
-use super::{EVENT_CAPACITY, Reactor};
+use super::{EVENT_CAPACITY, Id, Reactor, remote};
 use crate::sys;
 
 impl Reactor {
@@ -63,6 +63,10 @@ impl Reactor {
         if let Some(began) = observed {
             let end = PollEnd { began, ended: Instant::now(), timeout, events: count };
             self.notify(|observer| observer.on_poll(&end));
+            for event in &*events {
+                let id = (event.token() != remote::TOKEN).then(|| Id::from_token(event.token()));
+                self.notify(|observer| observer.on_event(id, event.into()));
+            }
         }
         Ok(began.filter(|_| self.has_reported_everything(count)))
     }

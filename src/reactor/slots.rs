@@ -17,7 +17,7 @@ use std::{fmt, io};
 
 use mio::Token;
 
-use super::{Ready, Source};
+use super::{Ready, Source, observe};
 
 /// The address of a source: a slot and the generation of its tenant.
 ///
@@ -153,6 +153,19 @@ struct Slot {
 }
 
 impl Slot {
+    fn describe(&self, index: u32) -> observe::Slot {
+        let source = match &self.state {
+            State::Resting(source) => Some(source),
+            State::Vacant | State::Running => None,
+        };
+        observe::Slot {
+            id: Id { slot: index, generation: self.generation },
+            type_name: source.map(|source| source.type_name()),
+            queued: self.queued,
+            connection: source.and_then(|source| source.connection_state()),
+        }
+    }
+
     fn take_out(&mut self) -> Option<Box<dyn Source>> {
         match std::mem::replace(&mut self.state, State::Running) {
             State::Resting(source) => Some(source),
@@ -292,6 +305,16 @@ impl Slots {
     pub fn ids(&self) -> impl Iterator<Item = Id> {
         let occupied = self.all.iter().zip(0..).filter(|(slot, _)| !matches!(slot.state, State::Vacant));
         occupied.map(|(slot, index)| Id { slot: index, generation: slot.generation })
+    }
+
+    /// All slots, for observers.
+    pub fn iter(&self) -> impl Iterator<Item = observe::Slot> {
+        self.all.iter().zip(0..).map(|(slot, index)| slot.describe(index))
+    }
+
+    /// The slot of a source, for observers.
+    pub fn describe(&self, id: Id) -> Option<observe::Slot> {
+        self.slot(id).map(|slot| slot.describe(id.slot))
     }
 
     pub fn len(&self) -> usize {

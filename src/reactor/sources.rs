@@ -16,7 +16,7 @@ use std::time::Instant;
 use mio::Interest;
 use mio::unix::SourceFd;
 
-use super::observe::IoStats;
+use super::observe::{ConnectionState, IoStats};
 use super::{Handle, Id, Reactor, Ready, Unavailable};
 
 /// Something that is called when it is ready: the state machine of one token.
@@ -46,6 +46,11 @@ pub trait Source: Any {
 
     /// Returns what it has counted so far, for observers.
     fn stats(&self) -> Option<IoStats> {
+        None
+    }
+
+    /// Returns the state of the connection that it is, if it is one, for observers.
+    fn connection_state(&self) -> Option<ConnectionState> {
         None
     }
 }

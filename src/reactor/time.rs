@@ -15,7 +15,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::observe::Origin;
+use super::observe::{Origin, Phase};
 use super::{Id, Job, Reactor, Ready};
 
 /// The longest delay that is meaningful, about thirty years: longer ones count as this one, because
@@ -49,6 +49,10 @@ impl Timers {
     /// The next deadline.
     pub fn next(&self) -> Option<Instant> {
         self.jobs.first_key_value().map(|(timer, _)| timer.when)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Instant, &Job)> {
+        self.jobs.iter().map(|(timer, job)| (timer.when, job))
     }
 
     /// The timers that are due at `now`, in order.
@@ -174,6 +178,7 @@ impl Reactor {
             // An earlier one may have cancelled it.
             if let Some(job) = self.timers.jobs.remove(&timer) {
                 self.run_job(Origin::Timer, job);
+                self.step(Phase::Timers);
             }
         }
     }

@@ -16,7 +16,7 @@ use std::io::{self, ErrorKind};
 use std::task::Poll;
 use std::time::Instant;
 
-use crate::reactor::observe::IoStats;
+use crate::reactor::observe::{ConnectionState, IoStats};
 use crate::reactor::{Id, LoopHandle, Next, Reactor, Ready, SCRATCH_SIZE};
 use crate::transport::{CloseReason, Duplex, Flow, Received, WriteBuffer};
 
@@ -96,6 +96,13 @@ impl State {
         match &self.connection {
             Connection::Open(duplex) => duplex.stats(),
             Connection::Closed { stats, .. } => *stats,
+        }
+    }
+
+    pub fn connection_state(&self) -> Option<ConnectionState> {
+        match &self.connection {
+            Connection::Open(duplex) => Some(duplex.state()),
+            Connection::Closed { .. } => None,
         }
     }
 

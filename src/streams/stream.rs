@@ -23,7 +23,7 @@ use super::state::{State, Wait};
 use super::task::Waiter;
 use super::{Reader, Writer};
 use crate::net::{Address, Listener};
-use crate::reactor::observe::IoStats;
+use crate::reactor::observe::{ConnectionState, IoStats};
 use crate::reactor::{Handle, Id, LoopHandle, Next, Reactor, Ready, Source};
 use crate::transport::{CloseReason, Duplex};
 
@@ -146,6 +146,10 @@ impl Source for StreamSource {
     fn stats(&self) -> Option<IoStats> {
         let backpressured = self.stream.writer.wait.get() == Some(Wait::Room);
         Some(IoStats { backpressured, ..self.stream.state.borrow().stats() })
+    }
+
+    fn connection_state(&self) -> Option<ConnectionState> {
+        self.stream.state.borrow().connection_state()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::net::{
     Address, ConnectOptions, Connector, ListenOptions, Listener, ListeningSocket, NotConnected, Socket,
     connect, listen,
 };
-use crate::reactor::observe::IoStats;
+use crate::reactor::observe::{ConnectionState, IoStats};
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, SCRATCH_SIZE, Source, Unavailable};
 
 /// Listens on all of `addresses`, or, if one fails, on none (asyncio: `create_server`). Each connection
@@ -249,6 +249,10 @@ impl<P: Protocol> Source for Connection<P> {
 
     fn stats(&self) -> Option<IoStats> {
         Some(self.duplex.stats())
+    }
+
+    fn connection_state(&self) -> Option<ConnectionState> {
+        Some(self.duplex.state())
     }
 }
 

@@ -202,6 +202,12 @@ impl Terminal {
         std::mem::take(&mut self.shown)
     }
 
+    /// The text that has appeared so far and was not matched by `see`.
+    pub fn unseen_so_far(&mut self) -> String {
+        while self.receive(Duration::ZERO) {}
+        std::mem::take(&mut self.shown)
+    }
+
     /// Shows the next output. Returns `false` if none arrives within `limit`.
     fn receive(&mut self, limit: Duration) -> bool {
         let Ok(bytes) = self.screen.recv_timeout(limit) else { return false };

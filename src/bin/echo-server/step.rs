@@ -89,7 +89,7 @@ impl Observer for Narrator {
         });
         let next = match next {
             Next::Wait => "waits for the next event",
-            Next::Again => "has more to do, so it is queued for the next turn",
+            Next::Again => "has more to do, so it is queued",
             Next::Done => "has finished",
         };
         let took = *ended - *began;

@@ -27,7 +27,7 @@ mod write_buffer;
 
 use super::CloseReason;
 use crate::net::{Address, Socket};
-use crate::reactor::observe::IoStats;
+use crate::reactor::observe::{ConnectionState, IoStats};
 use crate::reactor::{Ready, SCRATCH_SIZE};
 
 use read::ReadState;
@@ -104,6 +104,28 @@ impl Duplex {
 
     pub fn buffered(&self) -> usize {
         self.write_buffer.len()
+    }
+
+    pub fn state(&self) -> ConnectionState {
+        ConnectionState {
+            peer: self.peer.clone(),
+            ready: self.ready,
+            read: match self.read {
+                ReadState::Open => "open",
+                ReadState::Paused => "paused",
+                ReadState::Discarding => "discarding",
+                ReadState::Eof => "eof",
+            },
+            write: match self.write {
+                WriteState::Open => "open",
+                WriteState::Draining => "draining",
+                WriteState::Shutdown => "shutdown",
+                WriteState::Broken { .. } => "broken",
+            },
+            stats: self.stats(),
+            high: self.high,
+            low: self.low,
+        }
     }
 
     pub fn stats(&self) -> IoStats {
