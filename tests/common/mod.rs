@@ -2,11 +2,13 @@
 #![allow(dead_code, unused_imports)] // each test file uses some of them
 
 mod descriptors;
+mod laboratory;
 mod network;
 mod programs;
 mod tasks;
 
 pub use descriptors::*;
+pub use laboratory::*;
 pub use network::*;
 pub use programs::*;
 pub use tasks::*;

@@ -1,0 +1,234 @@
+//! The log: what happened, in sentences, each with the chapter of the guide that explains it.
+//!
+//! Invariant: it keeps the last entries only, and an entry becomes a sentence when somebody reads it. So
+//! a loop at full speed pays for a copy of a few words per call.
+//!
+//! Read next: `watcher.rs`, which writes most of it.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::time::Duration;
+
+use echo_reactor::observe::{IoStats, Origin};
+use echo_reactor::timeline::short_name;
+use echo_reactor::{Id, Next, Ready};
+use serde_json::{Value, json};
+
+/// How many entries are kept.
+const LENGTH: usize = 80;
+
+pub enum Entry {
+    Poll {
+        turn: u64,
+        slept: Duration,
+        timeout: Option<Duration>,
+        events: usize,
+    },
+    Call {
+        id: Id,
+        type_name: &'static str,
+        ready: Ready,
+        next: Next,
+        took: Duration,
+        stats: Option<(IoStats, IoStats)>,
+        /// How many sources it has added.
+        added: usize,
+    },
+    Closure {
+        origin: Origin,
+        took: Duration,
+    },
+    Added {
+        id: Id,
+        type_name: &'static str,
+    },
+    Removed(Id),
+    /// An event whose source was gone.
+    Stale(Id),
+    /// A sentence, and its chapter.
+    Peer(String, &'static str),
+    Note(String, &'static str),
+}
+
+#[derive(Default)]
+pub struct Log {
+    entries: VecDeque<Entry>,
+    /// The number of the first entry.
+    first: u64,
+}
+
+impl Log {
+    pub fn push(&mut self, entry: Entry) {
+        if self.entries.len() == LENGTH {
+            self.entries.pop_front();
+            self.first += 1;
+        }
+        self.entries.push_back(entry);
+    }
+
+    /// Moves the entries of another log to the end of this one.
+    pub fn append(&mut self, other: &mut Log) {
+        let lost = mem::take(&mut other.first);
+        if lost > 0 {
+            self.first = self.next() + lost; // the other one is full, and replaces all entries
+            self.entries.clear();
+        }
+        other.entries.drain(..).for_each(|entry| self.push(entry));
+    }
+
+    /// Returns the number of the next entry.
+    pub fn next(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    /// Returns the entries as `[number, kind, sentence, chapter]`. `name` names a connection.
+    pub fn to_json(&self, name: impl Fn(Id) -> String) -> Value {
+        let line = |(entry, number): (&Entry, u64)| {
+            let (kind, text, chapter) = entry.sentence(&name);
+            json!([number, kind, text, chapter])
+        };
+        self.entries.iter().zip(self.first..).map(line).collect()
+    }
+}
+
+impl Entry {
+    /// Returns the kind, the sentence, and the chapter.
+    fn sentence(&self, name: impl Fn(Id) -> String) -> (&'static str, String, &'static str) {
+        match self {
+            Entry::Poll { turn, slept, timeout, events } => {
+                let reported = match events {
+                    0 => "no event".into(),
+                    1 => "1 event".into(),
+                    _ => format!("{events} events"),
+                };
+                match (timeout, events) {
+                    (Some(Duration::ZERO), _) => (
+                        "poll",
+                        format!(
+                            "Turn {turn}: the poll did not sleep, because work was due. It reported {reported}."
+                        ),
+                        "budget",
+                    ),
+                    (Some(_), 0) => (
+                        "poll",
+                        format!(
+                            "Turn {turn}: the poll slept for {}, until a timer was due.",
+                            duration(*slept)
+                        ),
+                        "timers",
+                    ),
+                    _ => {
+                        let slept = match slept.as_micros() {
+                            0..100 => "returned at once".into(),
+                            _ => format!("slept for {}", duration(*slept)),
+                        };
+                        let text = format!("Turn {turn}: the poll {slept}. It reported {reported}.");
+                        ("poll", text, "readiness")
+                    }
+                }
+            }
+            Entry::Call { id, type_name, ready, next, took, stats, added } => {
+                let type_name = short_name(type_name);
+                let kind = type_name.split('<').next().unwrap_or(&type_name);
+                let cause =
+                    if *ready == Ready::NONE { "from the queue".into() } else { format!("{ready:?}") };
+                let mut text = format!("{kind} {} was called ({cause}).", name(*id));
+                let mut chapter = "edge";
+                if kind == "Listener" {
+                    let accepted = match added {
+                        0 => " It could accept nobody.".into(),
+                        1 => " It accepted one peer.".into(),
+                        _ => format!(" It accepted {added} peers."),
+                    };
+                    text += &accepted;
+                    chapter = if *added == 0 { "hostile" } else { "edge" };
+                }
+                if let Some((before, after)) = stats {
+                    let (read, sent) = (after.bytes_in - before.bytes_in, after.bytes_out - before.bytes_out);
+                    match (read, sent) {
+                        (0, 0) => {}
+                        (_, 0) => text += &format!(" It read {}.", bytes(read)),
+                        (0, _) => text += &format!(" It sent {}.", bytes(sent)),
+                        _ => text += &format!(" It read {} and sent {}.", bytes(read), bytes(sent)),
+                    }
+                    if ready.intersects(Ready::READ_CLOSED) {
+                        text += " The peer has ended its side.";
+                        chapter = "closing";
+                    }
+                    match (before.backpressured, after.backpressured) {
+                        (false, true) => {
+                            text += " Its write buffer went above the high-water mark: reading is paused.";
+                            chapter = "backpressure";
+                        }
+                        (true, false) => {
+                            text += " Its write buffer fell to the low-water mark: reading goes on.";
+                            chapter = "backpressure";
+                        }
+                        _ => {}
+                    }
+                }
+                match next {
+                    Next::Wait => {}
+                    Next::Again => {
+                        text += " Its budget is used up, so it is queued.";
+                        chapter = "budget";
+                    }
+                    Next::Done => {
+                        text += " It has finished.";
+                        chapter = "closing";
+                    }
+                }
+                if *took > Duration::from_millis(100) {
+                    text += &format!(" It blocked the loop for {}.", duration(*took));
+                    chapter = "blocking";
+                }
+                ("call", text, chapter)
+            }
+            Entry::Closure { origin, took } => {
+                let (what, chapter) = match origin {
+                    Origin::Timer => ("A timer's closure", "timers"),
+                    _ => ("A closure from the queue", "timers"),
+                };
+                let took_text = duration(*took);
+                if *took > Duration::from_millis(100) {
+                    let text =
+                        format!("{what} blocked the loop for {took_text}. Nobody was served meanwhile.");
+                    ("slow", text, "blocking")
+                } else {
+                    ("call", format!("{what} was called. It took {took_text}."), chapter)
+                }
+            }
+            Entry::Added { id, type_name } => {
+                let type_name = short_name(type_name);
+                let kind = type_name.split('<').next().unwrap_or(&type_name);
+                ("slab", format!("{kind} {} moved into its slot.", name(*id)), "slab")
+            }
+            Entry::Removed(id) => {
+                ("slab", format!("{} left its slot. This id names nobody from now on.", name(*id)), "slab")
+            }
+            Entry::Stale(id) => (
+                "stale",
+                format!(
+                    "The event for {} reached nobody: the id is stale, so the event is dropped.",
+                    name(*id)
+                ),
+                "slab",
+            ),
+            Entry::Peer(text, chapter) => ("peer", text.clone(), chapter),
+            Entry::Note(text, chapter) => ("note", text.clone(), chapter),
+        }
+    }
+}
+
+pub fn bytes(count: u64) -> String {
+    match count {
+        1 => "1 byte".into(),
+        0..10_000 => format!("{count} bytes"),
+        10_000..10_000_000 => format!("{} KiB", count / 1024),
+        _ => format!("{} MiB", count >> 20),
+    }
+}
+
+fn duration(duration: Duration) -> String {
+    format!("{duration:.1?}")
+}

@@ -1,0 +1,67 @@
+//! The laboratory: an event loop that you slow down, step and provoke in a browser.
+//!
+//! `cargo run --example lab`, and open the address that it prints.
+//!
+//! Two loops in two threads, joined by a `Remote`. One is under observation and serves real TCP peers
+//! (`observed.rs`). The other one serves the page with this library, and holds the peers (`site.rs`).
+//! Look at `gate.rs`: an observer that waits is a debugger for a loop.
+
+#![allow(clippy::pedantic)] // as in a test: it is read, not used
+
+mod gate;
+mod http;
+mod lab;
+mod log;
+mod observed;
+mod pages;
+mod peers;
+mod scenarios;
+mod site;
+mod watcher;
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use echo_reactor::{Address, Reactor};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use lab::Lab;
+
+/// How many descriptors the process may have. The scenario without descriptors opens them all.
+const DESCRIPTORS: u64 = 1024;
+
+fn main() -> ExitCode {
+    let argument = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7780".into());
+    match argument.parse::<Address>() {
+        Ok(address @ Address::Tcp(tcp)) if tcp.ip().is_loopback() && tcp.is_ipv4() => match run(&address) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("lab: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        _ => {
+            eprintln!("lab: '{argument}' is not a loopback address: give one such as 127.0.0.1:7780");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(address: &Address) -> io::Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = Some(limit.current.map_or(DESCRIPTORS, |current| current.min(DESCRIPTORS)));
+    setrlimit(Resource::Nofile, limit)?;
+    let lab = Arc::new(Lab::new());
+    let (started, observed) = mpsc::channel();
+    let shared = lab.clone();
+    let watched = thread::spawn(move || observed::run(shared, &started));
+    let Ok(observed) = observed.recv() else {
+        return watched.join().unwrap_or_else(|_| Err(io::Error::other("the observed loop panicked")));
+    };
+    let mut reactor = Reactor::new()?;
+    let address = site::serve(&mut reactor, address, lab, observed)?;
+    println!("the laboratory is at http://{address}/");
+    reactor.run()
+}

@@ -1,0 +1,434 @@
+// The page: it shows the state that the server sends, and sends commands.
+//
+// Invariant: it draws the last state only, once per frame. A state that comes while one is drawn
+// replaces it. Nothing is kept here that the server does not know, but what the log has shown.
+
+const PHASES = ["timeout", "poll", "events", "queue", "timers"];
+const PHASE_NAMES = ["time to sleep", "poll", "events", "queue", "timers"];
+const byId = (id) => document.getElementById(id);
+
+let state = null; // the last state
+let scenarios = [];
+let shownScenario = null;
+let offset = 0; // the time of the page minus the time of the laboratory
+let rate = { turns: 0, calls: 0 };
+let lastRateSample = null;
+let lastChange = 0; // when a turn or a step last changed something
+
+// ---- elements
+
+function element(tag, properties = {}, ...children) {
+  const created = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name === "class") created.className = value;
+    else created.setAttribute(name, value);
+  }
+  created.append(...children);
+  return created;
+}
+
+/** Changes a text only if it differs, so that the page does not flicker and a selection stays. */
+function setText(target, text) {
+  if (target.textContent !== text) target.textContent = text;
+}
+
+/** Replaces a list if its data has changed. */
+function setList(target, items, build) {
+  const key = JSON.stringify(items);
+  if (target.dataset.key === key) return;
+  target.dataset.key = key;
+  target.replaceChildren(...(items.length ? items.map(build) : [element("li", { class: "none" }, "none")]));
+}
+
+// ---- figures
+
+function bytes(count) {
+  if (count < 10_000) return `${count} B`;
+  if (count < 10_000_000) return `${(count / 1024).toFixed(0)} KiB`;
+  return `${(count / 1048576).toFixed(0)} MiB`;
+}
+
+function micros(time) {
+  if (time < 1000) return `${time} µs`;
+  if (time < 1_000_000) return `${(time / 1000).toFixed(1)} ms`;
+  return `${(time / 1_000_000).toFixed(1)} s`;
+}
+
+const seconds = (millis) => `${(Math.max(0, millis) / 1000).toFixed(1)} s`;
+const now = () => performance.now() - offset;
+const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+
+// ---- commands
+
+async function send(command) {
+  try {
+    const answer = await fetch("/do", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(command),
+    });
+    const { error } = await answer.json();
+    show(error ?? "");
+  } catch {
+    show("The laboratory does not answer. Is it still running?");
+  }
+}
+
+function show(error) {
+  setText(byId("error"), error);
+  clearTimeout(show.timer);
+  show.timer = setTimeout(() => setText(byId("error"), ""), 4000);
+}
+
+const isHeld = () => state.site.pace === "held" || state.site.pace === "turn";
+const slowMotion = () => send({ do: "slow", rate: Number(byId("rate").value) });
+const runOrHold = () => send({ do: isHeld() || state.site.pace === "slow" ? "run" : "hold" });
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  if (button.id === "run") runOrHold();
+  else if (button.id === "slow") state.site.pace === "slow" ? send({ do: "hold" }) : slowMotion();
+  else if (button.dataset.scenario) play(button.dataset.scenario);
+  else if (button.dataset.do) send({ do: button.dataset.do, peer: button.dataset.peer ?? "" });
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || !state) return;
+  if (event.target.closest("select, input")) return;
+  const key = event.key.toLowerCase();
+  if (key === " " && !event.target.closest("button, a")) runOrHold();
+  else if (key === "t") send({ do: "turn" });
+  else if (key === "c") send({ do: "call" });
+  else if (key === "s") slowMotion();
+  else return;
+  event.preventDefault();
+});
+
+byId("rate").addEventListener("change", () => state?.site.pace === "slow" && slowMotion());
+byId("choice").addEventListener("change", (event) => event.target.value && play(event.target.value));
+
+const play = (name) => send({ do: "scenario", name });
+
+// ---- drawing
+
+function draw() {
+  const { site, loop } = state;
+  if (!loop) return;
+  const held = site.waiting && site.pace !== "slow";
+  const busy = rate.turns > 50;
+  const current = site.waiting ? PHASES.indexOf(loop.phase) : busy ? -1 : PHASES.indexOf(site.phase);
+  drawControls(site);
+  drawStatus(held, busy);
+  drawTurn(loop, current);
+  drawSlots(loop);
+  drawPeers(site, loop);
+  drawLog(loop.log);
+  drawScenario(site);
+}
+
+function drawControls(site) {
+  const run = byId("run");
+  const runs = site.pace === "run";
+  if (run.dataset.runs !== String(runs)) {
+    run.dataset.runs = String(runs);
+    run.replaceChildren(runs ? "Hold " : "Run ", element("kbd", {}, "Space"));
+  }
+  byId("slow").setAttribute("aria-pressed", String(site.pace === "slow"));
+}
+
+/** Says in a sentence what the loop is doing. */
+function describe(held, busy) {
+  const { site, loop } = state;
+  const waiting = loop.events.filter(([, , fate]) => fate === "waiting").length;
+  const nextTimer = loop.timers.length ? loop.timers[0][0] - now() : null;
+  if (site.waiting) {
+    const start = site.pace === "slow" ? "Slow motion" : "Held";
+    switch (loop.phase) {
+      case "timeout": {
+        const sleep = loop.queueCount
+          ? "it will not sleep, because the queue has entries"
+          : nextTimer === null
+            ? "it may sleep until something happens"
+            : nextTimer > 0
+              ? `it may sleep for ${seconds(nextTimer)}, until the next timer`
+              : "it will not sleep, because a timer is due";
+        return `${start} where turn ${loop.turn + 1} begins. Next is the poll: ${sleep}.`;
+      }
+      case "poll":
+        return waiting
+          ? `${start} after the poll of turn ${loop.turn}. Next: ${plural(waiting, "event")} to deliver.`
+          : `${start} after the poll of turn ${loop.turn}, which reported no event. Next: what is due.`;
+      default: {
+        const next = waiting ? `${plural(waiting, "event")} to deliver` : "the queue and the timers, and the turn ends";
+        return `${start} in turn ${loop.turn}, between two calls. Next: ${next}.`;
+      }
+    }
+  }
+  if (busy) return `The loop runs: ${Math.round(rate.turns).toLocaleString("en")} turns and ${Math.round(rate.calls).toLocaleString("en")} calls a second.`;
+  if (site.phase !== "poll" && now() - lastChange > 150) return `A call has held the loop for ${seconds(now() - lastChange)}. Nobody is served meanwhile.`;
+  const until = nextTimer === null ? "until something happens" : `until the next timer, in ${seconds(nextTimer)}`;
+  const then = isHeld() ? " It will be held when it wakes." : "";
+  return `The loop sleeps in its poll ${until}.${then}`;
+}
+
+function drawStatus(held, busy) {
+  const text = describe(held, busy);
+  setText(byId("status"), text);
+  // A screen reader hears each step, but not the figures of a loop that runs.
+  if (held) setText(byId("live"), text.replace(/[\d.]+ s,/, "a while,"));
+}
+
+/** How long the next poll may sleep. */
+function longestSleep(loop) {
+  if (loop.phase !== "timeout") return "";
+  if (loop.queueCount) return "0 s";
+  return loop.timers.length ? seconds(loop.timers[0][0] - now()) : "no limit";
+}
+
+function drawTurn(loop, current) {
+  drawRing(loop, current);
+  PHASES.forEach((_, index) => {
+    const item = byId("phases").children[index];
+    item.toggleAttribute("aria-current", index === current);
+    setText(item.lastChild, index === 0 ? longestSleep(loop) : micros(loop.times[index]));
+  });
+  const name = (id) => id ?? "a closure";
+  const events = loop.events.map(([id, ready, fate]) => [id ?? "another thread", ready, fate]);
+  setList(byId("events"), more(events, loop.eventCount), ([id, ready, fate]) => {
+    const text = { waiting: "waiting", delivered: "delivered", stale: "reached nobody", queued: "joins its queued call" }[fate] ?? "";
+    return element("li", {}, element("span", { class: "id" }, id), ` ${ready} `, element("span", { class: `fate ${fate}` }, text));
+  });
+  setList(byId("queue"), more(loop.queue.map((id) => [name(id)]), loop.queueCount), ([text]) => element("li", {}, text));
+  const timers = loop.timers.map(([at, id]) => [name(id), seconds(at - now())]);
+  setList(byId("timers"), more(timers, loop.timerCount), ([text, left]) => element("li", {}, text, left ? ` in ${left}` : ""));
+}
+
+const more = (items, count) => (count > items.length ? [...items, [`and ${count - items.length} more`, "", ""]] : items);
+
+function drawRing(loop, current) {
+  const ring = byId("ring");
+  if (!ring.childElementCount) {
+    const shape = (tag, attributes, text = "") => {
+      const created = document.createElementNS("http://www.w3.org/2000/svg", tag);
+      for (const [key, value] of Object.entries(attributes)) created.setAttribute(key, value);
+      created.textContent = text;
+      ring.append(created);
+    };
+    const at = (radius, angle) => `${(radius * Math.sin(angle)).toFixed(1)} ${(-radius * Math.cos(angle)).toFixed(1)}`;
+    const fifth = (2 * Math.PI) / 5;
+    PHASES.forEach((_, index) => {
+      const [from, to] = [index * fifth + 0.035, (index + 1) * fifth - 0.035];
+      const path = `M${at(104, from)}A104 104 0 0 1 ${at(104, to)}L${at(62, to)}A62 62 0 0 0 ${at(62, from)}Z`;
+      shape("path", { d: path });
+      const [x, y] = at(83, (index + 0.5) * fifth).split(" ");
+      shape("text", { x, y }, String(index + 1));
+    });
+    shape("text", { x: 0, y: -14, class: "caption" }, "turn");
+    shape("text", { x: 0, y: 8, class: "number" });
+  }
+  PHASES.forEach((_, index) => {
+    for (const part of [ring.children[2 * index], ring.children[2 * index + 1]]) part.classList.toggle("now", index === current);
+  });
+  const starts = loop.phase === "timeout" && state.site.waiting;
+  setText(ring.lastChild, String(loop.turn + (starts ? 1 : 0)));
+}
+
+function drawSlots(loop) {
+  setList(byId("slots"), loop.slots.map((slot) => [slot.id, slot.type, slot.pending, slot.connection?.peer ?? null]), ([id, type, pending, peer]) => {
+    if (!type) {
+      const [slot, generation] = id.split(".");
+      return element("li", { class: "vacant" }, `slot ${slot}: vacant, next id ${slot}.${Number(generation) + 1}`);
+    }
+    const item = element("li", { class: pending === null ? "" : "queued" }, element("span", { class: "id" }, id), type.split("<")[0]);
+    if (peer) item.append(element("span", { class: "letter" }, peer));
+    if (pending !== null) item.append(element("span", { class: "pill" }, "queued"));
+    return item;
+  });
+}
+
+const PEER_ACTIONS = [
+  ["line", "Send a line"],
+  ["megabyte", "Send 1 MiB"],
+  ["stop-reading", "Stop reading"],
+  ["flood", "Flood"],
+  ["half-close", "Half-close"],
+  ["leave", "Leave"],
+  ["reset", "Reset"],
+];
+
+/** Builds the row of a peer. It is built once, so that its buttons keep the focus. */
+function buildPair(name) {
+  const buttons = PEER_ACTIONS.map(([action, text]) => element("button", { "data-do": action, "data-peer": name }, text));
+  const part = (kind, ...children) => element("div", { class: kind }, ...children);
+  const pill = () => element("span", { class: "pill" });
+  const pair = part(
+    "pair",
+    part("peer", part("name", element("span", { class: "letter" }, name), element("strong", {}, `Peer ${name}`), element("span", { class: "says" })), part("facts"), part("buttons", ...buttons)),
+    part(
+      "server",
+      part("name", element("strong", { class: "id" }), element("span", { class: "ready" })),
+      part("half read", element("span", {}, "read half"), pill(), element("span", { class: "facts" })),
+      part("half write", element("span", {}, "write half"), pill(), element("span", { class: "facts" })),
+      part("buffer", part("fill"), part("mark", element("span", {}, "low")), part("mark", element("span", {}, "high")), part("amount")),
+    ),
+  );
+  pair.append(part("backlog facts", "waits in the kernel's backlog: the listener has not accepted it yet"));
+  pair.dataset.name = name;
+  pair.setAttribute("role", "group");
+  pair.setAttribute("aria-label", `Peer ${name}`);
+  return pair;
+}
+
+function drawPeers(site, loop) {
+  const holder = byId("peers");
+  const names = site.peers.map((peer) => peer.name);
+  for (const pair of [...holder.children]) if (!names.includes(pair.dataset.name)) pair.remove();
+  site.peers.forEach((peer, index) => {
+    let pair = [...holder.children].find((child) => child.dataset.name === peer.name);
+    if (!pair) {
+      pair = buildPair(peer.name);
+      holder.insertBefore(pair, holder.children[index] ?? null);
+    }
+    drawPair(pair, peer, loop.slots.find((slot) => slot.connection?.peer === peer.name));
+  });
+  byId("nobody").hidden = names.length > 0;
+}
+
+function drawPair(pair, peer, slot) {
+  const find = (selector) => pair.querySelector(selector);
+  const says = peer.ended
+    ? `has gone: ${peer.ended}`
+    : [peer.reading ? "" : "does not read", peer.flooding ? "floods" : "", peer.pingPong ? "ping-pong" : "", peer.halfClosed ? "has ended its side" : "", peer.eof ? "has seen the server's end" : ""].filter(Boolean).join(", ");
+  setText(find(".says"), says);
+  const unread = slot ? Math.max(0, slot.connection.out - peer.received) : 0;
+  const parts = [`sent ${bytes(peer.sent)}`, `read ${bytes(peer.received)}`];
+  if (peer.unsent) parts.push(`${bytes(peer.unsent)} yet to send`);
+  if (unread && !peer.ended) parts.push(`${bytes(unread)} unread`);
+  setText(find(".peer .facts"), parts.join(" · "));
+  for (const button of pair.querySelectorAll("button")) button.disabled = Boolean(peer.ended);
+  toggle(pair, "stop-reading", "read", !peer.reading, ["Stop reading", "Read on"]);
+  toggle(pair, "flood", "stop-flood", peer.flooding, ["Flood", "Stop sending"]);
+  pair.classList.toggle("gone", !slot);
+  find(".backlog").hidden = Boolean(slot || peer.ended);
+  if (slot) drawServerSide(find, slot);
+}
+
+function toggle(pair, off, on, isOn, texts) {
+  const button = pair.querySelector(`[data-do="${off}"], [data-do="${on}"]`);
+  button.dataset.do = isOn ? on : off;
+  setText(button, texts[Number(isOn)]);
+}
+
+const STATE_KINDS = { open: "good", paused: "warn", discarding: "warn", draining: "warn", broken: "bad" };
+
+function drawServerSide(find, slot) {
+  const { connection } = slot;
+  setText(find(".server .id"), slot.id);
+  const stalled = connection.stalledSince === null ? "" : `behind for ${seconds(now() - connection.stalledSince)}`;
+  setText(find(".ready"), `remembers: ${connection.ready === "again" ? "nothing" : connection.ready}`);
+  for (const [half, text] of [["read", `${bytes(connection.in)} in`], ["write", [`${bytes(connection.out)} out`, stalled].filter(Boolean).join(" · ")]]) {
+    const pill = find(`.${half} .pill`);
+    setText(pill, connection[half]);
+    pill.className = `pill ${STATE_KINDS[connection[half]] ?? ""}`;
+    setText(find(`.${half} .facts`), text);
+  }
+  const scale = Math.max(connection.high * 1.25, connection.buffered * 1.05);
+  const fill = find(".fill");
+  fill.style.width = `${(100 * connection.buffered) / scale}%`;
+  fill.classList.toggle("warn", connection.paused);
+  const [low, high] = find(".buffer").querySelectorAll(".mark");
+  low.style.left = `${(100 * connection.low) / scale}%`;
+  high.style.left = `${(100 * connection.high) / scale}%`;
+  find(".buffer").title = `write buffer: ${bytes(connection.buffered)}`;
+  setText(find(".amount"), connection.buffered ? `${bytes(connection.buffered)} buffered` : "");
+  find(".buffer").setAttribute("role", "img");
+  find(".buffer").setAttribute("aria-label", `write buffer: ${bytes(connection.buffered)}, low-water mark ${bytes(connection.low)}, high-water mark ${bytes(connection.high)}`);
+}
+
+let nextEntry = 0;
+
+function drawLog(entries) {
+  const log = byId("log");
+  const fresh = entries.filter(([number]) => number >= nextEntry);
+  if (!fresh.length) return;
+  const follows = log.scrollTop + log.clientHeight >= log.scrollHeight - 30;
+  const missed = fresh[0][0] - nextEntry;
+  if (missed > 0) log.append(element("li", { class: "gap" }, `${missed.toLocaleString("en")} more, not shown`));
+  for (const [number, kind, text, chapter] of fresh) {
+    log.append(element("li", { class: kind }, `${text} `, element("a", { href: `/guide/${chapter}`, target: "_blank" }, `${chapter} →`)));
+    nextEntry = number + 1;
+  }
+  while (log.childElementCount > 200) log.firstChild.remove();
+  if (follows) log.scrollTop = log.scrollHeight;
+}
+
+function drawScenario(site) {
+  if (site.scenario === shownScenario) return;
+  shownScenario = site.scenario;
+  const scenario = scenarios.find(({ name }) => name === site.scenario);
+  for (const button of byId("list").children) button.setAttribute("aria-current", String(button.dataset.scenario === site.scenario));
+  byId("choice").value = site.scenario;
+  if (!scenario) return;
+  const buttons = scenario.then.map(([text, action, peer]) => element("button", { "data-do": action, "data-peer": peer }, text));
+  byId("look").replaceChildren(
+    element("ol", {}, ...scenario.look.map((text) => element("li", {}, text))),
+    element("div", { class: "buttons" }, ...buttons),
+    element("a", { href: `/guide/${scenario.chapter}`, target: "_blank" }, `Chapter: ${scenario.chapter} →`),
+  );
+}
+
+// ---- the beginning
+
+function receive(text) {
+  const received = JSON.parse(text);
+  offset = performance.now() - received.clock;
+  if (received.loop) {
+    const sample = received.loop;
+    if (lastRateSample && sample.at - lastRateSample.at >= 250) {
+      const time = (sample.at - lastRateSample.at) / 1000;
+      rate = { turns: (sample.turn - lastRateSample.turn) / time, calls: (sample.calls - lastRateSample.calls) / time };
+      lastRateSample = sample;
+    }
+    lastRateSample ??= sample;
+    const before = state?.loop;
+    if (!before || before.turn !== sample.turn || before.calls !== sample.calls || received.site.phase === "poll" || received.site.waiting) lastChange = now();
+  }
+  if (received.site.logFrom !== state?.site.logFrom) {
+    byId("log").replaceChildren();
+    nextEntry = received.site.logFrom;
+  }
+  state = received;
+  request();
+}
+
+let requested = false;
+
+function request() {
+  if (requested) return;
+  requested = true;
+  requestAnimationFrame(() => {
+    requested = false;
+    draw();
+  });
+}
+
+// Times go on while the loop sleeps.
+setInterval(() => {
+  if (state?.loop && now() - state.loop.at > 1000) rate = { turns: 0, calls: 0 };
+  if (state) request();
+}, 200);
+
+PHASE_NAMES.forEach((name) => byId("phases").append(element("li", {}, element("span", {}, name), element("span", { class: "time" }))));
+[...byId("phases").children].forEach((item, index) => item.firstChild.prepend(`${index + 1} `));
+
+const answer = await fetch("/scenarios");
+scenarios = await answer.json();
+byId("choice").append(element("option", { value: "" }, "Choose…"));
+for (const { name, title } of scenarios) {
+  byId("list").append(element("button", { "data-scenario": name }, title));
+  byId("choice").append(element("option", { value: name }, title));
+}
+const source = new EventSource("/events");
+source.onmessage = (event) => receive(event.data);
+source.onerror = () => setText(byId("status"), "The laboratory does not answer. Is it still running?");

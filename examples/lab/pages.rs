@@ -1,0 +1,33 @@
+//! The files of the page, and the chapters of the guide.
+//!
+//! Invariant: nothing else can be read. The files are part of the program, and a chapter's name has only
+//! letters.
+
+use std::fs;
+
+const PAGES: [(&str, &str, &str); 5] = [
+    ("/", "text/html", include_str!("page.html")),
+    ("/page.css", "text/css", include_str!("page.css")),
+    ("/page.js", "text/javascript", include_str!("page.js")),
+    ("/guide.css", "text/css", include_str!("guide.css")),
+    ("/guide.js", "text/javascript", include_str!("guide.js")),
+];
+
+/// A page of ours, or a chapter of the guide: `/guide/edge` is `05_edge.md`, or whatever number it has.
+pub fn find(path: &str) -> Option<(&'static str, String)> {
+    if let Some((_, kind, text)) = PAGES.iter().find(|(name, ..)| *name == path) {
+        return Some((kind, (*text).into()));
+    }
+    let (name, raw) =
+        path.strip_prefix("/guide/").map(|name| (name.trim_end_matches(".md"), name.ends_with(".md")))?;
+    if name.is_empty() || !name.chars().all(|letter| letter.is_ascii_lowercase()) {
+        return None;
+    }
+    if !raw {
+        return Some(("text/html", include_str!("guide.html").into()));
+    }
+    let ending = format!("_{name}.md");
+    let mut entries = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide")).ok()?.flatten();
+    let entry = entries.find(|entry| entry.file_name().to_string_lossy().ends_with(&ending))?;
+    Some(("text/markdown", fs::read_to_string(entry.path()).ok()?))
+}
