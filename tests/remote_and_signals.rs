@@ -148,3 +148,22 @@ fn pending_signal_reaches_the_replacement_callback() {
     std::thread::sleep(common::A_WHILE); // another thread may run the signal handler
     reactor.run().unwrap();
 }
+
+#[test]
+fn calls_of_other_threads_run_in_order_and_do_not_hold_the_loop() {
+    const CALLS: usize = 5000;
+    let mut reactor = Reactor::new().unwrap();
+    let remote = reactor.remote().unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    for number in 0..CALLS {
+        let order = order.clone();
+        remote.call(move |_| order.lock().unwrap().push(number)).unwrap();
+    }
+    // A thread that sends faster than the loop works must not keep it from its sources.
+    reactor.turn(None).unwrap();
+    let first = order.lock().unwrap().len();
+    assert!((1..CALLS / 2).contains(&first), "the first turn ran {first} calls");
+    // Nobody has to send again for the others to run.
+    turn_until(&mut reactor, "all calls ran", |_| order.lock().unwrap().len() == CALLS);
+    assert!(order.lock().unwrap().iter().copied().eq(0..CALLS));
+}

@@ -1,11 +1,13 @@
 //! Calls from other threads.
 //!
-//! Invariant: the reactor never leaves its thread; jobs do. A job is queued before the waker is
-//! triggered, and the turn that sees the waker's event takes the whole queue: wake-ups coalesce, so
-//! one event may stand for many jobs.
+//! Invariant: the reactor never leaves its thread; jobs do. While the inbox holds a job, the waker is
+//! triggered: by the thread that sent the first one, or by the reactor if it leaves some for the next
+//! turn. So one event stands for many jobs, and threads that send faster than the loop works cannot
+//! starve its sources.
 //!
 //! Read next: `mod.rs`, step 3 of a turn.
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -19,6 +21,9 @@ use super::{Id, Reactor, Ready};
 /// No `Id` packs to this: it would take 2^32 slots.
 pub(super) const TOKEN: Token = Token(usize::MAX);
 
+/// How many jobs of other threads a turn takes.
+const JOBS_PER_TURN: usize = 1024;
+
 enum Job {
     Call(Box<dyn FnOnce(&mut Reactor) + Send>),
     Enqueue(Id, Ready),
@@ -26,7 +31,7 @@ enum Job {
 
 struct Inbox {
     waker: Waker,
-    jobs: Vec<Job>,
+    jobs: VecDeque<Job>,
 }
 
 /// A way into the reactor from any thread (asyncio: `call_soon_threadsafe`).
@@ -58,7 +63,8 @@ impl fmt::Display for Stopped {
 impl Error for Stopped {}
 
 impl Remote {
-    /// Makes the reactor's thread call `f` in its next turn, and wakes it if it sleeps.
+    /// Makes the reactor's thread call `f` in its next turn, and wakes it if it sleeps. A turn takes at most
+    /// 1024 calls of other threads, in order; the others wait for the turn after it.
     ///
     /// # Errors
     /// [`Stopped`] if the reactor is gone.
@@ -88,12 +94,10 @@ impl Remote {
         let woken = {
             let mut guard = self.inbox();
             let inbox = guard.as_mut().ok_or(Stopped)?;
-            inbox.jobs.push(job);
+            inbox.jobs.push_back(job);
             if inbox.jobs.len() == 1 { inbox.waker.wake() } else { Ok(()) }
         };
-        if let Err(error) = woken {
-            log::error!("cannot wake the reactor: {error}");
-        }
+        report(woken);
         Ok(())
     }
 }
@@ -108,14 +112,20 @@ impl Reactor {
             return Ok(remote.clone());
         }
         let waker = Waker::new(self.poll.registry(), TOKEN)?;
-        let shared = Arc::new(Mutex::new(Some(Inbox { waker, jobs: Vec::new() })));
+        let shared = Arc::new(Mutex::new(Some(Inbox { waker, jobs: VecDeque::new() })));
         Ok(self.remote.insert(Remote { shared }).clone())
     }
 
-    /// Moves the jobs of other threads to the queue of this turn.
+    /// Moves jobs of other threads to the queue of this turn.
     pub(super) fn queue_remote_jobs(&mut self) {
         let Some(remote) = &self.remote else { return };
-        let jobs = remote.inbox().as_mut().map(|inbox| mem::take(&mut inbox.jobs));
+        let jobs = remote.inbox().as_mut().map(|inbox| {
+            if inbox.jobs.len() <= JOBS_PER_TURN {
+                return mem::take(&mut inbox.jobs);
+            }
+            report(inbox.waker.wake()); // the next turn goes on
+            inbox.jobs.drain(..JOBS_PER_TURN).collect()
+        });
         for job in jobs.unwrap_or_default() {
             match job {
                 Job::Call(call) => self.call_soon(call),
@@ -129,6 +139,12 @@ impl Reactor {
         // Dropped outside the lock: a job may own the last clone of something that calls.
         let inbox = self.remote.as_ref().and_then(|remote| remote.inbox().take());
         drop(inbox);
+    }
+}
+
+fn report(woken: io::Result<()>) {
+    if let Err(error) = woken {
+        log::error!("cannot wake the reactor: {error}");
     }
 }
 
