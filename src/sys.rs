@@ -262,9 +262,7 @@ pub fn duplicate_listening(fd: c_int, lowest: c_int) -> io::Result<(OwnedFd, c_i
     if listens == 0 || get_option(&socket, libc::SO_TYPE)? != libc::SOCK_STREAM {
         return Err(not_listening());
     }
-    let flags = status_flags(&socket)?;
-    // SAFETY: no pointers.
-    check(unsafe { libc::fcntl(duplicate, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    set_nonblocking(&socket)?;
     let family = get_option(&socket, libc::SO_DOMAIN)?;
     if family != libc::AF_UNIX {
         set_inheritable_options(&socket)?;
@@ -467,6 +465,13 @@ pub fn write(descriptor: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
 fn status_flags(descriptor: &impl AsFd) -> io::Result<c_int> {
     // SAFETY: no pointers.
     check(unsafe { libc::fcntl(descriptor.as_fd().as_raw_fd(), libc::F_GETFL) })
+}
+
+/// Sets `O_NONBLOCK` on the open file description.
+pub fn set_nonblocking(descriptor: &impl AsFd) -> io::Result<()> {
+    let flags = status_flags(descriptor)? | libc::O_NONBLOCK;
+    // SAFETY: no pointers.
+    check(unsafe { libc::fcntl(descriptor.as_fd().as_raw_fd(), libc::F_SETFL, flags) }).map(drop)
 }
 
 /// Returns `O_RDONLY`, `O_WRONLY` or `O_RDWR`.

@@ -394,3 +394,17 @@ fn source_that_returned_again_runs_before_a_due_timer() {
     reactor.turn(Some(Duration::ZERO)).unwrap();
     assert_eq!(*log.0.borrow(), ["read", "read", "timer"]);
 }
+
+#[test]
+fn idle_timeout_that_is_set_after_close_shortens_the_linger_timeout() {
+    let mut reactor = Reactor::new().unwrap();
+    let start = Instant::now();
+    reactor.set_now(start);
+    let (handle, log, _peer) = connection_with_timeout(&mut reactor);
+    handle.enter(&mut reactor, |_, transport| transport.set_idle_timeout(None)).unwrap();
+    handle.enter(&mut reactor, |_, transport| transport.close()).unwrap();
+    handle.enter(&mut reactor, |_, transport| transport.set_idle_timeout(Some(LIMIT))).unwrap();
+    reactor.set_now(start + LIMIT);
+    turn_until_quiet(&mut reactor);
+    assert_eq!(*log.0.borrow(), ["the peer did not end its side in time"]);
+}

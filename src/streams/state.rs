@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use crate::reactor::observe::{ConnectionState, IoStats};
 use crate::reactor::{Id, LoopHandle, Next, Reactor, Ready, SCRATCH_SIZE};
-use crate::transport::{CloseReason, Duplex, Flow, Received, WriteBuffer};
+use crate::transport::{CloseReason, Duplex, Flow, Received, SMALLEST_CHARGE, WriteBuffer};
 
 /// How much memory an empty buffer retains, in bytes, so that a conversation in small messages allocates
 /// nothing.
@@ -26,9 +26,6 @@ const RETAINED_CAPACITY: usize = 1024;
 
 /// How many bytes are read ahead at once.
 const READ_AHEAD: usize = 64 * 1024;
-
-/// The smallest read still takes this many bytes from the budget, because it is a system call.
-const SMALLEST_CHARGE: usize = 1024;
 
 pub(super) struct State {
     connection: Connection,

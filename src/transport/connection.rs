@@ -6,14 +6,14 @@
 //!   when it is done.
 //! - What is due by time (`woken`, a timeout) comes last, after the I/O that is there.
 //! - Budgets: one call of [`Source::ready`] reads and sends about one scratch buffer of bytes each, then
-//!   returns `Again`. A peer that floods gets its share of each turn and no more.
+//!   returns `Again`. A read of a few bytes counts as one of 1 KiB, because it is a system call. A peer that floods gets its share of each turn and no more.
 //!
 //! Read next: `duplex/`, what is done to the socket.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::duplex::{Duplex, KERNEL_BUFFER, Notification, Received};
+use super::duplex::{Duplex, KERNEL_BUFFER, Notification, Received, SMALLEST_CHARGE};
 use super::{CloseReason, ConnectionLost, Protocol, Transport};
 use crate::net::{
     Address, ConnectOptions, Connector, ListenOptions, Listener, ListeningSocket, NotConnected, Socket,
@@ -21,6 +21,7 @@ use crate::net::{
 };
 use crate::reactor::observe::{ConnectionState, IoStats};
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, SCRATCH_SIZE, Source, Unavailable};
+use crate::sys;
 
 /// Listens on all of `addresses`, or, if one fails, on none (asyncio: `create_server`). Each connection
 /// gets a protocol from `factory`.
@@ -110,17 +111,19 @@ impl<P: Protocol> Connection<P> {
     }
 
     /// Makes a connection of a socket that is connected already (asyncio: `create_connection` with
-    /// `sock`). The protocol's `connection_made` is called in the next turn, or by the first
+    /// `sock`), and makes it non-blocking. The protocol's `connection_made` is called by the queue: in this
+    /// turn, or in the next one if this turn's queue is running already; or by the first
     /// [`enter`](Handle::enter) if that comes earlier.
     ///
     /// # Errors
-    /// As for [`Reactor::add`]. No callback is called then.
+    /// As for [`Reactor::add`], and in `fcntl(2)`. No callback is called then.
     pub fn from_socket(
         reactor: &mut Reactor,
         socket: impl Into<Socket>,
         protocol: P,
     ) -> io::Result<Handle<Self>> {
         let socket = socket.into();
+        sys::set_nonblocking(&socket)?;
         let peer = socket.peer_addr().ok();
         Connection::new(Duplex::new(socket, peer), protocol, None).start(reactor)
     }
@@ -175,13 +178,15 @@ impl<P: Protocol> Connection<P> {
             loop {
                 match self.duplex.receive(scratch) {
                     Received::Bytes(count) => {
-                        budget = budget.saturating_sub(count);
+                        budget = budget.saturating_sub(count.max(SMALLEST_CHARGE));
                         self.duplex.touch(|| reactor.now());
                         self.call(id, reactor, |protocol, transport| {
                             protocol.data_received(transport, &scratch[..count]);
                         });
                     }
-                    Received::Discarded(count) => budget = budget.saturating_sub(count),
+                    Received::Discarded(count) => {
+                        budget = budget.saturating_sub(count.max(SMALLEST_CHARGE));
+                    }
                     Received::Eof => self.call(id, reactor, P::eof_received),
                     Received::Nothing => self.after_callback(id, reactor),
                 }
@@ -224,7 +229,8 @@ impl<P: Protocol> Source for Connection<P> {
             self.after_callback(id, reactor);
         }
         if self.duplex.may_read() {
-            let is_due = ready.intersects(Ready::TIMEOUT);
+            // One byte refutes an idle timeout. Only the end of file refutes a linger timeout.
+            let is_due = ready.intersects(Ready::TIMEOUT) && self.duplex.is_lingering();
             self.read(if is_due { KERNEL_BUFFER } else { SCRATCH_SIZE }, id, reactor);
         }
         if self.duplex.check_hang_up() {

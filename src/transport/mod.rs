@@ -29,7 +29,7 @@ use std::time::Duration;
 
 pub use connection::{Connection, create_connection, create_server, create_server_with_sockets};
 
-pub(crate) use duplex::{Duplex, HIGH_WATER, LOW_WATER, Received, WriteBuffer};
+pub(crate) use duplex::{Duplex, HIGH_WATER, LOW_WATER, Received, SMALLEST_CHARGE, WriteBuffer};
 
 use crate::net::{Address, ConnectError, ErrorText};
 use crate::reactor::{Handle, Id, Reactor};
@@ -208,8 +208,9 @@ impl Transport<'_> {
 
     /// Ends the connection in order: sends what is buffered, ends our side, and discards input until the
     /// peer has ended its own, so that no reset destroys bytes on their way. It waits 30 seconds for a
-    /// peer that takes nothing of what is buffered, and again for one that does not end its side. No
-    /// callback but `connection_lost` comes after this one.
+    /// peer that takes nothing of what is buffered, and again for one that does not end its side. A shorter
+    /// [`set_idle_timeout`](Self::set_idle_timeout) shortens that; the reason is
+    /// [`CloseReason::LingerTimeout`] then, too. No callback but `connection_lost` comes after this one.
     pub fn close(&mut self) {
         self.duplex.close();
     }
@@ -252,7 +253,7 @@ impl Transport<'_> {
     }
 
     /// Returns how long ago a byte last moved, either way. It is only tracked while an idle timeout is
-    /// set.
+    /// set, and no longer after [`close`](Self::close).
     #[must_use]
     pub fn idle_time(&self) -> Option<Duration> {
         self.duplex.idle_time(self.reactor)

@@ -38,9 +38,12 @@ pub(crate) use read::Received;
 pub(crate) use write::Notification;
 pub(crate) use write_buffer::WriteBuffer;
 
-/// More than the kernel buffers for a socket, in bytes. So much is read before a timeout decides, or before
-/// a connection whose writes fail ends.
+/// More than the kernel buffers for a socket, in bytes. So much is read before a linger timeout decides, or
+/// before a connection whose writes fail ends.
 pub(crate) const KERNEL_BUFFER: usize = 8 << 20;
+
+/// The smallest read still takes this many bytes from a read budget, because it is a system call.
+pub(crate) const SMALLEST_CHARGE: usize = 1024;
 
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
 pub(crate) const LOW_WATER: usize = 16 * 1024;

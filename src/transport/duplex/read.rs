@@ -6,7 +6,7 @@
 
 use std::io::{self, ErrorKind};
 
-use super::{Duplex, WriteState};
+use super::{Duplex, SMALLEST_CHARGE, WriteState};
 use crate::reactor::{Reactor, Ready};
 use crate::transport::CloseReason;
 
@@ -90,7 +90,7 @@ impl Duplex {
         while self.may_discard() && budget > 0 {
             reactor.with_scratch(|_, scratch| {
                 if let Received::Discarded(count) = self.receive(scratch) {
-                    budget = budget.saturating_sub(count);
+                    budget = budget.saturating_sub(count.max(SMALLEST_CHARGE));
                 }
             });
         }

@@ -62,12 +62,16 @@ impl Duplex {
         sys::unacknowledged_bytes(&self.socket).unwrap_or(0)
     }
 
+    pub fn is_lingering(&self) -> bool {
+        self.timeout.as_ref().is_some_and(|timeout| timeout.is_linger)
+    }
+
     pub fn set_idle_timeout(&mut self, limit: Option<Duration>, id: Id, reactor: &mut Reactor) {
-        let is_lingering = self.timeout.as_ref().is_some_and(|timeout| timeout.is_linger);
-        if is_lingering || self.has_ended() {
-            return;
-        }
         match limit {
+            _ if self.has_ended() => {}
+            _ if self.is_lingering() => {
+                self.set_timeout(LINGER.min(limit.unwrap_or(LINGER)), true, id, reactor);
+            }
             Some(limit) => self.set_timeout(limit, false, id, reactor),
             None => self.cancel_timeout(reactor),
         }
