@@ -5,6 +5,10 @@
 //! slow network reaches stdin. There is no registration: calling `try_send` or `try_recv` is enough to
 //! be woken.
 //!
+//! Each item, and each place, wakes one source: with thousands of receivers, waking all for each item would
+//! cost a call of each. The one that is woken may have left, or may not take it now. So the mailbox itself is
+//! called after it. If the item or the place is still there, it wakes the next one.
+//!
 //! ```text
 //!   sender ── try_send ──▶ ┌───┬───┬───┬───┐ ── try_recv ──▶ receiver
 //!     ▲                    └───┴───┴───┴───┘                    ▲
@@ -38,11 +42,16 @@ use crate::transport::Flow;
 /// # }
 /// ```
 pub struct Mailbox<T> {
-    items: VecDeque<T>,
+    /// Each with its number, which tells where an item that is put back belongs.
+    items: VecDeque<(u64, T)>,
+    /// How many items were ever sent.
+    sent: u64,
     capacity: usize,
     closed: bool,
-    /// The sources that found it full, or empty: only one of the two kinds can be waiting.
-    waiting: Waiters,
+    /// The sources that found it full.
+    senders: Waiters,
+    /// The sources that found it empty.
+    receivers: Waiters,
     /// The sources that are to know that it is closed, such as one that reads for it.
     until_closed: Waiters,
 }
@@ -56,6 +65,16 @@ pub enum TryRecv<T> {
     Empty,
     /// Nothing any more.
     Closed,
+}
+
+impl<T> TryRecv<T> {
+    fn map<U>(self, f: impl FnOnce(T) -> U) -> TryRecv<U> {
+        match self {
+            TryRecv::Item(item) => TryRecv::Item(f(item)),
+            TryRecv::Empty => TryRecv::Empty,
+            TryRecv::Closed => TryRecv::Closed,
+        }
+    }
 }
 
 /// Why [`try_send`](Handle::try_send) returned the item.
@@ -84,15 +103,27 @@ impl<T: 'static> Mailbox<T> {
     pub fn new(reactor: &mut Reactor, capacity: usize) -> Handle<Self> {
         reactor.insert(Mailbox {
             items: VecDeque::new(),
+            sent: 0,
             capacity: capacity.max(1),
             closed: false,
-            waiting: Waiters::default(),
+            senders: Waiters::default(),
+            receivers: Waiters::default(),
             until_closed: Waiters::default(),
         })
     }
 
+    fn has_room(&self) -> bool {
+        self.items.len() < self.capacity
+    }
+
+    fn push(&mut self, item: T) {
+        self.items.push_back((self.sent, item));
+        self.sent += 1;
+    }
+
     fn wake_all(&mut self, reactor: &mut Reactor) {
-        self.waiting.wake_all(reactor);
+        self.senders.wake_all(reactor);
+        self.receivers.wake_all(reactor);
         self.until_closed.wake_all(reactor);
     }
 }
@@ -104,11 +135,11 @@ impl<T: 'static> Handle<Mailbox<T>> {
     /// Returns the item, and says why.
     pub fn try_send(self, reactor: &mut Reactor, waiter: Id, item: T) -> Result<(), TrySendError<T>> {
         match (self.flow(reactor, waiter), reactor.get_mut(self)) {
-            (Flow::Open, Ok(mailbox)) => mailbox.items.push_back(item),
+            (Flow::Open, Ok(mailbox)) => mailbox.push(item),
             (Flow::Full, _) => return Err(TrySendError::Full(item)),
             _ => return Err(TrySendError::Closed(item)),
         }
-        self.wake_waiting(reactor);
+        self.wake_one(reactor, |mailbox| &mut mailbox.receivers);
         Ok(())
     }
 
@@ -117,23 +148,28 @@ impl<T: 'static> Handle<Mailbox<T>> {
     pub fn flow(self, reactor: &mut Reactor, waiter: Id) -> Flow {
         match reactor.get_mut(self) {
             Ok(mailbox) if mailbox.closed => return Flow::Closed,
-            Ok(mailbox) if mailbox.items.len() < mailbox.capacity => return Flow::Open,
+            Ok(mailbox) if mailbox.has_room() => return Flow::Open,
             Ok(_) | Err(Unavailable::Running) => {}
             Err(_) => return Flow::Closed,
         }
-        self.wait(reactor, waiter);
+        self.wait(reactor, waiter, |mailbox| &mut mailbox.senders);
         Flow::Full
     }
 
     /// Receives the oldest item. If there is none yet, `waiter` is woken when one comes.
     pub fn try_recv(self, reactor: &mut Reactor, waiter: Id) -> TryRecv<T> {
+        self.try_recv_numbered(reactor, waiter).map(|(_, item)| item)
+    }
+
+    /// The same, with the number of the item: see [`put_back`](Self::put_back).
+    pub(crate) fn try_recv_numbered(self, reactor: &mut Reactor, waiter: Id) -> TryRecv<(u64, T)> {
         match reactor.get_mut(self).map(|mailbox| (mailbox.items.pop_front(), mailbox.closed)) {
             Ok((Some(item), _)) => {
-                self.wake_waiting(reactor);
+                self.wake_one(reactor, |mailbox| &mut mailbox.senders);
                 TryRecv::Item(item)
             }
             Ok((None, false)) | Err(Unavailable::Running) => {
-                self.wait(reactor, waiter);
+                self.wait(reactor, waiter, |mailbox| &mut mailbox.receivers);
                 TryRecv::Empty
             }
             Ok((None, true)) | Err(_) => TryRecv::Closed,
@@ -157,30 +193,38 @@ impl<T: 'static> Handle<Mailbox<T>> {
         let _ = reactor.with(self, |mailbox, reactor| mailbox.until_closed.add(waiter, reactor));
     }
 
-    /// Returns an item that was received for nobody. It is the oldest again, also where that makes one too
+    /// Returns an item that was received for nobody. It gets its former place, also where that makes one too
     /// many.
-    pub(crate) fn put_back(self, reactor: &mut Reactor, item: T) {
+    pub(crate) fn put_back(self, reactor: &mut Reactor, item: (u64, T)) {
         if let Ok(mailbox) = reactor.get_mut(self) {
-            mailbox.items.push_front(item);
-            self.wake_waiting(reactor);
+            let place = mailbox.items.partition_point(|(number, _)| *number < item.0);
+            mailbox.items.insert(place, item);
+            self.wake_one(reactor, |mailbox| &mut mailbox.receivers);
         }
     }
 
-    fn wait(self, reactor: &mut Reactor, waiter: Id) {
-        if reactor.with(self, |mailbox, reactor| mailbox.waiting.add(waiter, reactor)).is_err() {
+    fn wait(self, reactor: &mut Reactor, waiter: Id, list: fn(&mut Mailbox<T>) -> &mut Waiters) {
+        if reactor.with(self, |mailbox, reactor| list(mailbox).add(waiter, reactor)).is_err() {
             reactor.wake(waiter); // somebody has it by `Reactor::with`, so it tries again
         }
     }
 
-    fn wake_waiting(self, reactor: &mut Reactor) {
-        let _ = reactor.with(self, |mailbox, reactor| mailbox.waiting.wake_all(reactor));
+    /// Wakes the first that waits. If there are others, the mailbox is called after it.
+    fn wake_one(self, reactor: &mut Reactor, list: fn(&mut Mailbox<T>) -> &mut Waiters) {
+        let others_wait = reactor.with(self, |mailbox, reactor| list(mailbox).wake_one(reactor));
+        if others_wait == Ok(true) {
+            reactor.call_again(self.id());
+        }
     }
 }
 
 impl<T: 'static> Source for Mailbox<T> {
-    /// A mailbox has nothing to do: the sources that use it are woken, not the mailbox.
-    fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
-        Next::Wait
+    /// The sources that were woken have had their call. For what they have left, as many others are woken.
+    fn ready(&mut self, _: Id, _: Ready, reactor: &mut Reactor) -> Next {
+        let (items, places) = (self.items.len(), self.capacity.saturating_sub(self.items.len()));
+        let receivers_wait = items > 0 && (0..items).all(|_| self.receivers.wake_one(reactor));
+        let senders_wait = places > 0 && (0..places).all(|_| self.senders.wake_one(reactor));
+        if receivers_wait || senders_wait { Next::Again } else { Next::Wait }
     }
 
     /// To those who wait, a mailbox that is gone is closed.
@@ -202,6 +246,13 @@ impl Waiters {
             self.0.retain(|&id| reactor.contains(id)); // those that have left wait no longer
         }
         self.0.push(waiter);
+    }
+
+    /// Wakes the first that is still there. Returns whether others wait.
+    fn wake_one(&mut self, reactor: &mut Reactor) -> bool {
+        let first = self.0.iter().position(|&id| reactor.wake(id));
+        self.0.drain(..first.map_or(self.0.len(), |first| first + 1));
+        !self.0.is_empty()
     }
 
     pub fn wake_all(&mut self, reactor: &mut Reactor) {

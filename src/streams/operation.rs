@@ -299,20 +299,21 @@ impl LoopHandle {
     }
 
     /// Receives the oldest item of a mailbox; waits if there is none (asyncio: `Queue.get`). `None`: the
-    /// mailbox is closed. If it is dropped, no item is lost: one that was received is put back.
+    /// mailbox is closed. If it is dropped, no item is lost: one that was received is put back in its place.
     pub async fn recv<T: 'static>(&self, mailbox: Handle<Mailbox<T>>) -> Option<T> {
-        let operation = start_polling(self, move |reactor, id| match mailbox.try_recv(reactor, id) {
-            TryRecv::Item(item) => Poll::Ready(Some(item)),
-            TryRecv::Closed => Poll::Ready(None),
-            TryRecv::Empty => Poll::Pending, // and we are woken
-        });
+        let operation =
+            start_polling(self, move |reactor, id| match mailbox.try_recv_numbered(reactor, id) {
+                TryRecv::Item(item) => Poll::Ready(Some(item)),
+                TryRecv::Closed => Poll::Ready(None),
+                TryRecv::Empty => Poll::Pending, // and we are woken
+            });
         Receiving { operation, mailbox }.await
     }
 }
 
 /// A wait for an item, which must not be lost with the wait.
 struct Receiving<T: 'static> {
-    operation: Operation<Option<T>>,
+    operation: Operation<Option<(u64, T)>>,
     mailbox: Handle<Mailbox<T>>,
 }
 
@@ -320,7 +321,7 @@ impl<T> Future for Receiving<T> {
     type Output = Option<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
-        Pin::new(&mut self.operation).poll(context).map(Option::flatten)
+        Pin::new(&mut self.operation).poll(context).map(|item| Some(item.flatten()?.1))
     }
 }
 
