@@ -7,6 +7,7 @@ mod common;
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -154,4 +155,30 @@ fn full_unix_backlog_is_retried_until_the_timeout() {
     assert!(began.elapsed() >= Duration::from_millis(100));
     assert!(record.borrow().reason.as_deref().unwrap().contains("TimedOut"));
     drop(accepted.write_all(b"the end"));
+}
+
+#[test]
+fn bytes_of_a_server_that_answers_and_resets_at_once_are_received() {
+    struct Reading(Rc<RefCell<String>>);
+    impl Protocol for Reading {
+        fn data_received(&mut self, _: &mut Transport, data: &[u8]) {
+            self.0.borrow_mut().push_str(&String::from_utf8_lossy(data));
+        }
+        fn connection_lost(&mut self, _: &mut Reactor, lost: ConnectionLost) {
+            self.0.borrow_mut().push_str(&format!("; {}", lost.reason));
+        }
+    }
+    let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    let record = Rc::new(RefCell::new(String::new()));
+    let address = listening.local_addr().unwrap().into();
+    create_connection(&mut reactor, &[address], &ConnectOptions::default(), Reading(record.clone()));
+    reactor.turn(Some(Duration::ZERO)).unwrap(); // the attempt begins
+    let (mut stream, _) = listening.accept().unwrap();
+    stream.write_all(b"busy").unwrap();
+    common::reset_on_close(&stream);
+    drop(stream);
+    turn_until(&mut reactor, "connection_lost", |_| record.borrow().contains(';'));
+    assert!(record.borrow().starts_with("busy; "), "{}", record.borrow());
+    assert!(record.borrow().contains("reset"), "{}", record.borrow());
 }

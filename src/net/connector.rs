@@ -4,8 +4,8 @@
 //! the connection replaces the connector, so the handle that the caller got at the start becomes valid,
 //! and the socket's registration is reused.
 //!
-//! The outcome of an attempt is determined in one place: read `SO_ERROR` (reading clears it); if there
-//! is none, `getpeername(2)` distinguishes connected from still connecting.
+//! The outcome of an attempt is determined in one place: `getpeername(2)` says whether the socket is
+//! connected; if not, a read that takes nothing says why, or that it is still connecting.
 //!
 //! Read next: `../transport/connection.rs`.
 
@@ -214,19 +214,26 @@ impl Connector {
 
 /// The peer of a connected socket; `None` while it is still connecting.
 fn connected_peer(socket: &Socket, address: &Address) -> io::Result<Option<Address>> {
-    if let Some(error) = socket.take_error()? {
-        return Err(error);
-    }
-    match socket.peer_addr() {
-        Ok(peer) if is_own_address(socket, &peer) => {
+    match (socket.peer_addr(), socket) {
+        (Ok(peer), _) if is_own_address(socket, &peer) => {
             Err(io::Error::new(ErrorKind::ConnectionRefused, "connected to itself: nobody listens"))
         }
-        Ok(peer) => Ok(Some(peer)),
+        (Ok(peer), _) => Ok(Some(peer)),
         // A Unix socket is connected at once. If its peer has closed since, a BSD has forgotten the
         // peer's address; what the peer sent can still be read.
-        Err(_) if matches!(socket, Socket::Unix(_)) => Ok(Some(address.clone())),
-        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(None),
-        Err(error) => Err(error),
+        (Err(_), Socket::Unix(_)) => Ok(Some(address.clone())),
+        // It is connecting, or has failed, or its peer has reset it already. In the last case, what the peer
+        // sent before can still be read. If there is nothing to read, `peek` returns the error.
+        (Err(error), Socket::Tcp(stream)) if error.kind() == ErrorKind::NotConnected => {
+            match stream.peek(&mut [0]) {
+                Ok(_) => Ok(Some(address.clone())),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                    Ok(None)
+                }
+                Err(error) => Err(error),
+            }
+        }
+        (Err(error), _) => Err(error),
     }
 }
 

@@ -106,7 +106,7 @@ impl Socket {
         }
     }
 
-    /// `SO_ERROR`. Reading clears it: only the connector reads it, and the end of a connection that hung up.
+    /// `SO_ERROR`. Reading clears it: only the end of a connection that hung up reads it.
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         match self {
             Socket::Tcp(stream) => stream.take_error(),
