@@ -224,7 +224,7 @@ impl Listener {
 
     fn drop_socket(&mut self, index: usize, error: &io::Error, reactor: &mut Reactor) {
         let Registered { socket, .. } = self.sockets.remove(index);
-        let address = socket.local_addr().map_or_else(|_| String::from("a socket"), |own| own.to_string());
+        let address = socket.local_addr();
         log::error!("cannot accept connections on {address} any more: {}", ErrorText(error));
         // Closing it would not be enough if another process has it, too.
         let _ = reactor.deregister(&socket);
@@ -259,22 +259,22 @@ impl Listener {
 // ---- its handle
 
 /// A server (asyncio: `Server`). No callback of a connection runs while its listener does, so all of
-/// this can be called from there, too. It fails only if the listener was removed.
+/// this can be called from there, too. It fails if the listener was removed, and inside
+/// [`Reactor::with`] on it.
 impl Handle<Listener> {
     /// Returns the addresses that it listens on, with the ports that the kernel chose: none after
     /// [`close`](Self::close).
     ///
     /// # Errors
-    /// If the listener is gone.
+    /// If the listener is gone, or is running.
     pub fn addresses(self, reactor: &Reactor) -> Result<Vec<Address>, Unavailable> {
-        let sockets = &reactor.get(self)?.sockets;
-        Ok(sockets.iter().filter_map(|one| one.socket.local_addr().ok()).collect())
+        Ok(reactor.get(self)?.sockets.iter().map(|one| one.socket.local_addr().clone()).collect())
     }
 
     /// Returns its counters.
     ///
     /// # Errors
-    /// If the listener is gone.
+    /// If the listener is gone, or is running.
     pub fn stats(self, reactor: &Reactor) -> Result<ListenerStats, Unavailable> {
         Ok(reactor.get(self)?.stats)
     }
@@ -285,7 +285,7 @@ impl Handle<Listener> {
     /// its counts until it is removed.
     ///
     /// # Errors
-    /// If the listener is gone.
+    /// If the listener is gone, or is running.
     pub fn close(self, reactor: &mut Reactor) -> Result<(), Unavailable> {
         reactor.with(self, Listener::stop)
     }
@@ -294,7 +294,7 @@ impl Handle<Listener> {
     /// unusable.
     ///
     /// # Errors
-    /// If the listener is gone.
+    /// If the listener is gone, or is running.
     pub fn on_stopped(
         self,
         reactor: &mut Reactor,
@@ -307,10 +307,10 @@ impl Handle<Listener> {
     }
 
     /// Calls `f` when it listens no longer and its last connection has ended (asyncio:
-    /// `Server.wait_closed`), or when it is removed.
+    /// `Server.wait_closed`), or when it is removed. It is dropped without a call with the reactor.
     ///
     /// # Errors
-    /// If the listener is gone.
+    /// If the listener is gone, or is running.
     pub fn on_closed(
         self,
         reactor: &mut Reactor,

@@ -30,6 +30,8 @@ pub struct ListeningSocket {
     /// the file can be recognised.
     _file: Option<SocketFile>,
     kind: Kind,
+    /// Where it listens, with the port that the kernel chose.
+    address: Address,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,10 @@ enum Kind {
 impl ListeningSocket {
     /// Listens on all of `addresses`, or, if one fails, on none. The IPv6 wildcard `[::]` accepts IPv4
     /// connections, too, unless `0.0.0.0` is among the others.
+    ///
+    /// For the path of a Unix socket this takes a lock on the directory, against other servers that start at
+    /// the same time. If somebody else holds that lock, it blocks for up to five seconds, so call it before
+    /// the loop runs.
     ///
     /// # Errors
     /// Names the address and the reason: `cannot listen on 127.0.0.1:80: Permission denied`.
@@ -59,25 +65,27 @@ impl ListeningSocket {
 
     fn bind(address: &Address, options: &ListenOptions) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) => Ok(Self::tcp(sys::listen_tcp(*address, options)?)),
+            Address::Tcp(address) => Self::new(tcp(sys::listen_tcp(*address, options)?), None),
             Address::Unix(path) => {
                 let (socket, file) = socket_file::listen(path, options.backlog.into())?;
-                Ok(ListeningSocket { kind: Kind::Unix(socket), _file: Some(file) })
+                Self::new(Kind::Unix(socket), Some(file))
             }
             Address::Abstract(name) => {
                 let socket = UnixListener::bind_addr(&sys::abstract_address(name)?)?;
                 sys::listen(&socket, options.backlog.into())?;
-                Ok(ListeningSocket { kind: Kind::Unix(socket), _file: None })
+                Self::new(Kind::Unix(socket), None)
             }
         }
     }
 
-    fn tcp(socket: OwnedFd) -> Self {
-        ListeningSocket { kind: Kind::Tcp(TcpListener::from_std(socket.into())), _file: None }
-    }
-
-    fn unix(socket: OwnedFd) -> Self {
-        ListeningSocket { kind: Kind::Unix(UnixListener::from_std(socket.into())), _file: None }
+    /// A socket whose address cannot be read (`getsockname(2)`) is of no use to its peers.
+    fn new(kind: Kind, file: Option<SocketFile>) -> io::Result<Self> {
+        let address = match &kind {
+            // Not canonical: `[::]` is what was asked for.
+            Kind::Tcp(socket) => Address::Tcp(socket.local_addr()?),
+            Kind::Unix(socket) => socket.local_addr()?.into(),
+        };
+        Ok(ListeningSocket { _file: file, kind, address })
     }
 
     /// Duplicates the listening sockets that the process was started with: socket activation, as
@@ -111,10 +119,11 @@ impl ListeningSocket {
         };
         let (socket, family) = sys::duplicate_listening(fd, end).map_err(describe)?;
         match family {
-            libc::AF_UNIX => Ok(Self::unix(socket)),
-            libc::AF_INET | libc::AF_INET6 => Ok(Self::tcp(socket)),
-            _ => Err(describe(io::Error::new(ErrorKind::Unsupported, "neither a TCP nor a Unix socket"))),
+            libc::AF_UNIX => Self::new(Kind::Unix(UnixListener::from_std(socket.into())), None),
+            libc::AF_INET | libc::AF_INET6 => Self::new(tcp(socket), None),
+            _ => Err(io::Error::new(ErrorKind::Unsupported, "neither a TCP nor a Unix socket")),
         }
+        .map_err(describe)
     }
 
     /// Accepts one connection, with the address of its peer.
@@ -126,15 +135,9 @@ impl ListeningSocket {
     }
 
     /// Returns the address that it listens on, with the port that the kernel chose.
-    ///
-    /// # Errors
-    /// See `getsockname(2)`.
-    pub fn local_addr(&self) -> io::Result<Address> {
-        match &self.kind {
-            // Not canonical: `[::]` is what was asked for.
-            Kind::Tcp(socket) => socket.local_addr().map(Address::Tcp),
-            Kind::Unix(socket) => socket.local_addr().map(Address::from),
-        }
+    #[must_use]
+    pub fn local_addr(&self) -> &Address {
+        &self.address
     }
 }
 
@@ -145,6 +148,10 @@ impl AsFd for ListeningSocket {
             Kind::Unix(socket) => socket.as_fd(),
         }
     }
+}
+
+fn tcp(socket: OwnedFd) -> Kind {
+    Kind::Tcp(TcpListener::from_std(socket.into()))
 }
 
 fn not_a_number(text: &OsStr) -> io::Error {
