@@ -82,7 +82,9 @@ extern "C" fn handle_signal(signal: c_int) {
     }
     let byte = 1_u8;
     // SAFETY: one readable byte. A full pipe refuses it, which is fine: it is readable already.
-    unsafe { libc::write(WAKEUP_FD.load(Ordering::Acquire), ptr::from_ref(&byte).cast(), 1) };
+    let write = || unsafe { libc::write(WAKEUP_FD.load(Ordering::Acquire), ptr::from_ref(&byte).cast(), 1) };
+    // SAFETY: as above. Another signal may interrupt it.
+    while write() == -1 && unsafe { *errno } == libc::EINTR {}
     // SAFETY: as above.
     unsafe { *errno = saved };
 }

@@ -408,3 +408,17 @@ fn idle_timeout_that_is_set_after_close_shortens_the_linger_timeout() {
     turn_until_quiet(&mut reactor);
     assert_eq!(*log.0.borrow(), ["the peer did not end its side in time"]);
 }
+
+#[test]
+fn run_until_does_the_io_that_came_in_time_before_it_gives_up() {
+    let mut reactor = Reactor::new().unwrap();
+    let (_, log, mut peer) = connection_with_timeout(&mut reactor);
+    let note = log.clone();
+    reactor.call_soon(move |_| {
+        peer.write_all(b"in time").unwrap();
+        thread::sleep(Duration::from_millis(20)); // a slow callback, longer than the limit
+        std::mem::forget(peer);
+    });
+    let received = reactor.run_until(Duration::from_millis(10), move |_| !note.0.borrow().is_empty());
+    assert!(received.unwrap(), "{:?}", log.0.borrow());
+}

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use common::{turn_until, turn_until_quiet};
 use echo_reactor::{
-    Connection, ConnectionLost, Handle, ListenOptions, Listener, ListeningSocket, Mailbox, Protocol, Reactor,
-    Transport, create_server,
+    Connection, ConnectionLost, Handle, Id, ListenOptions, Listener, ListeningSocket, Mailbox, Next,
+    Protocol, Reactor, Ready, Source, Transport, create_server,
 };
 
 /// Panics at its first byte.
@@ -236,15 +236,10 @@ fn panic_while_a_panicked_source_is_removed_repeats_no_event() {
         }
     }
     struct Counting(Rc<Cell<u32>>);
-    impl echo_reactor::Source for Counting {
-        fn ready(
-            &mut self,
-            _: echo_reactor::Id,
-            ready: echo_reactor::Ready,
-            _: &mut Reactor,
-        ) -> echo_reactor::Next {
-            self.0.set(self.0.get() + u32::from(ready.intersects(echo_reactor::Ready::READABLE)));
-            echo_reactor::Next::Wait
+    impl Source for Counting {
+        fn ready(&mut self, _: echo_reactor::Id, ready: Ready, _: &mut Reactor) -> Next {
+            self.0.set(self.0.get() + u32::from(ready.intersects(Ready::READABLE)));
+            Next::Wait
         }
     }
     let mut reactor = Reactor::new().unwrap();
@@ -327,4 +322,93 @@ fn reactor_swapped_in_a_closure_or_by_a_panicking_source_runs_no_further() {
     }));
     assert!(entered.is_err());
     turn_until_quiet(&mut reactor);
+}
+
+#[test]
+fn stale_id_gets_no_registration_and_no_timer() {
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, _peer) = mio::net::UnixStream::pair().unwrap();
+    let interest = mio::Interest::READABLE.add(mio::Interest::WRITABLE);
+    let (live, stale) = (Mailbox::<u8>::new(&mut reactor, 1).id(), Mailbox::<u8>::new(&mut reactor, 1).id());
+    reactor.register(live, &ours, interest).unwrap();
+    reactor.remove(stale);
+    assert_eq!(reactor.reregister(stale, &ours, interest).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(reactor.wake_at(Instant::now(), stale), None);
+    assert_eq!(reactor.timer_count(), 0);
+}
+
+#[test]
+fn panic_in_as_fd_leaves_no_source() {
+    struct Bad;
+    impl std::os::fd::AsFd for Bad {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            panic!("the thing under test");
+        }
+    }
+    impl Source for Bad {
+        fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
+            Next::Wait
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let added = catch_unwind(AssertUnwindSafe(|| reactor.add(Bad, mio::Interest::READABLE).map(drop)));
+    assert!(added.is_err());
+    assert_eq!(reactor.source_count(), 0);
+}
+
+/// What a source does when the reactor is dropped.
+struct Late<F: FnMut(&mut Reactor)>(F);
+
+impl<F: FnMut(&mut Reactor) + 'static> Source for Late<F> {
+    fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
+        Next::Wait
+    }
+    fn removed(&mut self, _: Id, reactor: &mut Reactor) {
+        (self.0)(reactor);
+    }
+}
+
+#[test]
+fn reactor_that_is_dropped_runs_no_turn_and_accepts_no_calls() {
+    let refused = Rc::new(Cell::new(0));
+    let note = refused.clone();
+    let mut reactor = Reactor::new().unwrap();
+    reactor.insert(Late(move |reactor| {
+        note.set(note.get() + u32::from(reactor.run_until(Duration::ZERO, |_| false).is_err()));
+        note.set(note.get() + u32::from(reactor.remote().unwrap().call(|_| ()).is_err()));
+    }));
+    drop(reactor);
+    assert_eq!(refused.get(), 2);
+}
+
+#[test]
+fn connection_is_reset_if_the_loop_ends_by_a_panic() {
+    struct Half;
+    impl Protocol for Half {
+        fn connection_made(&mut self, transport: &mut Transport) {
+            transport.write(b"half an ans");
+        }
+        fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
+    }
+    let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut peer = TcpStream::connect(listening.local_addr().unwrap()).unwrap();
+    let ours = mio::net::TcpStream::from_std(listening.accept().unwrap().0);
+    let ended = catch_unwind(move || {
+        let mut reactor = Reactor::new().unwrap();
+        Connection::from_socket(&mut reactor, ours, Half).unwrap();
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+        reactor.call_soon(|_| panic!("the thing under test"));
+        reactor.run()
+    });
+    assert!(ended.is_err());
+    let error = std::io::Read::read_to_end(&mut peer, &mut Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "not a clean end");
+}
+
+#[test]
+fn stop_that_run_until_ignores_does_not_end_the_next_run() {
+    let mut reactor = Reactor::new().unwrap();
+    reactor.call_soon(Reactor::stop);
+    assert!(!reactor.run_until(Duration::from_millis(1), |_| false).unwrap());
+    assert_eq!(reactor.run_until_complete(async { 7 }).unwrap(), 7);
 }

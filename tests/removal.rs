@@ -309,3 +309,22 @@ fn connection_made_while_the_reactor_is_dropped_is_lost_too() {
     drop(reactor);
     assert_eq!(*log.borrow(), [0, 1, 2, 3]);
 }
+
+#[test]
+fn removed_connection_gets_no_events_if_a_duplicate_keeps_its_socket_open() {
+    let (ours, mut peer) = UnixStream::pair().unwrap();
+    let duplicate = ours.try_clone().unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    let ours = mio::net::UnixStream::from_std(ours);
+    let handle = echo_reactor::Connection::from_socket(&mut reactor, ours, Echo).unwrap();
+    reactor.turn(Some(Duration::ZERO)).unwrap();
+    reactor.remove(handle.id());
+    // The same socket may be handed over again.
+    let again = mio::net::UnixStream::from_std(duplicate.try_clone().unwrap());
+    echo_reactor::Connection::from_socket(&mut reactor, again, Echo).unwrap();
+    peer.set_nonblocking(true).unwrap();
+    std::io::Write::write_all(&mut peer, b"hello").unwrap();
+    let mut echo = [0; 5];
+    turn_until(&mut reactor, "the echo", |_| peer.read(&mut echo).is_ok_and(|count| count == 5));
+    assert_eq!(&echo, b"hello");
+}

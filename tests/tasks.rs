@@ -19,8 +19,8 @@ use common::{
     turn_until, turn_until_panic, turn_until_quiet,
 };
 use echo_reactor::{
-    Address, Cancelled, ConnectOptions, CopyError, Either, Elapsed, ListenOptions, LoopHandle, Reactor,
-    Reader, Task, Writer, copy, join, join_all, race, race_all, start_server, try_join,
+    Address, Cancelled, ConnectOptions, CopyError, Either, Elapsed, ListenOptions, LoopHandle, Mailbox,
+    Reactor, Reader, Task, TryRecv, Writer, copy, join, join_all, race, race_all, start_server, try_join,
 };
 
 /// Runs a future that needs the loop. Nothing may be left of it after a few turns.
@@ -610,4 +610,64 @@ fn stderr_that_takes_nothing_does_not_hold_up_the_server() {
     child.kill().unwrap();
     child.wait().unwrap();
     drop(reader);
+}
+
+#[test]
+fn items_of_cancelled_receivers_keep_their_order() {
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, 8);
+    let handle = reactor.handle().unwrap();
+    let receivers = [(); 2].map(|()| {
+        let inner = handle.clone();
+        handle.spawn(async move { inner.recv(mailbox).await })
+    });
+    turn_until_quiet(&mut reactor);
+    for number in 1..=3 {
+        mailbox.try_send(&mut reactor, mailbox.id(), number).unwrap();
+    }
+    reactor.turn(Some(Duration::ZERO)).unwrap(); // both have an item, and have not returned it
+    receivers.iter().for_each(Task::cancel);
+    turn_until_quiet(&mut reactor);
+    let items = [(); 3].map(|()| mailbox.try_recv(&mut reactor, mailbox.id()));
+    assert_eq!(items, [1, 2, 3].map(TryRecv::Item));
+}
+
+#[test]
+fn item_is_received_although_the_first_receiver_that_was_woken_is_cancelled() {
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, 1);
+    let handle = reactor.handle().unwrap();
+    let received = shared(0);
+    let receivers = [(); 3].map(|()| {
+        let (inner, note) = (handle.clone(), received.1.clone());
+        handle.spawn(async move { note.set(inner.recv(mailbox).await.unwrap()) })
+    });
+    turn_until_quiet(&mut reactor);
+    mailbox.try_send(&mut reactor, mailbox.id(), 7).unwrap();
+    receivers[0].cancel();
+    receivers[1].cancel();
+    turn_until_quiet(&mut reactor);
+    assert_eq!(received.0.get(), 7);
+}
+
+#[test]
+fn wakes_of_one_task_from_other_threads_are_merged() {
+    let mut reactor = Reactor::new().unwrap();
+    let handle = reactor.handle().unwrap();
+    let waker = Rc::new(RefCell::new(None));
+    let shown = waker.clone();
+    handle.spawn(poll_fn(move |context| {
+        *shown.borrow_mut() = Some(context.waker().clone());
+        Poll::<()>::Pending
+    }));
+    turn_until_quiet(&mut reactor);
+    let waker = waker.take().unwrap();
+    for _ in 0..10_000 {
+        waker.wake_by_ref();
+    }
+    let stop = reactor.remote().unwrap();
+    stop.call(Reactor::stop).unwrap();
+    let turns = reactor.turn_count();
+    reactor.run().unwrap();
+    assert_eq!(reactor.turn_count() - turns, 1, "the call came behind one wake-up");
 }

@@ -89,3 +89,18 @@ impl Reactor {
 }
 
 crate::opaque_debug!(LoopHandle);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn empty_queue_keeps_little_memory() {
+        let mut reactor = Reactor::new().unwrap();
+        (0..100_000).for_each(|_| reactor.call_soon(|_| ()));
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+        let capacity = reactor.local.queue.borrow().capacity();
+        assert!(capacity < 10_000, "{capacity} jobs");
+    }
+}

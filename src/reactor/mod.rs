@@ -65,6 +65,9 @@ const REMOVAL_ROUNDS: usize = 8;
 /// How many events one poll can report. The others come with the next one.
 const EVENT_CAPACITY: usize = 1024;
 
+/// How many jobs the queue has room for after many more were there.
+const RETAINED_JOBS: usize = 4096;
+
 /// Something to do later.
 enum Job {
     Call(Box<dyn FnOnce(&mut Reactor)>),
@@ -105,7 +108,8 @@ impl Job {
 ///
 /// When it is dropped, all its sources are removed, so each of them learns of its end (but sources
 /// that add another one whenever they are removed end after some rounds). Closures that are still queued
-/// are dropped. (While the thread is unwinding from a panic, sources are only dropped.)
+/// are dropped, and no turn can be made any more. (While the thread is unwinding from a panic, sources are
+/// only dropped. Connections that have not ended are reset then, too.)
 pub struct Reactor {
     poll: Poll,
     /// `None` while a turn is under way.
@@ -174,7 +178,8 @@ impl Reactor {
     }
 
     /// Runs turns until `done` returns `true` (returns `true`) or `limit` has elapsed on the system
-    /// clock (returns `false`). [`stop`](Self::stop) does not end it.
+    /// clock (returns `false`). I/O that was there in time is done before it gives up. [`stop`](Self::stop)
+    /// does not end it, and is forgotten.
     ///
     /// # Errors
     /// As for [`run`](Self::run).
@@ -189,10 +194,11 @@ impl Reactor {
                 return Ok(true);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(false);
-            }
             self.turn(Some(left))?;
+            self.stopping = false;
+            if left.is_zero() {
+                return Ok(done(self)); // that turn has done the I/O that was there
+            }
         }
     }
 
@@ -258,6 +264,10 @@ impl Reactor {
                 self.step(Phase::Queue);
             }
         }
+        let mut queue = self.local.queue.borrow_mut();
+        if queue.capacity() > RETAINED_JOBS && queue.len() < queue.capacity() / 8 {
+            queue.shrink_to(RETAINED_JOBS);
+        }
     }
 
     fn run_job(&mut self, origin: Origin, job: Job) {
@@ -303,6 +313,7 @@ impl Reactor {
 impl Drop for Reactor {
     fn drop(&mut self) {
         self.close_remote();
+        self.events = None; // no turn from here on
         // Not while unwinding: a callback that panics, too, would abort the process.
         if std::thread::panicking() {
             return;

@@ -134,10 +134,11 @@ impl Reactor {
         }
     }
 
-    /// Refuses further calls, and drops those that wait.
+    /// Refuses further calls, also those of a `Remote` that is made later, and drops those that wait.
     pub(super) fn close_remote(&mut self) {
+        let remote = self.remote.get_or_insert_with(|| Remote { shared: Arc::default() });
         // Dropped outside the lock: a job may own the last clone of something that calls.
-        let inbox = self.remote.as_ref().and_then(|remote| remote.inbox().take());
+        let inbox = remote.inbox().take();
         drop(inbox);
     }
 }

@@ -105,18 +105,16 @@ impl Reactor {
             self.remove(replaced);
             return Ok(());
         }
-        let registered = self.claim_signals().and_then(|()| sys::install_handler(signal));
-        match (registered, &mut self.signals) {
-            (Ok(disposition), Some(signals)) => {
-                signals.registrations.push(Registration { signal, callback, _disposition: disposition });
-                Ok(())
-            }
-            (Ok(_), None) => Ok(()), // a claim is there after it succeeded
-            (Err(error), _) => {
-                self.remove(callback);
-                Err(error)
-            }
+        let registered =
+            self.claim_signals().and_then(|()| sys::install_handler(signal)).map(|disposition| {
+                if let Some(signals) = &mut self.signals {
+                    signals.registrations.push(Registration { signal, callback, _disposition: disposition });
+                }
+            });
+        if registered.is_err() {
+            self.remove(callback);
         }
+        registered
     }
 
     /// Claims the signals of the process, unless this reactor has them.

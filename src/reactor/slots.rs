@@ -18,6 +18,7 @@ use std::{fmt, io};
 use mio::Token;
 
 use super::{Ready, Source, observe};
+use crate::net::Connector;
 
 /// The address of a source: a slot and the generation of its tenant.
 ///
@@ -265,7 +266,7 @@ impl Slots {
     pub fn get<T: Source>(&self, id: Id) -> Result<&T, Unavailable> {
         match self.slot(id) {
             Some(Slot { state: State::Resting(source), .. }) => {
-                (source.as_ref() as &dyn Any).downcast_ref().ok_or(Unavailable::WrongType)
+                (source.as_ref() as &dyn Any).downcast_ref().ok_or_else(|| wrong_type(source.as_ref()))
             }
             Some(_) => Err(Unavailable::Running),
             None => Err(Unavailable::Gone),
@@ -275,7 +276,8 @@ impl Slots {
     pub fn get_mut<T: Source>(&mut self, id: Id) -> Result<&mut T, Unavailable> {
         match self.slot_mut(id) {
             Some(Slot { state: State::Resting(source), .. }) => {
-                (source.as_mut() as &mut dyn Any).downcast_mut().ok_or(Unavailable::WrongType)
+                let error = wrong_type(source.as_ref());
+                (source.as_mut() as &mut dyn Any).downcast_mut().ok_or(error)
             }
             Some(_) => Err(Unavailable::Running),
             None => Err(Unavailable::Gone),
@@ -328,6 +330,11 @@ impl Slots {
     fn slot_mut(&mut self, id: Id) -> Option<&mut Slot> {
         self.all.get_mut(id.slot()).filter(|slot| slot.generation == id.generation)
     }
+}
+
+/// Why a source cannot be reached under another type: a connector has the slot of its future connection.
+fn wrong_type(source: &dyn Source) -> Unavailable {
+    if (source as &dyn Any).is::<Connector>() { Unavailable::Connecting } else { Unavailable::WrongType }
 }
 
 #[cfg(test)]

@@ -78,8 +78,9 @@ impl Reactor {
 
     /// Reserves the slot of a source that will own `descriptor`.
     pub(crate) fn reserve(&mut self, descriptor: &impl AsFd, interest: Interest) -> io::Result<Id> {
+        let descriptor = descriptor.as_fd(); // a user's `as_fd` may panic
         let id = self.slots.reserve();
-        if let Err(error) = self.register(id, descriptor, interest) {
+        if let Err(error) = self.register(id, &descriptor, interest) {
             self.slots.vacate(id);
             return Err(error);
         }
@@ -102,19 +103,23 @@ impl Reactor {
     /// # Errors
     /// `NotFound` if there is no such source; otherwise as for [`add`](Self::add).
     pub fn register(&self, id: Id, descriptor: &impl AsFd, interest: Interest) -> io::Result<()> {
-        if !self.contains(id) {
-            return Err(io::Error::new(io::ErrorKind::NotFound, Unavailable::Gone));
-        }
         let fd = descriptor.as_fd().as_raw_fd();
+        self.check(id)?;
         self.poll.registry().register(&mut SourceFd(&fd), id.token(), interest)
+    }
+
+    fn check(&self, id: Id) -> io::Result<()> {
+        let gone = || io::Error::new(io::ErrorKind::NotFound, Unavailable::Gone);
+        self.contains(id).then_some(()).ok_or_else(gone)
     }
 
     /// Changes the interest of a registered descriptor. Readiness that exists already is reported again.
     ///
     /// # Errors
-    /// As in `epoll_ctl(2)`.
+    /// As for [`register`](Self::register).
     pub fn reregister(&self, id: Id, descriptor: &impl AsFd, interest: Interest) -> io::Result<()> {
         let fd = descriptor.as_fd().as_raw_fd();
+        self.check(id)?;
         self.poll.registry().reregister(&mut SourceFd(&fd), id.token(), interest)
     }
 
@@ -129,12 +134,12 @@ impl Reactor {
     /// Puts a source in its slot, or in the place of the one that is running there: same [`Id`], same
     /// descriptors. That one is dropped when it returns. (A connector becomes the connection.)
     pub(crate) fn install<T: Source>(&mut self, id: Id, source: T) -> Handle<T> {
-        if self.is_observed() {
-            let (type_name, stats, now) = (source.type_name(), source.stats(), Instant::now());
-            self.notify(|observer| observer.on_added(id, type_name, stats, now));
-        }
+        let observed = self.is_observed().then(|| (source.type_name(), source.stats(), Instant::now()));
         // It fails only if the slot was vacated meanwhile; then the handle is simply stale.
         drop(self.slots.put_back(id, Box::new(source)));
+        if let Some((type_name, stats, now)) = observed {
+            self.notify(|observer| observer.on_added(id, type_name, stats, now));
+        }
         Handle::new(id)
     }
 

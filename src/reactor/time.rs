@@ -81,7 +81,8 @@ impl Reactor {
     /// Calls a source with [`Ready::WOKEN`]: in this turn, or in the next one if this turn's queue has
     /// begun to run. Several wake-ups before that are one.
     ///
-    /// Returns `false` if `id` names no source.
+    /// Returns `false` if `id` names no source. A connection that is closing is called, but its protocol
+    /// gets no callback any more.
     pub fn wake(&mut self, id: Id) -> bool {
         self.enqueue(id, Ready::WOKEN)
     }
@@ -102,9 +103,9 @@ impl Reactor {
     /// Calls a source with [`Ready::WOKEN`] at `when` or soon after: a [`wake`](Self::wake) later on.
     ///
     /// A source that leaves should [`cancel`](Self::cancel) its timers. One that it leaves behind
-    /// stays until it expires, and then does nothing.
-    pub fn wake_at(&mut self, when: Instant, id: Id) -> Timer {
-        self.timers.set(when, Job::Dispatch(id, Ready::WOKEN))
+    /// stays until it expires, and then does nothing. Returns `None` if `id` names no source.
+    pub fn wake_at(&mut self, when: Instant, id: Id) -> Option<Timer> {
+        self.contains(id).then(|| self.timers.set(when, Job::Dispatch(id, Ready::WOKEN)))
     }
 
     /// Calls a source of the library with [`Ready::TIMEOUT`] at `when`.

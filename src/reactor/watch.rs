@@ -52,7 +52,8 @@ impl<S: AsFd, F> AsFd for Watch<S, F> {
 
 impl Reactor {
     /// Calls `f` whenever the descriptor may have become readable or writable (asyncio:
-    /// `add_reader`, `add_writer`). The descriptor must be non-blocking.
+    /// `add_reader`, `add_writer`). The descriptor must be non-blocking. `WouldBlock` waits for the next
+    /// event. `Ok(())` ends the watch, and so does any other error, which is logged.
     ///
     /// An echo server on raw sockets, and nothing else:
     ///

@@ -16,6 +16,7 @@ use std::io;
 use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -47,11 +48,15 @@ struct TaskAddress {
     remote: Remote,
     /// Empty until the task has its place in the reactor.
     id: OnceLock<Id>,
+    /// Whether a wake-up is on its way. Further ones until the poll are the same one.
+    woken: AtomicBool,
 }
 
 impl Wake for TaskAddress {
     fn wake(self: Arc<Self>) {
-        if let Some(&id) = self.id.get() {
+        if let Some(&id) = self.id.get()
+            && !self.woken.swap(true, Ordering::AcqRel)
+        {
             let _ = self.remote.call_again(id); // without a reactor nobody is waiting
         }
     }
@@ -69,6 +74,8 @@ impl Core {
 
     fn poll(self: &Rc<Self>) {
         self.scheduled.set(false);
+        // A wake-up from now on leads to another poll. What came before an earlier one is visible to this one.
+        self.address.woken.swap(false, Ordering::AcqRel);
         let Some(mut future) = self.future.take() else {
             if !self.has_ended.get() {
                 self.schedule(); // it was woken during its own poll
@@ -113,7 +120,11 @@ impl TaskSource {
         future: impl Future<Output = ()> + 'static,
         type_name: &'static str,
     ) -> Self {
-        let address = Arc::new(TaskAddress { remote: handle.remote().clone(), id: OnceLock::new() });
+        let address = Arc::new(TaskAddress {
+            remote: handle.remote().clone(),
+            id: OnceLock::new(),
+            woken: AtomicBool::new(false),
+        });
         let core = Core {
             handle: handle.clone(),
             future: Cell::new(Some(Box::pin(future))),

@@ -63,7 +63,8 @@ impl Writer {
     }
 
     /// Waits until no write can succeed any more, for example because the peer has reset the connection.
-    /// Returns the error that a write would return.
+    /// Returns the error that a write would return. A Unix peer that is gone is only noticed at the end of
+    /// what it has sent, or by the next write.
     pub async fn broken(&mut self) -> io::Error {
         let end = self.stream.writable(Wait::Broken).await;
         end.err().unwrap_or_else(|| ErrorKind::BrokenPipe.into())

@@ -16,8 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::duplex::{Duplex, KERNEL_BUFFER, Notification, Received, SMALLEST_CHARGE};
 use super::{CloseReason, ConnectionLost, Protocol, Transport};
 use crate::net::{
-    Address, ConnectOptions, Connector, ListenOptions, Listener, ListeningSocket, NotConnected, Socket,
-    connect, listen,
+    Address, ConnectOptions, ListenOptions, Listener, ListeningSocket, NotConnected, Socket, connect, listen,
 };
 use crate::reactor::observe::{ConnectionState, IoStats};
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, SCRATCH_SIZE, Source, Unavailable};
@@ -40,6 +39,8 @@ use crate::sys;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// For a Unix path it may block for some seconds: see [`ListeningSocket::bind_all`].
 ///
 /// # Errors
 /// As for [`ListeningSocket::bind_all`], and for [`Reactor::add`].
@@ -94,7 +95,8 @@ pub fn create_connection<P: Protocol>(
     })
 }
 
-/// A connected socket with its protocol. Created by [`create_server`], by [`create_connection`], or from
+/// A connected socket with its protocol. (Do not swap two of them by [`Reactor::with`]: the events of each
+/// would go to the other one.) Created by [`create_server`], by [`create_connection`], or from
 /// a connected socket by [`Connection::from_socket`].
 pub struct Connection<P> {
     duplex: Duplex,
@@ -151,14 +153,21 @@ impl<P: Protocol> Connection<P> {
 
     /// Evaluates the consequences of what a callback or the socket did.
     fn after_callback(&mut self, id: Id, reactor: &mut Reactor) {
+        // A pair at most: a protocol may cause the next one by its marks each time.
+        let mut budget = 2;
         while !self.check_removed(id, reactor)
+            && budget > 0
             && let Some(notification) = self.duplex.take_notification()
         {
+            budget -= 1;
             let transport = &mut Transport { id, duplex: &mut self.duplex, reactor };
             match notification {
                 Notification::PauseWriting => self.protocol.pause_writing(transport),
                 Notification::ResumeWriting => self.protocol.resume_writing(transport),
             }
+        }
+        if budget == 0 {
+            reactor.call_again(id);
         }
         self.duplex.advance(id, reactor);
     }
@@ -224,7 +233,7 @@ impl<P: Protocol> Source for Connection<P> {
         if !self.is_made {
             self.make(id, reactor);
         }
-        if self.duplex.may_flush() {
+        if !self.duplex.has_nothing_pending() {
             self.duplex.flush(0, || reactor.now());
             self.after_callback(id, reactor);
         }
@@ -246,8 +255,9 @@ impl<P: Protocol> Source for Connection<P> {
         self.duplex.cancel_timeout(reactor);
         let reason = self.duplex.take_end();
         let IoStats { bytes_in, bytes_out, .. } = self.duplex.stats();
-        if let Some(listener) = self.listener {
-            listener.release(reactor, bytes_in, bytes_out);
+        match self.listener {
+            Some(listener) => listener.release(reactor, bytes_in, bytes_out),
+            None => _ = reactor.deregister(self.duplex.socket()), // a duplicate may keep it open
         }
         let lost = ConnectionLost { id, peer: self.duplex.peer().cloned(), bytes_in, bytes_out, reason };
         self.protocol.connection_lost(reactor, lost);
@@ -294,9 +304,6 @@ impl<P: Protocol> Handle<Connection<P>> {
         f: impl FnOnce(&mut P, &mut Transport) -> R,
     ) -> Result<R, Unavailable> {
         let id = self.id();
-        if reactor.get(Handle::<Connector>::new(id)).is_ok() {
-            return Err(Unavailable::Connecting);
-        }
         let (result, next) = reactor.with(self, |connection, reactor| {
             connection.duplex.note(Ready::NONE);
             if !connection.is_made {

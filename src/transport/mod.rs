@@ -85,7 +85,8 @@ pub trait Protocol: Sized + 'static {
     }
 
     /// Somebody called [`Reactor::wake`] with this connection's [`Id`], for example a mailbox; or a
-    /// timer that was set with [`Reactor::wake_at`] has expired.
+    /// timer that was set with [`Reactor::wake_at`] has expired. Not called while the connection is
+    /// [closing](Transport::is_closing).
     fn woken(&mut self, transport: &mut Transport) {}
 
     /// The connection has ended, however it ended. Called exactly once, and last; without a

@@ -125,3 +125,11 @@ impl Duplex {
         self.ended.take().unwrap_or(CloseReason::Aborted)
     }
 }
+
+/// A connection that is dropped without an end, as while its thread unwinds, is reset. Its peer must not take
+/// half an answer for a whole one.
+impl Drop for Duplex {
+    fn drop(&mut self) {
+        self.take_end();
+    }
+}

@@ -11,6 +11,9 @@
 //!
 //! Read next: `write.rs`, which fills and drains it.
 
+/// A buffer of this capacity in bytes is not made smaller while it holds something.
+const SMALL: usize = 4096;
+
 #[derive(Debug, Default)]
 pub(crate) struct WriteBuffer {
     bytes: Vec<u8>,
@@ -38,7 +41,8 @@ impl WriteBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Removes the first `count` bytes. The empty buffer retains at most `retain` bytes of memory.
+    /// Removes the first `count` bytes. The empty buffer retains at most `retain` bytes of memory, and one
+    /// that holds something at most eight times as much, or [`SMALL`] bytes.
     pub fn consume(&mut self, count: usize, retain: usize) {
         debug_assert!(count <= self.len());
         self.start += count;
@@ -49,6 +53,9 @@ impl WriteBuffer {
             } else {
                 self.bytes.clear();
             }
+        } else if self.bytes.capacity() > SMALL && self.len() < self.bytes.capacity() / 8 {
+            self.bytes = self.as_slice().to_vec();
+            self.start = 0;
         }
     }
 }
@@ -74,6 +81,17 @@ mod tests {
             buffer.consume(take, 0);
         }
         assert_eq!(buffer.len(), usize::from(put.wrapping_sub(got)));
+    }
+
+    #[test]
+    fn almost_empty_buffer_owns_little_memory() {
+        let mut buffer = WriteBuffer::default();
+        buffer.push(&vec![1; 65_536]);
+        while buffer.len() > 1 {
+            buffer.consume(1, 1024);
+        }
+        assert!(buffer.bytes.capacity() <= super::SMALL, "{}", buffer.bytes.capacity());
+        assert_eq!(buffer.as_slice(), [1]);
     }
 
     #[test]
