@@ -10,7 +10,7 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::rc::Rc;
 
-use common::{DeadPort, turn_until, turn_until_quiet};
+use common::{DeadPort, Echo, turn_until, turn_until_quiet};
 use echo_reactor::{
     Address, ConnectOptions, Connection, Flow, Handle, Id, ListenOptions, Listener, Mailbox, Output,
     Protocol, Reactor, Transport, Unavailable, create_connection, create_server,
@@ -242,4 +242,31 @@ fn on_flushed_of_a_running_output_waits_for_the_flush() {
     let reader = std::thread::spawn(move || reading.read_exact(&mut [0; 300_000]).unwrap());
     turn_until(&mut reactor, "the output is flushed", |_| flushed.get());
     reader.join().unwrap();
+}
+
+#[test]
+fn connecting_connection_says_so_to_every_call() {
+    let dead = DeadPort::new();
+    let mut reactor = Reactor::new().unwrap();
+    let handle = create_connection(&mut reactor, &[dead.1.into()], &ConnectOptions::default(), Echo);
+    assert_eq!(reactor.get(handle).map(drop), Err(Unavailable::Connecting));
+    assert_eq!(reactor.get_mut(handle).map(drop), Err(Unavailable::Connecting));
+    assert_eq!(reactor.with(handle, |_, _| ()), Err(Unavailable::Connecting));
+    assert_eq!(handle.enter(&mut reactor, |_, _| ()), Err(Unavailable::Connecting));
+    let wrong = Handle::<Output>::new(Mailbox::<u8>::new(&mut reactor, 1).id());
+    assert_eq!(reactor.get(wrong).map(drop), Err(Unavailable::WrongType));
+}
+
+#[test]
+fn output_says_why_it_cannot_count_or_write() {
+    let mut reactor = Reactor::new().unwrap();
+    let (reading, writing) = std::io::pipe().unwrap();
+    let output = Output::open(&mut reactor, &writing, |_, _| ()).unwrap();
+    let inside = reactor.with(output, |_, reactor| output.buffered(reactor)).unwrap();
+    assert_eq!(inside, Err(Unavailable::Running));
+    assert_eq!(output.buffered(&reactor), Ok(0));
+    drop(reading);
+    assert_eq!(output.write(&mut reactor, output.id(), b"lost"), Flow::Closed, "the write that fails");
+    reactor.remove(output.id());
+    assert_eq!(output.buffered(&reactor), Err(Unavailable::Gone));
 }

@@ -141,7 +141,7 @@ impl Display {
     fn write(&self, reactor: &mut Reactor, waiter: Id, text: &str) -> Flow {
         let flow = self.output.write(reactor, waiter, text.as_bytes());
         if let Some(screen) = &self.screen
-            && self.output.buffered(reactor) > 0
+            && self.output.buffered(reactor) != Ok(0)
             && screen.borrow_mut().hold()
         {
             let display = self.clone();

@@ -131,12 +131,9 @@ impl Input {
         true
     }
 
-    /// Sends the lines for which there is room. Returns `false` if there was not room for all.
-    fn send_lines(&mut self, id: Id, reactor: &mut Reactor) -> bool {
-        while !self.lines.is_empty() {
-            if self.mailbox.flow(reactor, id) != Flow::Open {
-                return false;
-            }
+    /// Sends the lines for which there is room.
+    fn send_lines(&mut self, id: Id, reactor: &mut Reactor) {
+        while !self.lines.is_empty() && self.mailbox.flow(reactor, id) == Flow::Open {
             let line = match self.lines.next_line() {
                 Ok(Some(line)) => line,
                 Ok(None) if !self.at_eof => break,
@@ -144,7 +141,6 @@ impl Input {
             };
             self.send(id, reactor, Ok(line));
         }
-        true
     }
 
     /// There is room: it was checked. If the mailbox is closed, nobody wants the chunk.
@@ -157,11 +153,10 @@ impl Source for Input {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
         self.readable |= ready.intersects(Ready::READABLE);
         for _ in 0..MAX_READS_PER_TURN {
-            let has_sent_all = self.send_lines(id, reactor);
+            self.send_lines(id, reactor);
             match self.mailbox.flow(reactor, id) {
                 Flow::Closed => return Next::Done,
                 Flow::Full => return Next::Wait,
-                Flow::Open if !has_sent_all => return Next::Again,
                 Flow::Open => {}
             }
             if let Some(error) = self.error.take() {

@@ -117,8 +117,8 @@ impl Output {
 
 impl Handle<Output> {
     /// Writes `bytes`: at once as far as the descriptor takes them, the rest as soon as it does. At
-    /// [`Flow::Full`], `waiter` is woken when less is buffered. [`Flow::Closed`] says that nothing was
-    /// taken: the output has failed, is gone, or is running (a call from inside [`Reactor::with`] on it).
+    /// [`Flow::Full`], `waiter` is woken when less is buffered. [`Flow::Closed`] says that these bytes are
+    /// lost: the output has failed, is gone, or is running (a call from inside [`Reactor::with`] on it).
     pub fn write(self, reactor: &mut Reactor, waiter: Id, bytes: &[u8]) -> Flow {
         let flow = reactor.with(self, |output, reactor| {
             if output.on_error.is_none() {
@@ -126,6 +126,9 @@ impl Handle<Output> {
             }
             let is_empty = output.buffer.is_empty();
             let sent = if is_empty { output.send(bytes, self.id(), reactor) } else { 0 };
+            if output.on_error.is_none() {
+                return Flow::Closed; // this write has failed
+            }
             output.buffer.push(&bytes[sent..]);
             if output.buffer.len() <= HIGH_WATER {
                 return Flow::Open;
@@ -143,9 +146,11 @@ impl Handle<Output> {
     }
 
     /// Returns how many bytes the descriptor has not taken yet.
-    #[must_use]
-    pub fn buffered(self, reactor: &Reactor) -> usize {
-        reactor.get(self).map_or(0, |output| output.buffer.len())
+    ///
+    /// # Errors
+    /// If the output is gone, or is running.
+    pub fn buffered(self, reactor: &Reactor) -> Result<usize, Unavailable> {
+        Ok(reactor.get(self)?.buffer.len())
     }
 
     /// Calls `f` when nothing is buffered any more: all that was written is on the descriptor, or the
