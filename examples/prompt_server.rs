@@ -56,8 +56,11 @@ impl Client {
     /// Puts the next question into the queue.
     fn ask(&mut self, transport: &mut Transport) {
         let client = transport.handle::<Self>();
-        if self.is_waiting || self.questions.flow(transport.reactor(), client.id()) != Flow::Open {
-            return; // the answer, or room in the mailbox, calls this again
+        if self.is_waiting || transport.flow() == Flow::Full {
+            return; // the answer, or a client that reads its answers, calls this again
+        }
+        if self.questions.flow(transport.reactor(), client.id()) != Flow::Open {
+            return; // room in the mailbox calls this again
         }
         match self.lines.next_line() {
             Ok(Some(question)) => {
@@ -83,6 +86,11 @@ impl Protocol for Client {
         if self.lines.len() > 16 * MAX_QUESTION_LENGTH {
             return transport.abort();
         }
+        self.ask(transport);
+    }
+
+    fn resume_writing(&mut self, transport: &mut Transport) {
+        transport.resume_reading();
         self.ask(transport);
     }
 

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use echo_reactor::cli::run_example;
-use echo_reactor::{Address, Id, Next, Reactor, Ready, Source};
+use echo_reactor::{Address, Id, Next, Reactor, Ready, Source, Timer};
 use mio::Interest;
 use mio::net::{TcpListener, TcpStream};
 
@@ -54,12 +54,19 @@ impl AsFd for Echo {
     }
 }
 
-struct Acceptor(TcpListener);
+struct Acceptor {
+    listener: TcpListener,
+    /// Set while descriptors are missing.
+    retry: Option<Timer>,
+}
 
 impl Source for Acceptor {
     fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
+        if let Some(retry) = self.retry.take() {
+            reactor.cancel(retry); // or each new connection would start another one
+        }
         loop {
-            match self.0.accept() {
+            match self.listener.accept() {
                 Ok((stream, _)) => {
                     let echo = Echo { stream, buffer: vec![0; 4096], unsent: 0..0 };
                     let _ = reactor.add(echo, Interest::READABLE | Interest::WRITABLE);
@@ -68,7 +75,7 @@ impl Source for Acceptor {
                 // For example, no descriptor is left. No event reports when there is one, so retry
                 // later.
                 Err(_) => {
-                    reactor.wake_at(reactor.now() + Duration::from_millis(100), id);
+                    self.retry = reactor.wake_at(reactor.now() + Duration::from_millis(100), id);
                     return Next::Wait;
                 }
             }
@@ -78,7 +85,7 @@ impl Source for Acceptor {
 
 impl AsFd for Acceptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.listener.as_fd()
     }
 }
 
@@ -90,7 +97,7 @@ fn main() -> ExitCode {
         let mut reactor = Reactor::new()?;
         let listener = TcpListener::bind(address)?;
         println!("listening on {}", listener.local_addr()?);
-        reactor.add(Acceptor(listener), Interest::READABLE)?;
+        reactor.add(Acceptor { listener, retry: None }, Interest::READABLE)?;
         reactor.run()
     })
 }

@@ -40,8 +40,12 @@ fn serve(name: &str) -> Server {
 
 /// Sends `text` repeatedly, 64 MiB in total, until the server closes the connection or stalls.
 fn send(stream: &mut TcpStream, text: &[u8]) {
-    let chunk = text.repeat((64 << 10) / text.len() + 1);
     stream.set_nonblocking(true).unwrap();
+    write(stream, text);
+}
+
+fn write(stream: &mut impl Write, text: &[u8]) {
+    let chunk = text.repeat((64 << 10) / text.len() + 1);
     let (mut sent, mut moved) = (0, Instant::now());
     while sent < SENT && moved.elapsed() < A_WHILE {
         match stream.write(&chunk[sent % text.len()..]) {
@@ -92,4 +96,16 @@ fn peer_that_never_stops_storing_uses_bounded_memory() {
         let used = server.process.peak_resident();
         assert!(used < LIMIT, "{name}: {used} KiB");
     }
+}
+
+#[test]
+fn peer_that_asks_and_never_reads_what_the_operator_types_uses_bounded_memory() {
+    let mut server = serve("prompt_server");
+    let mut operator = server.process.child.stdin.take().unwrap();
+    rustix::io::ioctl_fionbio(&operator, true).unwrap();
+    let mut stream = server.connect();
+    stream.write_all(&[b'\n'; 60_000]).unwrap(); // as many questions
+    write(&mut operator, &[b"x".repeat(4000), b"\n".to_vec()].concat());
+    let used = server.process.peak_resident();
+    assert!(used < LIMIT, "{used} KiB");
 }
