@@ -64,7 +64,7 @@ pub fn run(lab: Arc<Lab>, started: &Sender<Observed>) -> io::Result<()> {
     let mut reactor = Reactor::new()?;
     let options = ListenOptions::default();
     let sockets = ListeningSocket::bind_all(&[Address::Tcp(([127, 0, 0, 1], 0).into())], &options)?;
-    let address = sockets[0].local_addr()?;
+    let address = sockets[0].local_addr().clone();
     let socket = Arc::new(sockets[0].as_fd().try_clone_to_owned()?);
     create_server_with_sockets(&mut reactor, sockets, &options, || Echo)?;
 
