@@ -42,7 +42,7 @@ use crate::transport::Flow;
 /// # }
 /// ```
 pub struct Mailbox<T> {
-    /// Each with its number, which tells where an item that is put back belongs.
+    /// Each with its number: an item that is put back returns to its place.
     items: VecDeque<(u64, T)>,
     /// How many items were ever sent.
     sent: u64,

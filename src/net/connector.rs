@@ -222,18 +222,13 @@ fn connected_peer(socket: &Socket, address: &Address) -> io::Result<Option<Addre
         // A Unix socket is connected at once. If its peer has closed since, a BSD has forgotten the
         // peer's address; what the peer sent can still be read.
         (Err(_), Socket::Unix(_)) => Ok(Some(address.clone())),
-        // It is connecting, or has failed, or its peer has reset it already. In the last case, what the peer
-        // sent before can still be read. If there is nothing to read, `peek` returns the error.
-        (Err(error), Socket::Tcp(stream)) if error.kind() == ErrorKind::NotConnected => {
-            match stream.peek(&mut [0]) {
-                Ok(_) => Ok(Some(address.clone())),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
-                    Ok(None)
-                }
-                Err(error) => Err(error),
-            }
-        }
-        (Err(error), _) => Err(error),
+        // It is connecting, or has failed, or its peer has reset it already: then what the peer sent before
+        // can still be read. Like a read, a peek takes the error if there is nothing else.
+        (Err(_), Socket::Tcp(stream)) => match stream.peek(&mut [0]) {
+            Ok(_) => Ok(Some(address.clone())),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => Ok(None),
+            Err(error) => Err(error),
+        },
     }
 }
 

@@ -74,7 +74,7 @@ impl Core {
 
     fn poll(self: &Rc<Self>) {
         self.scheduled.set(false);
-        // A wake-up from now on leads to another poll. What came before an earlier one is visible to this one.
+        // A wake-up from now on leads to another poll. This poll sees what came before the earlier ones.
         self.address.woken.swap(false, Ordering::AcqRel);
         let Some(mut future) = self.future.take() else {
             if !self.has_ended.get() {
