@@ -8,12 +8,13 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    A_WHILE, Lines, Outcome, Process, Server, assert_same_bytes, collect, connect, noise, outcome, ping,
-    send_until_stalled, serve_once,
+    A_WHILE, Lines, Outcome, PATIENCE, Process, Server, assert_same_bytes, collect, connect, noise, outcome,
+    ping, send_until_stalled, serve_once,
 };
 
 const SERVERS: [&str; 4] = ["echo-server", "sock_server", "stream_server", "protocol_server"];
@@ -203,8 +204,9 @@ fn every_client_exits_when_the_server_closes() {
 fn every_client_waits_for_a_slow_server_in_bounded_memory() {
     let input = noise(32 << 20, 32);
     each_client(|name| {
-        let (address, server) = serve_once(|mut stream| {
-            thread::sleep(2 * A_WHILE); // the thing under test: a server that does not read
+        let (read, may_read) = mpsc::channel::<()>();
+        let (address, server) = serve_once(move |mut stream| {
+            let _ = may_read.recv_timeout(PATIENCE); // the thing under test: a server that does not read
             let mut got = Vec::new();
             stream.read_to_end(&mut got).unwrap();
             got
@@ -215,6 +217,7 @@ fn every_client_waits_for_a_slow_server_in_bounded_memory() {
         let feeder = thread::spawn(move || stdin.write_all(&written).unwrap());
         thread::sleep(A_WHILE); // the thing under test: the server does not read the input
         assert!(process.resident() < 16 << 10, "{name}: {} KiB", process.resident());
+        read.send(()).unwrap();
         feeder.join().unwrap();
         let _ = outcome(process);
         assert_same_bytes(&server.join().unwrap(), &input);
