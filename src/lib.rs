@@ -1,4 +1,5 @@
-//! A single-threaded event loop that one can read in an afternoon, and three ways to write on it.
+//! A single-threaded event loop that you can read in an afternoon, and three styles of programs on
+//! it.
 //!
 //! ```text
 //!    your program     callbacks: Protocol     async fn: Task     closures: Reactor::watch
@@ -48,7 +49,7 @@
 //! | `reactor/slots.rs` | where sources live: a slab with generations |
 //! | `reactor/watch.rs` | the smallest source: a closure |
 //! | [`transport`] | what a protocol is, and what it can rely on |
-//! | `transport/connection.rs` | who calls whom |
+//! | `transport/connection.rs` | which callback is called when |
 //! | `transport/duplex/` | the two directions of a connection: the read, the write and the close path |
 //! | [`net`] | where connections come from: `listener.rs` is the accept path |
 //! | [`streams`] | an `async fn` in the place of a protocol |
@@ -59,25 +60,27 @@
 //!
 //! # Six rules
 //!
-//! 1. **Taken out, put back.** A source that runs is out of its slot. So `&mut source` and `&mut Reactor`
-//!    are disjoint, which the compiler knows, and a callback may do anything: add, remove, wake and stop
-//!    others and itself. Sources share nothing, so there is no `Rc<RefCell>` between them. (The source of a
-//!    stream shares one with its reader and writer, which futures own.)
+//! 1. **Taken out, put back.** A source that runs is out of its slot. So `&mut source` and `&mut
+//!    Reactor` never overlap, and the compiler can check that. A callback may do anything: add,
+//!    wake and remove sources, also itself, and stop the loop. Sources share no state, so there is
+//!    no `Rc<RefCell>` between them. (There is one exception: the source of a stream shares its
+//!    state with the reader and the writer, which belong to a future.)
 //! 2. **Addresses, not pointers.** An [`Id`] is a slot and a generation; a [`Handle`] is an `Id` that
 //!    knows a type. Both are `Copy` and go stale harmlessly: an event for a source that was removed
-//!    earlier in the same batch, or whose slot has a new tenant, reaches nobody.
+//!    earlier in the same batch is dropped, even if another source has its slot now.
 //! 3. **Readiness is remembered.** An event sets a bit, `WouldBlock` clears it. A connection is registered
 //!    once, for both directions; pausing and resuming cost no system call.
-//! 4. **Budgets.** A source reads, accepts and writes a bounded amount per turn, and leaves the rest to
-//!    the next one ([`Next::Again`]). A peer that floods starves nobody.
+//! 4. **Budgets.** A source reads, accepts and writes a bounded amount per turn, and leaves the
+//!    rest to the next turn ([`Next::Again`]). So a peer that floods the loop does not starve the
+//!    others.
 //! 5. **`?` on `WouldBlock` waits for the next event** in [`Reactor::watch`], the closure form of a
 //!    source.
 //! 6. **One scratch buffer per reactor**, lent to the source that runs. A connection that is idle, or
 //!    whose peer keeps up, owns no buffer at all; a stream keeps at most 1 KiB in each direction.
 //!
 //! Two promises follow. **Nothing fails silently**: a call on something that is running, gone or closed
-//! takes effect later, or returns a value that says why not ([`Unavailable`]). **A source learns that it
-//! leaves**, however it ends ([`Source::removed`]).
+//! takes effect later, or returns the reason why it cannot ([`Unavailable`]). **A source is
+//! notified when it leaves the reactor**, for whatever reason ([`Source::removed`]).
 //!
 //! # Coming from asyncio
 //!

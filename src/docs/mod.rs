@@ -1,4 +1,5 @@
-//! Pages for those who use the library or compare it: what the guide and the items do not say.
+//! Pages for those who use the library or compare it with others. They answer what the guide and
+//! the documentation of the items do not.
 //!
 //! | page | what it answers |
 //! | --- | --- |
