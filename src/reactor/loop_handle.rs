@@ -1,4 +1,4 @@
-//! The reactor as a future sees it, which cannot hold `&mut Reactor` while it waits.
+//! A handle to the reactor for futures, which cannot hold `&mut Reactor` while they wait.
 //!
 //! Invariant: what is scheduled here waits in the reactor's one queue, like what a source schedules. The
 //! handle never leaves the reactor's thread, so it needs no lock and no system call.
@@ -34,7 +34,7 @@ impl Local {
     }
 }
 
-/// The reactor of a future (asyncio: what `get_running_loop` returns).
+/// A handle to the reactor for futures (asyncio: what `get_running_loop` returns).
 ///
 /// It may be cloned and kept: it does not keep the reactor alive.
 #[derive(Clone)]
@@ -67,7 +67,7 @@ impl LoopHandle {
         result
     }
 
-    /// Returns a way in for other threads.
+    /// Returns the [`Remote`] of this reactor, for other threads.
     #[must_use]
     pub fn remote(&self) -> &Remote {
         &self.remote
@@ -79,7 +79,7 @@ impl LoopHandle {
 }
 
 impl Reactor {
-    /// Returns a handle for futures: see [`LoopHandle::spawn`].
+    /// Returns a handle to this reactor for futures: see [`LoopHandle::spawn`].
     ///
     /// # Errors
     /// As for [`Reactor::remote`].

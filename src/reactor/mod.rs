@@ -14,12 +14,12 @@
 //!
 //! Invariant: steps 4 and 5 process only the entries that existed when they began. Entries that a
 //! callback adds wait for the next turn, so no source can keep the loop from the others. An event or a
-//! timer for a source that is queued already is added to the queued call. So timers come last: whatever
-//! I/O was there, they find it done.
+//! timer for a source that is queued already is merged into the queued call. So timers run last,
+//! after the I/O that was ready before them.
 //!
 //! Read next: `sources.rs` (what a source is), `slots.rs` (where it lives), `poll.rs` (steps 1 and 2),
 //! `time.rs` (what is scheduled), `watch.rs` (the smallest source), then `../transport/connection.rs`
-//! (the one that matters).
+//! (the most important source).
 
 mod loop_handle;
 pub mod observe;
@@ -59,7 +59,7 @@ use time::{Clock, Timers};
 /// calls for the same data.
 pub const SCRATCH_SIZE: usize = 256 * 1024;
 
-/// How often a reactor that is dropped looks for sources that were added meanwhile.
+/// How many times a reactor that is dropped removes the sources that were added meanwhile.
 const REMOVAL_ROUNDS: usize = 8;
 
 /// How many events one poll can report. The others come with the next one.
@@ -114,7 +114,7 @@ pub struct Reactor {
     poll: Poll,
     /// `None` while a turn is under way.
     events: Option<Events>,
-    /// How many events the polls have reported since the last one that did not fill the list.
+    /// How many events were reported since the last poll that did not fill the event list.
     reported: usize,
     slots: Slots,
     timers: Timers,
@@ -163,7 +163,7 @@ impl Reactor {
     /// Runs turns until [`stop`](Self::stop) is called (asyncio: `run_forever`).
     ///
     /// # Errors
-    /// Only the loop's own: a failed poll, or a call from inside a turn or a source.
+    /// If the poll fails, or if this is called while a turn or a source of this reactor is running.
     pub fn run(&mut self) -> io::Result<()> {
         self.run_while(|| true)
     }
@@ -207,7 +207,7 @@ impl Reactor {
         self.stopping = true;
     }
 
-    /// Runs one turn. It sleeps for `at_most` that long, if given.
+    /// Runs one turn. It sleeps no longer than `at_most`, if that is given.
     ///
     /// # Errors
     /// As for [`run`](Self::run).
@@ -241,7 +241,7 @@ impl Reactor {
         Ok(())
     }
 
-    /// Returns how many turns were made so far.
+    /// Returns how many turns have been run so far.
     #[must_use]
     pub fn turn_count(&self) -> u64 {
         self.turn_count
@@ -299,9 +299,9 @@ impl Reactor {
         }
     }
 
-    /// Lends the scratch buffer of [`SCRATCH_SIZE`] bytes. One buffer serves all sources, because only
-    /// one runs at a time, so an idle connection owns none. A call within the call gets a buffer of its
-    /// own.
+    /// Calls `f` with the scratch buffer of [`SCRATCH_SIZE`] bytes. One buffer serves all sources,
+    /// because only one runs at a time, so an idle connection owns none. A call within the call
+    /// gets a buffer of its own.
     pub fn with_scratch<R>(&mut self, f: impl FnOnce(&mut Reactor, &mut [u8]) -> R) -> R {
         let mut scratch = self.local.take_scratch();
         let result = f(self, &mut scratch);
@@ -319,7 +319,7 @@ impl Drop for Reactor {
             return;
         }
         self.remove_panicked();
-        // A source that leaves may add others. Some rounds are enough for all but an endless chain.
+        // A source that is removed may add others, so repeat this. The limit ends an endless chain.
         for _ in 0..REMOVAL_ROUNDS {
             let ids: Vec<Id> = self.slots.ids().collect();
             for id in ids {

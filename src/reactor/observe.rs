@@ -4,7 +4,7 @@
 //! So observers receive data, and the reactor only to look at. Timestamps are taken only if there is an
 //! observer.
 //!
-//! Read next: `../timeline/mod.rs`, which writes it all down.
+//! Read next: `../timeline/mod.rs`, which writes all of it to a file.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::{Id, Job, Next, Reactor, Ready, Source};
 use crate::net::Address;
 
-/// An observer of the loop, notified of each thing after it was done (asyncio: the debug mode).
+/// An observer of the loop, notified of each action after it is done (asyncio: the debug mode).
 ///
 /// ```
 /// use echo_reactor::Reactor;
@@ -156,7 +156,7 @@ pub struct DispatchEnd {
     pub stats: Option<(IoStats, IoStats)>,
 }
 
-/// Who had a closure called.
+/// Where a closure was scheduled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
@@ -170,7 +170,7 @@ pub enum Origin {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct CallbackEnd {
-    /// Who had it called.
+    /// Where the closure was scheduled.
     pub origin: Origin,
     /// When the call began.
     pub began: Instant,
@@ -186,7 +186,7 @@ pub struct TurnEnd {
     pub number: u64,
     /// When the poll had ended.
     pub began: Instant,
-    /// When everything was done.
+    /// When the turn was done.
     pub ended: Instant,
 }
 

@@ -1,11 +1,11 @@
 //! How the loop waits: steps 1 and 2 of a turn.
 //!
 //! Invariants:
-//! - This is the only place that blocks, and it blocks until the next timer at most, and not at all
+//! - This is the only place that blocks. It blocks until the next timer at most, and not at all
 //!   while something is queued.
-//! - **A deadline never decides before I/O that is already there.** Timers that are due when the poll
-//!   begins run after its events and the queue, and only if it reported everything that was ready. So
-//!   a program that was stopped, or whose machine slept, looks at its sockets first. (A timer that
+//! - **Pending I/O is handled before a deadline.** Timers that are due when the poll begins run
+//!   after its events and the queue, and only if it reported everything that was ready. So a
+//!   program that was stopped, or whose machine slept, looks at its sockets first. (A timer that
 //!   expires during the sleep runs in the next turn, which does not sleep.)
 //!
 //! Read next: `ready.rs`, what the events become.
@@ -32,8 +32,8 @@ impl Reactor {
         self.spin = spin;
     }
 
-    /// Polls. Returns the time when the poll began if timers may run in this turn: there are some, and
-    /// the poll reported every source that was ready.
+    /// Polls. Returns the time when the poll began if timers may run in this turn. They may if any
+    /// are set, and if the poll reported every source that was ready.
     pub(super) fn poll_events(
         &mut self,
         events: &mut Events,
@@ -53,7 +53,8 @@ impl Reactor {
         };
         self.clock.forget();
         match polled {
-            // A signal. Its handler has written to the signal pipe, and this turn reports that.
+            // A signal interrupted the poll. Its handler has written to the signal pipe, so poll
+            // again to get that event in this turn.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 self.poll.poll(events, Some(Duration::ZERO))?;
             }
@@ -72,8 +73,9 @@ impl Reactor {
     }
 
     /// Returns whether every source that was ready has been reported. A poll that fills the event list
-    /// leaves the rest for the next one. The kernel reports them in order of readiness, so after as many
-    /// events as the sources can have, all have been reported: timers wait no longer than that.
+    /// leaves the rest for the next one. The kernel reports ready sources in turn, so after as many
+    /// events as all sources can have, each ready source has been reported. Timers wait no longer
+    /// than that.
     fn has_reported_everything(&mut self, count: usize) -> bool {
         self.reported = if count < EVENT_CAPACITY { 0 } else { self.reported + count };
         if self.reported >= self.slots.len() * sys::EVENTS_PER_SOURCE {
@@ -94,7 +96,8 @@ impl Reactor {
         self.poll.poll(events, timeout.map(|timeout| timeout.saturating_sub(began.elapsed())))
     }
 
-    /// `None`: without limit. `mio` rounds up to whole milliseconds, so that no timer runs early.
+    /// Returns how long the poll may sleep. `None` means without limit. `mio` rounds up to whole
+    /// milliseconds, so that no timer runs early.
     fn time_to_sleep(&self) -> Option<Duration> {
         if !self.local.queue.borrow().is_empty() {
             return Some(Duration::ZERO);
@@ -102,7 +105,7 @@ impl Reactor {
         let deadline = self.timers.next()?;
         match self.clock {
             Clock::System(_) => Some(deadline.saturating_duration_since(self.now())),
-            // A clock that is set by a test does not run.
+            // A clock that a test has set does not advance.
             Clock::Set(now) => (deadline <= now).then_some(Duration::ZERO),
         }
     }

@@ -1,8 +1,8 @@
 //! Readiness: why a source is called.
 //!
-//! Invariant: a readiness bit is a *hint* that a system call may succeed now; only the call itself
-//! knows. So hang-ups and errors are folded into [`Ready::READABLE`] and [`Ready::WRITABLE`]: the
-//! next read or write finds the error, once, and in one place.
+//! Invariant: a readiness bit is a *hint* that a system call may succeed now. Only the call itself
+//! shows whether it does. So hang-ups and errors are folded into [`Ready::READABLE`] and
+//! [`Ready::WRITABLE`]: the next read or write finds the error, once, and in one place.
 //!
 //! Read next: `mod.rs`, which delivers these; `../transport/duplex/`, which remembers them.
 

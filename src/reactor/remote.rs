@@ -85,7 +85,7 @@ impl Remote {
         self.push(Job::Enqueue(id, Ready::NONE))
     }
 
-    /// A thread that panicked while it pushed has left the queue intact.
+    /// Locks the inbox. It is intact even if a thread panicked while it held the lock.
     fn inbox(&self) -> MutexGuard<'_, Option<Inbox>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,7 +103,7 @@ impl Remote {
 }
 
 impl Reactor {
-    /// Returns a way in for other threads.
+    /// Returns a [`Remote`] for other threads.
     ///
     /// # Errors
     /// If there is no descriptor left for the waker (`eventfd(2)`), at the first call only.

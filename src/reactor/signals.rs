@@ -1,8 +1,8 @@
 //! Signals as ordinary callbacks: the self-pipe trick.
 //!
-//! A signal handler may interrupt anything, so it may do next to nothing. Ours sets a flag and writes
-//! one byte into a pipe (here a socket pair). The other end of the pipe is a source like any other, so
-//! the user's callback runs in a turn.
+//! A signal handler may interrupt anything, so it may do very little. Ours sets a flag and writes
+//! one byte into a pipe (here a socket pair). The other end of the pipe is a source like any other,
+//! so the user's callback runs in a turn.
 //!
 //! Invariant: the pair is created once per process and never closed, because a handler may be about to
 //! write to it in another thread. Signals belong to a process, so only one reactor at a time has them.
@@ -87,9 +87,9 @@ impl Source for SignalCallback {
 }
 
 impl Reactor {
-    /// Calls `f` in a turn after `signal` was raised (asyncio: `add_signal_handler`). Several signals
-    /// before that turn are one call. A second registration for the same signal replaces the first.
-    /// When the reactor is dropped, the signal gets its former disposition back.
+    /// Calls `f` in a turn after `signal` was raised (asyncio: `add_signal_handler`). Several
+    /// signals before that turn cause one call. A second registration for the same signal replaces
+    /// the first. When the reactor is dropped, the signal gets its former disposition back.
     ///
     /// # Errors
     /// `ResourceBusy` if another reactor of this process has the signals; `InvalidInput` for a signal

@@ -1,12 +1,12 @@
 //! Where the sources live: a slab of slots, each with a generation.
 //!
 //! Invariant: an [`Id`] names one source forever. A slot's generation goes up when a source leaves it, and
-//! again when the next one comes, so every `Id` and [`Handle`] that is still around finds nothing instead
-//! of the slot's next tenant. Occupied slots have even generations, so no `Id` names a vacant one. No
+//! again when the next one comes, so an old `Id` or [`Handle`] finds nothing, and never the next
+//! source in that slot. Occupied slots have even generations, so no `Id` names a vacant one. No
 //! address dangles, and no source is reference-counted.
 //!
-//! A source that runs is *out* of its slot ([`State::Running`]): whoever runs it owns it, so
-//! `&mut source` and `&mut Reactor` are two different things, and the compiler knows it.
+//! A source that runs is *out* of its slot ([`State::Running`]): the code that runs it owns it, so
+//! `&mut source` and `&mut Reactor` never overlap, and the compiler can check that.
 //!
 //! Read next: `mod.rs`, where a turn takes sources out and puts them back.
 
@@ -20,7 +20,7 @@ use mio::Token;
 use super::{Ready, Source, observe};
 use crate::net::Connector;
 
-/// The address of a source: a slot and the generation of its tenant.
+/// The address of a source: a slot, and the generation of the source in it.
 ///
 /// It is `Copy`, keeps nothing alive, and goes stale harmlessly. It is only meaningful for the reactor
 /// that returned it: another reactor may have a source of its own at the same address.
@@ -34,7 +34,7 @@ pub struct Id {
 const _: () = assert!(usize::BITS >= 64, "an Id needs a 64-bit token");
 
 impl Id {
-    /// The index of the slot. It may have had other tenants before.
+    /// The index of the slot. Other sources may have had it before.
     pub(crate) fn slot(self) -> usize {
         self.slot as usize
     }
@@ -71,7 +71,8 @@ pub struct Handle<T> {
 }
 
 impl<T> Handle<T> {
-    /// Claims that `id` names a `T`. A wrong claim is harmless: the type is checked at each use.
+    /// Creates a handle for the source that `id` names, which is expected to be a `T`. A wrong type
+    /// is harmless, because it is checked at each use.
     #[must_use]
     pub fn new(id: Id) -> Self {
         Handle { id, kind: PhantomData }
@@ -112,7 +113,7 @@ impl<T> fmt::Debug for Handle<T> {
 pub enum Unavailable {
     /// It has left the reactor.
     Gone,
-    /// It is running: it is the one that calls, directly or through others.
+    /// It is running: the call comes from one of its own callbacks, directly or through others.
     Running,
     /// The connection is not established yet.
     Connecting,
@@ -225,7 +226,7 @@ impl Slots {
     pub fn vacate(&mut self, id: Id) -> Option<Box<dyn Source>> {
         let slot = self.slot_mut(id)?;
         let state = std::mem::replace(&mut slot.state, State::Vacant);
-        slot.generation += 1; // even, so it cannot overflow
+        slot.generation += 1; // it was even, so this cannot overflow
         slot.queued = None;
         // A slot that has used up its generations is never used again, so no stale id can become valid.
         if slot.generation < u32::MAX {
@@ -238,8 +239,8 @@ impl Slots {
         }
     }
 
-    /// Adds to the queued call of a source. `Some(true)`: it needs an entry in the queue. `None`: it is
-    /// gone.
+    /// Adds bits to the queued call of a source. Returns whether it needs an entry in the queue, or
+    /// `None` if the source is gone.
     pub fn queue(&mut self, id: Id, ready: Ready) -> Option<bool> {
         let slot = self.slot_mut(id)?;
         let former = slot.queued;
@@ -247,8 +248,8 @@ impl Slots {
         Some(former.is_none())
     }
 
-    /// Takes a resting source out for an event or a timer. If a call of it is queued, adds to that
-    /// instead.
+    /// Takes a resting source out for an event or a timer. If a call of it is queued, adds the bits
+    /// to that call instead.
     pub fn take_out_or_queue(&mut self, id: Id, ready: Ready) -> Option<Box<dyn Source>> {
         let slot = self.slot_mut(id)?;
         if let Some(queued) = &mut slot.queued {

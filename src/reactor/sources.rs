@@ -1,9 +1,9 @@
 //! Sources: the trait, and how a source is added, reached and removed.
 //!
-//! Invariant: a source learns that it leaves. However it ends (it returned `Done`, was removed, or
-//! the reactor is dropped), [`Source::removed`] is called once, so that it can release what it holds
-//! elsewhere: timers, a place among a listener's connections, the registration of a descriptor that
-//! lives on.
+//! Invariant: a source is notified when it leaves the reactor. However it ends (it returned `Done`,
+//! was removed, or the reactor is dropped), [`Source::removed`] is called once, so that it can
+//! release what it holds elsewhere: timers, a place among a listener's connections, the
+//! registration of a descriptor that stays open.
 //!
 //! Read next: `slots.rs`, where they live.
 
@@ -24,8 +24,8 @@ use super::{Handle, Id, Reactor, Ready, Unavailable};
 /// Most programs need none of their own: they implement [`Protocol`](crate::Protocol), or pass a
 /// closure to [`Reactor::watch`].
 pub trait Source: Any {
-    /// Called with what is new. It may do anything to the reactor and to other sources; its own slot
-    /// is empty meanwhile, so it cannot be entered a second time.
+    /// Called when the source is ready; `ready` says why. It may do anything to the reactor and to
+    /// other sources. Its own slot is empty meanwhile, so it cannot be called a second time.
     ///
     /// Events are edge-triggered. The source goes on until a system call returns `WouldBlock` (then it
     /// returns [`Next::Wait`]) or its budget is used up (then [`Next::Again`]).
@@ -33,8 +33,8 @@ pub trait Source: Any {
     /// If it panics and the caller of the loop catches that, the source is removed before the next turn.
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next;
 
-    /// Called once when the source has left the reactor, however it ended: to release what it holds
-    /// elsewhere. `id` is stale already.
+    /// Called once when the source has left the reactor, for whatever reason. It releases what the
+    /// source holds elsewhere. `id` no longer names a source.
     fn removed(&mut self, id: Id, reactor: &mut Reactor) {
         let _ = (id, reactor);
     }
@@ -55,7 +55,7 @@ pub trait Source: Any {
     }
 }
 
-/// The result of a call of a source: how the loop goes on with it.
+/// What a source returns from a call: what the loop does with it next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Call me when something changes.
@@ -70,7 +70,8 @@ impl Reactor {
     /// Adds a source that owns a descriptor (asyncio: `add_reader` and `add_writer` at once).
     ///
     /// # Errors
-    /// `PermissionDenied` for what epoll does not take (a regular file); otherwise as in `epoll_ctl(2)`.
+    /// `PermissionDenied` for a descriptor that epoll refuses, such as a regular file; otherwise as
+    /// in `epoll_ctl(2)`.
     pub fn add<T: Source + AsFd>(&mut self, source: T, interest: Interest) -> io::Result<Handle<T>> {
         let id = self.reserve(&source, interest)?;
         Ok(self.install(id, source))
@@ -123,7 +124,7 @@ impl Reactor {
         self.poll.registry().reregister(&mut SourceFd(&fd), id.token(), interest)
     }
 
-    /// Deregisters a descriptor that lives on.
+    /// Deregisters a descriptor that stays open.
     ///
     /// # Errors
     /// As in `epoll_ctl(2)`.
@@ -131,8 +132,9 @@ impl Reactor {
         self.poll.registry().deregister(&mut SourceFd(&descriptor.as_fd().as_raw_fd()))
     }
 
-    /// Puts a source in its slot, or in the place of the one that is running there: same [`Id`], same
-    /// descriptors. That one is dropped when it returns. (A connector becomes the connection.)
+    /// Puts a source in its slot. If a source is running there, the new one replaces it, with the
+    /// same [`Id`] and the same registrations, and the old one is dropped when it returns. (This is
+    /// how a connector becomes a connection.)
     pub(crate) fn install<T: Source>(&mut self, id: Id, source: T) -> Handle<T> {
         let observed = self.is_observed().then(|| (source.type_name(), source.stats(), Instant::now()));
         // It fails only if the slot was vacated meanwhile; then the handle is simply stale.
@@ -143,8 +145,8 @@ impl Reactor {
         Handle::new(id)
     }
 
-    /// Removes a source and drops it; if it is running, when it returns. [`Source::removed`] is called
-    /// for it. Returns `false` if `id` names no source.
+    /// Removes a source, calls [`Source::removed`] for it, and drops it. If the source is running,
+    /// the call and the drop wait until it returns. Returns `false` if `id` names no source.
     ///
     /// A connection that is removed is aborted. To end it in order, use
     /// [`Transport::close`](crate::Transport::close).
@@ -182,7 +184,7 @@ impl Reactor {
         f: impl FnOnce(&mut T, &mut Reactor) -> R,
     ) -> Result<R, Unavailable> {
         let id = handle.id();
-        self.slots.get::<T>(id)?; // before anything moves
+        self.slots.get::<T>(id)?; // checks the type before the source is moved
         let source = self.slots.take_out(id).ok_or(Unavailable::Running)?;
         Running::new(self, id, source)
             .run(|source, reactor| (source as &mut dyn Any).downcast_mut().map(|source| f(source, reactor)))
@@ -190,7 +192,7 @@ impl Reactor {
             .ok_or(Unavailable::WrongType)
     }
 
-    /// Looks at a source.
+    /// Returns a reference to a source.
     ///
     /// # Errors
     /// Says why the source cannot be reached.
@@ -198,7 +200,7 @@ impl Reactor {
         self.slots.get(handle.id())
     }
 
-    /// Changes a source.
+    /// Returns a mutable reference to a source.
     ///
     /// # Errors
     /// Says why the source cannot be reached.
@@ -226,12 +228,13 @@ impl Reactor {
     }
 }
 
-/// A source that is out of its slot. It is put back when it returns. If it panics, its state is unknown,
-/// so it leaves. It also leaves if a callback has moved its reactor away (`mem::swap`).
+/// A source that is out of its slot. It is put back when it returns. A source that panics is
+/// removed, because its state is unknown. A source is also removed if a callback has put another
+/// reactor in the place of its own (`mem::swap`).
 pub(super) struct Running<'a> {
     reactor: &'a mut Reactor,
     id: Id,
-    /// `None` when it was put back.
+    /// `None` after it was put back.
     source: Option<Box<dyn Source>>,
     /// Whether this call comes from another source, which goes on running.
     is_nested: bool,

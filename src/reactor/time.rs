@@ -22,7 +22,7 @@ use super::{Id, Job, Reactor, Ready};
 /// adding them to the clock could overflow.
 pub(crate) const FAR_FUTURE: Duration = Duration::from_secs(1_000_000_000);
 
-/// A timer that was set, for [`Reactor::cancel`]. It goes stale harmlessly.
+/// A timer that was set, for [`Reactor::cancel`]. After it has run, it names no timer any more.
 ///
 /// Like an [`Id`], it is only meaningful for the reactor that returned it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,7 +64,7 @@ impl Timers {
 pub(super) enum Clock {
     /// The monotonic clock of the system, as read in this turn, if it was.
     System(Cell<Option<Instant>>),
-    /// Stands where a test has set it.
+    /// A test has set it, and it does not advance.
     Set(Instant),
 }
 
@@ -79,7 +79,7 @@ impl Clock {
 
 impl Reactor {
     /// Calls a source with [`Ready::WOKEN`]: in this turn, or in the next one if this turn's queue has
-    /// begun to run. Several wake-ups before that are one.
+    /// begun to run. Several wake-ups before that call are merged into one.
     ///
     /// Returns `false` if `id` names no source. A connection that is closing is called, but its protocol
     /// gets no callback any more.
@@ -100,7 +100,7 @@ impl Reactor {
         true
     }
 
-    /// Calls a source with [`Ready::WOKEN`] at `when` or soon after: a [`wake`](Self::wake) later on.
+    /// Calls a source with [`Ready::WOKEN`] at `when` or soon after, never earlier.
     ///
     /// A source that leaves should [`cancel`](Self::cancel) its timers. One that it leaves behind
     /// stays until it expires, and then does nothing. Returns `None` if `id` names no source.
@@ -140,8 +140,8 @@ impl Reactor {
         self.timers.jobs.remove(&timer).is_some()
     }
 
-    /// Returns the time of this turn, read when first asked for (asyncio: `loop.time`); between two turns,
-    /// the time that it is.
+    /// Returns the time of this turn, read when first asked for (asyncio: `loop.time`); between two
+    /// turns, the current time.
     #[must_use]
     pub fn now(&self) -> Instant {
         match &self.clock {
@@ -154,7 +154,7 @@ impl Reactor {
         }
     }
 
-    /// Returns the time that it is, also in the middle of a turn.
+    /// Returns the current time, also in the middle of a turn.
     pub(crate) fn actual_time(&self) -> Instant {
         match &self.clock {
             Clock::System(_) => Instant::now(),

@@ -1,11 +1,11 @@
-//! Closures as sources: the smallest thing that one can write on the reactor.
+//! Closures as sources: the smallest program on the reactor.
 //!
-//! Invariant: **`?` on `WouldBlock` waits for the next event.** The closure returns `Ok(())` when it is
-//! finished; `WouldBlock` means: call me when the descriptor is ready; any other error is logged, and
-//! the watch ends. The closure keeps its state in what it captures.
+//! Invariant: **`?` on `WouldBlock` waits for the next event.** The closure returns `Ok(())` when
+//! it is finished. If it returns `WouldBlock`, it is called again when the descriptor is ready. Any
+//! other error is logged, and the watch ends. The closure keeps its state in what it captures.
 //!
-//! The next layer exists because of two things that a watch lacks. It has no budget, so a peer that
-//! floods holds the loop for as long as the closure goes on; and an `accept` that fails ends it.
+//! The next layer adds two things that a watch lacks. A watch has no budget, so a peer that floods
+//! holds the loop for as long as the closure goes on. And an `accept` that fails ends the watch.
 //!
 //! Read next: `../transport/mod.rs`.
 
@@ -39,7 +39,8 @@ where
     }
 
     fn removed(&mut self, _: Id, reactor: &mut Reactor) {
-        // The descriptor may live on, as stdin does. An error says that the closure has closed it.
+        // The descriptor may stay open, as stdin does. An error only means that the closure has
+        // closed it.
         let _ = reactor.deregister(&self.io);
     }
 }
@@ -55,7 +56,7 @@ impl Reactor {
     /// `add_reader`, `add_writer`). The descriptor must be non-blocking. `WouldBlock` waits for the next
     /// event. `Ok(())` ends the watch, and so does any other error, which is logged.
     ///
-    /// An echo server on raw sockets, and nothing else:
+    /// A complete echo server on plain sockets:
     ///
     /// ```
     /// use std::io::{self, Read, Write};
