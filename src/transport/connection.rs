@@ -1,10 +1,10 @@
 //! A connection as a source: the order of its callbacks.
 //!
 //! Invariants:
-//! - Consequences are evaluated after a callback has returned, never in the middle of one. So a protocol
-//!   is never entered twice, and sees the consequences of what it did (`pause_writing`, the end) only
-//!   when it is done.
-//! - What is due by time (`woken`, a timeout) comes last, after the I/O that is there.
+//! - The consequences of a callback (`pause_writing`, the end of the connection) are handled after
+//!   it has returned, never in the middle of it. So no callback of a protocol runs inside another
+//!   one.
+//! - Timers and timeouts come last, after the pending I/O.
 //! - Budgets: one call of [`Source::ready`] reads and sends about one scratch buffer of bytes each, then
 //!   returns `Again`. A read of a few bytes counts as one of 1 KiB, because it is a system call. A peer that floods gets its share of each turn and no more.
 //!
@@ -35,7 +35,7 @@ use crate::sys;
 /// let mut reactor = Reactor::new()?;
 /// let addresses = ["127.0.0.1:0".parse()?];
 /// let listener = create_server(&mut reactor, &addresses, &ListenOptions::default(), || Echo)?;
-/// println!("{}", listener.addresses(&reactor)?[0]); // with the port that it got
+/// println!("{}", listener.addresses(&reactor)?[0]); // with the port that the kernel chose
 /// # Ok(())
 /// # }
 /// ```
@@ -53,8 +53,8 @@ pub fn create_server<P: Protocol>(
     create_server_with_sockets(reactor, ListeningSocket::bind_all(addresses, options)?, options, factory)
 }
 
-/// Does the same on sockets that listen already (asyncio: `create_server` with `sock`), such as those of
-/// [`ListeningSocket::from_listen_fds`].
+/// Does the same as [`create_server`], on sockets that listen already (asyncio: `create_server`
+/// with `sock`), such as those of [`ListeningSocket::from_listen_fds`].
 ///
 /// # Errors
 /// If there is no socket; and as for [`Reactor::add`].
@@ -103,7 +103,7 @@ pub struct Connection<P> {
     protocol: P,
     /// Whether `connection_made` was called.
     is_made: bool,
-    /// The listener that accepted it, which waits for its place.
+    /// The listener that accepted it and counts it as open.
     listener: Option<Handle<Listener>>,
 }
 
@@ -142,7 +142,7 @@ impl<P: Protocol> Connection<P> {
         self.check_removed(id, reactor);
     }
 
-    /// Calls a callback, and evaluates its consequences.
+    /// Calls a callback, and handles its consequences.
     fn call<R>(&mut self, id: Id, reactor: &mut Reactor, f: impl FnOnce(&mut P, &mut Transport) -> R) -> R {
         let result = f(&mut self.protocol, &mut Transport { id, duplex: &mut self.duplex, reactor });
         if !self.duplex.has_nothing_pending() {
@@ -151,7 +151,7 @@ impl<P: Protocol> Connection<P> {
         result
     }
 
-    /// Evaluates the consequences of what a callback or the socket did.
+    /// Handles the consequences of what a callback or the socket did.
     fn after_callback(&mut self, id: Id, reactor: &mut Reactor) {
         // A pair at most: a protocol may cause the next one by its marks each time.
         let mut budget = 2;
@@ -172,7 +172,7 @@ impl<P: Protocol> Connection<P> {
         self.duplex.advance(id, reactor);
     }
 
-    /// Whether a callback has removed the connection: then no other one follows but `connection_lost`.
+    /// Returns whether a callback has removed the connection. Then only `connection_lost` follows.
     fn check_removed(&mut self, id: Id, reactor: &Reactor) -> bool {
         let is_gone = !reactor.contains(id);
         if is_gone {
@@ -206,7 +206,7 @@ impl<P: Protocol> Connection<P> {
         });
     }
 
-    /// The user's timer or wake-up, and our own timeout.
+    /// Handles the user's timer or wake-up, and the library's own timeout.
     fn on_time(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) {
         if ready.intersects(Ready::WOKEN) && !self.check_removed(id, reactor) && !self.duplex.is_closing() {
             self.call(id, reactor, P::woken);
@@ -279,7 +279,8 @@ impl<P> AsFd for Connection<P> {
 }
 
 impl<P: Protocol> Handle<Connection<P>> {
-    /// Enters a connection from outside: a callback that comes from you and not from its socket.
+    /// Calls `f` with the protocol and the transport of a connection: a callback that your program
+    /// makes, not the socket.
     ///
     /// ```
     /// use echo_reactor::{Connection, Flow, Protocol, Reactor, Transport};
@@ -296,8 +297,8 @@ impl<P: Protocol> Handle<Connection<P>> {
     /// ```
     ///
     /// # Errors
-    /// Says why not: the connection is gone, is not established yet, or is running (it is the one that
-    /// calls).
+    /// If the connection is gone, is not established yet, or is running (the call comes from one of
+    /// its own callbacks).
     pub fn enter<R>(
         self,
         reactor: &mut Reactor,

@@ -14,11 +14,11 @@
 //! ```
 //!
 //! (Between `eof_received` and `connection_lost`, a protocol that keeps its own side open still gets
-//! `woken`, `pause_writing` and `resume_writing`.) A [`Transport`] is lent for one call: it cannot be
-//! stored, so it cannot dangle.
+//! `woken`, `pause_writing` and `resume_writing`.) A [`Transport`] is borrowed for one call. It
+//! cannot be stored, so it cannot dangle.
 //!
-//! Read next: `connection.rs` (who calls whom), `duplex/` (the two directions of a connection),
-//! `../net/` (where connections come from).
+//! Read next: `connection.rs` (which callback is called when), `duplex/` (the two directions of a
+//! connection), `../net/` (where connections come from).
 
 mod connection;
 mod duplex;
@@ -37,8 +37,8 @@ use crate::sys;
 
 /// The program's side of a connection: callbacks (asyncio: `asyncio.Protocol`).
 ///
-/// Every default does what an orderly peer would expect, and bounds the memory that a peer can use. An
-/// echo server:
+/// The defaults of the callbacks suit a peer that closes in order, and they bound the memory that a
+/// peer can use. An echo server:
 ///
 /// ```
 /// use echo_reactor::{Protocol, Transport};
@@ -53,23 +53,26 @@ use crate::sys;
 /// ```
 #[allow(unused_variables)] // by the defaults
 pub trait Protocol: Sized + 'static {
-    /// The connection is established.
+    /// Called when the connection is established.
     fn connection_made(&mut self, transport: &mut Transport) {}
 
-    /// Bytes have arrived: as many as one read returned, which says nothing about how they were sent.
+    /// Called when bytes have arrived. `data` is what one read returned: TCP does not keep the
+    /// pieces in which the peer sent them.
     ///
     /// If the answers are larger than the requests, stop at [`Flow::Full`] and keep the rest of `data`
     /// until [`resume_writing`](Self::resume_writing): [`LineBuffer`](crate::LineBuffer) helps.
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]);
 
-    /// The peer has ended its side. The default flushes what is buffered and closes. Override it to
-    /// keep writing, and call [`Transport::close`] or [`Transport::write_eof`] when done.
+    /// Called when the peer has ended its side. The default flushes what is buffered and closes.
+    /// Override it to keep writing, and call [`Transport::close`] or [`Transport::write_eof`] when
+    /// done.
     fn eof_received(&mut self, transport: &mut Transport) {
         transport.close();
     }
 
-    /// More is buffered than the high-water mark: the peer reads more slowly than you write. The
-    /// default pauses reading, so a peer that sends and never reads cannot fill the memory.
+    /// Called when more is buffered than the high-water mark, because the peer reads more slowly
+    /// than you write. The default pauses reading, so a peer that sends and never reads cannot fill
+    /// the memory.
     ///
     /// That is right for a protocol that writes answers to what it reads. One that also writes of its
     /// own accord, such as a client, overrides this to do nothing: if both ends stop reading until the
@@ -78,8 +81,9 @@ pub trait Protocol: Sized + 'static {
         transport.pause_reading();
     }
 
-    /// No more is buffered than the low-water mark. The default resumes reading; so does an override,
-    /// unless [`pause_writing`](Self::pause_writing) is overridden, too.
+    /// Called when no more is buffered than the low-water mark. The default resumes reading. An
+    /// override has to do that, too, unless [`pause_writing`](Self::pause_writing) is overridden,
+    /// too.
     fn resume_writing(&mut self, transport: &mut Transport) {
         transport.resume_reading();
     }
@@ -89,9 +93,9 @@ pub trait Protocol: Sized + 'static {
     /// [closing](Transport::is_closing).
     fn woken(&mut self, transport: &mut Transport) {}
 
-    /// The connection has ended, however it ended. Called exactly once, and last; without a
-    /// [`connection_made`](Self::connection_made) before it if there was no connection, or if it was
-    /// removed before its first turn.
+    /// Called exactly once, and last, when the connection has ended for any reason. There was no
+    /// [`connection_made`](Self::connection_made) before it if the connection was never
+    /// established, or was removed before its first turn.
     fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {}
 }
 
@@ -115,7 +119,7 @@ pub struct ConnectionLost {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// In order: both sides have ended theirs, and everything buffered is sent.
+    /// It ended in order: both sides have ended, and everything buffered is sent.
     Closed,
     /// [`Transport::abort`] was called, or the connection was removed from the reactor.
     Aborted,
@@ -157,17 +161,17 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// What the next write to a connection, to an [`Output`](crate::Output) or to a [`Mailbox`](crate::Mailbox)
-/// can expect: backpressure.
+/// Backpressure: whether a connection, an [`Output`](crate::Output) or a
+/// [`Mailbox`](crate::Mailbox) can take another write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// Go on.
     Open,
-    /// Stop until there is room again. Bytes that were written are kept: more are buffered than the
-    /// high-water mark.
+    /// Stop until there is room again: more is buffered than the high-water mark. Bytes that were
+    /// written are kept.
     Full,
-    /// Our side has ended, or the connection is broken: what is written is dropped. Nothing has to wait
-    /// for it, so go on as with `Open`.
+    /// Our side has ended, or the connection is broken: bytes that are written now are dropped.
+    /// There is nothing to wait for, so go on as with `Open`.
     Closed,
 }
 
@@ -179,7 +183,7 @@ pub enum Flow {
 /// struct Greedy<'a>(Option<&'a mut Transport<'a>>);
 /// impl Protocol for Greedy<'static> {
 ///     fn data_received(&mut self, transport: &mut Transport, _: &[u8]) {
-///         self.0 = Some(transport); // it is lent, not given
+///         self.0 = Some(transport); // an error: it is borrowed for this call only
 ///     }
 /// }
 /// ```
@@ -190,8 +194,8 @@ pub struct Transport<'a> {
 }
 
 impl Transport<'_> {
-    /// Sends `bytes`: at once as far as the socket takes them, the rest as soon as it does. An error of
-    /// the socket is reported by `connection_lost`.
+    /// Sends `bytes`. The part that the socket does not take at once is buffered and sent later. An
+    /// error of the socket is reported by `connection_lost`.
     pub fn write(&mut self, bytes: &[u8]) -> Flow {
         self.duplex.write(bytes, || self.reactor.now())
     }
@@ -202,7 +206,8 @@ impl Transport<'_> {
         self.duplex.flow()
     }
 
-    /// Ends our side after what is buffered; the peer may go on sending (asyncio: `write_eof`).
+    /// Ends our side when everything buffered is sent. The peer may go on sending (asyncio:
+    /// `write_eof`).
     pub fn write_eof(&mut self) {
         self.duplex.write_eof();
     }
@@ -228,10 +233,11 @@ impl Transport<'_> {
         self.duplex.is_closing()
     }
 
-    /// Stops `data_received`. Bytes wait in the kernel, and in the end the peer waits. It costs no system
-    /// call. Data that has arrived is delivered before the end is reported, so a paused connection learns
-    /// of its peer's end only after [`resume_reading`](Self::resume_reading). If writing fails meanwhile,
-    /// it is resumed by itself, because then the connection ends.
+    /// Stops the calls of `data_received`. Bytes wait in the kernel, and when its buffers are full,
+    /// the peer waits. It costs no system call. Data that has arrived is delivered before the end
+    /// is reported, so a paused connection learns of its peer's end only after
+    /// [`resume_reading`](Self::resume_reading). If writing fails meanwhile, reading resumes
+    /// automatically, because then the connection ends.
     pub fn pause_reading(&mut self) {
         self.duplex.pause_reading();
     }
@@ -313,7 +319,7 @@ impl Transport<'_> {
         Handle::new(self.id)
     }
 
-    /// Returns the reactor, for anything else. This connection is out of its slot meanwhile.
+    /// Returns the reactor, for everything else. This connection is out of its slot meanwhile.
     pub fn reactor(&mut self) -> &mut Reactor {
         self.reactor
     }

@@ -1,7 +1,7 @@
-//! The close path: from the wish to end a connection to its last moment.
+//! The close path: how a connection ends, in order or at once.
 //!
 //! Invariant: a connection ends when both directions have ended, or at once when nothing can end them
-//! in order any more. It has exactly one reason.
+//! in order any more. It ends for exactly one reason.
 //!
 //! Read next: `timeout.rs`; `../connection.rs`.
 
@@ -15,7 +15,7 @@ use crate::sys;
 use crate::transport::CloseReason;
 
 impl Duplex {
-    /// Ends our side after what is buffered.
+    /// Ends our side when everything buffered is sent.
     pub fn write_eof(&mut self) {
         if matches!(self.write, WriteState::Open) {
             self.write = WriteState::Draining;
@@ -35,7 +35,7 @@ impl Duplex {
         }
         let reset = match reason {
             CloseReason::Aborted => true,
-            // The kernel need not go on for a peer that has stalled.
+            // The peer has stalled, so the kernel need not try to deliver the rest.
             CloseReason::IdleTimeout | CloseReason::LingerTimeout => !self.write_buffer.is_empty(),
             _ => false,
         };
@@ -48,8 +48,9 @@ impl Duplex {
         self.write_buffer = WriteBuffer::default();
     }
 
-    /// Breaks the write side of a connection whose peer is gone while nobody reads it: our side was kept
-    /// open after the end of file, or reading is paused. Nothing else would notice. Returns whether it did.
+    /// Breaks the write side of a connection whose peer is gone while we do not read: our side was
+    /// kept open after the end of file, or reading is paused. Nothing else would notice. Returns
+    /// whether the peer is gone.
     pub fn check_hang_up(&mut self) -> bool {
         let is_gone = self.ready.intersects(Ready::WRITE_CLOSED)
             && matches!(self.write, WriteState::Open)
@@ -80,11 +81,12 @@ impl Duplex {
         }
         if matches!(self.write, WriteState::Draining) && self.write_buffer.is_empty() {
             self.write = WriteState::Shutdown;
-            self.touch(|| reactor.now()); // from here on the peer has the time to end its side
+            self.touch(|| reactor.now()); // the linger timeout counts from here
             // If both directions have ended, closing the socket sends the FIN.
             if self.read != ReadState::Eof
                 && let Err(mut error) = self.socket.shutdown_write()
-                // A BSD says that a Unix socket is not connected when its peer has closed in order.
+                // On a BSD, this fails with `ENOTCONN` if the peer of a Unix socket has closed in
+                // order.
                 && (error.kind() != ErrorKind::NotConnected || self.socket.hang_up_means_reset())
             {
                 if error.kind() == ErrorKind::NotConnected {

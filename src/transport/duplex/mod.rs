@@ -16,8 +16,8 @@
 //! `WouldBlock` clears it. So does a read or write that did less than it was asked to, where that
 //! proves that the socket can do no more ([`Socket::short_read_means_empty`]).
 //!
-//! Read next: `read.rs`, `write.rs` and `close.rs`, a path each; `../connection.rs`, which lends this
-//! to a protocol.
+//! Read next: `read.rs`, `write.rs` and `close.rs`, one path in each; `../connection.rs`, which
+//! lends this to a protocol.
 
 mod close;
 mod read;
@@ -51,7 +51,7 @@ pub(crate) const LOW_WATER: usize = 16 * 1024;
 pub(crate) struct Duplex {
     socket: Socket,
     peer: Option<Address>,
-    /// Readiness as far as it is known.
+    /// The readiness that was reported and not yet used up.
     ready: Ready,
     read: ReadState,
     write: WriteState,

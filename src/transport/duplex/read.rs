@@ -25,8 +25,8 @@ pub(crate) enum Received {
     Bytes(usize),
     /// Bytes after `close`.
     Discarded(usize),
-    /// The end of file, if it is to be reported: not after `close`, nor if it is only what a broken
-    /// connection leaves behind.
+    /// The end of file, if it is to be reported. It is not after `close`, nor if the connection was
+    /// reset.
     Eof,
     Nothing,
 }
@@ -110,8 +110,8 @@ impl Duplex {
         Some(error.map_or(Ok(0), Err))
     }
 
-    /// Whether the end of what can be read is only what a broken connection leaves behind. It is not after
-    /// a broken pipe: that is the error of a write to a peer that has ended its side before.
+    /// Whether an end of file only shows that the connection was reset. A broken pipe is no reset:
+    /// the peer had ended its side in order before our write failed.
     fn was_reset(&self) -> bool {
         matches!(&self.write, WriteState::Broken { error, .. } if error.kind() != ErrorKind::BrokenPipe)
     }

@@ -1,14 +1,15 @@
 //! The timeouts of a connection: the idle timeout and the linger timeout.
 //!
 //! Invariant: a connection has at most one timer here, and none is left when it ends. The timer is
-//! not set again for each byte that moves. When it expires, it checks how long ago that was.
+//! not set again for each byte that moves. When it expires, it checks how long ago the last byte
+//! moved.
 //!
-//! A slow peer may take bytes out of the kernel's buffer for a long time before there is room for more
-//! of ours. So the timer also looks at how much is there, four times in the time allowed, and only
-//! while there is something. A peer that stalls is given up a quarter late at most (or, if it had been
-//! quiet before, once the limit late); one that reads never is.
+//! A slow peer may take bytes out of the kernel's send buffer for a long time before we can write
+//! again. So the timer also checks how many bytes the kernel still holds, four times in one limit,
+//! and only while there are some. A stalled peer is closed at most a quarter of the limit late (or
+//! one limit late, if it had been quiet before). A peer that reads is never closed.
 //!
-//! Read next: `../connection.rs`, which does the I/O that is there before it looks at a timeout.
+//! Read next: `../connection.rs`, which handles pending I/O before a timeout.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -77,8 +78,8 @@ impl Duplex {
         }
     }
 
-    /// Waits for the peer, in the place of an idle timeout: what a closed connection receives does not
-    /// count. A shorter idle limit stays the limit.
+    /// Starts the linger timeout, which replaces an idle timeout. Bytes that a closed connection
+    /// receives do not extend it. If the idle limit is shorter, it stays the limit.
     pub(super) fn start_linger(&mut self, id: Id, reactor: &mut Reactor) {
         let idle_limit = match self.timeout.as_deref() {
             Some(Timeout { is_linger: true, .. }) => return,
@@ -93,7 +94,7 @@ impl Duplex {
         Some(reactor.now().saturating_duration_since(idle.moved))
     }
 
-    /// The timer has expired, and the I/O that was there is done: ends the connection, or sets the timer
+    /// Handles the expired timer, after the pending I/O: ends the connection, or sets the timer
     /// again.
     pub fn on_timeout(&mut self, id: Id, reactor: &mut Reactor) {
         let (now, left) = (reactor.now(), self.unacknowledged());

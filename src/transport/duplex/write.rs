@@ -1,4 +1,4 @@
-//! The write path: to the socket, or else to the write buffer, and from there to the socket.
+//! The write path: to the socket, or first to the write buffer and from there to the socket.
 //!
 //! Invariant: bytes leave in the order of the writes. Nothing is sent before what is buffered.
 //!
@@ -18,8 +18,8 @@ pub(super) enum WriteState {
     Draining,
     /// FIN is sent.
     Shutdown,
-    /// The socket accepts nothing any more, for this reason. Data that has arrived can still be read: at
-    /// most `rest` bytes, because the peer may go on sending.
+    /// Writing has failed with `error`. Data that has arrived can still be read, but at most `rest`
+    /// bytes, because the peer may go on sending.
     Broken {
         error: io::Error,
         rest: usize,
@@ -70,7 +70,8 @@ impl Duplex {
         }
     }
 
-    /// Records the result of a write of `length` bytes. Returns how many need no further attempt.
+    /// Records the result of a write of `length` bytes. Returns how many bytes need no further
+    /// attempt.
     fn after_send(
         &mut self,
         result: io::Result<usize>,
@@ -98,9 +99,8 @@ impl Duplex {
         }
     }
 
-    /// Nothing can be sent any more. Data that has arrived is still read, also if reading is paused,
-    /// because nothing else would end a pause that waits for the peer. After that, `close.rs` ends the
-    /// connection.
+    /// Records that nothing can be sent any more. Data that has arrived is still read. A pause of
+    /// reading ends, because nothing else would end it. After that, `close.rs` ends the connection.
     pub(super) fn break_write(&mut self, error: io::Error) {
         self.write = WriteState::Broken { error, rest: KERNEL_BUFFER };
         self.ready |= Ready::READABLE;
