@@ -1,4 +1,4 @@
-//! Addresses: where one listens, and what one connects to.
+//! Addresses to listen on and to connect to.
 //!
 //! Read next: `socket.rs`.
 

@@ -107,15 +107,15 @@ pub(crate) struct Connector {
     options: ConnectOptions,
     state: State,
     failed: ConnectError,
-    /// Whether somebody woke the connection that this will become.
+    /// Whether `Reactor::wake` was called for the connection that this will become.
     woken: bool,
     /// Called once.
     on_done: Option<OnDone>,
 }
 
-/// The state of the current address.
+/// The state of the attempt to connect to the current address.
 enum State {
-    /// There is none: the next one is to be tried.
+    /// No attempt is under way. The next address is to be tried.
     Idle,
     /// An event reports when the attempt has ended.
     Connecting { address: Address, socket: Socket, timeout: Timer },
@@ -232,8 +232,9 @@ fn connected_peer(socket: &Socket, address: &Address) -> io::Result<Option<Addre
     }
 }
 
-/// A connect to a free port of this machine can meet itself: the kernel may choose that very port for
-/// our own end, and TCP lets two ends open at once (RFC 9293, 3.5).
+/// Whether the socket is connected to itself. The kernel may choose the port that we connect to as
+/// our own port. If nobody listens there, TCP's simultaneous open connects the socket to itself
+/// (RFC 9293, 3.5).
 fn is_own_address(socket: &Socket, peer: &Address) -> bool {
     matches!(peer, Address::Tcp(_)) && socket.local_addr().is_ok_and(|local| local == *peer)
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: neither a peer nor resource exhaustion ever stops the listener. Its sockets are
 //! edge-triggered, so which of them may have a pending connection is remembered until `accept` returns
-//! `WouldBlock`. Whatever makes it stop earlier also makes it continue:
+//! `WouldBlock`. If it stops earlier, the same cause makes it continue later:
 //!
 //! - the budget: it returns `Again`;
 //! - the limit on connections: the next one that closes calls it again;
@@ -32,7 +32,8 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 #[non_exhaustive]
 pub struct ListenOptions {
     /// At this many open connections the listener stops accepting; later peers wait in the kernel's
-    /// backlog. `None` (the default): as many as there are descriptors. With 0 nothing is accepted.
+    /// backlog. `None` (the default): as many as there are descriptors. With 0, no connection is
+    /// accepted.
     pub max_connections: Option<usize>,
     /// The length of the kernel's queue of connections that are not accepted yet, see `listen(2)`. The
     /// default is 4096.
@@ -168,7 +169,7 @@ impl Listener {
                     self.stats.refused += 1;
                     lost += 1;
                 }
-                // Nothing but losses: something refuses every connection.
+                // Every `accept` of this turn failed, so something refuses all connections.
                 AcceptError::Transient | AcceptError::Exhausted => {
                     self.back_off(&error, id, reactor);
                     break;
@@ -238,7 +239,7 @@ impl Listener {
     /// descriptor keeps the socket open.
     fn stop(&mut self, reactor: &mut Reactor) {
         for Registered { socket, .. } in self.sockets.drain(..) {
-            let _ = reactor.deregister(&socket); // as above
+            let _ = reactor.deregister(&socket); // another process may have it, too
         }
         if let Some(retry) = self.retry.take() {
             reactor.cancel(retry);
@@ -290,7 +291,7 @@ impl Handle<Listener> {
         reactor.with(self, Listener::stop)
     }
 
-    /// Calls `f` when it listens no longer: it was closed or removed, or its last socket became
+    /// Calls `f` when the listener has stopped: it was closed or removed, or its last socket became
     /// unusable.
     ///
     /// # Errors
@@ -322,7 +323,8 @@ impl Handle<Listener> {
         })
     }
 
-    /// Gives back the place of a connection that has left. Does nothing if the listener is gone.
+    /// Counts a connection that has ended as closed, so that the listener can accept another one.
+    /// Does nothing if the listener is gone.
     pub(crate) fn release(self, reactor: &mut Reactor, bytes_in: u64, bytes_out: u64) {
         let released = reactor.with(self, |listener, reactor| {
             // A callback may have swapped its reactor for another one, which has a listener at the same id.
@@ -334,7 +336,7 @@ impl Handle<Listener> {
         });
         match released {
             Ok(true) => reactor.call_again(self.id()),
-            // Somebody has it by `Reactor::with`.
+            // The caller is inside `Reactor::with` on the listener.
             Err(Unavailable::Running) => {
                 reactor.call_soon(move |reactor| self.release(reactor, bytes_in, bytes_out));
             }

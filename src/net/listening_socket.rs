@@ -90,8 +90,8 @@ impl ListeningSocket {
 
     /// Duplicates the listening sockets that the process was started with: socket activation, as
     /// systemd does it (`sd_listen_fds(3)`). There are none unless `LISTEN_PID` is this process and
-    /// `LISTEN_FDS` says how many there are. With them a server can be restarted without refusing
-    /// anybody, and can listen on a port that it may not open itself.
+    /// `LISTEN_FDS` says how many there are. With them, a server can be restarted without refusing
+    /// a connection, and can listen on a port that it may not open itself.
     ///
     /// The sockets are identified by number only, so call this before anything else opens a
     /// descriptor. They are made non-blocking. The descriptors that the process was started with stay
@@ -159,8 +159,8 @@ fn not_a_number(text: &OsStr) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, text)
 }
 
-/// What a connection that could not be accepted (`accept(2)`), or not be registered (`epoll_ctl(2)`),
-/// means for the listener.
+/// What a failure to accept a connection (`accept(2)`) or to register it (`epoll_ctl(2)`) means for
+/// the listener.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum AcceptError {
     /// No connection is pending.
@@ -181,7 +181,7 @@ impl AcceptError {
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC) => {
                 AcceptError::Exhausted
             }
-            // A firewall may use any error. The listener backs off from one that does not end.
+            // A firewall may use any error. The listener backs off if it repeats.
             _ => AcceptError::Transient,
         }
     }

@@ -72,9 +72,10 @@ impl Socket {
     ///
     /// A stream may promise this only if a read ends early for no other reason. The kernel ends a read
     /// of a **Unix** socket before a message that carries descriptors or other credentials
-    /// (`unix(7)`), so never there. It ends a read of a **TCP** socket at the mark of urgent data and
-    /// at the peer's FIN, and the event of epoll reports both (that of kqueue only the FIN). A layer that decrypts records
-    /// must not promise it: a read returns one record, and the next one may be buffered already.
+    /// (`unix(7)`), so a Unix socket never promises it. The kernel ends a read of a **TCP** socket
+    /// at the mark of urgent data and at the peer's FIN. An event of epoll reports both, an event
+    /// of kqueue only the FIN. A layer that decrypts records must not promise it: a read returns
+    /// one record, and the next one may be buffered already.
     pub(crate) fn short_read_means_empty(&self, ready: Ready) -> bool {
         match self {
             Socket::Tcp(_) => {
@@ -114,7 +115,7 @@ impl Socket {
         }
     }
 
-    /// The address of the other end. An error while the socket is not connected.
+    /// Returns the address of the other end, or an error while the socket is not connected.
     pub(crate) fn peer_addr(&self) -> io::Result<Address> {
         match self {
             Socket::Tcp(stream) => stream.peer_addr().map(Address::from),

@@ -1,13 +1,14 @@
 //! The file that a listening Unix socket leaves in the file system.
 //!
-//! Invariant: only our own file is removed. A file on which nobody listens is replaced; a live socket,
-//! or a file that is not a socket, is left alone. On drop our file is removed, unless another process
-//! has replaced it.
+//! Invariant: only our own file is removed. A socket file on which no server listens is replaced. A
+//! live socket, or a file that is not a socket, is not touched. On drop our file is removed, unless
+//! another process has replaced it.
 //!
 //! Servers that start at once on one path take turns: each holds a lock on the directory from its first
-//! look at the file until it listens. A server that ends needs no lock: the others leave its file alone
-//! while it listens, and the file goes first. The kernel releases the lock of a server that is killed.
-//! Its file stays, and the next server finds that nobody listens there.
+//! look at the file until it listens. A server that ends needs no lock: the others do not touch its
+//! file while it listens, and it removes the file before it stops listening. The kernel releases
+//! the lock of a server that is killed. Its file stays, and the next server finds that nobody
+//! listens there.
 //!
 //! Known gap: macOS and the BSDs also refuse a connection if the backlog is full (`unp_connect` in XNU). There
 //! a live server that does not accept is taken for one that is gone.
@@ -27,8 +28,9 @@ use mio::net::{UnixListener, UnixStream};
 use super::{ErrorText, Escaped};
 use crate::sys;
 
-/// How long to wait for the lock. A server holds it for less than a millisecond, unless it is stopped; then
-/// the others go on without it. So do those that may not read the directory.
+/// How long to wait for the lock. A server holds it for less than a millisecond, unless it is
+/// stopped. Then the others go on without the lock, as does a server that may not read the
+/// directory.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(1);
 
@@ -60,7 +62,7 @@ pub(super) fn listen(path: &Path, backlog: i32) -> io::Result<(UnixListener, Soc
         let file = SocketFile { path: path.to_owned(), file: file_id(path)? };
         Ok((listener, file))
     });
-    // What fails after `bind(2)` has left the file, with nobody behind it.
+    // If a step after `bind(2)` fails, the file is there, but no server listens on it.
     bound.inspect_err(|error| {
         if error.kind() != ErrorKind::AddrInUse {
             let _ = remove_if_stale(path);
@@ -88,7 +90,7 @@ fn remove_if_stale(path: &Path) -> io::Result<()> {
     match connected.as_ref().map_err(io::Error::raw_os_error) {
         Err(Some(libc::ECONNREFUSED)) => {}
         Err(Some(libc::ENOENT)) => return Ok(()), // its server has just ended
-        // It answers, or its backlog is full, or it is no stream socket.
+        // A server answers, or its backlog is full, or the socket is not a stream socket.
         Ok(()) | Err(Some(libc::EAGAIN | libc::EPROTOTYPE)) => {
             return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
         }
