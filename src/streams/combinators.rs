@@ -1,7 +1,7 @@
 //! Waiting for several things at once, and copying.
 //!
-//! Invariant: a future that has returned is not polled again, and one that nobody waits for any more is
-//! dropped.
+//! Invariant: a future that has returned is not polled again, and a future whose result is no
+//! longer needed is dropped.
 //!
 //! Read next: `../../examples/proxy.rs`, which uses them.
 
@@ -61,8 +61,8 @@ pub async fn join<A, B>(first: impl Future<Output = A>, second: impl Future<Outp
     outputs.unwrap_or_else(|never: Infallible| match never {})
 }
 
-/// Waits for two futures that can fail, or for the first error: then the other one is dropped (asyncio:
-/// `gather`).
+/// Waits for two futures that can fail. At the first error, returns it and drops the other future
+/// (asyncio: `gather`).
 ///
 /// # Errors
 /// The first error of the two.
@@ -93,8 +93,8 @@ pub async fn try_join<A, B, E>(
 
 /// Waits for many futures. Returns their outputs in the same order.
 ///
-/// Each time that it is woken it polls those that have not returned. For many that are woken often, spawn a
-/// task for each, and wait for the tasks.
+/// Each time that it is woken, it polls all futures that have not returned. For many futures that
+/// are woken often, spawn a task for each, and wait for the tasks.
 pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut outputs = Vec::new();
     let mut futures: Vec<Option<Pin<Box<F>>>> = futures.into_iter().map(|one| Some(Box::pin(one))).collect();

@@ -7,17 +7,17 @@
 //!   kernel ◀───────────────┴────────────▶ Stream: a Duplex, and who waits for it
 //! ```
 //!
-//! A future is a state machine that the compiler wrote. Here it is a source, and readiness is what polls
-//! it: when its connection is ready, the connection's source polls the task that waits for it, and the
-//! read that waits asks the kernel. There is no executor. A task's `Waker` works from any thread, so any
-//! other future of `std` may be awaited, too.
+//! A future is a state machine that the compiler writes, and a task is a source that holds a
+//! future. When a connection is ready, its source polls the task that waits for it, and the task's
+//! `read` then reads from the kernel. There is no executor. A task's `Waker` works from any thread,
+//! so any other future of `std` may be awaited, too.
 //!
-//! Invariant: what a future writes in small pieces leaves in one system call, when it waits; and a bounded
-//! amount is buffered in each direction.
+//! Invariant: small writes of a future are sent in one system call, when the future waits. A
+//! bounded amount is buffered in each direction.
 //!
-//! Read next: `stream.rs` (a connection: before, poll, after) and `state.rs` (its state), `reader.rs` and
-//! `writer.rs` (its halves), `task.rs` (who polls), `operation.rs` (what the reactor does for a future),
-//! `combinators.rs`.
+//! Read next: `stream.rs` (a connection as a source) and `state.rs` (its state), `reader.rs` and
+//! `writer.rs` (its halves), `task.rs` (who polls), `operation.rs` (timers and other operations
+//! that a future waits for), `combinators.rs`.
 //!
 //! Coming from asyncio or tokio: [`docs::asyncio`](crate::docs::asyncio).
 
@@ -45,13 +45,13 @@ use crate::transport::Duplex;
 use stream::StreamSource;
 use task::TaskSource;
 
-/// Listens on all of `addresses`, or on none. Each connection gets a task of its own, which runs the future
-/// that `handler` returns (asyncio: `start_server`).
+/// Listens on all of `addresses`, or, if one fails, on none. Each connection gets a task of its
+/// own, which runs the future that `handler` returns (asyncio: `start_server`).
 ///
 /// When the handler returns, it drops its halves, and the connection ends in order, also after an error. The
 /// error is logged as a warning; without a logger it is written to stderr. If a peer disappears, the
-/// handler learns of it from the next read or write. Until it has dropped both halves, it counts as a
-/// connection.
+/// handler learns of it from the next read or write. The connection counts as open until the
+/// handler has dropped both halves.
 ///
 /// ```
 /// use echo_reactor::{Reactor, Reader, ListenOptions, Writer, start_server};
@@ -71,7 +71,7 @@ use task::TaskSource;
 /// # }
 /// ```
 ///
-/// A handler with something of its own is a closure that clones it for each connection:
+/// A handler with shared data is a closure that clones a reference to the data for each connection:
 ///
 /// ```
 /// # use echo_reactor::{ListenOptions, Reactor, Reader, Writer, start_server};
@@ -133,7 +133,7 @@ where
         let duplex = Duplex::new(socket, Some(peer.clone()));
         let (source, reader, writer) = StreamSource::new(&handle, id, duplex, Some(listener), name);
         reactor.install(id, source);
-        let mut future = Box::pin(handler(reader, writer)); // a future that owns another one has room for two
+        let mut future = Box::pin(handler(reader, writer)); // boxed, because a future that stores another one needs twice its size
         let reported = poll_fn(move |context| {
             future.as_mut().poll(context).map(|result| {
                 if let Err(error) = result {
@@ -142,7 +142,7 @@ where
             })
         });
         let task = TaskSource::new(&handle, reported, name).insert(reactor);
-        reactor.call_again(task); // its panic is not the listener's
+        reactor.call_again(task); // by the queue, so that its panic does not end the listener
         Ok(())
     })
 }

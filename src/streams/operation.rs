@@ -42,7 +42,7 @@ struct Shared<R> {
     stage: Cell<Stage>,
 }
 
-/// How far an operation is, and what is taken back if it is dropped.
+/// How far an operation is, and what has to be undone if it is dropped.
 #[derive(Clone, Copy)]
 enum Stage {
     /// It has not begun.
@@ -140,7 +140,7 @@ impl<R> Drop for Completion<R> {
     }
 }
 
-/// Asks `f` until it has an answer.
+/// Calls `f` each time that it is woken, until `f` returns `Ready`.
 struct Poller<F, R> {
     f: F,
     completion: Option<Completion<R>>,
@@ -188,8 +188,8 @@ impl From<Elapsed> for io::Error {
     }
 }
 
-/// What a future can ask of its reactor. It waits forever if the reactor is gone, or if a closure that it
-/// has passed panics.
+/// Operations that a future can await. It waits forever if the reactor is gone, or if a closure
+/// that it has passed panics.
 impl LoopHandle {
     /// Calls `f` with the reactor, and returns what it returns.
     pub async fn call<R: 'static>(&self, f: impl FnOnce(&mut Reactor) -> R + 'static) -> R {
@@ -200,8 +200,9 @@ impl LoopHandle {
         Operation::start(self, begin).or_never().await
     }
 
-    /// Calls `f` with the reactor, now and each time that the [`Id`] that it gets is woken, until it returns
-    /// `Ready`. This is how a future waits for what wakes sources: a mailbox, an [`Output`](crate::Output).
+    /// Calls `f` with the reactor and an [`Id`], now and each time that this `Id` is woken, until
+    /// `f` returns `Ready`. So a future can wait for anything that wakes sources, such as a mailbox
+    /// or an [`Output`](crate::Output).
     ///
     /// ```
     /// # use echo_reactor::{Flow, Handle, LoopHandle, Output};
@@ -271,7 +272,7 @@ impl LoopHandle {
     /// ```
     ///
     /// # Errors
-    /// Every address that was tried, and why it failed.
+    /// The error lists every address that was tried, and why it failed.
     pub async fn open_connection(
         &self,
         addresses: &[Address],
@@ -311,7 +312,7 @@ impl LoopHandle {
     }
 }
 
-/// A wait for an item, which must not be lost with the wait.
+/// Waits for an item, and puts it back if the wait is dropped.
 struct Receiving<T: 'static> {
     operation: Operation<Option<(u64, T)>>,
     mailbox: Handle<Mailbox<T>>,

@@ -16,12 +16,12 @@ use crate::net::Address;
 use crate::reactor::LoopHandle;
 use crate::transport::Duplex;
 
-/// What the peer sends (asyncio: `StreamReader`).
+/// The reading half of a connection (asyncio: `StreamReader`).
 ///
 /// Any task of its reactor may use it. Every read may be dropped while it waits, and nothing is lost.
 ///
-/// When it is dropped, what arrives is discarded, so that the peer is not held up. When the
-/// [`Writer`](super::Writer) is dropped, too, the connection ends in order, as after
+/// When it is dropped, bytes that arrive later are discarded, so that the peer does not have to
+/// wait. When the [`Writer`](super::Writer) is dropped, too, the connection ends in order, as after
 /// [`Transport::close`](crate::Transport::close). While a panic unwinds, it is aborted.
 pub struct Reader {
     pub(super) stream: Rc<Stream>,
@@ -32,20 +32,21 @@ impl Reader {
         Reader { stream }
     }
 
-    /// Reads what there is, as far as `buffer` goes; waits if there is nothing. 0 is the end of file, also
-    /// when it is asked again.
+    /// Reads at most as much as fits into `buffer`, and waits if nothing has arrived. Returns 0 at
+    /// the end of file, and at every read after it.
     ///
     /// The kernel fills the buffer itself, so for bulk use a large one, or [`copy`](super::copy).
     ///
     /// # Errors
-    /// What broke the connection, such as a reset, after all bytes that came before it.
+    /// The error that broke the connection, such as a reset. All bytes that came before it are
+    /// returned first.
     pub fn read(&mut self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
         let stream = &*self.stream;
         stream.reader.until(Wait::Input, move || stream.with_state(|state| state.read(buffer)))
     }
 
-    /// Reads a line of at most `limit` bytes with its newline; the last one may have none. `None` is
-    /// the end of file.
+    /// Reads a line of at most `limit` bytes, including its newline. The last line may have none.
+    /// Returns `None` at the end of file.
     ///
     /// ```
     /// # use echo_reactor::{Reader, Writer};
@@ -64,11 +65,12 @@ impl Reader {
         self.take(find_delimiter(b'\n', limit), Ok).await
     }
 
-    /// Reads up to and with `delimiter`, at most `limit` bytes in all. `None` is the end of file.
+    /// Reads up to and including `delimiter`, at most `limit` bytes. Returns `None` at the end of
+    /// file.
     ///
     /// # Errors
-    /// `InvalidData` if the delimiter is further away; `UnexpectedEof` if it never came, though
-    /// something did; and as for [`read`](Self::read).
+    /// `InvalidData` if there is no delimiter within `limit` bytes; `UnexpectedEof` if the stream
+    /// ends after some bytes without one; and as for [`read`](Self::read).
     pub async fn read_until(&mut self, delimiter: u8, limit: usize) -> io::Result<Option<Vec<u8>>> {
         self.take(find_delimiter(delimiter, limit), |_| Err(ErrorKind::UnexpectedEof.into())).await
     }
@@ -76,7 +78,7 @@ impl Reader {
     /// Reads exactly `count` bytes.
     ///
     /// # Errors
-    /// `UnexpectedEof` if there are not so many; and as for [`read`](Self::read).
+    /// `UnexpectedEof` if the stream ends before that; and as for [`read`](Self::read).
     pub async fn read_exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
         let find = |bytes: &[u8]| Ok((bytes.len() >= count).then_some(count));
         let at_end = |_| Err(ErrorKind::UnexpectedEof.into());
@@ -99,7 +101,7 @@ impl Reader {
         self.stream.abort();
     }
 
-    /// Returns the reactor that this runs on (asyncio: `get_running_loop`).
+    /// Returns a handle to its reactor (asyncio: `get_running_loop`).
     #[must_use]
     pub fn handle(&self) -> LoopHandle {
         self.stream.handle.clone()
@@ -122,7 +124,8 @@ impl Drop for Reader {
     }
 }
 
-/// Finds the length of what ends with `delimiter`, within `limit`. It searches each byte once.
+/// Finds the length of the bytes up to and including `delimiter`, within `limit`. It searches each
+/// byte once.
 fn find_delimiter(delimiter: u8, limit: usize) -> impl FnMut(&[u8]) -> io::Result<Option<usize>> {
     let mut searched = 0;
     move |bytes| {

@@ -20,8 +20,8 @@ use crate::reactor::observe::{ConnectionState, IoStats};
 use crate::reactor::{Id, LoopHandle, Next, Reactor, Ready, SCRATCH_SIZE};
 use crate::transport::{CloseReason, Duplex, Flow, Received, SMALLEST_CHARGE, WriteBuffer};
 
-/// How much memory an empty buffer retains, in bytes, so that a conversation in small messages allocates
-/// nothing.
+/// How many bytes of memory an empty buffer retains, so that an exchange of small messages
+/// allocates nothing.
 const RETAINED_CAPACITY: usize = 1024;
 
 /// How many bytes are read ahead at once.
@@ -46,9 +46,9 @@ enum Connection {
 /// The next call of the source.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Call {
-    /// Whenever there is an event.
+    /// Nothing is scheduled: the next event causes it.
     None,
-    /// No event causes it.
+    /// It is needed soon, and no event will cause it.
     Wanted,
     Scheduled,
     /// It is under way.
@@ -56,7 +56,7 @@ enum Call {
 }
 
 impl Call {
-    /// A half has done something that the source must act on.
+    /// Records that a half has done something that the source must act on.
     fn want(&mut self) {
         if *self == Call::None {
             *self = Call::Wanted;
@@ -115,7 +115,7 @@ impl State {
     }
 }
 
-/// The side of the source: what it does before and after a poll of the halves.
+/// What the source does before and after it polls the halves.
 impl State {
     /// Notes what is ready, and does what needs no half.
     pub fn before(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) {
@@ -162,7 +162,7 @@ impl State {
         }
     }
 
-    /// The same for a reactor that is gone.
+    /// Does the same for a reactor that is gone.
     pub fn abandon(&mut self) {
         if let Connection::Open(duplex) = &mut self.connection {
             self.connection = Connection::Closed { reason: duplex.take_end(), stats: duplex.stats() };
@@ -170,9 +170,9 @@ impl State {
     }
 }
 
-/// The side of the two halves.
+/// What the two halves do.
 impl State {
-    /// Reads what there is, as far as `buffer` goes. 0 is the end of file.
+    /// Reads at most as much as fits into `buffer`. Returns 0 at the end of file.
     pub fn read(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         if self.read_buffer.is_empty() && !buffer.is_empty() {
             return self.receive(buffer);
@@ -183,8 +183,9 @@ impl State {
         Poll::Ready(Ok(count))
     }
 
-    /// Takes the first bytes of the read buffer: as many as `find` says, which is asked each time that
-    /// there are more. At the end of file, `at_end` says it for the rest. `None`: there is no rest.
+    /// Takes the first bytes of the read buffer. `find` returns how many, or `None` if more are
+    /// needed. At the end of file, `at_end` gets the length of the rest, and returns how much of it
+    /// to take. The result is `None` if there is no rest.
     pub fn take(
         &mut self,
         handle: &LoopHandle,
@@ -213,7 +214,8 @@ impl State {
         Poll::Ready(Ok(Some(taken)))
     }
 
-    /// Reads once from the kernel. `Pending`: nothing is there, or the budget is used up.
+    /// Reads once from the kernel. `Pending` means that nothing has arrived, or that the budget is
+    /// used up.
     fn receive(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         if self.at_eof {
             return Poll::Ready(Ok(0));

@@ -45,8 +45,8 @@ pub(super) struct Half {
 }
 
 impl Half {
-    /// Asks `poll` until it has an answer: now, and each time that the wait is over. Nobody waits any more
-    /// when the future is dropped.
+    /// Calls `poll` now, and each time that the wait is over, until it returns `Ready`. Dropping
+    /// the future ends the wait.
     pub fn until<T>(&self, wait: Wait, mut poll: impl FnMut() -> Poll<T>) -> impl Future<Output = T> {
         let waiting = Waiting(self);
         poll_fn(move |context| {
@@ -88,12 +88,13 @@ impl Drop for Waiting<'_> {
 pub(super) struct StreamSource {
     stream: Rc<Stream>,
     type_name: &'static str,
-    /// The listener that accepted it, which waits for its place.
+    /// The listener that accepted it and counts it as open.
     listener: Option<Handle<Listener>>,
 }
 
 impl StreamSource {
-    /// A socket whose source will have the place `id`. `type_name` is that of its handler, for observers.
+    /// Creates the source and the two halves of a connection. The source will have the slot `id`.
+    /// `type_name` is that of the handler, for observers.
     pub fn new(
         handle: &LoopHandle,
         id: Id,
@@ -161,12 +162,13 @@ impl Drop for StreamSource {
 }
 
 impl Stream {
-    /// Lets a half use the state, and schedules a call of the source if it has to act on that.
+    /// Calls `f` with the state, for a half, and schedules a call of the source if it has to act on
+    /// that.
     pub fn with_state<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.borrow_mut();
         let result = f(&mut state);
         if state.take_wanted_call() {
-            let _ = self.handle.dispatch_soon(self.id); // without a reactor nobody acts
+            let _ = self.handle.dispatch_soon(self.id); // an error: the reactor is gone
         }
         result
     }

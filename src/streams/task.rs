@@ -1,7 +1,8 @@
 //! A task: a future that the reactor polls. It is a source without a descriptor.
 //!
-//! A task is polled when something that it waits for is there: by the source that has it, by the reactor's
-//! queue, or because its [`Waker`] was called, from any thread. There is no executor.
+//! A task is polled when something that it waits for has happened: by the source of its connection,
+//! by the reactor's queue, or because its [`Waker`] was called, from any thread. There is no
+//! executor.
 //!
 //! Invariants: a future is polled by one caller at a time, and never again after it has returned, panicked
 //! or been cancelled: it is dropped then, and what it holds ends with it.
@@ -46,7 +47,7 @@ pub(super) struct Core {
 /// Where a waker finds the task, on any thread.
 struct TaskAddress {
     remote: Remote,
-    /// Empty until the task has its place in the reactor.
+    /// Empty until the task is inserted in the reactor.
     id: OnceLock<Id>,
     /// Whether a wake-up is on its way. Further ones until the poll are the same one.
     woken: AtomicBool,
@@ -95,7 +96,7 @@ impl Core {
     /// Drops the future, or has it dropped after the poll that is under way.
     fn end(&self) {
         self.has_ended.set(true);
-        self.schedule(); // so that its source leaves
+        self.schedule(); // so that its source is removed
         drop(self.future.take());
     }
 }
@@ -136,7 +137,7 @@ impl TaskSource {
         TaskSource { core: Rc::new(core), type_name }
     }
 
-    /// Gives the task its place in the reactor. It is still to be called.
+    /// Inserts the task in the reactor. The caller has to schedule its first poll.
     pub fn insert(self, reactor: &mut Reactor) -> Id {
         let core = self.core.clone();
         let id = reactor.insert(self).id();
@@ -174,7 +175,7 @@ impl Waiter {
         task.map_or_else(|| Waiter::Waker(context.waker().clone()), Waiter::Task)
     }
 
-    /// Has it polled by the queue.
+    /// Queues a poll of it.
     pub fn wake(self) {
         match self {
             Waiter::Task(core) => core.schedule(),
@@ -191,8 +192,8 @@ impl Waiter {
     }
 }
 
-/// A task that was spawned by [`LoopHandle::spawn`] (asyncio: `Task`). It is itself a future: the output of
-/// the task. If it is dropped, the task goes on.
+/// A task that was spawned by [`LoopHandle::spawn`] (asyncio: `Task`). It is itself a future, which
+/// returns the output of the task. Dropping it does not end the task.
 pub struct Task<T> {
     core: Rc<Core>,
     output: Operation<T>,
@@ -234,8 +235,8 @@ impl<T> Future for Task<T> {
 
 impl LoopHandle {
     /// Runs a future as a task of its own (asyncio: `create_task`). It is polled for the first time in this
-    /// turn or in the next one. Tasks that share something do it with `Rc` and `RefCell`; do not hold a
-    /// borrow across an `await`. A panic ends the loop, as in any callback.
+    /// turn or in the next one. Tasks can share data with `Rc` and `RefCell`; do not hold a borrow
+    /// across an `await`. A panic ends the loop, as in any callback.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -255,7 +256,7 @@ impl LoopHandle {
         F: Future + 'static,
     {
         let (output, completion) = Operation::new(self);
-        let mut future = Box::pin(future); // a future that owns another one has room for two
+        let mut future = Box::pin(future); // boxed, because a future that stores another one needs twice its size
         let future = async move { completion.complete(future.as_mut().await) };
         let source = TaskSource::new(self, future, std::any::type_name::<F>());
         let core = source.core.clone();
@@ -284,7 +285,7 @@ impl Reactor {
     /// [`Writer::flush`](super::Writer::flush) before that.
     ///
     /// # Errors
-    /// As for [`run`](Self::run); [`Cancelled`] if the loop was stopped before.
+    /// As for [`run`](Self::run); [`Cancelled`] if the loop was stopped before the future returned.
     pub fn run_until_complete<F>(&mut self, future: F) -> io::Result<F::Output>
     where
         F: Future + 'static,

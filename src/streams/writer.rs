@@ -15,11 +15,12 @@ use crate::net::Address;
 use crate::reactor::LoopHandle;
 use crate::transport::Duplex;
 
-/// What goes to the peer (asyncio: `StreamWriter`).
+/// The writing half of a connection (asyncio: `StreamWriter`).
 ///
-/// Any task of its reactor may use it. When it is dropped, our side ends after what is written, and the
-/// [`Reader`](super::Reader) goes on. A peer cannot distinguish that from the end of a complete answer: call
-/// [`abort`](Self::abort) first where that matters, for example after an error.
+/// Any task of its reactor may use it. When it is dropped, our side ends when everything written is
+/// sent, and the [`Reader`](super::Reader) goes on. A peer cannot distinguish that from the end of
+/// a complete answer: call [`abort`](Self::abort) first where that matters, for example after an
+/// error.
 pub struct Writer {
     pub(super) stream: Rc<Stream>,
 }
@@ -32,20 +33,23 @@ impl Writer {
     /// Writes all of `bytes` (asyncio: `drain`, and then `write`).
     ///
     /// If more than the high-water mark is buffered from earlier writes, it first waits until no more than
-    /// the [low-water mark](Self::set_write_marks) is: so a peer that does not read holds it up. If it is
-    /// dropped while it waits, it has written nothing. When it returns, the bytes are sent or buffered; the
-    /// peer need not have them.
+    /// the [low-water mark](Self::set_write_marks) is: so it waits for a peer that does not read.
+    /// If it is dropped while it waits, it has written nothing. When it returns, the bytes are sent
+    /// or buffered; the peer may not have them yet.
     ///
-    /// Small writes that follow each other leave in one piece, when the future waits for something else.
+    /// Small writes that follow each other are sent together, when the future waits for something
+    /// else.
     ///
     /// # Errors
-    /// `BrokenPipe` after [`write_eof`](Self::write_eof); what broke the connection, if it is broken.
+    /// `BrokenPipe` after [`write_eof`](Self::write_eof); the error that broke the connection, if
+    /// it is broken.
     pub fn write_all(&mut self, bytes: &[u8]) -> impl Future<Output = io::Result<()>> {
         let stream = &*self.stream;
         stream.writer.until(Wait::Room, move || stream.with_state(|state| state.write(bytes)))
     }
 
-    /// Writes all of `bytes` without waiting (asyncio: `write`), so it can send the same to many peers.
+    /// Writes all of `bytes` without waiting (asyncio: `write`), so a program can send the same
+    /// bytes to many peers.
     ///
     /// # Errors
     /// `WouldBlock` where [`write_all`](Self::write_all) would wait: then nothing is written. Otherwise as
@@ -70,7 +74,7 @@ impl Writer {
         end.err().unwrap_or_else(|| ErrorKind::BrokenPipe.into())
     }
 
-    /// Ends our side after what is written; reading goes on (asyncio: `write_eof`).
+    /// Ends our side when everything written is sent. Reading goes on (asyncio: `write_eof`).
     pub fn write_eof(&mut self) {
         self.stream.with_duplex(Duplex::write_eof);
     }
@@ -95,7 +99,7 @@ impl Writer {
         address.unwrap_or_else(|| Err(ErrorKind::NotConnected.into()))
     }
 
-    /// Returns the reactor that this runs on (asyncio: `get_running_loop`).
+    /// Returns a handle to its reactor (asyncio: `get_running_loop`).
     #[must_use]
     pub fn handle(&self) -> LoopHandle {
         self.stream.handle.clone()
