@@ -80,7 +80,7 @@ impl Descriptor {
             }
             return Ok(Descriptor(Kind::AlwaysReady(file)));
         }
-        // macOS does not poll `/dev/tty`, which may be what was opened.
+        // On macOS, `reopen` may have opened `/dev/tty`, which cannot be polled there.
         if (metadata.file_type().is_fifo() || file.is_terminal())
             && let Ok(reopened) = reopen(&file, direction)
             && is_pollable(&reopened, direction)?
@@ -97,8 +97,9 @@ impl Descriptor {
     }
 
     /// Returns whether an event says that nothing will ever read what is written. kqueue reports a pipe
-    /// that has lost its reader with the filter for reading. There a socket may still be read when its
-    /// peer has ended its own side; a write finds out.
+    /// that has lost its reader with the filter for reading. For a socket, that filter only shows
+    /// that the peer has ended its own side. The peer may still read, and only a write shows
+    /// whether it does.
     pub(crate) fn is_hung_up(&self, ready: Ready) -> bool {
         let by_read_filter = sys::ERRORS_ONLY.is_readable() && !matches!(self.0, Kind::Socket(_));
         ready.intersects(Ready::WRITE_CLOSED) || by_read_filter && ready.intersects(Ready::READ_CLOSED)
@@ -119,7 +120,7 @@ impl Descriptor {
         }
     }
 
-    /// Writes once: `write(2)`. It may take less than everything.
+    /// Writes once: `write(2)`. It may write only a part of `bytes`.
     ///
     /// # Errors
     /// `WouldBlock` if there is no room.
@@ -162,8 +163,8 @@ fn with_poll_fallback(
     if sys::is_ready_now(descriptor, events)? { blocking() } else { Err(ErrorKind::WouldBlock.into()) }
 }
 
-/// Whether the kernel polls it. It refuses descriptors that cannot block. The kind of file is not enough
-/// to decide, because some pseudo-files of Linux block.
+/// Whether the kernel can poll it. It refuses descriptors that cannot block. The kind of file is
+/// not enough to decide, because some pseudo-files of Linux block.
 fn is_pollable(file: &File, direction: Direction) -> io::Result<bool> {
     let interest = match direction {
         Direction::Read => Interest::READABLE,
@@ -175,8 +176,8 @@ fn is_pollable(file: &File, direction: Direction) -> io::Result<bool> {
     }
 }
 
-/// Reopening may be refused: a terminal is its user's, and after `su` we are another user. Then
-/// `/dev/tty` is another name for it, if it is our controlling terminal.
+/// Opens the same file again, non-blocking. That may be refused: after `su`, the terminal belongs
+/// to another user. If it is our controlling terminal, `/dev/tty` opens it, too.
 fn reopen(file: &File, direction: Direction) -> io::Result<File> {
     let path = sys::reopenable_path(file)?;
     let mut options = OpenOptions::new();

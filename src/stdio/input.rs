@@ -1,8 +1,8 @@
 //! Reading stdin, or any descriptor, into a mailbox.
 //!
-//! Invariant: nothing is read for which there is no room, and everything that was read is in the mailbox
-//! or in `lines`. Lines are cut here and nowhere else: a buffered reader on top of a polled descriptor
-//! would hold lines for which no readiness event ever comes.
+//! Invariant: bytes are read only if there is room for them, and everything that was read is in the
+//! mailbox or in `lines`. Lines are cut here and nowhere else: a buffered reader on top of a polled
+//! descriptor would hold lines for which no readiness event ever comes.
 //!
 //! A terminal is not read before epoll reports that there is something to read. So a background job whose
 //! stdin is the terminal runs until somebody types, instead of being stopped by SIGTTIN.
@@ -32,7 +32,7 @@ pub type Chunk = io::Result<Vec<u8>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Framing {
-    /// As they come: what one read returned.
+    /// As they arrive: each item is what one read returned.
     Bytes,
     /// Line by line, each with its newline. A line of more than [`Input::LONGEST_LINE`] bytes comes in
     /// pieces of that size, and only the last piece has a newline. The last line may lack one, too.
@@ -82,8 +82,8 @@ impl Input {
     ) -> io::Result<Handle<Input>> {
         let descriptor = Descriptor::open(descriptor, Direction::Read)?;
         let is_pollable = descriptor.is_pollable();
-        // Everything else may be read at once. It has to: a FIFO that was reopened after its last writer
-        // left never reports its end.
+        // Everything but a terminal is read at once. An event may never come: a FIFO that was
+        // reopened after its last writer left does not report its end.
         let readable = !descriptor.as_fd().is_terminal();
         let input = Input {
             descriptor,
@@ -119,7 +119,8 @@ impl Input {
             ErrorKind::Interrupted => return false,
             // A device may be non-blocking already and refused by epoll.
             ErrorKind::WouldBlock => self.readable = !self.descriptor.is_pollable(),
-            // The terminal is gone, or belongs to another process group: like its end.
+            // The terminal is gone, or belongs to another process group. Both count as the end of
+            // file.
             _ if error.raw_os_error() == Some(libc::EIO) && self.descriptor.as_fd().is_terminal() => {
                 self.at_eof = true;
             }
@@ -143,7 +144,8 @@ impl Input {
         }
     }
 
-    /// There is room: it was checked. If the mailbox is closed, nobody wants the chunk.
+    /// Sends a chunk. The caller has checked that there is room. If the mailbox is closed, the
+    /// chunk is dropped.
     fn send(&self, id: Id, reactor: &mut Reactor, chunk: Chunk) {
         let _ = self.mailbox.try_send(reactor, id, chunk);
     }
@@ -171,7 +173,7 @@ impl Source for Input {
                 return Next::Wait;
             }
             if !self.read(id, reactor) {
-                // After the turn whose poll reports the signal.
+                // Read again after the turn whose poll reports the signal.
                 reactor.call_soon(move |reactor| reactor.call_soon(move |reactor| reactor.call_again(id)));
                 return Next::Wait;
             }
@@ -182,7 +184,7 @@ impl Source for Input {
     fn removed(&mut self, _: Id, reactor: &mut Reactor) {
         self.mailbox.close(reactor);
         if self.descriptor.is_pollable() {
-            let _ = reactor.deregister(&self.descriptor); // it may be shared, and live on
+            let _ = reactor.deregister(&self.descriptor); // it may be shared, and stay open
         }
     }
 }

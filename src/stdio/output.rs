@@ -1,4 +1,4 @@
-//! Writing stdout, or any descriptor, with a buffer of its own.
+//! Writing to stdout, or to any descriptor, through a buffer.
 //!
 //! Invariants:
 //! - Bytes are written first in, first out, and none is dropped while the descriptor takes any. Callers
@@ -37,9 +37,9 @@ pub struct Output {
 }
 
 impl Output {
-    /// Takes `descriptor` for writing (asyncio: `connect_write_pipe`). It is duplicated; its flags stay
-    /// as they are. `on_error` is called with the error that ends it: `BrokenPipe` when its reader is
-    /// gone, which is noticed even while nothing is written.
+    /// Creates a source that writes to `descriptor` (asyncio: `connect_write_pipe`). It is
+    /// duplicated; its flags stay as they are. `on_error` is called with the error that ends it:
+    /// `BrokenPipe` when its reader is gone, which is noticed even while nothing is written.
     ///
     /// # Errors
     /// Those of [`Descriptor::open`] and [`Reactor::add`].
@@ -61,8 +61,8 @@ impl Output {
         if is_pollable { reactor.add(output, ERRORS_ONLY) } else { Ok(reactor.insert(output)) }
     }
 
-    /// Writes as far as the descriptor takes it. Bytes that a failed one rejects are lost anyway, so they
-    /// count as written.
+    /// Writes as much as the descriptor takes, and returns how many bytes need no further attempt.
+    /// After an error, all bytes count as written, because they are lost anyway.
     fn send(&mut self, mut bytes: &[u8], id: Id, reactor: &mut Reactor) -> usize {
         let length = bytes.len();
         while self.writable && !bytes.is_empty() {
@@ -98,7 +98,7 @@ impl Output {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.consume(self.send(buffer.as_slice(), id, reactor), 0);
         if self.on_error.is_some() {
-            self.buffer = buffer; // else nothing will ever take it
+            self.buffer = buffer; // otherwise nobody will ever take the bytes
         }
         if self.buffer.len() <= LOW_WATER {
             self.waiting.wake_all(reactor);
@@ -191,7 +191,7 @@ impl Source for Output {
         self.waiting.wake_all(reactor);
         self.on_flushed.drain(..).for_each(|call| reactor.call_soon(call));
         if self.descriptor.is_pollable() {
-            let _ = reactor.deregister(&self.descriptor); // it may be shared, and live on
+            let _ = reactor.deregister(&self.descriptor); // it may be shared, and stay open
         }
     }
 }
