@@ -1,9 +1,9 @@
 //! A bounded queue between sources (asyncio: `asyncio.Queue`).
 //!
-//! Invariant: it never holds more than its capacity. A source that finds it full is woken when there is
-//! room, and one that finds it empty is woken when there is an item. This is how backpressure from a
-//! slow network reaches stdin. There is no registration: calling `try_send` or `try_recv` is enough to
-//! be woken.
+//! Invariant: `try_send` never fills it beyond its capacity. (An item whose receiver is gone is put
+//! back even if it is full.) A source that finds it full is woken when there is room, and one that
+//! finds it empty is woken when there is an item. This is how backpressure from a slow network
+//! reaches stdin. Sources do not register: calling `try_send` or `try_recv` is enough to be woken.
 //!
 //! Each item, and each place, wakes one source: with thousands of receivers, waking all for each item would
 //! cost a call of each. The one that is woken may have left, or may not take it now. So the mailbox itself is
@@ -132,7 +132,7 @@ impl<T: 'static> Handle<Mailbox<T>> {
     /// Sends an item. If there is no room, `waiter` is woken when there is.
     ///
     /// # Errors
-    /// Returns the item, and says why.
+    /// Returns the item, and the reason.
     pub fn try_send(self, reactor: &mut Reactor, waiter: Id, item: T) -> Result<(), TrySendError<T>> {
         match (self.flow(reactor, waiter), reactor.get_mut(self)) {
             (Flow::Open, Ok(mailbox)) => mailbox.push(item),
@@ -227,7 +227,7 @@ impl<T: 'static> Source for Mailbox<T> {
         if receivers_wait || senders_wait { Next::Again } else { Next::Wait }
     }
 
-    /// To those who wait, a mailbox that is gone is closed.
+    /// Wakes all waiting sources, which then find the mailbox closed.
     fn removed(&mut self, _: Id, reactor: &mut Reactor) {
         self.wake_all(reactor);
     }
