@@ -1,7 +1,7 @@
 //! A task that is cancelled leaves nothing behind. The test has a process of its own, because it counts
 //! descriptors and memory.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 #[allow(dead_code, unreachable_pub)] // its `main`

@@ -110,7 +110,7 @@ fn close_ends_a_connection_in_order_and_a_second_close_at_once() {
     operator.write_all(b"close 1\n").unwrap();
     assert_eq!(server.out.next(), "closing 1");
     assert_eq!(first.read(&mut [0]).unwrap(), 0);
-    // What the peer still sends is discarded, and counts as nothing.
+    // Bytes that the peer still sends are discarded and not counted.
     first.write_all(b"too late").unwrap();
     eventually("the connection is listed as closing", || {
         operator.write_all(b"list\n").unwrap();
@@ -120,7 +120,7 @@ fn close_ends_a_connection_in_order_and_a_second_close_at_once() {
         row.ends_with("  closing")
     });
     server.out.next_with("end of list");
-    operator.write_all(b"say hello\n").unwrap(); // the peer is not behind: its connection is closing
+    operator.write_all(b"say hello\n").unwrap(); // not reported as slow: its connection is closing
     assert_eq!(server.out.next(), "sent to 0 connections");
     operator.write_all(b"close 1\n").unwrap(); // the server still waits for the peer's EOF
     assert_eq!(server.out.next(), "aborted 1");

@@ -350,7 +350,7 @@ fn chat_server_sends_to_all_others_and_drops_a_slow_reader() {
             guest.read_exact(&mut received).unwrap();
             assert_eq!(received, text.as_bytes());
         }
-        guests.push(new_guest); // a guest whose message arrived has been accepted
+        guests.push(new_guest); // the server has accepted a guest whose message has arrived
     }
     let slow = guests.remove(4);
     let mut speaker = guests.remove(0);

@@ -1,4 +1,4 @@
-//! The guide: its links lead somewhere, and what it quotes is what there is.
+//! The guide: each link has a target, and each quoted line is in its file.
 
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 

@@ -3,7 +3,7 @@
 //!
 //! An option is written `-v` here, or `-b=` if it takes a value.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -37,7 +37,7 @@ fn options(words: impl IntoIterator<Item = impl Into<String>>, take_a_value: boo
     options.map(|option| if take_a_value { option + "=" } else { option }).collect()
 }
 
-/// `  -b, --buffer SIZE    description`; what is indented further continues a description.
+/// ` -b, --buffer SIZE description`; a line that is indented further continues the description.
 fn in_help(text: &str) -> Options {
     let entries = text.lines().map(|line| (line, line.trim_start()));
     entries

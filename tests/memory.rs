@@ -84,7 +84,7 @@ fn peer_that_asks_and_never_reads_the_answers_uses_bounded_memory() {
 }
 
 #[test]
-fn peer_that_never_stops_storing_uses_bounded_memory() {
+fn peer_that_keeps_storing_values_uses_bounded_memory() {
     for name in ["kv_protocol", "kv_streams"] {
         let server = serve(name);
         let mut stream = server.connect();

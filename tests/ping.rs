@@ -235,7 +235,7 @@ fn surplus_bytes_are_reported() {
 }
 
 #[test]
-fn half_an_echo_has_one_result() {
+fn half_an_echo_is_reported_once() {
     let (address, _server) = serve_once(|stream| {
         echo_each(&stream, |number, message, stream| {
             let _ = stream.write_all(&message[..if number == 1 { 32 } else { 64 }]);

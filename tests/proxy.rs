@@ -1,6 +1,6 @@
-//! The proxy of the examples: what one side does, the other one sees.
+//! The proxy of the examples: data, half-closes and resets of one side reach the other side.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 #[allow(dead_code, unreachable_pub)] // its `main`
@@ -97,7 +97,7 @@ fn each_side_gets_what_the_other_sends_until_its_end_of_file() {
 }
 
 #[test]
-fn slow_reader_holds_up_its_sender_and_loses_nothing() {
+fn slow_reader_makes_its_sender_wait_and_loses_nothing() {
     let (listener, address) = backend();
     let proxy = Proxy::to(address);
     let (mut client, mut server) = proxy.pair(&listener);
@@ -138,13 +138,13 @@ fn reset_after_a_half_close_ends_the_other_side_in_order() {
         assert_eq!(staying.read(&mut [0]).unwrap(), 0);
         reset_on_close(&leaving);
         drop(leaving);
-        staying.write_all(&[0; 1 << 20]).unwrap(); // it is not held up
+        staying.write_all(&[0; 1 << 20]).unwrap(); // the proxy takes it without delay
     }
     proxy.finish();
 }
 
 #[test]
-fn answer_is_whole_although_its_sender_has_closed_and_the_client_goes_on_sending() {
+fn answer_is_complete_even_if_its_sender_closed_and_the_client_keeps_sending() {
     let answer = noise(32 << 20, 10);
     let scratch = common::Scratch::new();
     let path = scratch.path("backend"); // a Unix socket that is closed takes no more bytes
@@ -155,7 +155,8 @@ fn answer_is_whole_although_its_sender_has_closed_and_the_client_goes_on_sending
         let (mut server, _) = listener.accept().unwrap();
         client.write_all(b"GET").unwrap();
         server.read_exact(&mut [0; 3]).unwrap();
-        // All buffers on the way are full when it closes. It has read everything, so this is no reset.
+        // All buffers on the way are full when it closes. The backend has read everything, so its
+        // close causes no reset.
         server.set_write_timeout(Some(A_WHILE)).unwrap();
         let mut sent = 0;
         while let Ok(count @ 1..) = server.write(&answer[sent..]) {

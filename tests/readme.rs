@@ -1,6 +1,6 @@
-//! What the README and the documentation show is what there is.
+//! The README and the documentation match the programs, the examples and the tests.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 

@@ -141,7 +141,7 @@ fn pending_signal_reaches_the_replacement_callback() {
     raise();
     reactor.on_signal(12, Reactor::stop).unwrap();
     reactor.run().unwrap();
-    // The same, between the turn's read of the pipe and its callback.
+    // Here the signal arrives between the turn's read of the pipe and the callback.
     reactor.on_signal(12, |_| panic!("this callback was replaced")).unwrap();
     reactor.call_soon(|reactor| reactor.on_signal(12, Reactor::stop).unwrap());
     raise();

@@ -127,7 +127,7 @@ fn each_step_adds_at_most_45_lines_of_code() {
 enum Cell {
     Yes,
     No,
-    /// The step has nothing that could behave so.
+    /// The step lacks the part that this behaviour is about.
     NotApplicable,
 }
 
@@ -144,7 +144,7 @@ impl Cell {
 /// One try to see a behaviour of a step.
 struct Trial<'a> {
     step: &'a str,
-    /// How long to wait for what the table does not expect to happen.
+    /// How long to wait for a result that the table does not expect.
     limit: Duration,
     /// Doubles with each try. Times that are part of a behaviour depend on it.
     unit: Duration,
@@ -179,7 +179,7 @@ impl Trial<'_> {
         true
     }
 
-    /// Sends without reading, until the peer takes no more, or `stop` says so.
+    /// Sends without reading, until the server takes no more, or `stop` returns true.
     fn send_until_stalled(&self, stream: &mut TcpStream, mut stop: impl FnMut() -> bool) {
         stream.set_nonblocking(true).unwrap();
         let mut taken_last = Instant::now();
@@ -234,7 +234,8 @@ fn needs_one_thread(trial: &Trial) -> bool {
     let server = trial.serve();
     let mut streams: Vec<_> = (0..3).map(|_| server.connect()).collect();
     assert!(trial.answers(&mut streams[0]));
-    // A step may have one more thread, for stdin. Without `limit`, as a thread starts at once.
+    // A step may have one more thread, for stdin. A short wait is enough, because a thread for a
+    // connection starts at once.
     for stream in &mut streams {
         stream.write_all(b"hello").unwrap();
     }
@@ -285,11 +286,11 @@ fn bounds_the_memory_of_a_peer(trial: &Trial) -> bool {
     !is_large()
 }
 
-/// A peer has sent some megabytes when another one sends a few bytes. A fair server echoes these
-/// before it has echoed the megabytes.
+/// One peer has sent some megabytes when another peer sends a few bytes. A fair server echoes the
+/// few bytes before it has echoed all the megabytes.
 fn serves_while_a_peer_floods(trial: &Trial) -> bool {
     let server = trial.serve();
-    // So that it does not get far before it is stopped.
+    // The lowest priority, so that the server does not get far before it is stopped.
     rustix::process::setpriority_process(Some(server.process.pid()), 19).unwrap();
     (0..5).any(|_| {
         let (mut flood, mut other) = (server.connect(), server.connect());
@@ -401,7 +402,7 @@ fn stop(server: &mut Server) {
 struct Behaviour {
     text: &'static str,
     show: fn(&Trial) -> bool,
-    /// The first step that has something that could behave so.
+    /// The first step that has the part that this behaviour is about.
     from: &'static str,
 }
 
@@ -445,14 +446,14 @@ fn find(behaviour: &Behaviour, step: &str, expected: Option<bool>) -> Cell {
     let mut unit = Duration::from_millis(100);
     let mut is_shown = false;
     for _ in 0..3 {
-        // A slow machine may delay what is expected. What is not expected would come at once.
+        // A slow machine may delay the expected result. An unexpected result would come at once.
         let limit = match expected {
             Some(true) => PATIENCE / 4,
             Some(false) => unit,
             None => 10 * unit,
         };
         let trial = Trial { step, limit, unit };
-        // A step that fails in the middle of a trial does not behave so.
+        // A trial that fails in the middle does not show the behaviour.
         is_shown = panic::catch_unwind(|| (behaviour.show)(&trial)).unwrap_or(false);
         if expected.is_none_or(|expected| expected == is_shown) {
             break;

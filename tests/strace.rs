@@ -40,7 +40,7 @@ fn traced(step: &str, trace: &str, options: &[&str]) -> Command {
     command
 }
 
-/// Ends the program that `strace` runs, when it has nothing more to do.
+/// Ends the program that `strace` runs, after its last call.
 fn end_traced(process: &mut Process) {
     let strace = process.child.id();
     let child = fs::read_to_string(format!("/proc/{strace}/task/{strace}/children")).unwrap();
@@ -60,7 +60,7 @@ fn excerpt(trace: &str, from: &str, to: &str) -> String {
     for line in &lines[first..=last] {
         shown.push(line.clone());
         for length in [1, 2] {
-            // Is the end of what is shown a repetition of what is before it?
+            // Do the last lines repeat the lines before them?
             let end = shown.len();
             let dots = usize::from(end > length && shown[end - length - 1] == "...");
             if end >= 2 * length + dots
@@ -158,7 +158,7 @@ fn trace_client(pause: Duration) -> String {
     let out = common::Lines::of(client.child.stdout.take().unwrap());
     let (mut stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let pause = || thread::sleep(pause); // so that nothing comes together
+    let pause = || thread::sleep(pause); // so that each event is reported separately
     pause();
     keyboard.write_all(b"hello\n").unwrap();
     let mut line = [0; 6];

@@ -73,7 +73,7 @@ fn after<F: Future<Output = String> + 'static>(
     notes.take().remove(0)
 }
 
-/// Turns with nothing to do end because their time is up, and not before.
+/// Asserts that turns with nothing to do sleep until their time limit.
 #[track_caller]
 fn assert_sleeps(reactor: &mut Reactor) {
     let began = Instant::now();
@@ -154,7 +154,7 @@ fn read_exactly_can_exceed_the_high_water_mark() {
 }
 
 #[test]
-fn reader_that_does_not_read_holds_up_its_peer() {
+fn reader_that_does_not_read_makes_its_peer_wait() {
     let (mut reactor, mut peer) = serve(|reader: Reader, _writer| async move {
         reader.handle().sleep(Duration::from_secs(3600)).await;
         Ok(())
@@ -172,7 +172,7 @@ fn reader_that_does_not_read_holds_up_its_peer() {
 }
 
 #[test]
-fn dropped_reader_does_not_hold_up_its_peer() {
+fn dropped_reader_does_not_make_its_peer_wait() {
     let (mut reactor, mut peer) = serve(|reader, writer: Writer| async move {
         drop(reader);
         writer.handle().sleep(Duration::from_secs(3600)).await;
@@ -212,7 +212,7 @@ fn write_all_waits_for_a_slow_peer_and_every_byte_arrives() {
 }
 
 #[test]
-fn future_that_always_writes_does_not_hold_the_loop() {
+fn future_that_always_writes_does_not_block_the_loop() {
     let (mut reactor, peer) = serve(|_reader, mut writer: Writer| async move {
         loop {
             writer.write_all(&[0; 16384]).await?;
@@ -262,8 +262,8 @@ fn future_that_always_reads_has_a_budget_for_each_turn() {
         before == ALL
     });
     flood.join().unwrap().unwrap();
-    // A budget for an event, and one for the place in the queue that it had already. A read is a system
-    // call, so each takes at least 1 KiB of the budget.
+    // One turn has one budget for the event, and one for the call that was queued already. A read
+    // is a system call, so each read takes at least 1 KiB of the budget.
     let reads = most / PIECE;
     assert!(reads <= 2 * SCRATCH_SIZE / 1024, "{reads} reads in one turn");
 }
@@ -302,7 +302,7 @@ fn end_of_file_stays_end_of_file_on_a_unix_socket() {
     }
 }
 
-/// Notes what the last source that was called has counted.
+/// Keeps the counters of the source that was called last.
 struct LastStats(Rc<Cell<Option<IoStats>>>);
 
 impl Observer for LastStats {
@@ -326,7 +326,7 @@ fn copy_that_waits_for_its_reader_is_not_backpressured() {
 }
 
 #[test]
-fn small_writes_in_a_row_leave_in_one_piece() {
+fn small_writes_in_a_row_are_sent_together() {
     let (mut reactor, mut peer) = serve(|mut reader: Reader, mut writer: Writer| async move {
         while reader.read(&mut [0; 1]).await? > 0 {
             for piece in 0..10 {
@@ -335,7 +335,7 @@ fn small_writes_in_a_row_leave_in_one_piece() {
         }
         Ok(())
     });
-    // The peer waits in its read, so it would see a separate first piece sooner or later.
+    // The peer waits in its read, so in some round it would see the first piece separately.
     let reader = std::thread::spawn(move || {
         for _ in 0..200 {
             peer.write_all(b"x").unwrap();
@@ -395,7 +395,7 @@ fn bytes_sent_before_the_peer_stopped_reading_are_still_read() {
 }
 
 #[test]
-fn read_after_a_broken_write_ends_although_nothing_comes() {
+fn read_after_a_broken_write_ends_even_if_no_data_arrives() {
     let notes = Notes::default();
     let noted = notes.clone();
     let handler = move |mut reader: Reader, mut writer: Writer| {
@@ -403,7 +403,7 @@ fn read_after_a_broken_write_ends_although_nothing_comes() {
         async move {
             reader.read_exactly(1).await?;
             writer.write_all(b"never read").await?;
-            reader.handle().sleep(Duration::from_millis(10)).await; // nobody reads meanwhile
+            reader.handle().sleep(Duration::from_millis(10)).await; // the handler does not read meanwhile
             let error = reader.read(&mut [0]).await.unwrap_err();
             noted.borrow_mut().push(format!("{:?}", error.kind()));
             Ok(())
@@ -496,7 +496,7 @@ fn dropped_write_does_not_keep_the_loop_awake() {
 }
 
 #[test]
-fn bytes_arrive_in_order_whatever_reads_are_mixed() {
+fn bytes_arrive_in_order_if_kinds_of_read_are_mixed() {
     let bytes = noise(1 << 20, 43);
     let got = Rc::new(RefCell::new(Vec::new()));
     let gotten = got.clone();
@@ -559,7 +559,7 @@ fn writer_moved_to_another_task_still_sends_and_closes() {
             let other: Option<Writer> = given.take();
             if let Some(mut other) = other {
                 other.write_all(&bytes[..1000]).await?;
-                reader.read_exactly(1).await?; // its peer has got them
+                reader.read_exactly(1).await?; // by now its peer has received the bytes
                 for piece in bytes[1000..].chunks(30_000) {
                     other.write_all(piece).await?;
                 }
@@ -736,7 +736,7 @@ fn item_received_for_a_dropped_wait_is_kept_for_the_next() {
             let mut buffer = [0; 1];
             let (mut bytes, mut items) = (0, 0);
             while bytes < 300 || items < 300 {
-                // Both are there in the same turn again and again, and the reader wins.
+                // In many rounds, both are ready in the same turn, and the reader wins.
                 match race(reader.read(&mut buffer), handle.recv(mailbox)).await {
                     Either::First(count) => bytes += count?,
                     Either::Second(item) => {
@@ -815,7 +815,7 @@ fn dropped_sleep_leaves_no_timer() {
 }
 
 #[test]
-fn open_connection_connects_or_says_why_not() {
+fn open_connection_connects_or_returns_every_error() {
     let mut reactor = Reactor::new().unwrap();
     let handle = reactor.handle().unwrap();
     let (address, server) = common::serve_once(|mut stream| {
@@ -841,7 +841,7 @@ fn open_connection_connects_or_says_why_not() {
 }
 
 #[test]
-fn handler_that_does_not_look_counts_as_a_connection_until_it_returns() {
+fn handler_that_does_not_read_counts_as_a_connection_until_it_returns() {
     let gate = Rc::new(Cell::new(false));
     let open = gate.clone();
     let (mut reactor, peer) = serve(move |reader: Reader, writer: Writer| {

@@ -23,7 +23,8 @@ use echo_reactor::{
     Reactor, Reader, Task, TryRecv, Writer, copy, join, join_all, race, race_all, start_server, try_join,
 };
 
-/// Runs a future that needs the loop. Nothing may be left of it after a few turns.
+/// Runs a future on a new reactor. After a few more turns, the reactor must have no source or
+/// timer.
 fn run<F: Future<Output: 'static> + 'static>(f: impl FnOnce(LoopHandle) -> F) -> F::Output {
     let mut reactor = Reactor::new().unwrap();
     let handle = reactor.handle().unwrap();
@@ -44,7 +45,7 @@ fn spawned_task_runs_by_itself_and_its_output_can_be_awaited() {
             "slow"
         });
         let quick = handle.spawn(async { "quick" });
-        handle.sleep(Duration::from_millis(1)).await; // the quick one has ended before it is awaited
+        handle.sleep(Duration::from_millis(1)).await; // the quick task ends before it is awaited
         (quick.await, slow.await)
     });
     assert_eq!(outputs, (Ok("quick"), Ok("slow")));
@@ -159,7 +160,7 @@ fn panicking_task_ends_and_the_others_go_on() {
 }
 
 #[test]
-fn tasks_of_a_reactor_that_is_dropped_are_dropped_and_later_calls_say_so() {
+fn tasks_are_dropped_with_their_reactor_and_later_calls_fail() {
     let dropped = Rc::new(Cell::new(0));
     let mut reactor = Reactor::new().unwrap();
     let handle = reactor.handle().unwrap();
@@ -200,7 +201,7 @@ fn task_that_waits_for_its_peer_is_dropped_with_the_reactor() {
 }
 
 #[test]
-fn run_until_complete_says_if_the_loop_was_stopped_before() {
+fn run_until_complete_fails_if_the_loop_is_stopped_before() {
     let mut reactor = Reactor::new().unwrap();
     reactor.call_later(Duration::from_millis(5), Reactor::stop);
     let dropped = Rc::new(Cell::new(0));
@@ -274,7 +275,7 @@ fn try_join_returns_the_first_error_and_drops_the_other_future() {
 }
 
 #[test]
-fn attempt_to_connect_that_is_given_up_leaves_no_socket() {
+fn cancelled_connect_leaves_no_socket() {
     // The backlog of one is full, so the kernel ignores further attempts.
     let listener =
         rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
@@ -506,11 +507,11 @@ fn writer_learns_that_the_task_of_its_reader_has_panicked() {
 }
 
 #[test]
-fn copy_is_complete_and_is_held_up_by_a_slow_writer() {
+fn copy_is_complete_and_waits_for_a_slow_writer() {
     let total = Rc::new(Cell::new(0));
     let noted = total.clone();
     let (mut reactor, mut peer) = hand_over(move |mut reader, mut writer| async move {
-        assert_eq!(reader.read_exactly(3).await.unwrap(), b"abc"); // and more was read ahead
+        assert_eq!(reader.read_exactly(3).await.unwrap(), b"abc"); // more bytes were read ahead
         noted.set(copy(&mut reader, &mut writer).await.unwrap());
     });
     let bytes = noise(8 << 20, 52);
@@ -541,7 +542,7 @@ fn copy_is_complete_and_is_held_up_by_a_slow_writer() {
 }
 
 #[test]
-fn copy_ends_when_its_writer_breaks_although_nothing_comes() {
+fn copy_ends_when_its_writer_breaks_even_if_no_data_arrives() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let other = Address::from(listener.local_addr().unwrap());
     let kind = Rc::new(Cell::new(None));
@@ -594,7 +595,7 @@ fn error_of_a_handler_is_on_stderr_if_there_is_no_logger() {
 }
 
 #[test]
-fn stderr_that_takes_nothing_does_not_hold_up_the_server() {
+fn full_stderr_does_not_delay_the_server() {
     let (reader, writer) = common::pipe();
     let mut fill = std::fs::File::from(writer.try_clone().unwrap());
     rustix::io::ioctl_fionbio(&fill, true).unwrap();

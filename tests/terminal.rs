@@ -165,7 +165,7 @@ fn assert_half_typed_survives(terminal: &mut Terminal, typed: &str, lines: &[Str
     for (number, line) in lines.iter().enumerate() {
         sender.send(format!("{line}\n").into_bytes()).unwrap();
         if number % 10 == 0 {
-            terminal.see(&line[line.len() - 4..]); // so that some lines arrive alone and others together
+            terminal.see(&line[line.len() - 4..]); // so that some lines arrive separately and others together
             terminal.see_row(&format!("> {typed}"));
         }
     }

@@ -1,5 +1,5 @@
 //! Wrong twins: for each trap, a short wrong version next to one that is right. The guide in
-//! `src/guide/` names them.
+//! `src/guide/` refers to them by name.
 
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 

@@ -34,7 +34,7 @@ const TICK: Duration = Duration::from_millis(1);
 // ---- panics
 
 #[test]
-fn panic_of_a_reader_does_not_lose_a_writer_that_waits() {
+fn panic_of_a_reader_still_wakes_a_waiting_writer() {
     let (failed, noted) = shared(false);
     let (mut reactor, peer) = hand_over(move |mut reader, mut writer| async move {
         reader.handle().spawn(async move {
@@ -44,7 +44,7 @@ fn panic_of_a_reader_does_not_lose_a_writer_that_waits() {
         noted.set(writer.write_all(b"more").await.is_err());
     });
     turn_until_quiet(&mut reactor);
-    reset_on_close(&peer); // the same call of the source lets both halves go on
+    reset_on_close(&peer); // one call of the source polls both halves
     drop(peer);
     turn_until_panic(&mut reactor);
     turn_until(&mut reactor, "the writer has failed", |_| failed.get());
@@ -134,7 +134,7 @@ fn dropped_recv_puts_its_item_back() {
     assert!(poll_once(recv.as_mut()).is_pending());
     turn_until_quiet(&mut reactor);
     mailbox.try_send(&mut reactor, mailbox.id(), 7).unwrap();
-    turn_until_quiet(&mut reactor); // it is received
+    turn_until_quiet(&mut reactor); // the item is received
     drop(recv);
     turn_until_quiet(&mut reactor);
     assert_eq!(mailbox.try_recv(&mut reactor, mailbox.id()), TryRecv::Item(7));
@@ -150,7 +150,7 @@ fn dropped_recv_takes_no_item_from_others() {
     let mut waiting = pin!(handle.recv(mailbox));
     assert!(poll_once(waiting.as_mut()).is_pending());
     turn_until_quiet(&mut reactor);
-    mailbox.try_send(&mut reactor, mailbox.id(), 7).unwrap(); // both are woken
+    mailbox.try_send(&mut reactor, mailbox.id(), 7).unwrap(); // both waiting futures are woken
     drop(dropped);
     turn_until_quiet(&mut reactor);
     assert_eq!(poll_once(waiting), Poll::Ready(Some(7)));
@@ -170,7 +170,7 @@ fn dropped_poll_fn_is_not_called_again() {
     turn_until_quiet(&mut reactor);
     assert_eq!(calls.get(), 1);
     mailbox.try_send(&mut reactor, mailbox.id(), ()).unwrap();
-    drop(future); // its call is queued already
+    drop(future); // the call of the closure is queued already
     turn_until_quiet(&mut reactor);
     assert_eq!((calls.get(), reactor.source_count()), (1, 1));
 }
@@ -222,7 +222,7 @@ fn drop_of_a_waker_may_use_the_other_half() {
         let mut read = Box::pin(reader.read(&mut buffer));
         let waker = Waker::from(Arc::new(DropsWriter));
         assert!(read.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        drop(waker); // the read has a clone
+        drop(waker); // the waiting read has a clone of it
         if is_replaced {
             assert!(poll_once(read.as_mut()).is_pending());
         } else {
@@ -314,7 +314,7 @@ fn bytes_written_before_run_until_complete_returns_arrive() {
 }
 
 #[test]
-fn nested_run_until_complete_is_refused_and_the_outer_loop_goes_on() {
+fn nested_run_until_complete_is_an_error_and_the_outer_loop_goes_on() {
     let mut reactor = Reactor::new().unwrap();
     let steps = Rc::new(RefCell::new(Vec::new()));
     let noted = steps.clone();
@@ -429,7 +429,7 @@ fn handles_of_dropped_reactors_keep_no_descriptor() {
 }
 
 #[test]
-fn reactor_that_is_dropped_at_any_moment_leaves_nothing() {
+fn reactor_dropped_at_any_moment_leaves_nothing_behind() {
     for round in 0..300 {
         let random = noise(4, round);
         let ((created, counted), (dropped, noted)) = (shared(0), shared(0));

@@ -20,7 +20,7 @@ pub fn new_reactor() -> (Reactor, LoopHandle) {
     (reactor, handle)
 }
 
-/// One cell, for a future that notes something and for the test that looks.
+/// A cell that a future and its test share, so that the test can read what the future has stored.
 pub fn shared<T>(value: T) -> (Rc<Cell<T>>, Rc<Cell<T>>) {
     let cell = Rc::new(Cell::new(value));
     (cell.clone(), cell)
@@ -69,7 +69,7 @@ pub fn turn_until_panic(reactor: &mut Reactor) {
     assert!(panics(|| turn_until(reactor, "it panics", |_| false)));
 }
 
-/// Accepts one connection at `address`. Returns its halves, and what `connect` has connected.
+/// Accepts one connection at `address`. Returns its halves, and the peer that `connect` returned.
 pub fn accept<P>(
     reactor: &mut Reactor,
     address: Address,
@@ -94,7 +94,7 @@ pub fn halves(reactor: &mut Reactor) -> (Reader, Writer, TcpStream) {
     accept(reactor, "127.0.0.1:0".parse().unwrap(), |address| connect(&address.to_string()))
 }
 
-/// Accepts one connection, whose halves a task uses that is not its handler's.
+/// Accepts one connection. A task that is not its handler uses its halves.
 pub fn hand_over<F: Future<Output = ()> + 'static>(
     f: impl FnOnce(Reader, Writer) -> F + 'static,
 ) -> (Reactor, TcpStream) {
