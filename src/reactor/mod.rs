@@ -13,9 +13,9 @@
 //! ```
 //!
 //! Invariant: steps 4 and 5 process only the entries that existed when they began. Entries that a
-//! callback adds wait for the next turn, so no source can keep the loop from the others. An event or a
-//! timer for a source that is queued already is merged into the queued call. So timers run last,
-//! after the I/O that was ready before them.
+//! callback adds wait for the next turn, so no source can hold the loop. An event or a timer for a
+//! source that is queued already is merged into the queued call. So timers run last, after the I/O
+//! that was ready before them.
 //!
 //! Read next: `sources.rs` (what a source is), `slots.rs` (where it lives), `poll.rs` (steps 1 and 2),
 //! `time.rs` (what is scheduled), `watch.rs` (the smallest source), then `../transport/connection.rs`

@@ -18,7 +18,7 @@ use mio::{Token, Waker};
 
 use super::{Id, Reactor, Ready};
 
-/// No `Id` packs to this: it would take 2^32 slots.
+/// No `Id` has this token, because that would take 2^32 slots.
 pub(super) const TOKEN: Token = Token(usize::MAX);
 
 /// How many jobs of other threads a turn takes.
@@ -34,7 +34,7 @@ struct Inbox {
     jobs: VecDeque<Job>,
 }
 
-/// A way into the reactor from any thread (asyncio: `call_soon_threadsafe`).
+/// Calls into the reactor from any thread (asyncio: `call_soon_threadsafe`).
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {

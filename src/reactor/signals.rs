@@ -5,7 +5,8 @@
 //! so the user's callback runs in a turn.
 //!
 //! Invariant: the pair is created once per process and never closed, because a handler may be about to
-//! write to it in another thread. Signals belong to a process, so only one reactor at a time has them.
+//! write to it in another thread. Signals belong to a process, so only one reactor at a time
+//! handles them.
 //!
 //! Read next: `../sys.rs`, which installs the handler.
 
@@ -61,7 +62,7 @@ impl Source for SignalPipe {
     }
 
     fn removed(&mut self, _: Id, reactor: &mut Reactor) {
-        let _ = reactor.deregister(self.0); // it lives on
+        let _ = reactor.deregister(self.0); // it stays open
     }
 }
 
@@ -92,8 +93,9 @@ impl Reactor {
     /// the first. When the reactor is dropped, the signal gets its former disposition back.
     ///
     /// # Errors
-    /// `ResourceBusy` if another reactor of this process has the signals; `InvalidInput` for a signal
-    /// that cannot be caught, see `sigaction(2)`. After an error everything is as it was before.
+    /// `ResourceBusy` if another reactor of this process handles signals; `InvalidInput` for a
+    /// signal that cannot be caught, see `sigaction(2)`. After an error everything is as it was
+    /// before.
     pub fn on_signal(&mut self, signal: i32, f: impl FnMut(&mut Reactor) + 'static) -> io::Result<()> {
         let callback = self.insert(SignalCallback(Box::new(f))).id();
         let registrations = self.signals.iter_mut().flat_map(|signals| &mut signals.registrations);

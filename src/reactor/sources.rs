@@ -19,7 +19,7 @@ use mio::unix::SourceFd;
 use super::observe::{ConnectionState, IoStats};
 use super::{Handle, Id, Reactor, Ready, Unavailable};
 
-/// Something that is called when it is ready: the state machine of one token.
+/// A state machine that the loop calls when its token is ready.
 ///
 /// Most programs need none of their own: they implement [`Protocol`](crate::Protocol), or pass a
 /// closure to [`Reactor::watch`].
@@ -177,7 +177,7 @@ impl Reactor {
     /// Calls `f` with a source, which is out of its slot meanwhile.
     ///
     /// # Errors
-    /// Says why the source cannot be reached.
+    /// If the source cannot be reached; the error says why.
     pub fn with<T: Source, R>(
         &mut self,
         handle: Handle<T>,
@@ -195,7 +195,7 @@ impl Reactor {
     /// Returns a reference to a source.
     ///
     /// # Errors
-    /// Says why the source cannot be reached.
+    /// If the source cannot be reached; the error says why.
     pub fn get<T: Source>(&self, handle: Handle<T>) -> Result<&T, Unavailable> {
         self.slots.get(handle.id())
     }
@@ -203,7 +203,7 @@ impl Reactor {
     /// Returns a mutable reference to a source.
     ///
     /// # Errors
-    /// Says why the source cannot be reached.
+    /// If the source cannot be reached; the error says why.
     pub fn get_mut<T: Source>(&mut self, handle: Handle<T>) -> Result<&mut T, Unavailable> {
         self.slots.get_mut(handle.id())
     }

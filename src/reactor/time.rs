@@ -1,10 +1,10 @@
 //! Time: the loop's clock, its timers, and what is scheduled on them.
 //!
 //! Invariants:
-//! - Time does not advance while a turn calls sources. The clock is read only if somebody asks, at most once
-//!   before the poll (if there are timers) and once after it.
-//! - A job runs at its deadline or later, never earlier, in the order of the deadlines, and in the
-//!   order of setting where deadlines are equal.
+//! - Time does not advance while a turn calls sources. The clock is read only if it is needed, at
+//!   most once before the poll (if there are timers) and once after it.
+//! - A job runs at its deadline or later, never earlier, in the order of the deadlines. Jobs with
+//!   equal deadlines run in the order in which they were set.
 //! - Nothing that is scheduled here runs immediately; the caller always finishes first. A turn runs
 //!   only timers that were set before it began to run timers, so a timer that keeps setting itself
 //!   cannot hold the loop.
