@@ -8,7 +8,7 @@
 //! - Budgets: one call of [`Source::ready`] reads and sends about one scratch buffer of bytes each, then
 //!   returns `Again`. A read of a few bytes counts as one of 1 KiB, because it is a system call. A peer that floods gets its share of each turn and no more.
 //!
-//! Read next: `duplex/`, what is done to the socket.
+//! Read next: `duplex/`, which reads and writes the socket.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -289,7 +289,7 @@ impl<P: Protocol> Handle<Connection<P>> {
     ///     for connection in reactor.handles::<Connection<P>>() {
     ///         let _ = connection.enter(reactor, |_, transport| {
     ///             if transport.write(news) == Flow::Full {
-    ///                 transport.abort(); // it reads too slowly for what others say
+    ///                 transport.abort(); // this peer reads too slowly
     ///             }
     ///         });
     ///     }

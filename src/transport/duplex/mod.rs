@@ -17,7 +17,7 @@
 //! proves that the socket can do no more ([`Socket::short_read_means_empty`]).
 //!
 //! Read next: `read.rs`, `write.rs` and `close.rs`, one path in each; `../connection.rs`, which
-//! lends this to a protocol.
+//! calls the protocol.
 
 mod close;
 mod read;
