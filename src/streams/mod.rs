@@ -133,7 +133,8 @@ where
         let duplex = Duplex::new(socket, Some(peer.clone()));
         let (source, reader, writer) = StreamSource::new(&handle, id, duplex, Some(listener), name);
         reactor.install(id, source);
-        let mut future = Box::pin(handler(reader, writer)); // boxed, because a future that stores another one needs twice its size
+        // Boxed, because a future that stores another one needs twice its size.
+        let mut future = Box::pin(handler(reader, writer));
         let reported = poll_fn(move |context| {
             future.as_mut().poll(context).map(|result| {
                 if let Err(error) = result {

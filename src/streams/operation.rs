@@ -27,7 +27,7 @@ use crate::net::{Address, ConnectError, ConnectOptions, NotConnected, connect};
 use crate::reactor::{FAR_FUTURE, Handle, Id, LoopHandle, Next, Reactor, Ready, Source, Timer};
 use crate::transport::Duplex;
 
-/// The future's end of an operation. `None`: it will never be complete.
+/// The future's end of an operation. Its output is `None` if it will never be complete.
 pub(super) struct Operation<R> {
     shared: Rc<Shared<R>>,
     handle: LoopHandle,
@@ -188,8 +188,8 @@ impl From<Elapsed> for io::Error {
     }
 }
 
-/// Operations that a future can await. It waits forever if the reactor is gone, or if a closure
-/// that it has passed panics.
+/// Operations that a future can await. The future waits forever if the reactor is gone, or if a
+/// closure that it has passed panics.
 impl LoopHandle {
     /// Calls `f` with the reactor, and returns what it returns.
     pub async fn call<R: 'static>(&self, f: impl FnOnce(&mut Reactor) -> R + 'static) -> R {

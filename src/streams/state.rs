@@ -1,4 +1,5 @@
-//! The state of a stream: its connection, what was read ahead, and what is to be done.
+//! The state of a stream: its connection, the bytes that were read ahead, and whether its source
+//! has to be called.
 //!
 //! ```text
 //!            ┌─────────────────────── read ───────────▶ the caller's buffer
@@ -117,7 +118,7 @@ impl State {
 
 /// What the source does before and after it polls the halves.
 impl State {
-    /// Notes what is ready, and does what needs no half.
+    /// Notes what is ready, and does the work that needs no half.
     pub fn before(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) {
         self.call = Call::Running;
         self.read_budget = SCRATCH_SIZE;
@@ -229,7 +230,8 @@ impl State {
                     self.read_budget = self.read_budget.saturating_sub(count.max(SMALLEST_CHARGE));
                     return Poll::Ready(Ok(count));
                 }
-                // No event reports what the budget has left, nor what follows from the end.
+                // No event reports the bytes that the budget has left, nor the end of the
+                // connection.
                 if self.call == Call::None
                     && (duplex.may_deliver() || duplex.is_at_eof() || !duplex.has_nothing_pending())
                 {

@@ -10,8 +10,8 @@
 //! another module runs. If a half does something outside a call of the source that the source must act
 //! on, such a call is scheduled. The source stays until the socket is closed and both halves are dropped.
 //!
-//! Read next: `state.rs`, what is before and after a poll; `reader.rs` and `writer.rs`, the two halves;
-//! `task.rs`, who polls a future.
+//! Read next: `state.rs`, what the source does before and after a poll; `reader.rs` and
+//! `writer.rs`, the two halves; `task.rs`, who polls a future.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};

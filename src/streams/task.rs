@@ -256,7 +256,8 @@ impl LoopHandle {
         F: Future + 'static,
     {
         let (output, completion) = Operation::new(self);
-        let mut future = Box::pin(future); // boxed, because a future that stores another one needs twice its size
+        // Boxed, because a future that stores another one needs twice its size.
+        let mut future = Box::pin(future);
         let future = async move { completion.complete(future.as_mut().await) };
         let source = TaskSource::new(self, future, std::any::type_name::<F>());
         let core = source.core.clone();
