@@ -57,9 +57,9 @@ impl Input {
     /// The size in bytes, with the newline, of the longest line that is not cut.
     pub const LONGEST_LINE: usize = CHUNK_SIZE;
 
-    /// Begins to read `descriptor` (asyncio: `connect_read_pipe`, and what that cannot do). The
-    /// descriptor is duplicated; its flags stay as they are. When the source is removed, it closes the
-    /// mailbox.
+    /// Begins to read `descriptor` (asyncio: `connect_read_pipe`, but for every kind of
+    /// descriptor). The descriptor is duplicated; its flags stay as they are. When the source is
+    /// removed, it closes the mailbox.
     ///
     /// ```
     /// use echo_reactor::{Framing, Input, Mailbox, Reactor};
