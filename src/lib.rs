@@ -75,11 +75,12 @@
 //!    others.
 //! 5. **`?` on `WouldBlock` waits for the next event** in [`Reactor::watch`], the closure form of a
 //!    source.
-//! 6. **One scratch buffer per reactor**, lent to the source that runs. A connection that is idle, or
-//!    whose peer keeps up, owns no buffer at all; a stream keeps at most 1 KiB in each direction.
+//! 6. **One scratch buffer per reactor**, into which the running source reads. A connection that is
+//!    idle, or whose peer keeps up, owns no buffer at all; a stream keeps at most 1 KiB in each
+//!    direction.
 //!
-//! Two promises follow. **Nothing fails silently**: a call on something that is running, gone or closed
-//! takes effect later, or returns the reason why it cannot ([`Unavailable`]). **A source is
+//! Two promises follow. **Nothing fails silently**: a call on something that is running, gone or
+//! closed takes effect later, or returns the reason why it cannot ([`Unavailable`]). **A source is
 //! notified when it leaves the reactor**, for whatever reason ([`Source::removed`]).
 //!
 //! # Coming from asyncio

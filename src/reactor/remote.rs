@@ -34,7 +34,7 @@ struct Inbox {
     jobs: VecDeque<Job>,
 }
 
-/// Calls into the reactor from any thread (asyncio: `call_soon_threadsafe`).
+/// A handle to the reactor for any thread (asyncio: `call_soon_threadsafe`).
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {

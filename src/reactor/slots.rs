@@ -1,4 +1,5 @@
-//! Where the sources live: a slab of slots, each with a generation.
+//! Where the sources live: a slab, which is a vector of slots that are used again. Each slot has a
+//! generation, which counts its uses.
 //!
 //! Invariant: an [`Id`] names one source forever. A slot's generation goes up when a source leaves it, and
 //! again when the next one comes, so an old `Id` or [`Handle`] finds nothing, and never the next

@@ -1,4 +1,5 @@
-//! The timeouts of a connection: the idle timeout and the linger timeout.
+//! The timeouts of a connection: the idle timeout ends one on which no byte moves, and the linger
+//! timeout ends a closed one whose peer does not end its side.
 //!
 //! Invariant: a connection has at most one timer here, and none is left when it ends. The timer is
 //! not set again for each byte that moves. When it expires, it checks how long ago the last byte
