@@ -17,9 +17,9 @@
 //!
 //! Data flows one way: kernel → turn → source → protocol → transport → kernel.
 //!
-//! **To learn how an event loop works**, build one: [`guide`] is a course of fourteen short chapters.
-//! **To use this one**, read on; [`Protocol`] and [`create_server`] are most of what a server needs.
-//! **To see it work**, observe it: [`Reactor::add_observer`], [`Timeline`].
+//! **To learn how an event loop works**, build one: [`guide`] is a course of fourteen short
+//! chapters. **To use this one**, read on; [`Protocol`] and [`create_server`] are most of what a
+//! server needs. **To see it work**, observe it: [`Reactor::add_observer`], [`Timeline`].
 //!
 //! # An echo server
 //!
@@ -60,16 +60,16 @@
 //!
 //! # Six rules
 //!
-//! 1. **Taken out, put back.** A source that runs is out of its slot. So `&mut source` and `&mut
-//!    Reactor` never overlap, and the compiler can check that. A callback may do anything: add,
-//!    wake and remove sources, also itself, and stop the loop. Sources share no state, so there is
-//!    no `Rc<RefCell>` between them. (There is one exception: the source of a stream shares its
-//!    state with the reader and the writer, which belong to a future.)
-//! 2. **Addresses, not pointers.** An [`Id`] is a slot and a generation; a [`Handle`] is an `Id` that
-//!    knows a type. Both are `Copy` and go stale harmlessly: an event for a source that was removed
-//!    earlier in the same batch is dropped, even if another source has its slot now.
-//! 3. **Readiness is remembered.** An event sets a bit, `WouldBlock` clears it. A connection is registered
-//!    once, for both directions; pausing and resuming cost no system call.
+//! 1. **Taken out, put back.** A source that runs is out of its slot. So `&mut source` and
+//!    `&mut Reactor` never overlap, and the compiler can check that. A callback may do anything:
+//!    add, wake and remove sources, also itself, and stop the loop. Sources share no state, so
+//!    there is no `Rc<RefCell>` between them. (There is one exception: the source of a stream
+//!    shares its state with the reader and the writer, which belong to a future.)
+//! 2. **Addresses, not pointers.** An [`Id`] is a slot and a generation; a [`Handle`] is an `Id`
+//!    that knows a type. Both are `Copy` and go stale harmlessly: an event for a source that was
+//!    removed earlier in the same batch is dropped, even if another source has its slot now.
+//! 3. **Readiness is remembered.** An event sets a bit, `WouldBlock` clears it. A connection is
+//!    registered once, for both directions; pausing and resuming cost no system call.
 //! 4. **Budgets.** A source reads, accepts and writes a bounded amount per turn, and leaves the
 //!    rest to the next turn ([`Next::Again`]). So a peer that floods the loop does not starve the
 //!    others.
@@ -85,8 +85,8 @@
 //!
 //! # Coming from asyncio
 //!
-//! The names are asyncio's where asyncio has one: [`docs::asyncio`] has the whole table. Which style to
-//! write in, and what it costs: [`docs::styles`].
+//! The names are asyncio's where asyncio has one: [`docs::asyncio`] has the whole table. Which
+//! style to write in, and what it costs: [`docs::styles`].
 
 // The README's program is compiled as a test.
 #[cfg(doctest)]

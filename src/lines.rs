@@ -88,8 +88,8 @@ impl LineBuffer {
     /// Takes the next line, with its newline. `None`: it is not complete yet.
     ///
     /// # Errors
-    /// If it is longer than the limit. The bytes stay in the buffer: [`take`](Self::take) some of them,
-    /// or end the connection.
+    /// If it is longer than the limit. The bytes stay in the buffer: [`take`](Self::take) some of
+    /// them, or end the connection.
     pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, LineTooLong> {
         let bytes = &self.bytes.as_slice()[..self.bytes.len().min(self.limit)];
         match bytes[self.searched..].iter().position(|&byte| byte == b'\n') {
@@ -102,8 +102,8 @@ impl LineBuffer {
         }
     }
 
-    /// Takes up to `count` bytes, whatever they are: the rest after the end of file, or a part of a line
-    /// that is too long.
+    /// Takes up to `count` bytes, whatever they are: the rest after the end of file, or a part of a
+    /// line that is too long.
     pub fn take(&mut self, count: usize) -> Vec<u8> {
         let count = count.min(self.bytes.len());
         let taken = self.bytes.as_slice()[..count].to_vec();

@@ -1,13 +1,14 @@
 //! The system calls that neither `std` nor `mio` wraps, as safe functions.
 //!
-//! Invariant: all `unsafe` of the crate is in this file, each block with the reason why it is sound, and
-//! no soundness rests on what a caller promises. The functions add nothing to what the kernel does;
-//! their man pages are their documentation.
+//! Invariant: all `unsafe` of the crate is in this file, each block with the reason why it is
+//! sound, and no soundness rests on what a caller promises. The functions add nothing to what the
+//! kernel does; their man pages are their documentation.
 //!
-//! What differs between systems is in this file and in `sys/linux.rs` and `sys/bsd.rs`, which define the
-//! same names. Elsewhere the code is the same for all of them.
+//! What differs between systems is in this file and in `sys/linux.rs` and `sys/bsd.rs`, which
+//! define the same names. Elsewhere the code is the same for all of them.
 //!
-//! Read next: the callers, `reactor/signals.rs`, `net/listening_socket.rs` and `stdio/descriptor.rs`.
+//! Read next: the callers, `reactor/signals.rs`, `net/listening_socket.rs` and
+//! `stdio/descriptor.rs`.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -72,8 +73,8 @@ fn pending_flag(signal: c_int) -> Option<&'static AtomicBool> {
 
 /// Runs between any two instructions of the program: it does only what `signal-safety(7)` allows.
 extern "C" fn handle_signal(signal: c_int) {
-    // SAFETY: the address of this thread's own errno. The interrupted code may be about to read it, so
-    // it is restored below.
+    // SAFETY: the address of this thread's own errno. The interrupted code may be about to read it,
+    // so it is restored below.
     let errno = unsafe { platform::errno_location() };
     // SAFETY: as above.
     let saved = unsafe { *errno };
@@ -143,8 +144,8 @@ fn set_action(signal: c_int, handler: libc::sighandler_t) -> io::Result<libc::si
     // SAFETY: all zero is a valid `sigaction`: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     action.sa_sigaction = handler;
-    // No SA_RESTART: a read that the kernel stops (SIGTTIN) has to return, so that the loop sees the signal
-    // that ends the program.
+    // No SA_RESTART: a read that the kernel stops (SIGTTIN) has to return, so that the loop sees
+    // the signal that ends the program.
     let mut former = MaybeUninit::uninit();
     // SAFETY: `action` is complete, its handler async-signal-safe; `former` is filled on success.
     check(unsafe { libc::sigaction(signal, &raw const action, former.as_mut_ptr()) })?;
@@ -157,8 +158,8 @@ fn set_action(signal: c_int, handler: libc::sighandler_t) -> io::Result<libc::si
 #[cfg(feature = "cli")]
 static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Runs before `main`, and before Rust's runtime opens `/dev/null` in the place of a closed stdout. After
-/// that, nothing distinguishes the two.
+/// Runs before `main`, and before Rust's runtime opens `/dev/null` in the place of a closed stdout.
+/// After that, nothing distinguishes the two.
 #[cfg(feature = "cli")]
 extern "C" fn look_at_stdout() {
     // SAFETY: no pointers.
@@ -168,7 +169,8 @@ extern "C" fn look_at_stdout() {
 
 #[cfg(feature = "cli")]
 #[used]
-// SAFETY: the section is an array of such functions. This one needs nothing that is set up after it.
+// SAFETY: the section is an array of such functions. This one needs nothing that is set up after
+// it.
 #[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".init_array"))]
 // SAFETY: as above.
 #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
@@ -224,7 +226,8 @@ pub fn tcp_socket(address: SocketAddr) -> io::Result<OwnedFd> {
         check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
         // SAFETY: no pointers.
         check(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) })?;
-        // `std` sends without `MSG_NOSIGNAL` there and relies on this option, see socket(2) of macOS.
+        // `std` sends without `MSG_NOSIGNAL` there and relies on this option, see socket(2) of
+        // macOS.
         set_option(&socket, libc::SOL_SOCKET, libc::SO_NOSIGPIPE, 1)?;
     }
     set_inheritable_options(&socket)?;
@@ -248,9 +251,10 @@ pub fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<Ow
     Ok(socket)
 }
 
-/// Duplicates a listening stream socket that the process was started with, whatever else uses the number
-/// `fd`: its owner keeps it. The duplicate is made non-blocking, and has the options of [`listen_tcp`] set
-/// if it is a TCP socket. Its number is `lowest` or above. Also returns its address family.
+/// Duplicates a listening stream socket that the process was started with, whatever else uses the
+/// number `fd`: its owner keeps it. The duplicate is made non-blocking, and has the options of
+/// [`listen_tcp`] set if it is a TCP socket. Its number is `lowest` or above. Also returns its
+/// address family.
 #[cfg(target_os = "linux")]
 pub fn duplicate_listening(fd: c_int, lowest: c_int) -> io::Result<(OwnedFd, c_int)> {
     // SAFETY: no pointers.
@@ -382,8 +386,9 @@ pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     set_option_raw(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger)
 }
 
-/// Bytes that were sent, and that the peer's kernel (on a Unix socket of Linux, the peer) has yet to take:
-/// `SIOCOUTQ`, `tcp(7)` and `unix(7)`. macOS has `SO_NWRITE`, and FreeBSD and NetBSD have `FIONWRITE`.
+/// Bytes that were sent, and that the peer's kernel (on a Unix socket of Linux, the peer) has yet
+/// to take: `SIOCOUTQ`, `tcp(7)` and `unix(7)`. macOS has `SO_NWRITE`, and FreeBSD and NetBSD have
+/// `FIONWRITE`.
 pub fn unacknowledged_bytes(socket: &Socket) -> io::Result<usize> {
     #[cfg(target_vendor = "apple")]
     let bytes = get_option(socket, libc::SO_NWRITE)?;
@@ -404,8 +409,8 @@ pub fn receive_now(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     count(unsafe { libc::recv(socket.as_fd().as_raw_fd(), start, length, libc::MSG_DONTWAIT) })
 }
 
-/// `send(2)` that does not block, whatever the flags of the open file description are, and raises no
-/// `SIGPIPE`.
+/// `send(2)` that does not block, whatever the flags of the open file description are, and raises
+/// no `SIGPIPE`.
 pub fn send_now(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     // macOS waits for room in spite of `MSG_DONTWAIT` (`sosendcheck` in XNU's uipc_socket.c). But a
     // writable socket has room for a small write: `SO_SNDLOWAT` is 2048 bytes.
@@ -436,9 +441,9 @@ pub fn monotonic_time() -> io::Result<Duration> {
 
 // ---- descriptors of any kind
 
-/// `read(2)` that does not block, whatever the flags of the open file description are: `RWF_NOWAIT`,
-/// `preadv2(2)`. `EOPNOTSUPP` if this kind of descriptor does not support it: pipes do, terminals do not.
-/// Only Linux has it.
+/// `read(2)` that does not block, whatever the flags of the open file description are:
+/// `RWF_NOWAIT`, `preadv2(2)`. `EOPNOTSUPP` if this kind of descriptor does not support it: pipes
+/// do, terminals do not. Only Linux has it.
 #[cfg(target_os = "linux")]
 pub fn read_now(descriptor: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
@@ -514,8 +519,9 @@ pub fn is_controlling_terminal(descriptor: &impl AsFd) -> bool {
     of_terminal != -1 && of_terminal == unsafe { libc::getsid(0) }
 }
 
-/// Returns whether this process is in the background of the terminal: `tcgetpgrp(3)`. Then the terminal is
-/// used by another process, and the kernel stops this one with SIGTTOU if it changes anything there.
+/// Returns whether this process is in the background of the terminal: `tcgetpgrp(3)`. Then the
+/// terminal is used by another process, and the kernel stops this one with SIGTTOU if it changes
+/// anything there.
 #[cfg(feature = "cli")]
 pub fn is_in_background(terminal: &impl AsFd) -> bool {
     // SAFETY: no pointers.
@@ -524,8 +530,8 @@ pub fn is_in_background(terminal: &impl AsFd) -> bool {
     foreground != -1 && foreground != unsafe { libc::getpgrp() }
 }
 
-/// Discards what was typed and has not been read: `tcflush(3)`. It fails if it is not a terminal, which
-/// has no such input.
+/// Discards what was typed and has not been read: `tcflush(3)`. It fails if it is not a terminal,
+/// which has no such input.
 #[cfg(feature = "cli")]
 pub fn discard_input(terminal: &impl AsFd) {
     // SAFETY: no pointers.
@@ -538,8 +544,8 @@ pub fn has_input(terminal: &impl AsFd) -> bool {
     is_ready_now(terminal, libc::POLLIN).unwrap_or(false)
 }
 
-/// Returns the columns and rows of a terminal's window: `TIOCGWINSZ`, `ioctl_tty(2)`. A terminal that does
-/// not know them counts as one of the usual size.
+/// Returns the columns and rows of a terminal's window: `TIOCGWINSZ`, `ioctl_tty(2)`. A terminal
+/// that does not know them counts as one of the usual size.
 #[cfg(feature = "cli")]
 pub fn window_size(terminal: &impl AsFd) -> (usize, usize) {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };

@@ -1,5 +1,5 @@
-//! A task that is cancelled leaves nothing behind. The test has a process of its own, because it counts
-//! descriptors and memory.
+//! A task that is cancelled leaves nothing behind. The test has a process of its own, because it
+//! counts descriptors and memory.
 
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 

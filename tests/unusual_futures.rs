@@ -1,5 +1,5 @@
-//! Futures, wakers and destructors that do the unexpected: they panic, are dropped while they wait, poll at
-//! once, use a half while they are dropped, or outlive their reactor.
+//! Futures, wakers and destructors that do the unexpected: they panic, are dropped while they wait,
+//! poll at once, use a half while they are dropped, or outlive their reactor.
 
 #![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
 

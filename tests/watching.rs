@@ -1,5 +1,5 @@
-//! Observability: an observer is notified of all events in order, and a callback that holds the loop
-//! is named.
+//! Observability: an observer is notified of all events in order, and a callback that holds the
+//! loop is named.
 
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 

@@ -1,5 +1,5 @@
-//! Shows lines to a person while that person types: the interactive client, and the server's console.
-//! Without a terminal, stdout gets the same text unchanged.
+//! Shows lines to a person while that person types: the interactive client, and the server's
+//! console. Without a terminal, stdout gets the same text unchanged.
 //!
 //! Invariant: text is written to the terminal in the order it was composed, so that no text splits
 //! an escape sequence. While stdout has buffered text, messages wait.
@@ -88,8 +88,8 @@ impl Display {
         };
     }
 
-    /// Records that `typed` was read. If Ctrl-D ended it in the middle of a line, moves the cursor to
-    /// a new row.
+    /// Records that `typed` was read. If Ctrl-D ended it in the middle of a line, moves the cursor
+    /// to a new row.
     pub fn was_entered(&self, reactor: &mut Reactor, waiter: Id, typed: &[u8]) {
         if let Some(screen) = &self.screen {
             screen.borrow_mut().leave_prompt();
@@ -129,8 +129,8 @@ impl Display {
         self.output.on_flushed(reactor, f);
     }
 
-    /// Ends the interaction after the loop has stopped. Discards a half-typed line, which is not meant
-    /// for the shell. Text after Ctrl-D is left for the shell.
+    /// Ends the interaction after the loop has stopped. Discards a half-typed line, which is not
+    /// meant for the shell. Text after Ctrl-D is left for the shell.
     pub fn close(&self, reactor: &Reactor) {
         route_stderr(None);
         if is_on_terminal() && reactor.get(self.input).is_ok() && !is_in_background(&io::stdin()) {

@@ -10,8 +10,8 @@
 //! The kernel echoes typed characters and handles editing (canonical mode, see `termios(3)`). This
 //! program never changes the terminal's modes, so there is nothing to restore, not even after
 //! SIGKILL. The cost: neither the kernel nor the terminal reports half-typed text. If that text has
-//! wrapped, a line is inserted above its last row; Ctrl-R has the kernel show all of it again. If the
-//! text fills its row exactly, the next character overwrites its last one.
+//! wrapped, a line is inserted above its last row; Ctrl-R has the kernel show all of it again. If
+//! the text fills its row exactly, the next character overwrites its last one.
 //!
 //! Invariant: only the prompt is written on the cursor's row. A server cannot move the cursor,
 //! because its control characters are shown as by `cat -v`.
@@ -48,8 +48,8 @@ pub(super) struct Screen {
 enum Prompt {
     #[default]
     Absent,
-    /// It follows the next lines. Without escape sequences, a prompt before them would stay as an empty
-    /// row, because the echo of a line arrives just after the line was entered.
+    /// It follows the next lines. Without escape sequences, a prompt before them would stay as an
+    /// empty row, because the echo of a line arrives just after the line was entered.
     Due,
     Shown,
 }

@@ -7,12 +7,12 @@
 //! | anything that epoll or kqueue refuses: `/dev/null`, a regular file | as it is, because it never blocks |
 //! | anything else: a pipe that cannot be reopened, a pseudo-file, an event counter | a flag in each call, `RWF_NOWAIT`; where that is not supported (never on macOS and the BSDs), `poll(2)`, then one small call |
 //!
-//! A closed descriptor needs no row: before `main`, Rust's runtime opens `/dev/null` in the place of
-//! each of 0, 1 and 2 that is closed.
+//! A closed descriptor needs no row: before `main`, Rust's runtime opens `/dev/null` in the place
+//! of each of 0, 1 and 2 that is closed.
 //!
-//! Invariant: see `mod.rs`. Known gap: a read may block on a terminal that belongs to another user, is
-//! not our controlling terminal, and is read by another process between our `poll` and our `read`. On
-//! macOS and the BSDs the same holds for a pipe that another process reads, too.
+//! Invariant: see `mod.rs`. Known gap: a read may block on a terminal that belongs to another user,
+//! is not our controlling terminal, and is read by another process between our `poll` and our
+//! `read`. On macOS and the BSDs the same holds for a pipe that another process reads, too.
 //!
 //! Read next: `input.rs`.
 
@@ -27,8 +27,8 @@ use mio::{Interest, Poll, Token};
 use crate::reactor::Ready;
 use crate::sys;
 
-/// The size of a write that a writable pipe takes without blocking, see `pipe(7)`: 4096 bytes on Linux,
-/// 512 on macOS and the BSDs.
+/// The size of a write that a writable pipe takes without blocking, see `pipe(7)`: 4096 bytes on
+/// Linux, 512 on macOS and the BSDs.
 const PIPE_BUF: usize = libc::PIPE_BUF;
 
 /// The direction in which a descriptor is used.
@@ -60,8 +60,8 @@ impl Descriptor {
     /// Duplicates a descriptor, to be used in one direction.
     ///
     /// # Errors
-    /// `EBADF` if it is not open in that direction; `Unsupported` for a terminal that cannot be polled, as
-    /// `/dev/tty` on macOS; see also `fcntl(2)` under `F_DUPFD_CLOEXEC`.
+    /// `EBADF` if it is not open in that direction; `Unsupported` for a terminal that cannot be
+    /// polled, as `/dev/tty` on macOS; see also `fcntl(2)` under `F_DUPFD_CLOEXEC`.
     pub fn open(descriptor: &impl AsFd, direction: Direction) -> io::Result<Self> {
         let file = File::from(descriptor.as_fd().try_clone_to_owned()?);
         let metadata = file.metadata()?;
@@ -96,9 +96,9 @@ impl Descriptor {
         !matches!(self.0, Kind::AlwaysReady(_))
     }
 
-    /// Returns whether an event says that nothing will ever read what is written. kqueue reports a pipe
-    /// that has lost its reader with the filter for reading. For a socket, that filter only shows
-    /// that the peer has ended its own side. The peer may still read, and only a write shows
+    /// Returns whether an event says that nothing will ever read what is written. kqueue reports a
+    /// pipe that has lost its reader with the filter for reading. For a socket, that filter only
+    /// shows that the peer has ended its own side. The peer may still read, and only a write shows
     /// whether it does.
     pub(crate) fn is_hung_up(&self, ready: Ready) -> bool {
         let by_read_filter = sys::ERRORS_ONLY.is_readable() && !matches!(self.0, Kind::Socket(_));

@@ -4,8 +4,8 @@
 //! mailbox or in `lines`. Lines are cut here and nowhere else: a buffered reader on top of a polled
 //! descriptor would hold lines for which no readiness event ever comes.
 //!
-//! A terminal is not read before epoll reports that there is something to read. So a background job whose
-//! stdin is the terminal runs until somebody types, instead of being stopped by SIGTTIN.
+//! A terminal is not read before epoll reports that there is something to read. So a background job
+//! whose stdin is the terminal runs until somebody types, instead of being stopped by SIGTTIN.
 //!
 //! Read next: `output.rs`.
 
@@ -34,13 +34,14 @@ pub type Chunk = io::Result<Vec<u8>>;
 pub enum Framing {
     /// As they arrive: each item is what one read returned.
     Bytes,
-    /// Line by line, each with its newline. A line of more than [`Input::LONGEST_LINE`] bytes comes in
-    /// pieces of that size, and only the last piece has a newline. The last line may lack one, too.
+    /// Line by line, each with its newline. A line of more than [`Input::LONGEST_LINE`] bytes comes
+    /// in pieces of that size, and only the last piece has a newline. The last line may lack one,
+    /// too.
     Lines,
 }
 
-/// A source that reads a descriptor to its end, and then closes the mailbox. If the mailbox is closed or
-/// removed before that, the source leaves and closes its duplicate of the descriptor.
+/// A source that reads a descriptor to its end, and then closes the mailbox. If the mailbox is
+/// closed or removed before that, the source leaves and closes its duplicate of the descriptor.
 pub struct Input {
     descriptor: Descriptor,
     framing: Framing,
@@ -100,8 +101,9 @@ impl Input {
         Ok(handle)
     }
 
-    /// Reads once. Returns `false` if a signal interrupted that: it may end the program, so the loop has to
-    /// see it first. A read that is repeated at once could stop the program again (SIGTTIN).
+    /// Reads once. Returns `false` if a signal interrupted that: it may end the program, so the
+    /// loop has to see it first. A read that is repeated at once could stop the program again
+    /// (SIGTTIN).
     fn read(&mut self, id: Id, reactor: &mut Reactor) -> bool {
         let result: io::Result<()> = reactor.with_scratch(|reactor, scratch| {
             let count = self.descriptor.read(&mut scratch[..CHUNK_SIZE])?;

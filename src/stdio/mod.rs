@@ -4,8 +4,8 @@
 //! belongs to the open file description, so setting it on our stdin sets it for the shell as well,
 //! and it stays set when the program is killed.
 //!
-//! Invariant: the flags of a descriptor that we were given are never changed, and no call on one ever
-//! blocks the loop.
+//! Invariant: the flags of a descriptor that we were given are never changed, and no call on one
+//! ever blocks the loop.
 //!
 //! Read next: `descriptor.rs` (how), then `input.rs` and `output.rs` (the two sources).
 

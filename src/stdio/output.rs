@@ -1,11 +1,11 @@
 //! Writing to stdout, or to any descriptor, through a buffer.
 //!
 //! Invariants:
-//! - Bytes are written first in, first out, and none is dropped while the descriptor takes any. Callers
-//!   that respect [`Flow::Full`] keep the buffer bounded, and are woken when there is room.
+//! - Bytes are written first in, first out, and none is dropped while the descriptor takes any.
+//!   Callers that respect [`Flow::Full`] keep the buffer bounded, and are woken when there is room.
 //! - An error is reported once, even while nobody writes.
-//! - The descriptor is registered for writing only while something is buffered. Otherwise each line that
-//!   another program writes on the same terminal would wake the loop.
+//! - The descriptor is registered for writing only while something is buffered. Otherwise each line
+//!   that another program writes on the same terminal would wake the loop.
 //!
 //! Read next: `../lib.rs`, for the map; or a program in `../bin/`.
 
@@ -27,7 +27,8 @@ type OnFlushed = Box<dyn FnOnce(&mut Reactor)>;
 pub struct Output {
     descriptor: Descriptor,
     buffer: WriteBuffer,
-    /// Whether the descriptor takes bytes, as far as it is known. If not, it is registered for writing.
+    /// Whether the descriptor takes bytes, as far as it is known. If not, it is registered for
+    /// writing.
     writable: bool,
     /// The sources that found it full.
     waiting: Waiters,
@@ -139,8 +140,8 @@ impl Handle<Output> {
         flow.unwrap_or(Flow::Closed)
     }
 
-    /// Returns what [`write`](Self::write) would return now. At [`Flow::Full`], `waiter` is woken in the
-    /// same way.
+    /// Returns what [`write`](Self::write) would return now. At [`Flow::Full`], `waiter` is woken
+    /// in the same way.
     pub fn flow(self, reactor: &mut Reactor, waiter: Id) -> Flow {
         self.write(reactor, waiter, &[])
     }
@@ -153,8 +154,8 @@ impl Handle<Output> {
         Ok(reactor.get(self)?.buffer.len())
     }
 
-    /// Calls `f` when nothing is buffered any more: all that was written is on the descriptor, or the
-    /// descriptor has failed, or the output is gone.
+    /// Calls `f` when nothing is buffered any more: all that was written is on the descriptor, or
+    /// the descriptor has failed, or the output is gone.
     pub fn on_flushed(self, reactor: &mut Reactor, f: impl FnOnce(&mut Reactor) + 'static) {
         let mut f = Some(Box::new(f) as OnFlushed);
         let added = reactor.with(self, |output, reactor| {

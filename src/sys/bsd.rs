@@ -1,7 +1,7 @@
 //! What is particular to macOS and the BSDs. `linux.rs` defines the same names.
 //!
-//! Each item names the manual page or the source that it follows; XNU is the kernel of macOS. We have
-//! not seen this file run yet: see the table of platforms in the README.
+//! Each item names the manual page or the source that it follows; XNU is the kernel of macOS. We
+//! have not seen this file run yet: see the table of platforms in the README.
 //!
 //! Read next: `../sys.rs`.
 
@@ -19,30 +19,30 @@ pub(super) use libc::__error as errno_location;
 
 // ---- kqueue
 
-/// The interest of every socket: a filter for each direction. `kqueue(2)` has no filter for urgent data that
-/// `mio` uses.
+/// The interest of every socket: a filter for each direction. `kqueue(2)` has no filter for urgent
+/// data that `mio` uses.
 pub const SOCKET_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
-/// kqueue has no interest in errors only. The filter for reading reports the end of a pipe when its reader
-/// closes, also at the end that is written (`pipeclose` in XNU; asyncio's `_UnixWritePipeTransport` uses
-/// the same). The filter for writing would report each write again, when the reader has taken it: a
-/// program that logs its events to that pipe would never sleep.
+/// kqueue has no interest in errors only. The filter for reading reports the end of a pipe when its
+/// reader closes, also at the end that is written (`pipeclose` in XNU; asyncio's
+/// `_UnixWritePipeTransport` uses the same). The filter for writing would report each write again,
+/// when the reader has taken it: a program that logs its events to that pipe would never sleep.
 pub const ERRORS_ONLY: Interest = Interest::READABLE;
 
-/// Whether events report urgent data. A read ends at its mark (`so_oobmark` in `soreceive`, also with
-/// `SO_OOBINLINE`), so a short read never proves that nothing is left.
+/// Whether events report urgent data. A read ends at its mark (`so_oobmark` in `soreceive`, also
+/// with `SO_OOBINLINE`), so a short read never proves that nothing is left.
 pub const REPORTS_URGENT_DATA: bool = false;
 
 /// How many events one poll may report for one source: each filter has its own.
 pub const EVENTS_PER_SOURCE: usize = 2;
 
-/// Whether a regular file may block. It does not, although kqueue takes it. (Its filter would wait at the
-/// end of the file for more.)
+/// Whether a regular file may block. It does not, although kqueue takes it. (Its filter would wait
+/// at the end of the file for more.)
 pub const REGULAR_FILES_MAY_BLOCK: bool = false;
 
 /// Returns whether an error of the registration means that the descriptor cannot be polled. macOS
-/// refuses `/dev/null` and `/dev/tty` with `EINVAL` (`filt_specattach` in XNU; libuv expects the same), a
-/// FreeBSD device without a filter with `ENODEV` (`no_kqfilter`).
+/// refuses `/dev/null` and `/dev/tty` with `EINVAL` (`filt_specattach` in XNU; libuv expects the
+/// same), a FreeBSD device without a filter with `ENODEV` (`no_kqfilter`).
 pub fn is_not_pollable(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENODEV | libc::EOPNOTSUPP | libc::EPERM))
 }
@@ -55,14 +55,16 @@ pub(super) const SOCKET_FLAGS: c_int = 0;
 #[cfg(not(target_vendor = "apple"))]
 pub(super) const SOCKET_FLAGS: c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
 
-/// Only FreeBSD shares connections among the sockets of a port. `SO_REUSEPORT` lets several bind to it, but
-/// gives all connections to one of them. (libuv refuses it for that reason, see `UV_TCP_REUSEPORT`.)
+/// Only FreeBSD shares connections among the sockets of a port. `SO_REUSEPORT` lets several bind to
+/// it, but gives all connections to one of them. (libuv refuses it for that reason, see
+/// `UV_TCP_REUSEPORT`.)
 #[cfg(target_os = "freebsd")]
 pub(super) const REUSE_PORT: Option<c_int> = Some(libc::SO_REUSEPORT_LB);
 #[cfg(not(target_os = "freebsd"))]
 pub(super) const REUSE_PORT: Option<c_int> = None;
 
-/// The option that returns the peer's process, and its index in the integers that it returns: `unix(4)`.
+/// The option that returns the peer's process, and its index in the integers that it returns:
+/// `unix(4)`.
 #[cfg(target_vendor = "apple")]
 pub(super) const PEER_PID: (c_int, c_int, usize) = (libc::SOL_LOCAL, libc::LOCAL_PEERPID, 0);
 #[cfg(target_os = "freebsd")]
@@ -77,19 +79,19 @@ pub(super) const PEER_PID: (c_int, c_int, usize) = (libc::SOL_SOCKET, libc::SO_P
 
 #[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
 pub(super) use libc::FIONWRITE as OUTPUT_QUEUE;
-/// `TIOCOUTQ` of `<sys/ttycom.h>`, which the `libc` crate lacks. If a kernel refuses it for sockets, a
-/// timeout only sees our own writes.
+/// `TIOCOUTQ` of `<sys/ttycom.h>`, which the `libc` crate lacks. If a kernel refuses it for
+/// sockets, a timeout only sees our own writes.
 #[cfg(target_os = "openbsd")]
 pub(super) const OUTPUT_QUEUE: libc::c_ulong = 0x4004_7473;
 
-/// Fails. The sockets of systemd (`sd_listen_fds(3)`) come from Linux, and macOS cannot check that they
-/// listen: it has no `SO_ACCEPTCONN` to read.
+/// Fails. The sockets of systemd (`sd_listen_fds(3)`) come from Linux, and macOS cannot check that
+/// they listen: it has no `SO_ACCEPTCONN` to read.
 pub fn duplicate_listening(_: RawFd, _: RawFd) -> io::Result<(OwnedFd, c_int)> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "socket activation works only on Linux"))
 }
 
-/// Returns whether a write should be repeated at once. While a connection is being shut down, macOS may
-/// return `EPROTOTYPE`, and the next write returns `EPIPE` (libuv, `RETRY_ON_WRITE_ERROR`).
+/// Returns whether a write should be repeated at once. While a connection is being shut down, macOS
+/// may return `EPROTOTYPE`, and the next write returns `EPIPE` (libuv, `RETRY_ON_WRITE_ERROR`).
 pub fn is_interrupted(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Interrupted
         || cfg!(target_vendor = "apple") && error.raw_os_error() == Some(libc::EPROTOTYPE)
@@ -120,6 +122,7 @@ pub fn write_now(_: &impl AsFd, _: &[u8]) -> io::Result<usize> {
     Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
 }
 
-/// The signal by which a user asks a program for its statistics. A terminal sends it for Ctrl-T: `termios(4)`.
+/// The signal by which a user asks a program for its statistics. A terminal sends it for Ctrl-T:
+/// `termios(4)`.
 #[cfg(feature = "cli")]
 pub const SIGINFO: Option<c_int> = Some(libc::SIGINFO);

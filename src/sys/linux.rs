@@ -20,8 +20,8 @@ pub(super) use libc::__errno_location as errno_location;
 /// The interest of every socket. It is registered once and never changed.
 pub const SOCKET_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 
-/// Hang-ups and errors are always reported, whatever the interest. This one adds nothing to them for a
-/// descriptor that is written.
+/// Hang-ups and errors are always reported, whatever the interest. This one adds nothing to them
+/// for a descriptor that is written.
 pub const ERRORS_ONLY: Interest = Interest::PRIORITY;
 
 /// Whether events report urgent data.
@@ -30,11 +30,12 @@ pub const REPORTS_URGENT_DATA: bool = true;
 /// How many events one poll may report for one source.
 pub const EVENTS_PER_SOURCE: usize = 1;
 
-/// Whether a regular file may block: some pseudo-files do (`trace_pipe`), and epoll takes those. It refuses
-/// the others.
+/// Whether a regular file may block: some pseudo-files do (`trace_pipe`), and epoll takes those. It
+/// refuses the others.
 pub const REGULAR_FILES_MAY_BLOCK: bool = true;
 
-/// Returns whether an error of the registration means that the descriptor cannot be polled: `epoll_ctl(2)`.
+/// Returns whether an error of the registration means that the descriptor cannot be polled:
+/// `epoll_ctl(2)`.
 pub fn is_not_pollable(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EPERM)
 }
@@ -45,7 +46,8 @@ pub(super) const SOCKET_FLAGS: c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
 
 pub(super) const REUSE_PORT: Option<c_int> = Some(libc::SO_REUSEPORT);
 
-/// The option that returns the peer's process, and its index in the integers that it returns: `unix(7)`.
+/// The option that returns the peer's process, and its index in the integers that it returns:
+/// `unix(7)`.
 pub(super) const PEER_PID: (c_int, c_int, usize) = (libc::SOL_SOCKET, libc::SO_PEERCRED, 0);
 
 pub(super) use libc::TIOCOUTQ as OUTPUT_QUEUE;
@@ -71,7 +73,8 @@ pub fn abstract_name(address: &SocketAddr) -> Option<&[u8]> {
 // ---- descriptors and signals
 
 /// Returns a path that opens a pipe, FIFO or terminal again: `proc_pid_fd(5)`. The master of a
-/// pseudo-terminal has none: reopening `/dev/ptmx` (major 5, minor 2) would create another terminal.
+/// pseudo-terminal has none: reopening `/dev/ptmx` (major 5, minor 2) would create another
+/// terminal.
 pub fn reopenable_path(file: &File) -> io::Result<PathBuf> {
     if file.metadata()?.rdev() == libc::makedev(5, 2) {
         return Err(io::ErrorKind::Unsupported.into());

@@ -8,11 +8,12 @@
 //!                                                   ├─ the peer is behind ─┤
 //! ```
 //!
-//! Invariant: spans on a track nest or are disjoint. A span is written when it ends, so every span in the
-//! file has its end, whatever happens to the program or the disk. If the program is killed, the file lacks
-//! at most the spans that were open and the last 10 ms. It stops at [`LIMIT`].
+//! Invariant: spans on a track nest or are disjoint. A span is written when it ends, so every span
+//! in the file has its end, whatever happens to the program or the disk. If the program is killed,
+//! the file lacks at most the spans that were open and the last 10 ms. It stops at [`LIMIT`].
 //!
-//! Read next: `trace_file.rs`, how it is written; `../reactor/observe.rs`, where the data comes from.
+//! Read next: `trace_file.rs`, how it is written; `../reactor/observe.rs`, where the data comes
+//! from.
 
 mod trace_file;
 
@@ -220,8 +221,8 @@ fn track(id: Id) -> u64 {
     LOOP + 1 + id.slot() as u64
 }
 
-/// Returns the name of a type without the paths in it: `Connection<Echo>`. A future has the name of its
-/// function. What would break a line or a JSON string is replaced.
+/// Returns the name of a type without the paths in it: `Connection<Echo>`. A future has the name of
+/// its function. What would break a line or a JSON string is replaced.
 ///
 /// ```
 /// use echo_reactor::timeline::short_name;

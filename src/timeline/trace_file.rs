@@ -1,8 +1,8 @@
 //! A file of Chrome trace events: one JSON object each, in an array.
 //!
-//! Invariant: the file is a valid JSON array after every write, because each write replaces the last
-//! bracket with the new events and a new bracket. If a write fails, the old bracket is put back: its place
-//! is allocated, so it fits on a full disk, too.
+//! Invariant: the file is a valid JSON array after every write, because each write replaces the
+//! last bracket with the new events and a new bracket. If a write fails, the old bracket is put
+//! back: its place is allocated, so it fits on a full disk, too.
 //!
 //! Read next: `mod.rs`, which decides what the events are.
 
@@ -29,8 +29,9 @@ const BRACKET: &[u8] = b"\n]\n";
 #[derive(Debug)]
 pub(super) struct TraceFile {
     file: File,
-    /// A moment on both clocks: `Instant`, whose zero nobody knows, and the kernel's monotonic clock, which
-    /// all processes share. So the timelines of a server and its client can be laid side by side.
+    /// A moment on both clocks: `Instant`, whose zero nobody knows, and the kernel's monotonic
+    /// clock, which all processes share. So the timelines of a server and its client can be laid
+    /// side by side.
     start: (Instant, Duration),
     /// The offset of the last bracket.
     end: u64,

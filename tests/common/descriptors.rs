@@ -87,7 +87,8 @@ impl Terminal {
         #[cfg(not(target_os = "freebsd"))] // `rustix` does not know the flag there
         {
             use rustix::termios::{InputModes, OptionalActions, tcgetattr, tcsetattr};
-            // Terminal emulators set this flag, so that Backspace erases a character and not a byte.
+            // Terminal emulators set this flag, so that Backspace erases a character and not a
+            // byte.
             let mut attributes = tcgetattr(&line).unwrap();
             attributes.input_modes |= InputModes::IUTF8;
             tcsetattr(&line, OptionalActions::Now, &attributes).unwrap();

@@ -23,8 +23,8 @@ pub fn client_command() -> Command {
     program(env!("CARGO_BIN_EXE_echo-client"))
 }
 
-/// The path of an example. `cargo test --test NAME` does not build examples, so fails if this one is
-/// missing or older than its source.
+/// The path of an example. `cargo test --test NAME` does not build examples, so fails if this one
+/// is missing or older than its source.
 #[track_caller]
 pub fn example(name: &str) -> PathBuf {
     let changed = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();

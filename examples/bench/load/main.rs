@@ -1,4 +1,5 @@
-//! Generates load for an echo server, checks every byte of the echo, and reports rates and latencies.
+//! Generates load for an echo server, checks every byte of the echo, and reports rates and
+//! latencies.
 //!
 //! Look at `client.rs`: each client is an ordinary protocol. All clients share their counters,
 //! which are a source without a descriptor that they reach through its handle.

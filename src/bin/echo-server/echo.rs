@@ -68,8 +68,8 @@ impl Protocol for Echo {
 }
 
 impl Echo {
-    /// Returns the peer's name for messages. A Unix client seldom has an address, so its process id is
-    /// shown instead.
+    /// Returns the peer's name for messages. A Unix client seldom has an address, so its process id
+    /// is shown instead.
     pub fn peer_name(&self, peer: Option<&Address>) -> String {
         match (peer, self.pid) {
             (Some(_), Some(pid)) => format!("unix:pid={pid}"),
