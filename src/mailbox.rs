@@ -143,8 +143,8 @@ impl<T: 'static> Handle<Mailbox<T>> {
         Ok(())
     }
 
-    /// Returns what [`try_send`](Self::try_send) can expect now. At [`Flow::Full`], `waiter` is woken when
-    /// there is room; at [`Flow::Closed`], nobody will ever receive an item.
+    /// Returns what [`try_send`](Self::try_send) can expect now. At [`Flow::Full`], `waiter` is
+    /// woken when there is room; at [`Flow::Closed`], nobody will ever receive an item.
     pub fn flow(self, reactor: &mut Reactor, waiter: Id) -> Flow {
         match reactor.get_mut(self) {
             Ok(mailbox) if mailbox.closed => return Flow::Closed,
@@ -187,8 +187,8 @@ impl<T: 'static> Handle<Mailbox<T>> {
         }
     }
 
-    /// Wakes `waiter` when it is closed or removed. For a source that found room and waits for something
-    /// else.
+    /// Wakes `waiter` when it is closed or removed. For a source that found room and waits for
+    /// something else.
     pub(crate) fn wake_when_closed(self, reactor: &mut Reactor, waiter: Id) {
         let _ = reactor.with(self, |mailbox, reactor| mailbox.until_closed.add(waiter, reactor));
     }

@@ -14,13 +14,14 @@ use std::{fmt, io, mem};
 use super::Escaped;
 use crate::sys;
 
-/// The longest path that fits into a `sockaddr_un` with the zero behind it, and the longest abstract
-/// name with the zero before it: `unix(7)`. It is 107 bytes on Linux, 103 on macOS and the BSDs.
+/// The longest path that fits into a `sockaddr_un` with the zero behind it, and the longest
+/// abstract name with the zero before it: `unix(7)`. It is 107 bytes on Linux, 103 on macOS and the
+/// BSDs.
 const MAX_UNIX_NAME: usize =
     mem::size_of::<libc::sockaddr_un>() - mem::offset_of!(libc::sockaddr_un, sun_path) - 1;
 
-/// The address of one end: a TCP address, or that of a Unix socket. It is shown as a user would type
-/// it, and parsed from the same text.
+/// The address of one end: a TCP address, or that of a Unix socket. It is shown as a user would
+/// type it, and parsed from the same text.
 ///
 /// ```
 /// use echo_reactor::Address;

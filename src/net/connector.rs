@@ -1,8 +1,8 @@
 //! The connector: tries every address in turn, with a timeout each, until one answers.
 //!
-//! Invariant: the connector lives in the slot that its connection will have. When an attempt succeeds,
-//! the connection replaces the connector, so the handle that the caller got at the start becomes valid,
-//! and the socket's registration is reused.
+//! Invariant: the connector lives in the slot that its connection will have. When an attempt
+//! succeeds, the connection replaces the connector, so the handle that the caller got at the start
+//! becomes valid, and the socket's registration is reused.
 //!
 //! The outcome of an attempt is determined in one place: `getpeername(2)` says whether the socket is
 //! connected; if not, a read that takes nothing says why, or that it is still connecting.
@@ -29,8 +29,8 @@ const BACKLOG_RETRY: Duration = Duration::from_millis(20);
 pub struct ConnectOptions {
     /// How long to try one address. The default is 10 seconds.
     pub timeout: Duration,
-    /// The address to connect from; with port 0, the kernel chooses the port. Unix sockets ignore it.
-    /// The default is `None`: the kernel chooses.
+    /// The address to connect from; with port 0, the kernel chooses the port. Unix sockets ignore
+    /// it. The default is `None`: the kernel chooses.
     pub source: Option<SocketAddr>,
 }
 
@@ -82,8 +82,8 @@ type Outcome = Result<(Socket, Address), NotConnected>;
 
 type OnDone = Box<dyn FnOnce(&mut Reactor, Id, Outcome)>;
 
-/// Connects to the first of `addresses` that answers. Calls `on_done` with the outcome, so that it can
-/// put a connection in the place of the connector. The queue calls the connection then.
+/// Connects to the first of `addresses` that answers. Calls `on_done` with the outcome, so that it
+/// can put a connection in the place of the connector. The queue calls the connection then.
 pub(crate) fn connect<T: Source>(
     reactor: &mut Reactor,
     addresses: &[Address],

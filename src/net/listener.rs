@@ -1,8 +1,8 @@
 //! The listener: accepts connections and passes each one to a closure.
 //!
 //! Invariant: neither a peer nor resource exhaustion ever stops the listener. Its sockets are
-//! edge-triggered, so which of them may have a pending connection is remembered until `accept` returns
-//! `WouldBlock`. If it stops earlier, the same cause makes it continue later:
+//! edge-triggered, so which of them may have a pending connection is remembered until `accept`
+//! returns `WouldBlock`. If it stops earlier, the same cause makes it continue later:
 //!
 //! - the budget: it returns `Again`;
 //! - the limit on connections: the next one that closes calls it again;
@@ -35,8 +35,8 @@ pub struct ListenOptions {
     /// backlog. `None` (the default): as many as there are descriptors. With 0, no connection is
     /// accepted.
     pub max_connections: Option<usize>,
-    /// The length of the kernel's queue of connections that are not accepted yet, see `listen(2)`. The
-    /// default is 4096.
+    /// The length of the kernel's queue of connections that are not accepted yet, see `listen(2)`.
+    /// The default is 4096.
     pub backlog: u16,
     /// `SO_REUSEPORT`: several processes on one port, see `socket(7)`. Off by default.
     pub reuse_port: bool,
@@ -133,8 +133,8 @@ impl Source for Listener {
         }
         let retry = self.retry;
         let next = self.accept(id, reactor);
-        // A shortage ends only after a full second without a failure; otherwise every peer that comes and
-        // goes at the limit would start a new one.
+        // A shortage ends only after a full second without a failure; otherwise every peer that
+        // comes and goes at the limit would start a new one.
         if ready.intersects(Ready::TIMEOUT) && retry.is_some() && self.retry == retry {
             self.retry = None;
             log::info!("accepting connections again");
@@ -280,10 +280,10 @@ impl Handle<Listener> {
         Ok(reactor.get(self)?.stats)
     }
 
-    /// Stops listening. Open connections go on, and those that were accepted in this turn are still made
-    /// (asyncio: `Server.close`). A socket that was passed to the process
-    /// ([`ListeningSocket::from_listen_fds`]) goes on listening for the next server. The listener keeps
-    /// its counts until it is removed.
+    /// Stops listening. Open connections go on, and those that were accepted in this turn are still
+    /// made (asyncio: `Server.close`). A socket that was passed to the process
+    /// ([`ListeningSocket::from_listen_fds`]) goes on listening for the next server. The listener
+    /// keeps its counts until it is removed.
     ///
     /// # Errors
     /// If the listener is gone, or is running.
@@ -327,7 +327,8 @@ impl Handle<Listener> {
     /// Does nothing if the listener is gone.
     pub(crate) fn release(self, reactor: &mut Reactor, bytes_in: u64, bytes_out: u64) {
         let released = reactor.with(self, |listener, reactor| {
-            // A callback may have swapped its reactor for another one, which has a listener at the same id.
+            // A callback may have swapped its reactor for another one, which has a listener at the
+            // same id.
             listener.stats.open = listener.stats.open.saturating_sub(1);
             listener.stats.bytes_in += bytes_in;
             listener.stats.bytes_out += bytes_out;

@@ -1,7 +1,7 @@
 //! One listening socket, TCP or Unix: where it comes from, and what a failed `accept` means.
 //!
-//! Invariant: it is non-blocking, and what is accepted from it needs no further system call to be set
-//! up.
+//! Invariant: it is non-blocking, and what is accepted from it needs no further system call to be
+//! set up.
 //!
 //! Read next: `listener.rs`, the source that accepts; `socket_file.rs`.
 
@@ -26,8 +26,8 @@ const FIRST_LISTEN_FD: RawFd = 3;
 /// [`create_server_with_sockets`](crate::create_server_with_sockets).
 #[derive(Debug)]
 pub struct ListeningSocket {
-    /// The file of a Unix socket that we bound ourselves. It is dropped first: while the socket is open,
-    /// the file can be recognised.
+    /// The file of a Unix socket that we bound ourselves. It is dropped first: while the socket is
+    /// open, the file can be recognised.
     _file: Option<SocketFile>,
     kind: Kind,
     /// Where it listens, with the port that the kernel chose.
@@ -41,8 +41,8 @@ enum Kind {
 }
 
 impl ListeningSocket {
-    /// Listens on all of `addresses`, or, if one fails, on none. The IPv6 wildcard `[::]` accepts IPv4
-    /// connections, too, unless `0.0.0.0` is among the others.
+    /// Listens on all of `addresses`, or, if one fails, on none. The IPv6 wildcard `[::]` accepts
+    /// IPv4 connections, too, unless `0.0.0.0` is among the others.
     ///
     /// For the path of a Unix socket this takes a lock on the directory, against other servers that start at
     /// the same time. If somebody else holds that lock, it blocks for up to five seconds, so call it before
@@ -94,8 +94,8 @@ impl ListeningSocket {
     /// a connection, and can listen on a port that it may not open itself.
     ///
     /// The sockets are identified by number only, so call this before anything else opens a
-    /// descriptor. They are made non-blocking. The descriptors that the process was started with stay
-    /// open; only their duplicates are closed with the server.
+    /// descriptor. They are made non-blocking. The descriptors that the process was started with
+    /// stay open; only their duplicates are closed with the server.
     ///
     /// # Errors
     /// Names the descriptor that is not a listening stream socket, or the variable that is not a

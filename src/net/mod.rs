@@ -30,8 +30,8 @@ pub(crate) use listener::listen;
 use std::fmt;
 use std::io;
 
-/// Shows an error as `strerror(3)` does, without the number that `std` appends. An error that the user
-/// can remedy says how.
+/// Shows an error as `strerror(3)` does, without the number that `std` appends. An error that the
+/// user can remedy says how.
 #[doc(hidden)] // for the two programs
 #[derive(Debug)]
 pub struct ErrorText<'a>(pub &'a io::Error);

@@ -40,8 +40,8 @@ impl Socket {
     /// The interest of every socket. It is registered once and never changed.
     pub(crate) const INTEREST: Interest = sys::SOCKET_INTEREST;
 
-    /// Begins to connect: `connect(2)`. The socket becomes writable when the attempt has ended. A TCP
-    /// socket connects from `source`, if there is one.
+    /// Begins to connect: `connect(2)`. The socket becomes writable when the attempt has ended. A
+    /// TCP socket connects from `source`, if there is one.
     pub(super) fn connect(address: &Address, source: Option<SocketAddr>) -> io::Result<Self> {
         match address {
             Address::Tcp(address) => {
@@ -67,11 +67,12 @@ impl Socket {
         }
     }
 
-    /// Whether a read that filled only part of its buffer proves that nothing is left to read, so that
-    /// the read that would return `WouldBlock` can be saved. `ready` is what the kernel has reported.
+    /// Whether a read that filled only part of its buffer proves that nothing is left to read, so
+    /// that the read that would return `WouldBlock` can be saved. `ready` is what the kernel has
+    /// reported.
     ///
-    /// A stream may promise this only if a read ends early for no other reason. The kernel ends a read
-    /// of a **Unix** socket before a message that carries descriptors or other credentials
+    /// A stream may promise this only if a read ends early for no other reason. The kernel ends a
+    /// read of a **Unix** socket before a message that carries descriptors or other credentials
     /// (`unix(7)`), so a Unix socket never promises it. The kernel ends a read of a **TCP** socket
     /// at the mark of urgent data and at the peer's FIN. An event of epoll reports both, an event
     /// of kqueue only the FIN. A layer that decrypts records must not promise it: a read returns
@@ -85,8 +86,9 @@ impl Socket {
         }
     }
 
-    /// Whether a hang-up, reported while our side is open, means that the connection was reset. A Unix socket
-    /// also reports it when the peer has closed in order; what it sent before can still be read.
+    /// Whether a hang-up, reported while our side is open, means that the connection was reset. A
+    /// Unix socket also reports it when the peer has closed in order; what it sent before can still
+    /// be read.
     pub(crate) fn hang_up_means_reset(&self) -> bool {
         matches!(self, Socket::Tcp(_))
     }

@@ -4,14 +4,14 @@
 //! live socket, or a file that is not a socket, is not touched. On drop our file is removed, unless
 //! another process has replaced it.
 //!
-//! Servers that start at once on one path take turns: each holds a lock on the directory from its first
-//! look at the file until it listens. A server that ends needs no lock: the others do not touch its
-//! file while it listens, and it removes the file before it stops listening. The kernel releases
-//! the lock of a server that is killed. Its file stays, and the next server finds that nobody
-//! listens there.
+//! Servers that start at once on one path take turns: each holds a lock on the directory from its
+//! first look at the file until it listens. A server that ends needs no lock: the others do not
+//! touch its file while it listens, and it removes the file before it stops listening. The kernel
+//! releases the lock of a server that is killed. Its file stays, and the next server finds that
+//! nobody listens there.
 //!
-//! Known gap: macOS and the BSDs also refuse a connection if the backlog is full (`unp_connect` in XNU). There
-//! a live server that does not accept is taken for one that is gone.
+//! Known gap: macOS and the BSDs also refuse a connection if the backlog is full (`unp_connect` in
+//! XNU). There a live server that does not accept is taken for one that is gone.
 //!
 //! Read next: `listening_socket.rs`.
 
@@ -34,8 +34,8 @@ use crate::sys;
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(1);
 
-/// The file of a listening socket. It is removed when this is dropped, which comes before the socket is
-/// closed.
+/// The file of a listening socket. It is removed when this is dropped, which comes before the
+/// socket is closed.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -100,7 +100,8 @@ fn remove_if_stale(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-/// Locks the directory of `path` until the result is dropped. Returns `None` where that is not possible.
+/// Locks the directory of `path` until the result is dropped. Returns `None` where that is not
+/// possible.
 fn lock_directory(path: &Path) -> Option<File> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let mut options = OpenOptions::new();

@@ -1,7 +1,7 @@
 //! A handle to the reactor for futures, which cannot hold `&mut Reactor` while they wait.
 //!
-//! Invariant: what is scheduled here waits in the reactor's one queue, like what a source schedules. The
-//! handle never leaves the reactor's thread, so it needs no lock and no system call.
+//! Invariant: what is scheduled here waits in the reactor's one queue, like what a source
+//! schedules. The handle never leaves the reactor's thread, so it needs no lock and no system call.
 //!
 //! Read next: `mod.rs`, step 4 of a turn; `../streams/operation.rs`, which makes futures of it.
 

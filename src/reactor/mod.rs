@@ -17,9 +17,9 @@
 //! source that is queued already is merged into the queued call. So timers run last, after the I/O
 //! that was ready before them.
 //!
-//! Read next: `sources.rs` (what a source is), `slots.rs` (where it lives), `poll.rs` (steps 1 and 2),
-//! `time.rs` (what is scheduled), `watch.rs` (the smallest source), then `../transport/connection.rs`
-//! (the most important source).
+//! Read next: `sources.rs` (what a source is), `slots.rs` (where it lives), `poll.rs` (steps 1 and
+//! 2), `time.rs` (what is scheduled), `watch.rs` (the smallest source), then
+//! `../transport/connection.rs` (the most important source).
 
 mod loop_handle;
 pub mod observe;
@@ -55,8 +55,8 @@ use slots::Slots;
 use sources::Running;
 use time::{Clock, Timers};
 
-/// Size of the scratch buffer in bytes, and so of the largest read. A smaller buffer means more system
-/// calls for the same data.
+/// Size of the scratch buffer in bytes, and so of the largest read. A smaller buffer means more
+/// system calls for the same data.
 pub const SCRATCH_SIZE: usize = 256 * 1024;
 
 /// How many times a reactor that is dropped removes the sources that were added meanwhile.

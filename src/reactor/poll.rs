@@ -21,13 +21,14 @@ use super::{EVENT_CAPACITY, Id, Reactor, remote};
 use crate::sys;
 
 impl Reactor {
-    /// Makes the loop busy-poll for this long before each sleep. Off ([`Duration::ZERO`]) by default.
+    /// Makes the loop busy-poll for this long before each sleep. Off ([`Duration::ZERO`]) by
+    /// default.
     ///
     /// This trades CPU for latency: putting a thread to sleep and waking it takes several
-    /// microseconds, which is most of a round trip on one machine when there is one message at a time.
-    /// It pays if there is a core to spare and the gaps between messages are short. It hurts if the
-    /// loop shares its core, for example with its peer, and gains nothing under load, because a busy
-    /// loop does not sleep anyway.
+    /// microseconds, which is most of a round trip on one machine when there is one message at a
+    /// time. It pays if there is a core to spare and the gaps between messages are short. It hurts
+    /// if the loop shares its core, for example with its peer, and gains nothing under load,
+    /// because a busy loop does not sleep anyway.
     pub fn set_spin(&mut self, spin: Duration) {
         self.spin = spin;
     }
@@ -72,10 +73,10 @@ impl Reactor {
         Ok(began.filter(|_| self.has_reported_everything(count)))
     }
 
-    /// Returns whether every source that was ready has been reported. A poll that fills the event list
-    /// leaves the rest for the next one. The kernel reports ready sources in turn, so after as many
-    /// events as all sources can have, each ready source has been reported. Timers wait no longer
-    /// than that.
+    /// Returns whether every source that was ready has been reported. A poll that fills the event
+    /// list leaves the rest for the next one. The kernel reports ready sources in turn, so after as
+    /// many events as all sources can have, each ready source has been reported. Timers wait no
+    /// longer than that.
     fn has_reported_everything(&mut self, count: usize) -> bool {
         self.reported = if count < EVENT_CAPACITY { 0 } else { self.reported + count };
         if self.reported >= self.slots.len() * sys::EVENTS_PER_SOURCE {

@@ -37,9 +37,9 @@ impl Ready {
     pub const READ_CLOSED: Ready = Ready(1 << 2);
     /// Nothing will ever read what is written: the pipe has no reader, or the socket is gone.
     pub const WRITE_CLOSED: Ready = Ready(1 << 3);
-    /// Urgent data has arrived (`MSG_OOB`). A read stops at its mark, so a short read proves nothing
-    /// here either. kqueue does not report it: on macOS and the BSDs, a short read never proves that
-    /// nothing is left.
+    /// Urgent data has arrived (`MSG_OOB`). A read stops at its mark, so a short read proves
+    /// nothing here either. kqueue does not report it: on macOS and the BSDs, a short read never
+    /// proves that nothing is left.
     pub const PRIORITY: Ready = Ready(1 << 4);
     /// [`Reactor::wake`](super::Reactor::wake) was called, or a timer that was set with
     /// [`Reactor::wake_at`](super::Reactor::wake_at) has expired.

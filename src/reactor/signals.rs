@@ -4,8 +4,8 @@
 //! one byte into a pipe (here a socket pair). The other end of the pipe is a source like any other,
 //! so the user's callback runs in a turn.
 //!
-//! Invariant: the pair is created once per process and never closed, because a handler may be about to
-//! write to it in another thread. Signals belong to a process, so only one reactor at a time
+//! Invariant: the pair is created once per process and never closed, because a handler may be about
+//! to write to it in another thread. Signals belong to a process, so only one reactor at a time
 //! handles them.
 //!
 //! Read next: `../sys.rs`, which installs the handler.
@@ -75,7 +75,8 @@ impl Source for SignalCallback {
         Next::Wait
     }
 
-    /// Without its callback, a signal gets its former disposition back; the last one releases the claim.
+    /// Without its callback, a signal gets its former disposition back; the last one releases the
+    /// claim.
     fn removed(&mut self, id: Id, reactor: &mut Reactor) {
         let Some(signals) = &mut reactor.signals else { return };
         signals.registrations.retain(|registration| registration.callback != id);

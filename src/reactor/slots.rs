@@ -1,10 +1,10 @@
 //! Where the sources live: a slab, which is a vector of slots that are used again. Each slot has a
 //! generation, which counts its uses.
 //!
-//! Invariant: an [`Id`] names one source forever. A slot's generation goes up when a source leaves it, and
-//! again when the next one comes, so an old `Id` or [`Handle`] finds nothing, and never the next
-//! source in that slot. Occupied slots have even generations, so no `Id` names a vacant one. No
-//! address dangles, and no source is reference-counted.
+//! Invariant: an [`Id`] names one source forever. A slot's generation goes up when a source leaves
+//! it, and again when the next one comes, so an old `Id` or [`Handle`] finds nothing, and never the
+//! next source in that slot. Occupied slots have even generations, so no `Id` names a vacant one.
+//! No address dangles, and no source is reference-counted.
 //!
 //! A source that runs is *out* of its slot ([`State::Running`]): the code that runs it owns it, so
 //! `&mut source` and `&mut Reactor` never overlap, and the compiler can check that.
@@ -23,8 +23,8 @@ use crate::net::Connector;
 
 /// The address of a source: a slot, and the generation of the source in it.
 ///
-/// It is `Copy`, keeps nothing alive, and goes stale harmlessly. It is only meaningful for the reactor
-/// that returned it: another reactor may have a source of its own at the same address.
+/// It is `Copy`, keeps nothing alive, and goes stale harmlessly. It is only meaningful for the
+/// reactor that returned it: another reactor may have a source of its own at the same address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id {
     slot: u32,
@@ -190,8 +190,8 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Reserves a slot for a source that is not built yet. Until [`put_back`](Self::put_back) it counts
-    /// as running.
+    /// Reserves a slot for a source that is not built yet. Until [`put_back`](Self::put_back) it
+    /// counts as running.
     pub fn reserve(&mut self) -> Id {
         self.occupied += 1;
         if let Some(index) = self.vacant.pop() {
@@ -211,8 +211,8 @@ impl Slots {
         self.slot_mut(id)?.take_out()
     }
 
-    /// Puts a source back after it ran. Returns it as an error if it was removed or replaced while it
-    /// was out.
+    /// Puts a source back after it ran. Returns it as an error if it was removed or replaced while
+    /// it was out.
     pub fn put_back(&mut self, id: Id, source: Box<dyn Source>) -> Result<(), Box<dyn Source>> {
         match self.slot_mut(id) {
             Some(slot) if matches!(slot.state, State::Running) => {
@@ -229,7 +229,8 @@ impl Slots {
         let state = std::mem::replace(&mut slot.state, State::Vacant);
         slot.generation += 1; // it was even, so this cannot overflow
         slot.queued = None;
-        // A slot that has used up its generations is never used again, so no stale id can become valid.
+        // A slot that has used up its generations is never used again, so no stale id can become
+        // valid.
         if slot.generation < u32::MAX {
             self.vacant.push(id.slot);
         }

@@ -27,10 +27,11 @@ pub trait Source: Any {
     /// Called when the source is ready; `ready` says why. It may do anything to the reactor and to
     /// other sources. Its own slot is empty meanwhile, so it cannot be called a second time.
     ///
-    /// Events are edge-triggered. The source goes on until a system call returns `WouldBlock` (then it
-    /// returns [`Next::Wait`]) or its budget is used up (then [`Next::Again`]).
+    /// Events are edge-triggered. The source goes on until a system call returns `WouldBlock` (then
+    /// it returns [`Next::Wait`]) or its budget is used up (then [`Next::Again`]).
     ///
-    /// If it panics and the caller of the loop catches that, the source is removed before the next turn.
+    /// If it panics and the caller of the loop catches that, the source is removed before the next
+    /// turn.
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next;
 
     /// Called once when the source has left the reactor, for whatever reason. It releases what the
@@ -246,8 +247,8 @@ impl<'a> Running<'a> {
         Running { reactor, id, source: Some(source), is_nested }
     }
 
-    /// Runs the source, and puts it back. Also returns whether it still has its slot: it may have been
-    /// removed or replaced while it ran.
+    /// Runs the source, and puts it back. Also returns whether it still has its slot: it may have
+    /// been removed or replaced while it ran.
     pub fn run<R>(mut self, f: impl FnOnce(&mut dyn Source, &mut Reactor) -> R) -> Option<(R, bool)> {
         let result = f(self.source.as_deref_mut()?, self.reactor);
         self.reactor.is_running = self.is_nested;

@@ -78,8 +78,8 @@ impl Clock {
 }
 
 impl Reactor {
-    /// Calls a source with [`Ready::WOKEN`]: in this turn, or in the next one if this turn's queue has
-    /// begun to run. Several wake-ups before that call are merged into one.
+    /// Calls a source with [`Ready::WOKEN`]: in this turn, or in the next one if this turn's queue
+    /// has begun to run. Several wake-ups before that call are merged into one.
     ///
     /// Returns `false` if `id` names no source. A connection that is closing is called, but its protocol
     /// gets no callback any more.
@@ -124,7 +124,8 @@ impl Reactor {
         self.timers.set(when, Job::Call(Box::new(f)))
     }
 
-    /// Calls `f` after `delay`, counted from this turn's [`now`](Self::now) (asyncio: `call_later`).
+    /// Calls `f` after `delay`, counted from this turn's [`now`](Self::now) (asyncio:
+    /// `call_later`).
     pub fn call_later(&mut self, delay: Duration, f: impl FnOnce(&mut Reactor) + 'static) -> Timer {
         self.call_at(self.after(delay), f)
     }

@@ -25,10 +25,11 @@ pub enum Either<A, B> {
     Second(B),
 }
 
-/// Waits for the first of two futures, and drops the other (asyncio: `wait` with `FIRST_COMPLETED`).
+/// Waits for the first of two futures, and drops the other (asyncio: `wait` with
+/// `FIRST_COMPLETED`).
 ///
-/// Every read of a [`Reader`], and [`LoopHandle::recv`](crate::LoopHandle::recv), can be dropped while it
-/// waits, and nothing is lost.
+/// Every read of a [`Reader`], and [`LoopHandle::recv`](crate::LoopHandle::recv), can be dropped
+/// while it waits, and nothing is lost.
 pub async fn race<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> Either<A, B> {
     let (mut first, mut second) = (pin!(first), pin!(second));
     poll_fn(|context| {
@@ -40,8 +41,8 @@ pub async fn race<A, B>(first: impl Future<Output = A>, second: impl Future<Outp
     .await
 }
 
-/// Waits for the first of many futures, and drops the others. Returns its index and its output; without
-/// futures it waits forever.
+/// Waits for the first of many futures, and drops the others. Returns its index and its output;
+/// without futures it waits forever.
 pub async fn race_all<F: Future>(futures: impl IntoIterator<Item = F>) -> (usize, F::Output) {
     let mut futures: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
     poll_fn(|context| {
@@ -113,15 +114,17 @@ pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F:
     outputs.into_iter().flatten().collect()
 }
 
-/// Sends everything that `reader` receives to `writer`, until the end of file. Returns how many bytes that
-/// were. It reads no further while the writer is full, and it owns no buffer while it waits.
+/// Sends everything that `reader` receives to `writer`, until the end of file. Returns how many
+/// bytes that were. It reads no further while the writer is full, and it owns no buffer while it
+/// waits.
 ///
-/// It does not end the writer's side: call [`Writer::write_eof`] then, or [`Writer::abort`] after an error.
+/// It does not end the writer's side: call [`Writer::write_eof`] then, or [`Writer::abort`] after
+/// an error.
 ///
 /// # Errors
 /// [`CopyError::Read`] is what broke the reader's connection, after all bytes that came before it.
-/// [`CopyError::Write`] is what broke the writer's, also while nothing comes; a Unix peer that is gone is
-/// only noticed by the next write, because its last bytes may still be read.
+/// [`CopyError::Write`] is what broke the writer's, also while nothing comes; a Unix peer that is
+/// gone is only noticed by the next write, because its last bytes may still be read.
 pub async fn copy(reader: &mut Reader, writer: &mut Writer) -> Result<u64, CopyError> {
     let (mut total, from, to) = (0, &*reader.stream, &*writer.stream);
     loop {

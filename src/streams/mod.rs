@@ -48,10 +48,10 @@ use task::TaskSource;
 /// Listens on all of `addresses`, or, if one fails, on none. Each connection gets a task of its
 /// own, which runs the future that `handler` returns (asyncio: `start_server`).
 ///
-/// When the handler returns, it drops its halves, and the connection ends in order, also after an error. The
-/// error is logged as a warning; without a logger it is written to stderr. If a peer disappears, the
-/// handler learns of it from the next read or write. The connection counts as open until the
-/// handler has dropped both halves.
+/// When the handler returns, it drops its halves, and the connection ends in order, also after an
+/// error. The error is logged as a warning; without a logger it is written to stderr. If a peer
+/// disappears, the handler learns of it from the next read or write. The connection counts as open
+/// until the handler has dropped both halves.
 ///
 /// ```
 /// use echo_reactor::{Reactor, Reader, ListenOptions, Writer, start_server};

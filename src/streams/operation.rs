@@ -1,10 +1,10 @@
 //! Operations: calls, timers and attempts to connect that the reactor carries out for a future.
 //!
-//! A future cannot hold `&mut Reactor` while it waits. So it queues a closure that begins the operation,
-//! and is woken when the operation is complete.
+//! A future cannot hold `&mut Reactor` while it waits. So it queues a closure that begins the
+//! operation, and is woken when the operation is complete.
 //!
-//! Invariant: an operation that is dropped leaves nothing behind in the reactor: no timer, no source, no
-//! descriptor.
+//! Invariant: an operation that is dropped leaves nothing behind in the reactor: no timer, no
+//! source, no descriptor.
 //!
 //! Read next: `../reactor/loop_handle.rs`, the queue; `combinators.rs`, waiting for several things.
 
@@ -243,8 +243,8 @@ impl LoopHandle {
 
     /// Connects to the first of `addresses` that answers (asyncio: `open_connection`).
     ///
-    /// It takes no names, because looking one up blocks. Do that before the loop runs, or on a thread that
-    /// sends the result to a mailbox:
+    /// It takes no names, because looking one up blocks. Do that before the loop runs, or on a
+    /// thread that sends the result to a mailbox:
     ///
     /// ```
     /// use echo_reactor::{Address, LoopHandle, Mailbox};

@@ -1,7 +1,8 @@
 //! The reading half of a stream.
 //!
-//! Invariant: a call that fails consumes nothing. Every method has a limit, so a peer cannot make it
-//! buffer more. `read` reads from the kernel into the caller's buffer, unless something was read ahead.
+//! Invariant: a call that fails consumes nothing. Every method has a limit, so a peer cannot make
+//! it buffer more. `read` reads from the kernel into the caller's buffer, unless something was read
+//! ahead.
 //!
 //! Read next: `writer.rs`.
 
@@ -18,7 +19,8 @@ use crate::transport::Duplex;
 
 /// The reading half of a connection (asyncio: `StreamReader`).
 ///
-/// Any task of its reactor may use it. Every read may be dropped while it waits, and nothing is lost.
+/// Any task of its reactor may use it. Every read may be dropped while it waits, and nothing is
+/// lost.
 ///
 /// When it is dropped, bytes that arrive later are discarded, so that the peer does not have to
 /// wait. When the [`Writer`](super::Writer) is dropped, too, the connection ends in order, as after
@@ -59,8 +61,8 @@ impl Reader {
     /// ```
     ///
     /// # Errors
-    /// `InvalidData` for a line that is longer: its bytes are still there, and [`read`](Self::read) returns
-    /// them. Otherwise as for `read`.
+    /// `InvalidData` for a line that is longer: its bytes are still there, and [`read`](Self::read)
+    /// returns them. Otherwise as for `read`.
     pub async fn read_line(&mut self, limit: usize) -> io::Result<Option<Vec<u8>>> {
         self.take(find_delimiter(b'\n', limit), Ok).await
     }

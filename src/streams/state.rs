@@ -8,8 +8,8 @@
 //!   kernel ◀────────────────────── write_all (large) ──
 //! ```
 //!
-//! Invariant: only this file changes the state. Nothing here runs a future, a waker or a destructor of
-//! another module, so the state may be borrowed while it does its work.
+//! Invariant: only this file changes the state. Nothing here runs a future, a waker or a destructor
+//! of another module, so the state may be borrowed while it does its work.
 //!
 //! Read next: `reader.rs` and `writer.rs`, which use it.
 
@@ -65,8 +65,8 @@ impl Call {
     }
 }
 
-/// Something that a half waits for. No wait outlives the connection, and a writer waits no longer than
-/// writes can succeed.
+/// Something that a half waits for. No wait outlives the connection, and a writer waits no longer
+/// than writes can succeed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
     /// Bytes, or the end of file.
@@ -245,8 +245,8 @@ impl State {
         end.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Writes `bytes`, or nothing if the write buffer is full: `Pending`. A small write waits in the
-    /// buffer for others.
+    /// Writes `bytes`, or nothing if the write buffer is full: `Pending`. A small write waits in
+    /// the buffer for others.
     pub fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<()>> {
         self.call.want();
         if let Connection::Open(duplex) = &mut self.connection {
@@ -270,8 +270,8 @@ impl State {
         matches!(&self.connection, Connection::Open(duplex) if duplex.flow() == Flow::Full)
     }
 
-    /// Whether a wait of the writer is over. Returns the error of the next write, if no write will succeed
-    /// any more.
+    /// Whether a wait of the writer is over. Returns the error of the next write, if no write will
+    /// succeed any more.
     pub fn poll_writable(&self, wait: Wait) -> Poll<io::Result<()>> {
         match self.write_error() {
             Some(error) => Poll::Ready(Err(error)),
@@ -300,7 +300,8 @@ impl State {
         }
     }
 
-    /// Whether the source has to be called, although no event will cause it. The caller schedules that.
+    /// Whether the source has to be called, although no event will cause it. The caller schedules
+    /// that.
     pub fn take_wanted_call(&mut self) -> bool {
         let is_wanted = self.call == Call::Wanted;
         if is_wanted {

@@ -7,8 +7,9 @@
 //! 3. *After*: it sends what they wrote, and takes the steps that follow, such as the FIN.
 //!
 //! Invariants: the state is borrowed briefly, and never while a future, a waker or a destructor of
-//! another module runs. If a half does something outside a call of the source that the source must act
-//! on, such a call is scheduled. The source stays until the socket is closed and both halves are dropped.
+//! another module runs. If a half does something outside a call of the source that the source must
+//! act on, such a call is scheduled. The source stays until the socket is closed and both halves
+//! are dropped.
 //!
 //! Read next: `state.rs`, what the source does before and after a poll; `reader.rs` and
 //! `writer.rs`, the two halves; `task.rs`, who polls a future.
@@ -185,8 +186,8 @@ impl Stream {
         }
     }
 
-    /// Waits until the writer can go on. Returns the error of the next write, if no write will succeed any
-    /// more.
+    /// Waits until the writer can go on. Returns the error of the next write, if no write will
+    /// succeed any more.
     pub fn writable(&self, wait: Wait) -> impl Future<Output = io::Result<()>> {
         self.writer.until(wait, move || self.with_state(|state| state.poll_writable(wait)))
     }

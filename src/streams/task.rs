@@ -4,8 +4,8 @@
 //! by the reactor's queue, or because its [`Waker`] was called, from any thread. There is no
 //! executor.
 //!
-//! Invariants: a future is polled by one caller at a time, and never again after it has returned, panicked
-//! or been cancelled: it is dropped then, and what it holds ends with it.
+//! Invariants: a future is polled by one caller at a time, and never again after it has returned,
+//! panicked or been cancelled: it is dropped then, and what it holds ends with it.
 //!
 //! Read next: `operation.rs`, what a task can wait for besides a stream.
 
@@ -27,8 +27,8 @@ use crate::reactor::{Id, LoopHandle, Next, Reactor, Ready, Remote, Source};
 type BoxFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 thread_local! {
-    /// The task that was polled last: the one that is being polled, unless that poll has run another
-    /// reactor.
+    /// The task that was polled last: the one that is being polled, unless that poll has run
+    /// another reactor.
     static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
 }
 
@@ -212,13 +212,15 @@ impl fmt::Display for Cancelled {
 impl Error for Cancelled {}
 
 impl<T> Task<T> {
-    /// Drops the task's future, with all that it holds, wherever it waits (asyncio: `cancel`). Connections
-    /// that it owns end in order. A task that cancels itself is dropped when it waits next.
+    /// Drops the task's future, with all that it holds, wherever it waits (asyncio: `cancel`).
+    /// Connections that it owns end in order. A task that cancels itself is dropped when it waits
+    /// next.
     pub fn cancel(&self) {
         self.core.end();
     }
 
-    /// Returns whether the task has ended: it has returned, panicked or been cancelled (asyncio: `done`).
+    /// Returns whether the task has ended: it has returned, panicked or been cancelled (asyncio:
+    /// `done`).
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.core.has_ended.get()
@@ -234,9 +236,9 @@ impl<T> Future for Task<T> {
 }
 
 impl LoopHandle {
-    /// Runs a future as a task of its own (asyncio: `create_task`). It is polled for the first time in this
-    /// turn or in the next one. Tasks can share data with `Rc` and `RefCell`; do not hold a borrow
-    /// across an `await`. A panic ends the loop, as in any callback.
+    /// Runs a future as a task of its own (asyncio: `create_task`). It is polled for the first time
+    /// in this turn or in the next one. Tasks can share data with `Rc` and `RefCell`; do not hold a
+    /// borrow across an `await`. A panic ends the loop, as in any callback.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -271,7 +273,8 @@ impl LoopHandle {
 }
 
 impl Reactor {
-    /// Runs turns until `future` has returned, and returns its output (asyncio: `run_until_complete`).
+    /// Runs turns until `future` has returned, and returns its output (asyncio:
+    /// `run_until_complete`).
     ///
     /// ```
     /// use std::time::Duration;

@@ -32,10 +32,10 @@ impl Writer {
 
     /// Writes all of `bytes` (asyncio: `drain`, and then `write`).
     ///
-    /// If more than the high-water mark is buffered from earlier writes, it first waits until no more than
-    /// the [low-water mark](Self::set_write_marks) is: so it waits for a peer that does not read.
-    /// If it is dropped while it waits, it has written nothing. When it returns, the bytes are sent
-    /// or buffered; the peer may not have them yet.
+    /// If more than the high-water mark is buffered from earlier writes, it first waits until no
+    /// more than the [low-water mark](Self::set_write_marks) is: so it waits for a peer that does
+    /// not read. If it is dropped while it waits, it has written nothing. When it returns, the
+    /// bytes are sent or buffered; the peer may not have them yet.
     ///
     /// Small writes that follow each other are sent together, when the future waits for something
     /// else.
@@ -52,8 +52,8 @@ impl Writer {
     /// bytes to many peers.
     ///
     /// # Errors
-    /// `WouldBlock` where [`write_all`](Self::write_all) would wait: then nothing is written. Otherwise as
-    /// for `write_all`.
+    /// `WouldBlock` where [`write_all`](Self::write_all) would wait: then nothing is written.
+    /// Otherwise as for `write_all`.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.try_write(bytes)
     }

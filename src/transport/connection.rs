@@ -22,8 +22,8 @@ use crate::reactor::observe::{ConnectionState, IoStats};
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, SCRATCH_SIZE, Source, Unavailable};
 use crate::sys;
 
-/// Listens on all of `addresses`, or, if one fails, on none (asyncio: `create_server`). Each connection
-/// gets a protocol from `factory`.
+/// Listens on all of `addresses`, or, if one fails, on none (asyncio: `create_server`). Each
+/// connection gets a protocol from `factory`.
 ///
 /// ```
 /// # use echo_reactor::{ListenOptions, Protocol, Reactor, Transport, create_server};
@@ -72,9 +72,9 @@ pub fn create_server_with_sockets<P: Protocol>(
 
 /// Connects to the first of `addresses` that answers (asyncio: `create_connection`).
 ///
-/// It returns at once. The protocol's `connection_made` is called when the connection is established, or
-/// its `connection_lost` with [`CloseReason::Unreachable`] when every address has failed. To give up
-/// before that, [`Reactor::remove`] the handle.
+/// It returns at once. The protocol's `connection_made` is called when the connection is
+/// established, or its `connection_lost` with [`CloseReason::Unreachable`] when every address has
+/// failed. To give up before that, [`Reactor::remove`] the handle.
 pub fn create_connection<P: Protocol>(
     reactor: &mut Reactor,
     addresses: &[Address],

@@ -13,9 +13,9 @@
 //!   eof_received?     connection_lost
 //! ```
 //!
-//! (Between `eof_received` and `connection_lost`, a protocol that keeps its own side open still gets
-//! `woken`, `pause_writing` and `resume_writing`.) A [`Transport`] is borrowed for one call. It
-//! cannot be stored, so it cannot dangle.
+//! (Between `eof_received` and `connection_lost`, a protocol that keeps its own side open still
+//! gets `woken`, `pause_writing` and `resume_writing`.) A [`Transport`] is borrowed for one call.
+//! It cannot be stored, so it cannot dangle.
 //!
 //! Read next: `connection.rs` (which callback is called when), `duplex/` (the two directions of a
 //! connection), `../net/` (where connections come from).
@@ -59,8 +59,9 @@ pub trait Protocol: Sized + 'static {
     /// Called when bytes have arrived. `data` is what one read returned: TCP does not keep the
     /// pieces in which the peer sent them.
     ///
-    /// If the answers are larger than the requests, stop at [`Flow::Full`] and keep the rest of `data`
-    /// until [`resume_writing`](Self::resume_writing): [`LineBuffer`](crate::LineBuffer) helps.
+    /// If the answers are larger than the requests, stop at [`Flow::Full`] and keep the rest of
+    /// `data` until [`resume_writing`](Self::resume_writing): [`LineBuffer`](crate::LineBuffer)
+    /// helps.
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]);
 
     /// Called when the peer has ended its side. The default flushes what is buffered and closes.
@@ -74,9 +75,9 @@ pub trait Protocol: Sized + 'static {
     /// than you write. The default pauses reading, so a peer that sends and never reads cannot fill
     /// the memory.
     ///
-    /// That is right for a protocol that writes answers to what it reads. One that also writes of its
-    /// own accord, such as a client, overrides this to do nothing: if both ends stop reading until the
-    /// other one reads, they wait forever.
+    /// That is right for a protocol that writes answers to what it reads. One that also writes of
+    /// its own accord, such as a client, overrides this to do nothing: if both ends stop reading
+    /// until the other one reads, they wait forever.
     fn pause_writing(&mut self, transport: &mut Transport) {
         transport.pause_reading();
     }
@@ -226,8 +227,8 @@ impl Transport<'_> {
         self.duplex.end(CloseReason::Aborted);
     }
 
-    /// Returns whether the connection is ending: [`close`](Self::close) or [`abort`](Self::abort) was
-    /// called, or both sides have ended (asyncio: `is_closing`).
+    /// Returns whether the connection is ending: [`close`](Self::close) or [`abort`](Self::abort)
+    /// was called, or both sides have ended (asyncio: `is_closing`).
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.duplex.is_closing()
@@ -247,9 +248,9 @@ impl Transport<'_> {
         self.duplex.resume_reading();
     }
 
-    /// Sets the high- and low-water marks in bytes: 64 KiB and 16 KiB unless set. `pause_writing` is
-    /// called when more than `high` is buffered, `resume_writing` when no more than `low` is. A `low`
-    /// above `high` counts as `high`.
+    /// Sets the high- and low-water marks in bytes: 64 KiB and 16 KiB unless set. `pause_writing`
+    /// is called when more than `high` is buffered, `resume_writing` when no more than `low` is. A
+    /// `low` above `high` counts as `high`.
     pub fn set_write_marks(&mut self, high: usize, low: usize) {
         self.duplex.set_write_marks(high, low);
     }
@@ -284,15 +285,15 @@ impl Transport<'_> {
         self.duplex.stats().bytes_out
     }
 
-    /// Returns the address of the peer (asyncio: `get_extra_info('peername')`). `None` if the peer was
-    /// gone before the connection was made.
+    /// Returns the address of the peer (asyncio: `get_extra_info('peername')`). `None` if the peer
+    /// was gone before the connection was made.
     #[must_use]
     pub fn peer_addr(&self) -> Option<&Address> {
         self.duplex.peer()
     }
 
-    /// Returns the process that has connected to a Unix socket, or that listens on it: `SO_PEERCRED`,
-    /// `unix(7)`. `None` for TCP, and for a process that this one cannot see.
+    /// Returns the process that has connected to a Unix socket, or that listens on it:
+    /// `SO_PEERCRED`, `unix(7)`. `None` for TCP, and for a process that this one cannot see.
     #[must_use]
     pub fn peer_pid(&self) -> Option<u32> {
         sys::peer_pid(self.duplex.socket())

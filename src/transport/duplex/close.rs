@@ -1,7 +1,7 @@
 //! The close path: how a connection ends, in order or at once.
 //!
-//! Invariant: a connection ends when both directions have ended, or at once when nothing can end them
-//! in order any more. It ends for exactly one reason.
+//! Invariant: a connection ends when both directions have ended, or at once when nothing can end
+//! them in order any more. It ends for exactly one reason.
 //!
 //! Read next: `timeout.rs`; `../connection.rs`.
 
@@ -73,8 +73,8 @@ impl Duplex {
         self.write_buffer.is_empty() && !self.writing_paused && matches!(self.write, WriteState::Open)
     }
 
-    /// Takes the steps that follow from what a callback or the socket did: the FIN when everything is
-    /// sent, the end when both directions have ended.
+    /// Takes the steps that follow from what a callback or the socket did: the FIN when everything
+    /// is sent, the end when both directions have ended.
     pub fn advance(&mut self, id: Id, reactor: &mut Reactor) {
         if self.ended.is_some() {
             return;
@@ -100,7 +100,8 @@ impl Duplex {
             (ReadState::Eof, WriteState::Shutdown) => self.end(CloseReason::Closed),
             (ReadState::Discarding | ReadState::Eof, WriteState::Draining)
             | (ReadState::Discarding, WriteState::Shutdown) => self.start_linger(id, reactor),
-            // Nothing would end it in order, so it ends when everything that has arrived is delivered.
+            // Nothing would end it in order, so it ends when everything that has arrived is
+            // delivered.
             (ReadState::Open, WriteState::Broken { rest: 1.., .. }) if may_have_input => {}
             (_, WriteState::Broken { error, .. }) => {
                 let error = mem::replace(error, ErrorKind::NotConnected.into());
@@ -114,8 +115,8 @@ impl Duplex {
         self.ended.is_some()
     }
 
-    /// Returns why the connection ended, before its socket is dropped. If it did not end by itself, it is
-    /// aborted; but where everything is sent already, the kernel goes on to deliver it.
+    /// Returns why the connection ended, before its socket is dropped. If it did not end by itself,
+    /// it is aborted; but where everything is sent already, the kernel goes on to deliver it.
     pub fn take_end(&mut self) -> CloseReason {
         if self.is_closing() {
             self.flush(0, Instant::now);

@@ -97,8 +97,8 @@ impl Duplex {
         budget
     }
 
-    /// Returns the result of a read at the end: 0, or the error that broke the connection. `None` while
-    /// something may still come.
+    /// Returns the result of a read at the end: 0, or the error that broke the connection. `None`
+    /// while something may still come.
     pub fn read_end(&self) -> Option<io::Result<usize>> {
         if self.read != ReadState::Eof {
             return None;

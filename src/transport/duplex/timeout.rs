@@ -20,12 +20,12 @@ use crate::reactor::{Id, Reactor, Timer};
 use crate::sys;
 use crate::transport::CloseReason;
 
-/// How long a closed connection waits for the peer: to take something of what is buffered, and then to end
-/// its side.
+/// How long a closed connection waits for the peer: to take something of what is buffered, and then
+/// to end its side.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// Ends the connection when nothing has moved for a while. There is one at a time: a connection that lingers
-/// is not idle any more.
+/// Ends the connection when nothing has moved for a while. There is one at a time: a connection
+/// that lingers is not idle any more.
 pub(super) struct Timeout {
     limit: Duration,
     /// When something last moved. If it lingers, only what is sent counts.

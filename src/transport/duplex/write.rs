@@ -59,8 +59,8 @@ impl Duplex {
         }
     }
 
-    /// Sends what is buffered, as far as the socket takes it. The empty buffer retains at most `retain`
-    /// bytes of memory.
+    /// Sends what is buffered, as far as the socket takes it. The empty buffer retains at most
+    /// `retain` bytes of memory.
     pub fn flush(&mut self, retain: usize, now: impl FnOnce() -> Instant) {
         if self.may_flush() {
             let length = self.write_buffer.len();

@@ -6,8 +6,9 @@
 //!  0         start               len           capacity
 //! ```
 //!
-//! Invariant: it is first in, first out. Sent bytes stay only in front of buffered ones. An empty buffer owns
-//! no memory unless the caller retains some, so a connection whose peer keeps up has none.
+//! Invariant: it is first in, first out. Sent bytes stay only in front of buffered ones. An empty
+//! buffer owns no memory unless the caller retains some, so a connection whose peer keeps up has
+//! none.
 //!
 //! Read next: `write.rs`, which fills and drains it.
 
