@@ -1,9 +1,10 @@
 //! A bounded queue between sources (asyncio: `asyncio.Queue`).
 //!
 //! Invariant: `try_send` never fills it beyond its capacity. (An item whose receiver is gone is put
-//! back even if it is full.) A source that finds it full is woken when there is room, and one that
-//! finds it empty is woken when there is an item. This is how backpressure from a slow network
-//! reaches stdin. Sources do not register: calling `try_send` or `try_recv` is enough to be woken.
+//! back even if the mailbox is full.) A source that finds it full is woken when there is room, and
+//! one that finds it empty is woken when there is an item. This is how backpressure from a slow
+//! network reaches stdin. Sources do not register: calling `try_send` or `try_recv` is enough to be
+//! woken.
 //!
 //! Each item, and each place, wakes one source: with thousands of receivers, waking all for each item would
 //! cost a call of each. The one that is woken may have left, or may not take it now. So the mailbox itself is
@@ -176,7 +177,7 @@ impl<T: 'static> Handle<Mailbox<T>> {
         }
     }
 
-    /// Closes it: nothing more can be sent. What is in there can still be received.
+    /// Closes the mailbox, so that nothing more can be sent. Items in it can still be received.
     pub fn close(self, reactor: &mut Reactor) {
         let closed = reactor.with(self, |mailbox, reactor| {
             mailbox.closed = true;
@@ -187,8 +188,8 @@ impl<T: 'static> Handle<Mailbox<T>> {
         }
     }
 
-    /// Wakes `waiter` when it is closed or removed. For a source that found room and waits for
-    /// something else.
+    /// Wakes `waiter` when it is closed or removed. This is for a source that found room and waits
+    /// for something else.
     pub(crate) fn wake_when_closed(self, reactor: &mut Reactor, waiter: Id) {
         let _ = reactor.with(self, |mailbox, reactor| mailbox.until_closed.add(waiter, reactor));
     }
@@ -243,7 +244,7 @@ impl Waiters {
             return;
         }
         if self.0.len() == self.0.capacity() {
-            self.0.retain(|&id| reactor.contains(id)); // those that have left wait no longer
+            self.0.retain(|&id| reactor.contains(id)); // forget the sources that have left
         }
         self.0.push(waiter);
     }

@@ -14,9 +14,9 @@ use std::{fmt, io, mem};
 use super::Escaped;
 use crate::sys;
 
-/// The longest path that fits into a `sockaddr_un` with the zero behind it, and the longest
-/// abstract name with the zero before it: `unix(7)`. It is 107 bytes on Linux, 103 on macOS and the
-/// BSDs.
+/// The longest path that fits into a `sockaddr_un` with a zero byte after it, and the longest
+/// abstract name with a zero byte before it, see `unix(7)`. It is 107 bytes on Linux, 103 on macOS
+/// and the BSDs.
 const MAX_UNIX_NAME: usize =
     mem::size_of::<libc::sockaddr_un>() - mem::offset_of!(libc::sockaddr_un, sun_path) - 1;
 
@@ -47,10 +47,10 @@ pub enum Address {
 }
 
 impl Address {
-    /// Makes an address of what follows `unix:`, which is a path, or `@` and an abstract name.
+    /// Parses the text after `unix:`, which is a path, or `@` and an abstract name.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// The error says what is wrong with the text.
     pub(crate) fn unix(text: &[u8]) -> Result<Self, String> {
         let (what, name) = match text {
             [b'@', name @ ..] => ("name", name),
@@ -83,7 +83,7 @@ impl FromStr for Address {
     }
 }
 
-/// The error of parsing an [`Address`]. It shows the text.
+/// The error of parsing an [`Address`]. It shows the text that could not be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseAddressError(String);
 

@@ -26,8 +26,8 @@ const FIRST_LISTEN_FD: RawFd = 3;
 /// [`create_server_with_sockets`](crate::create_server_with_sockets).
 #[derive(Debug)]
 pub struct ListeningSocket {
-    /// The file of a Unix socket that we bound ourselves. It is dropped first: while the socket is
-    /// open, the file can be recognised.
+    /// The file of a Unix socket that we bound ourselves. It is dropped before the socket, because
+    /// only while the socket is open does the file's inode number identify it.
     _file: Option<SocketFile>,
     kind: Kind,
     /// Where it listens, with the port that the kernel chose.
@@ -49,7 +49,8 @@ impl ListeningSocket {
     /// the loop runs.
     ///
     /// # Errors
-    /// Names the address and the reason: `cannot listen on 127.0.0.1:80: Permission denied`.
+    /// The error names the address and the reason: `cannot listen on 127.0.0.1:80: Permission
+    /// denied`.
     pub fn bind_all(addresses: &[Address], options: &ListenOptions) -> io::Result<Vec<Self>> {
         let mut options = options.clone();
         options.ipv6_only |= addresses
@@ -98,8 +99,8 @@ impl ListeningSocket {
     /// stay open; only their duplicates are closed with the server.
     ///
     /// # Errors
-    /// Names the descriptor that is not a listening stream socket, or the variable that is not a
-    /// number. Only Linux has socket activation; elsewhere every descriptor is an error.
+    /// The error names the descriptor that is not a listening stream socket, or the variable that
+    /// is not a number. Only Linux has socket activation; elsewhere every descriptor is an error.
     pub fn from_listen_fds() -> io::Result<Vec<Self>> {
         let (pid, count) = (env::var_os("LISTEN_PID"), env::var_os("LISTEN_FDS"));
         let Some(count) = count.filter(|_| pid.is_some_and(|pid| pid == *process::id().to_string())) else {

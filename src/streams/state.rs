@@ -116,7 +116,7 @@ impl State {
     }
 }
 
-/// What the source does before and after it polls the halves.
+/// The methods for the source: before and after it polls the halves.
 impl State {
     /// Notes what is ready, and does the work that needs no half.
     pub fn before(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) {
@@ -171,7 +171,7 @@ impl State {
     }
 }
 
-/// What the two halves do.
+/// The methods for the two halves.
 impl State {
     /// Reads at most as much as fits into `buffer`. Returns 0 at the end of file.
     pub fn read(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
