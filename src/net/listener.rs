@@ -9,8 +9,8 @@
 //! - missing descriptors, or nothing but lost connections: the next connection that closes calls it
 //!   again, and a timer does so after a second, because a descriptor may be freed elsewhere.
 //!
-//! Read next: `../transport/connection.rs`, what becomes of a connection; `connector.rs`, the other
-//! way in.
+//! Read next: `../transport/connection.rs`, what happens to a connection; `connector.rs`, which
+//! opens connections.
 
 use std::io;
 use std::time::Duration;

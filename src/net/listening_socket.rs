@@ -49,8 +49,8 @@ impl ListeningSocket {
     /// the loop runs.
     ///
     /// # Errors
-    /// The error names the address and the reason: `cannot listen on 127.0.0.1:80: Permission
-    /// denied`.
+    /// The error names the address and the reason:
+    /// `cannot listen on 127.0.0.1:80: Permission denied`.
     pub fn bind_all(addresses: &[Address], options: &ListenOptions) -> io::Result<Vec<Self>> {
         let mut options = options.clone();
         options.ipv6_only |= addresses

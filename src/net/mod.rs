@@ -9,7 +9,7 @@
 //! Invariant: nothing here knows what a connection does. The listener and the connector pass each
 //! connected socket to a closure.
 //!
-//! Read next: `listener.rs`, the accept path; `connector.rs`, the other way in.
+//! Read next: `listener.rs`, the accept path; `connector.rs`, which opens connections.
 
 mod address;
 mod connector;

@@ -114,17 +114,17 @@ pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F:
     outputs.into_iter().flatten().collect()
 }
 
-/// Sends everything that `reader` receives to `writer`, until the end of file. Returns how many
-/// bytes that were. It reads no further while the writer is full, and it owns no buffer while it
-/// waits.
+/// Sends everything that `reader` receives to `writer`, until the end of file. Returns the number
+/// of bytes. It stops reading while the writer is full, and it owns no buffer while it waits.
 ///
 /// It does not end the writer's side: call [`Writer::write_eof`] then, or [`Writer::abort`] after
 /// an error.
 ///
 /// # Errors
-/// [`CopyError::Read`] is what broke the reader's connection, after all bytes that came before it.
-/// [`CopyError::Write`] is what broke the writer's, also while nothing comes; a Unix peer that is
-/// gone is only noticed by the next write, because its last bytes may still be read.
+/// [`CopyError::Read`] is the error that broke the reader's connection. All bytes that came before
+/// it are written first. [`CopyError::Write`] is the error that broke the writer's connection,
+/// which is noticed even while no data arrives; a Unix peer that is gone is only noticed by the
+/// next write, because its last bytes may still be read.
 pub async fn copy(reader: &mut Reader, writer: &mut Writer) -> Result<u64, CopyError> {
     let (mut total, from, to) = (0, &*reader.stream, &*writer.stream);
     loop {
@@ -137,7 +137,7 @@ pub async fn copy(reader: &mut Reader, writer: &mut Writer) -> Result<u64, CopyE
                 Poll::Ready(to.try_write(&scratch[..count]).map(|()| count).map_err(CopyError::Write))
             })
         };
-        // A writer that breaks meanwhile must not wait for the next byte.
+        // If the writer breaks meanwhile, return its error without waiting for the next byte.
         match race(from.reader.until(Wait::Input, copy_once), to.writable(Wait::Broken)).await {
             Either::First(Ok(0)) => return Ok(total),
             Either::First(count) => total += count? as u64,

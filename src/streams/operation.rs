@@ -113,7 +113,7 @@ impl<R> Drop for Operation<R> {
     fn drop(&mut self) {
         let stage = self.shared.stage.replace(Stage::Dropped);
         if matches!(stage, Stage::Timer(_) | Stage::Source(_)) {
-            let _ = self.handle.call_soon(move |reactor| stage.take_back(reactor)); // or it is gone anyway
+            let _ = self.handle.call_soon(move |reactor| stage.take_back(reactor)); // an error: the reactor is gone
         }
     }
 }

@@ -27,8 +27,8 @@ use crate::reactor::{Id, LoopHandle, Next, Reactor, Ready, Remote, Source};
 type BoxFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 thread_local! {
-    /// The task that was polled last: the one that is being polled, unless that poll has run
-    /// another reactor.
+    /// The task that was polled last. It is the one that is being polled now, unless its poll has
+    /// run another reactor.
     static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
 }
 
@@ -162,7 +162,7 @@ impl Drop for TaskSource {
     }
 }
 
-/// Somebody who waits: a task, or a part of one that has a waker of its own.
+/// What to poll when a wait is over: a task, or a part of a task that has its own waker.
 pub(super) enum Waiter {
     Task(Rc<Core>),
     Waker(Waker),

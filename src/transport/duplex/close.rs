@@ -22,7 +22,8 @@ impl Duplex {
         }
     }
 
-    /// Ends the connection in order: ends our side, and discards input until the peer ends its own.
+    /// Ends the connection in order: ends our side, and discards input until the peer ends its
+    /// side.
     pub fn close(&mut self) {
         self.write_eof();
         self.discard_input();
@@ -115,8 +116,9 @@ impl Duplex {
         self.ended.is_some()
     }
 
-    /// Returns why the connection ended, before its socket is dropped. If it did not end by itself,
-    /// it is aborted; but where everything is sent already, the kernel goes on to deliver it.
+    /// Returns why the connection ended, before its socket is dropped. A connection that has not
+    /// ended yet is aborted. If it is closing and everything is sent, the kernel still delivers the
+    /// data.
     pub fn take_end(&mut self) -> CloseReason {
         if self.is_closing() {
             self.flush(0, Instant::now);
