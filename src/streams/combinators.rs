@@ -122,7 +122,7 @@ pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F:
 ///
 /// # Errors
 /// [`CopyError::Read`] is the error that broke the reader's connection. All bytes that came before
-/// it are written first. [`CopyError::Write`] is the error that broke the writer's connection,
+/// it are passed on first. [`CopyError::Write`] is the error that broke the writer's connection,
 /// which is noticed even while no data arrives; a Unix peer that is gone is only noticed by the
 /// next write, because its last bytes may still be read.
 pub async fn copy(reader: &mut Reader, writer: &mut Writer) -> Result<u64, CopyError> {
