@@ -15,8 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    A_WHILE, Guard, Lines, PATIENCE, assert_same_bytes, connect, hand_over, noise, reset_on_close, shared,
-    turn_until, turn_until_panic, turn_until_quiet,
+    A_WHILE, Guard, Lines, PATIENCE, assert_same_bytes, connect, fill, hand_over, noise, reset_on_close,
+    shared, turn_until, turn_until_panic, turn_until_quiet,
 };
 use echo_reactor::{
     Address, Cancelled, ConnectOptions, CopyError, Either, Elapsed, ListenOptions, LoopHandle, Mailbox,
@@ -426,7 +426,7 @@ fn broken_returns_when_the_peer_resets_although_nobody_reads() {
 fn reset_by_a_peer_that_did_not_read_is_a_reset_for_both_halves() {
     let (kinds, noted) = shared(None);
     let (mut reactor, peer) = hand_over(move |mut reader, mut writer| async move {
-        while writer.try_write(&[0; 65536]).is_ok() {}
+        fill(&mut writer).await;
         let (written, read) = join(writer.write_all(b"more"), reader.read(&mut [0])).await;
         noted.set(Some([written.unwrap_err().kind(), read.unwrap_err().kind()]));
     });
@@ -496,7 +496,7 @@ fn writer_learns_that_the_task_of_its_reader_has_panicked() {
             reader.read_exactly(1).await.unwrap();
             panic!("deliberate");
         });
-        while writer.try_write(&[0; 65536]).is_ok() {}
+        fill(&mut writer).await;
         noted.set(Some(writer.write_all(b"more").await.unwrap_err().kind()));
     });
     turn_until_quiet(&mut reactor);

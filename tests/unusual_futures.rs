@@ -20,8 +20,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    Guard, OnDrop, assert_closed, assert_same_bytes, connect, count_polls, halves, hand_over, new_reactor,
-    noise, panics, poll_once, reset_on_close, serve_once, shared, turn_until, turn_until_panic,
+    Guard, OnDrop, assert_closed, assert_same_bytes, connect, count_polls, fill, halves, hand_over,
+    new_reactor, noise, panics, poll_once, reset_on_close, serve_once, shared, turn_until, turn_until_panic,
     turn_until_quiet,
 };
 use echo_reactor::{
@@ -40,7 +40,7 @@ fn panic_of_a_reader_still_wakes_a_waiting_writer() {
         reader.handle().spawn(async move {
             reader.read(&mut [0]).await.unwrap();
         });
-        while writer.try_write(&[0; 65536]).is_ok() {}
+        fill(&mut writer).await;
         noted.set(writer.write_all(b"more").await.is_err());
     });
     turn_until_quiet(&mut reactor);
@@ -108,7 +108,7 @@ fn dropped_read_or_write_does_not_poll_its_task() {
         let (mut reactor, mut peer) = hand_over(move |mut reader, mut writer| async move {
             let handle = reader.handle();
             if writes {
-                while writer.try_write(&[0; 65536]).is_ok() {}
+                fill(&mut writer).await;
                 handle.timeout(TICK, writer.write_all(b"more")).await.unwrap_err();
             } else {
                 handle.timeout(TICK, reader.read(&mut [0])).await.unwrap_err();

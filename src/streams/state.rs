@@ -148,7 +148,7 @@ impl State {
                 duplex.advance(id, reactor);
             }
             if !duplex.has_ended() {
-                return if duplex.may_discard() { Next::Again } else { Next::Wait };
+                return if duplex.may_discard() || duplex.may_flush() { Next::Again } else { Next::Wait };
             }
             self.close(reactor);
         }

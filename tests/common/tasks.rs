@@ -104,6 +104,11 @@ pub fn hand_over<F: Future<Output = ()> + 'static>(
     (reactor, peer)
 }
 
+/// Writes more than the kernel takes, so that the next write waits.
+pub async fn fill(writer: &mut Writer) {
+    writer.write_all(&vec![0; 16 << 20]).await.unwrap();
+}
+
 /// Reads until the other end has closed the connection, in order or by a reset.
 #[track_caller]
 pub fn assert_closed(peer: &mut TcpStream) {

@@ -121,6 +121,7 @@ impl Duplex {
     /// data.
     pub fn take_end(&mut self) -> CloseReason {
         if self.is_closing() {
+            self.note(Ready::NONE); // this is no call of the source, so it has a budget of its own
             self.flush(0, Instant::now);
             if self.write_buffer.is_empty() && self.ended.is_none() {
                 return CloseReason::Aborted;

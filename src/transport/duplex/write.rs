@@ -59,10 +59,10 @@ impl Duplex {
         }
     }
 
-    /// Sends what is buffered, as far as the socket takes it. The empty buffer retains at most
-    /// `retain` bytes of memory.
+    /// Sends what is buffered, as far as the socket takes it, unless the budget is used up. The empty buffer
+    /// retains at most `retain` bytes of memory.
     pub fn flush(&mut self, retain: usize, now: impl FnOnce() -> Instant) {
-        if self.may_flush() {
+        if self.may_flush() && self.send_budget > 0 {
             let length = self.write_buffer.len();
             let result = self.socket.write(self.write_buffer.as_slice());
             let sent = self.after_send(result, length, now);
