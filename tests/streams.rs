@@ -7,7 +7,7 @@ mod common;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
@@ -22,8 +22,8 @@ use common::{
 };
 use echo_reactor::observe::{DispatchEnd, IoStats, Observer};
 use echo_reactor::{
-    Address, ConnectOptions, Either, ListenOptions, Mailbox, Reactor, Reader, SCRATCH_SIZE, Writer, copy,
-    race, start_server,
+    Address, ConnectOptions, CopyError, Either, ListenOptions, Mailbox, Reactor, Reader, SCRATCH_SIZE,
+    Writer, copy, join, race, start_server,
 };
 
 type Notes = Rc<RefCell<Vec<String>>>;
@@ -370,6 +370,50 @@ fn broken_connection_is_an_error_of_the_next_write() {
     turn_until(&mut reactor, "the error came", |_| !notes.borrow().is_empty());
     let error = notes.borrow()[0].clone();
     assert!(["ConnectionReset", "BrokenPipe"].contains(&error.as_str()), "{error}");
+}
+
+#[test]
+fn broken_returns_when_a_unix_peer_has_closed() {
+    for reads in [false, true] {
+        let (kind, noted) = shared(None);
+        let (mut reactor, peer) = serve_unix(move |mut reader, mut writer: Writer| {
+            let noted = noted.clone();
+            async move {
+                if reads {
+                    assert_eq!(reader.read(&mut [0]).await?, 0);
+                } else {
+                    drop(reader);
+                }
+                noted.set(Some(writer.broken().await.kind()));
+                Ok(())
+            }
+        });
+        turn_until_quiet(&mut reactor);
+        drop(peer);
+        turn_until(&mut reactor, "the writer has noticed", |_| kind.get().is_some());
+        assert_eq!(kind.get(), Some(ErrorKind::BrokenPipe));
+    }
+}
+
+#[test]
+fn copy_ends_when_the_unix_peer_of_its_writer_has_closed() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let from = Address::from(silent.local_addr().unwrap());
+    let (ends, noted) = shared(None);
+    let (mut reactor, peer) = serve_unix(move |mut reader, mut writer: Writer| {
+        let (noted, from) = (noted.clone(), [from.clone()]);
+        async move {
+            let handle = reader.handle();
+            let (mut from, _writer) = handle.open_connection(&from, &ConnectOptions::default()).await?;
+            let (read, copied) = join(reader.read(&mut [0]), copy(&mut from, &mut writer)).await;
+            noted.set(Some((read?, matches!(copied, Err(CopyError::Write(_))))));
+            Ok(())
+        }
+    });
+    turn_until_quiet(&mut reactor);
+    drop(peer);
+    turn_until(&mut reactor, "both have ended", |_| ends.get().is_some());
+    assert_eq!(ends.get(), Some((0, true)));
 }
 
 #[test]

@@ -124,7 +124,6 @@ impl State {
         self.read_budget = SCRATCH_SIZE;
         if let Connection::Open(duplex) = &mut self.connection {
             duplex.note(ready);
-            duplex.check_hang_up();
             if !duplex.has_nothing_pending() || duplex.may_discard() {
                 duplex.flush(RETAINED_CAPACITY, || reactor.now());
                 self.read_budget = duplex.discard(self.read_budget, reactor);
@@ -143,6 +142,7 @@ impl State {
             if halves_are_dropped {
                 duplex.close();
             }
+            duplex.check_hang_up(); // the end of file that makes it one may have come in this call
             duplex.flush(RETAINED_CAPACITY, || reactor.now());
             if !duplex.has_nothing_pending() {
                 duplex.advance(id, reactor);
