@@ -16,12 +16,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    Process, Server, client_command, has_descriptors, ping, serve_once, turn_until, turn_until_quiet,
+    Process, Server, client_command, halves, has_descriptors, new_reactor, ping, serve_once, turn_until,
+    turn_until_quiet,
 };
 use echo_reactor::{
-    Address, CloseReason, ConnectOptions, Connection, ConnectionLost, Either, Handle, Id, ListenOptions,
-    Next, Protocol, Reactor, Reader, Ready, Source, Transport, Writer, create_connection, create_server,
-    race, start_server,
+    Address, CloseReason, ConnectOptions, Connection, ConnectionLost, Either, Elapsed, Handle, Id,
+    ListenOptions, Next, Protocol, Reactor, Reader, Ready, SCRATCH_SIZE, Source, Transport, Writer,
+    create_connection, create_server, race, start_server,
 };
 use rustix::process::Signal;
 
@@ -197,6 +198,36 @@ fn received_line_beats_a_sleep() {
     suspend();
     turn_until(&mut reactor, "line or sleep", |_| first.get().is_some());
     assert_eq!(first.get(), Some(true));
+}
+
+#[test]
+fn timeout_reads_what_has_arrived_although_it_exceeds_the_read_budget() {
+    let (mut reactor, handle) = new_reactor();
+    let (mut reader, _writer, mut peer) = halves(&mut reactor);
+    peer.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    while let Ok(count) = peer.write(&[0; 65536]) {
+        sent += count;
+    }
+    assert!(sent > SCRATCH_SIZE, "the kernel took {sent} bytes");
+    let task = handle.clone().spawn(async move {
+        let read = handle.timeout(Duration::ZERO, reader.read_exactly(sent)).await;
+        (read.map(|bytes| bytes.unwrap().len()), reader)
+    });
+    let (read, mut reader) = reactor.run_until_complete(task).unwrap().unwrap();
+    assert_eq!(read, Ok(sent));
+
+    // A peer that floods does not extend it.
+    peer.set_nonblocking(false).unwrap();
+    let flood = thread::spawn(move || while peer.write(&[0; 65536]).is_ok() {});
+    let handle = reader.handle();
+    let result = reactor.run_until_complete(async move {
+        let read_all = async { while reader.read(&mut [0; 1000]).await.is_ok() {} };
+        handle.timeout(Duration::ZERO, read_all).await
+    });
+    assert_eq!(result.unwrap(), Err(Elapsed));
+    drop(reactor);
+    flood.join().unwrap();
 }
 
 #[test]

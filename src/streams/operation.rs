@@ -12,20 +12,21 @@ use std::any::type_name;
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::state::STOPPED_AT_BUDGET;
 use super::stream::StreamSource;
 use super::task::Waiter;
 use super::{Either, Reader, Writer, race};
 use crate::mailbox::{Mailbox, TryRecv};
 use crate::net::{Address, ConnectError, ConnectOptions, NotConnected, connect};
-use crate::reactor::{FAR_FUTURE, Handle, Id, LoopHandle, Next, Reactor, Ready, Source, Timer};
-use crate::transport::Duplex;
+use crate::reactor::{FAR_FUTURE, Handle, Id, LoopHandle, Next, Reactor, Ready, SCRATCH_SIZE, Source, Timer};
+use crate::transport::{Duplex, KERNEL_BUFFER};
 
 /// The future's end of an operation. Its output is `None` if it will never be complete.
 pub(super) struct Operation<R> {
@@ -230,12 +231,26 @@ impl LoopHandle {
         Operation::start(self, begin).or_never().await;
     }
 
-    /// Waits for `future`, but no longer than `limit` (asyncio: `wait_for`). Then it is dropped.
+    /// Waits for `future`, but no longer than `limit` (asyncio: `wait_for`). Then it is dropped. Before that,
+    /// it reads what had arrived in time.
     ///
     /// # Errors
     /// [`Elapsed`] if the time is up first.
     pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, Elapsed> {
-        match race(future, self.sleep(limit)).await {
+        let mut future = pin!(future);
+        let polled = poll_fn(|context| {
+            STOPPED_AT_BUDGET.set(false);
+            future.as_mut().poll(context)
+        });
+        let time_is_up = async {
+            self.sleep(limit).await;
+            // A stream may need some turns for what has arrived.
+            let mut turns = 0..KERNEL_BUFFER / SCRATCH_SIZE;
+            while STOPPED_AT_BUDGET.get() && turns.next().is_some() {
+                self.call(|_| ()).await;
+            }
+        };
+        match race(polled, time_is_up).await {
             Either::First(output) => Ok(output),
             Either::Second(()) => Err(Elapsed),
         }

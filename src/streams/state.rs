@@ -13,6 +13,7 @@
 //!
 //! Read next: `reader.rs` and `writer.rs`, which use it.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::task::Poll;
 use std::time::Instant;
@@ -27,6 +28,11 @@ const RETAINED_CAPACITY: usize = 1024;
 
 /// How many bytes are read ahead at once.
 const READ_AHEAD: usize = 64 * 1024;
+
+thread_local! {
+    /// Whether a read has stopped at its budget although there is more. `LoopHandle::timeout` looks at it.
+    pub(super) static STOPPED_AT_BUDGET: Cell<bool> = const { Cell::new(false) };
+}
 
 pub(super) struct State {
     connection: Connection,
@@ -230,8 +236,10 @@ impl State {
                     self.read_budget = self.read_budget.saturating_sub(count.max(SMALLEST_CHARGE));
                     return Poll::Ready(Ok(count));
                 }
-                // No event reports the bytes that the budget has left, nor the end of the
-                // connection.
+                if self.read_budget == 0 && duplex.may_deliver() {
+                    STOPPED_AT_BUDGET.set(true);
+                }
+                // No event reports what the budget has left, nor what follows from the end.
                 if self.call == Call::None
                     && (duplex.may_deliver() || duplex.is_at_eof() || !duplex.has_nothing_pending())
                 {

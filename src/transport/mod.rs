@@ -29,7 +29,9 @@ use std::time::Duration;
 
 pub use connection::{Connection, create_connection, create_server, create_server_with_sockets};
 
-pub(crate) use duplex::{Duplex, HIGH_WATER, LOW_WATER, Received, SMALLEST_CHARGE, WriteBuffer};
+pub(crate) use duplex::{
+    Duplex, HIGH_WATER, KERNEL_BUFFER, LOW_WATER, Received, SMALLEST_CHARGE, WriteBuffer,
+};
 
 use crate::net::{Address, ConnectError, ErrorText};
 use crate::reactor::{Handle, Id, Reactor};
