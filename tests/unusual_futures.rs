@@ -14,6 +14,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
@@ -97,6 +98,31 @@ fn cancel_of_a_future_whose_drop_panics_leaves_no_source() {
     assert!(panics(|| task.cancel()));
     turn_until_quiet(&mut reactor);
     assert_eq!(reactor.source_count(), 0);
+}
+
+// ---- wakers
+
+#[test]
+fn many_wakes_of_one_task_are_one_poll_and_delay_no_other_call() {
+    let (mut reactor, handle) = new_reactor();
+    let (polls, counted) = shared(0);
+    let (kept, waker) = mpsc::channel::<Waker>();
+    handle.spawn(async move {
+        poll_fn(|context| Poll::Ready(kept.send(context.waker().clone()))).await.unwrap();
+        count_polls(&counted).await;
+    });
+    turn_until_quiet(&mut reactor);
+    let (waker, before) = (waker.recv().unwrap(), polls.get());
+    let called = Arc::new(AtomicBool::new(false));
+    let (remote, noted) = (handle.remote().clone(), called.clone());
+    let thread = thread::spawn(move || {
+        (0..5000).for_each(|_| waker.wake_by_ref());
+        remote.call(move |_| noted.store(true, Ordering::Release))
+    });
+    thread.join().unwrap().unwrap();
+    reactor.turn(None).unwrap();
+    assert!(called.load(Ordering::Acquire));
+    assert_eq!(polls.get(), before + 1);
 }
 
 // ---- waits that are dropped

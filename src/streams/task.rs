@@ -38,8 +38,6 @@ pub(super) struct Core {
     /// `None` while it is polled, and when it has ended.
     future: Cell<Option<BoxFuture>>,
     has_ended: Cell<bool>,
-    /// Whether a poll is queued.
-    scheduled: Cell<bool>,
     address: Arc<TaskAddress>,
     waker: Waker,
 }
@@ -49,15 +47,24 @@ struct TaskAddress {
     remote: Remote,
     /// Empty until the task is inserted in the reactor.
     id: OnceLock<Id>,
-    /// Whether a wake-up is on its way. Further ones until the poll are the same one.
-    woken: AtomicBool,
+    /// Whether a poll is queued. Whoever sets it queues one.
+    scheduled: AtomicBool,
+}
+
+impl TaskAddress {
+    /// Where a poll is to be queued, unless one is.
+    fn schedule(&self) -> Option<Id> {
+        self.id.get().copied().filter(|_| !self.scheduled.swap(true, Ordering::AcqRel))
+    }
 }
 
 impl Wake for TaskAddress {
     fn wake(self: Arc<Self>) {
-        if let Some(&id) = self.id.get()
-            && !self.woken.swap(true, Ordering::AcqRel)
-        {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(id) = self.schedule() {
             let _ = self.remote.call_again(id); // without a reactor nobody is waiting
         }
     }
@@ -66,17 +73,16 @@ impl Wake for TaskAddress {
 impl Core {
     /// Queues a poll.
     fn schedule(&self) {
-        if let Some(&id) = self.address.id.get()
-            && !self.scheduled.replace(true)
-        {
+        if let Some(id) = self.address.schedule() {
             let _ = self.handle.dispatch_soon(id); // without a reactor nobody is waiting
         }
     }
 
     fn poll(self: &Rc<Self>) {
-        self.scheduled.set(false);
-        // A wake-up from now on leads to another poll. This poll sees what came before the earlier ones.
-        self.address.woken.swap(false, Ordering::AcqRel);
+        // A wake-up from now on queues another poll. This one sees what happened before the earlier ones.
+        if self.address.scheduled.load(Ordering::Relaxed) {
+            self.address.scheduled.swap(false, Ordering::AcqRel);
+        }
         let Some(mut future) = self.future.take() else {
             if !self.has_ended.get() {
                 self.schedule(); // it was woken during its own poll
@@ -124,13 +130,12 @@ impl TaskSource {
         let address = Arc::new(TaskAddress {
             remote: handle.remote().clone(),
             id: OnceLock::new(),
-            woken: AtomicBool::new(false),
+            scheduled: AtomicBool::new(false),
         });
         let core = Core {
             handle: handle.clone(),
             future: Cell::new(Some(Box::pin(future))),
             has_ended: Cell::new(false),
-            scheduled: Cell::new(false),
             waker: Waker::from(address.clone()),
             address,
         };
