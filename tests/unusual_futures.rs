@@ -87,6 +87,26 @@ fn halves_outlive_a_reactor_that_is_dropped_by_a_panic() {
 }
 
 #[test]
+fn panic_of_a_closure_goes_on_in_the_future_that_passed_it() {
+    for is_poll_fn in [false, true] {
+        let (mut reactor, handle) = new_reactor();
+        let (dropped, guard) = shared(0);
+        let task = handle.clone().spawn(async move {
+            let _guard = Guard(guard);
+            if is_poll_fn {
+                handle.poll_fn(|_, _| -> Poll<()> { panic!("deliberate") }).await;
+            } else {
+                handle.call(|_| panic!("deliberate")).await
+            }
+        });
+        turn_until_panic(&mut reactor);
+        assert!(task.is_finished() && dropped.get() == 1);
+        turn_until_quiet(&mut reactor);
+        assert_eq!(reactor.source_count(), 0);
+    }
+}
+
+#[test]
 fn cancel_of_a_future_whose_drop_panics_leaves_no_source() {
     let (mut reactor, handle) = new_reactor();
     let bomb = OnDrop(|| panic!("deliberate"));

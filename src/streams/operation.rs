@@ -14,6 +14,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -189,16 +190,16 @@ impl From<Elapsed> for io::Error {
     }
 }
 
-/// Operations that a future can await. The future waits forever if the reactor is gone, or if a
-/// closure that it has passed panics.
+/// What a future can ask of its reactor. It waits forever if the reactor is gone. If a closure that it has
+/// passed panics, the panic goes on in the future.
 impl LoopHandle {
     /// Calls `f` with the reactor, and returns what it returns.
     pub async fn call<R: 'static>(&self, f: impl FnOnce(&mut Reactor) -> R + 'static) -> R {
-        let begin = move |reactor: &mut Reactor, completion: Completion<R>| {
-            completion.complete(f(reactor));
+        let begin = move |reactor: &mut Reactor, completion: Completion<_>| {
+            completion.complete(catch_unwind(AssertUnwindSafe(|| f(reactor))));
             Stage::Complete
         };
-        Operation::start(self, begin).or_never().await
+        Operation::start(self, begin).or_never().await.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Calls `f` with the reactor and an [`Id`], now and each time that this `Id` is woken, until
@@ -218,8 +219,13 @@ impl LoopHandle {
     ///         .await;
     /// }
     /// ```
-    pub async fn poll_fn<R: 'static>(&self, f: impl FnMut(&mut Reactor, Id) -> Poll<R> + 'static) -> R {
-        start_polling(self, f).or_never().await
+    pub async fn poll_fn<R: 'static>(&self, mut f: impl FnMut(&mut Reactor, Id) -> Poll<R> + 'static) -> R {
+        let catching =
+            move |reactor: &mut Reactor, id| match catch_unwind(AssertUnwindSafe(|| f(reactor, id))) {
+                Ok(polled) => polled.map(Ok),
+                Err(panic) => Poll::Ready(Err(panic)),
+            };
+        start_polling(self, catching).or_never().await.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Waits for `delay` (asyncio: `sleep`).
