@@ -150,9 +150,10 @@ impl State {
             }
             duplex.check_hang_up(); // the end of file that makes it one may have come in this call
             duplex.flush(RETAINED_CAPACITY, || reactor.now());
-            if !duplex.has_nothing_pending() {
-                duplex.advance(id, reactor);
+            if duplex.has_nothing_pending() && !duplex.may_discard() {
+                return Next::Wait;
             }
+            duplex.advance(id, reactor);
             if !duplex.has_ended() {
                 return if duplex.may_discard() || duplex.may_flush() { Next::Again } else { Next::Wait };
             }

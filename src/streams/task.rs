@@ -79,10 +79,6 @@ impl Core {
     }
 
     fn poll(self: &Rc<Self>) {
-        // A wake-up from now on queues another poll. This one sees what happened before the earlier ones.
-        if self.address.scheduled.load(Ordering::Relaxed) {
-            self.address.scheduled.swap(false, Ordering::AcqRel);
-        }
         let Some(mut future) = self.future.take() else {
             if !self.has_ended.get() {
                 self.schedule(); // it was woken during its own poll
@@ -152,6 +148,8 @@ impl TaskSource {
 
 impl Source for TaskSource {
     fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
+        // A wake-up from now on queues another poll. This one sees what happened before the earlier ones.
+        self.core.address.scheduled.swap(false, Ordering::AcqRel);
         self.core.poll();
         if self.core.has_ended.get() { Next::Done } else { Next::Wait }
     }

@@ -55,9 +55,14 @@ impl WriteBuffer {
                 self.bytes.clear();
             }
         } else if self.bytes.capacity() > SMALL && self.len() < self.bytes.capacity() / 8 {
-            self.bytes = self.as_slice().to_vec();
-            self.start = 0;
+            self.shrink();
         }
+    }
+
+    #[cold] // apart from the path of a connection whose peer keeps up
+    fn shrink(&mut self) {
+        self.bytes = self.as_slice().to_vec();
+        self.start = 0;
     }
 }
 
