@@ -121,8 +121,9 @@ pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F:
 /// an error.
 ///
 /// # Errors
-/// [`CopyError::Read`] is what broke the reader's connection, after all bytes that came before it.
-/// [`CopyError::Write`] is what broke the writer's, also while nothing comes, as for [`Writer::broken`].
+/// [`CopyError::Read`] is the error that broke the reader's connection. All bytes that came before
+/// it are passed on first. [`CopyError::Write`] is the error that broke the
+/// writer's connection, which is noticed even while no data arrives, as by [`Writer::broken`].
 pub async fn copy(reader: &mut Reader, writer: &mut Writer) -> Result<u64, CopyError> {
     let (mut total, from, to) = (0, &*reader.stream, &*writer.stream);
     loop {

@@ -190,8 +190,8 @@ impl From<Elapsed> for io::Error {
     }
 }
 
-/// What a future can ask of its reactor. It waits forever if the reactor is gone. If a closure that it has
-/// passed panics, the panic goes on in the future.
+/// Operations that a future can await. The future waits forever if the reactor is gone. If a
+/// closure that it has passed panics, the panic goes on in the future.
 impl LoopHandle {
     /// Calls `f` with the reactor, and returns what it returns.
     pub async fn call<R: 'static>(&self, f: impl FnOnce(&mut Reactor) -> R + 'static) -> R {
@@ -237,8 +237,8 @@ impl LoopHandle {
         Operation::start(self, begin).or_never().await;
     }
 
-    /// Waits for `future`, but no longer than `limit` (asyncio: `wait_for`). Then it is dropped. Before that,
-    /// it reads what had arrived in time.
+    /// Waits for `future`, but no longer than `limit` (asyncio: `wait_for`). Then it is dropped.
+    /// Before that, it reads what had arrived in time.
     ///
     /// # Errors
     /// [`Elapsed`] if the time is up first.

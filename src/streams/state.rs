@@ -30,7 +30,8 @@ const RETAINED_CAPACITY: usize = 1024;
 const READ_AHEAD: usize = 64 * 1024;
 
 thread_local! {
-    /// Whether a read has stopped at its budget although there is more. `LoopHandle::timeout` looks at it.
+    /// Whether a read has stopped at its budget although there is more.
+    /// `LoopHandle::timeout` looks at it.
     pub(super) static STOPPED_AT_BUDGET: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -241,7 +242,8 @@ impl State {
                 if self.read_budget == 0 && duplex.may_deliver() {
                     STOPPED_AT_BUDGET.set(true);
                 }
-                // No event reports what the budget has left, nor what follows from the end.
+                // No event reports the bytes that the budget has left, nor the end of the
+                // connection.
                 if self.call == Call::None
                     && (duplex.may_deliver() || duplex.is_at_eof() || !duplex.has_nothing_pending())
                 {

@@ -148,7 +148,8 @@ impl TaskSource {
 
 impl Source for TaskSource {
     fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
-        // A wake-up from now on queues another poll. This one sees what happened before the earlier ones.
+        // A wake-up from now on queues another poll. This poll sees what came before the earlier
+        // ones.
         self.core.address.scheduled.swap(false, Ordering::AcqRel);
         self.core.poll();
         if self.core.has_ended.get() { Next::Done } else { Next::Wait }

@@ -69,8 +69,8 @@ impl Writer {
     /// Waits until no write can succeed any more, for example because the peer has reset the connection.
     /// Returns the error that a write would return.
     ///
-    /// A Unix peer that has closed is noticed when the [`Reader`](super::Reader) has returned the end of file
-    /// or is dropped, because the peer's last bytes may still be read.
+    /// A Unix peer that has closed is noticed when the [`Reader`](super::Reader) has returned the
+    /// end of file or is dropped, because the peer's last bytes may still be read.
     pub async fn broken(&mut self) -> io::Error {
         let end = self.stream.writable(Wait::Broken).await;
         end.err().unwrap_or_else(|| ErrorKind::BrokenPipe.into())

@@ -59,8 +59,8 @@ impl Duplex {
         }
     }
 
-    /// Sends what is buffered, as far as the socket takes it, unless the budget is used up. The empty buffer
-    /// retains at most `retain` bytes of memory.
+    /// Sends what is buffered, as far as the socket takes it, unless the budget is used up. The
+    /// empty buffer retains at most `retain` bytes of memory.
     pub fn flush(&mut self, retain: usize, now: impl FnOnce() -> Instant) {
         if self.may_flush() && self.send_budget > 0 {
             let length = self.write_buffer.len();
