@@ -144,6 +144,22 @@ fn accepting_resumes_soon_after_fds_are_freed_elsewhere() {
 }
 
 #[test]
+fn sock_server_keeps_one_timer_during_fd_exhaustion() {
+    let mut command = Command::new(common::example("sock_server"));
+    let server = Server::run(command.arg("127.0.0.1:0"), 1);
+    let limit = Some(server.process.next_descriptor());
+    prlimit(Some(server.process.pid()), Resource::Nofile, Rlimit { current: limit, maximum: limit }).unwrap();
+    let _waiting = [(); 20].map(|()| {
+        thread::sleep(Duration::from_millis(3)); // each connection is an event of its own
+        server.connect()
+    });
+    let before = server.process.activity().1;
+    thread::sleep(A_WHILE); // the thing under test: it retries every 100 ms
+    let retries = server.process.activity().1 - before;
+    assert!((1..10).contains(&retries), "{retries} retries in {A_WHILE:?}");
+}
+
+#[test]
 fn fd_exhaustion_logs_one_warning() {
     let server = Server::start(&[]);
     let mut witness = server.connect();
