@@ -412,3 +412,16 @@ fn stop_that_run_until_ignores_does_not_end_the_next_run() {
     assert!(!reactor.run_until(Duration::from_millis(1), |_| false).unwrap());
     assert_eq!(reactor.run_until_complete(async { 7 }).unwrap(), 7);
 }
+
+#[test]
+fn blocking_socket_does_not_block_the_loop() {
+    struct Silent;
+    impl Protocol for Silent {
+        fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
+    }
+    let (ours, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+    let duplicate = ours.try_clone().unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    Connection::from_socket(&mut reactor, mio::net::UnixStream::from_std(ours), Silent).unwrap();
+    assert!(common::is_nonblocking(&duplicate));
+}
