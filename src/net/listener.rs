@@ -308,7 +308,8 @@ impl Handle<Listener> {
     }
 
     /// Calls `f` when it listens no longer and its last connection has ended (asyncio:
-    /// `Server.wait_closed`), or when it is removed. It is dropped without a call with the reactor.
+    /// `Server.wait_closed`), or when it is removed. If the reactor is dropped, `f` is dropped without a
+    /// call.
     ///
     /// # Errors
     /// If the listener is gone, or is running.

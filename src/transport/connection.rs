@@ -6,7 +6,8 @@
 //!   one.
 //! - Timers and timeouts come last, after the pending I/O.
 //! - Budgets: one call of [`Source::ready`] reads and sends about one scratch buffer of bytes each, then
-//!   returns `Again`. A read of a few bytes counts as one of 1 KiB, because it is a system call. A peer that floods gets its share of each turn and no more.
+//!   returns `Again`. A read of a few bytes counts as one of 1 KiB, because it is a system call. A peer
+//!   that floods gets its share of each turn and no more.
 //!
 //! Read next: `duplex/`, which reads and writes the socket.
 
@@ -95,9 +96,11 @@ pub fn create_connection<P: Protocol>(
     })
 }
 
-/// A connected socket with its protocol. (Do not swap two of them by [`Reactor::with`]: the events of each
-/// would go to the other one.) Created by [`create_server`], by [`create_connection`], or from
+/// A connected socket with its protocol. Created by [`create_server`], by [`create_connection`], or from
 /// a connected socket by [`Connection::from_socket`].
+///
+/// Do not swap two connections inside [`Reactor::with`]: each of them would get the events of the other
+/// one.
 pub struct Connection<P> {
     duplex: Duplex,
     protocol: P,
