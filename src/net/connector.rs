@@ -224,10 +224,13 @@ fn connected_peer(socket: &Socket, address: &Address) -> io::Result<Option<Addre
         (Err(_), Socket::Unix(_)) => Ok(Some(address.clone())),
         // It is connecting, or has failed, or its peer has reset it already: then what the peer sent before
         // can still be read. Like a read, a peek takes the error if there is nothing else.
-        (Err(_), Socket::Tcp(stream)) => match stream.peek(&mut [0]) {
+        (Err(error), Socket::Tcp(stream)) => match stream.peek(&mut [0]) {
             Ok(_) => Ok(Some(address.clone())),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => Ok(None),
-            Err(error) => Err(error),
+            Err(peeked) if !matches!(peeked.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                Err(peeked)
+            }
+            Err(_) if error.kind() == ErrorKind::NotConnected => Ok(None),
+            Err(_) => Err(error), // no event would report that it can be asked again
         },
     }
 }
