@@ -6,15 +6,13 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::{DeadPort, Echo, halves, ping, pipe, turn_until, turn_until_quiet};
-use echo_reactor::observe::{Observer, PollEnd};
+use common::{DeadPort, Echo, ping, pipe, turn_until, turn_until_quiet};
 use echo_reactor::{
     Chunk, ConnectOptions, Connection, ConnectionLost, Flow, Framing, Id, Input, ListenOptions, Mailbox,
     Next, Output, Protocol, Reactor, Reader, Ready, Source, Transport, TryRecv, Writer, create_connection,
@@ -329,41 +327,4 @@ fn removed_connection_gets_no_events_if_a_duplicate_keeps_its_socket_open() {
     let mut echo = [0; 5];
     turn_until(&mut reactor, "the echo", |_| peer.read(&mut echo).is_ok_and(|count| count == 5));
     assert_eq!(&echo, b"hello");
-}
-
-/// Notes how many events a poll has reported.
-#[cfg(target_os = "linux")]
-struct Events(Rc<Cell<usize>>);
-
-#[cfg(target_os = "linux")]
-impl Observer for Events {
-    fn on_poll(&mut self, poll: &PollEnd) {
-        self.0.set(self.0.get() + poll.events);
-    }
-}
-
-#[cfg(target_os = "linux")] // where one can duplicate a descriptor that another part of the program owns
-#[test]
-fn stream_that_has_ended_gets_no_events_even_if_its_socket_is_duplicated() {
-    use rustix::net::{getpeername, getsockname};
-    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-
-    let mut reactor = Reactor::new().unwrap();
-    let (_reader, mut writer, mut peer) = halves(&mut reactor);
-    let process = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
-    let ours = getpeername(&peer).unwrap().unwrap();
-    let is_ours = |fd: &OwnedFd| getsockname(fd).is_ok_and(|name| name == ours) && getpeername(fd).is_ok();
-    let mut duplicates = (0..1000).filter_map(|fd| pidfd_getfd(&process, fd, PidfdGetfdFlags::empty()).ok());
-    let duplicate = duplicates.find(is_ours).unwrap();
-    let events = Rc::new(Cell::new(0));
-    reactor.add_observer(Events(events.clone()));
-    peer.write_all(b"x").unwrap();
-    turn_until(&mut reactor, "an event", |_| events.get() == 1);
-    writer.abort();
-    turn_until_quiet(&mut reactor);
-    events.set(0);
-    peer.write_all(b"x").unwrap();
-    turn_until_quiet(&mut reactor);
-    assert_eq!(events.get(), 0);
-    drop(duplicate);
 }

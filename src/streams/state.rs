@@ -167,7 +167,6 @@ impl State {
     pub fn close(&mut self, reactor: &mut Reactor) {
         if let Connection::Open(duplex) = &mut self.connection {
             duplex.cancel_timeout(reactor);
-            let _ = reactor.deregister(duplex.socket()); // another process may keep it open
             self.abandon();
         }
     }
