@@ -376,6 +376,23 @@ fn stale_timer_closes_nobody(trial: &Trial) -> bool {
     trial.answers(&mut second)
 }
 
+/// More peers than one list of events has room for.
+fn serves_all_whose_bytes_came_while_it_was_stopped(trial: &Trial) -> bool {
+    let server = trial.serve_with_idle_limit(3 * trial.unit);
+    let mut peers: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    assert!(trial.answers(&mut peers[99]));
+    trial.stop_asleep(&server);
+    for peer in &mut peers {
+        peer.write_all(b"hello\n").unwrap();
+    }
+    thread::sleep(3 * trial.unit); // the thing under test: all are idle for too long
+    server.process.signal(Signal::CONT);
+    peers.iter_mut().all(|peer| {
+        peer.set_read_timeout(Some(trial.limit)).unwrap();
+        peer.read_exact(&mut [0; 6]).is_ok()
+    })
+}
+
 fn is_woken_by_another_thread(trial: &Trial) -> bool {
     let mut server = trial.serve();
     stop(&mut server);
@@ -406,7 +423,7 @@ struct Behaviour {
     from: &'static str,
 }
 
-const BEHAVIOURS: [Behaviour; 13] = [
+const BEHAVIOURS: [Behaviour; 14] = [
     Behaviour {
         text: "serves a second peer while the first is silent",
         show: serves_a_second_peer,
@@ -434,6 +451,11 @@ const BEHAVIOURS: [Behaviour; 13] = [
     Behaviour { text: "survives Ctrl-Z and `fg`", show: survives_ctrl_z_and_fg, from: "01" },
     Behaviour { text: "closes an idle peer", show: closes_an_idle_peer, from: "01" },
     Behaviour { text: "a stale timer closes nobody", show: stale_timer_closes_nobody, from: "09" },
+    Behaviour {
+        text: "closes no peer whose bytes came while it was stopped",
+        show: serves_all_whose_bytes_came_while_it_was_stopped,
+        from: "09",
+    },
     Behaviour { text: "is woken by another thread", show: is_woken_by_another_thread, from: "01" },
     Behaviour { text: "stops in order", show: stops_in_order, from: "01" },
 ];

@@ -61,8 +61,9 @@ impl Server {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             result => result?,
         }
-        let again = mem::take(&mut self.again);
+        let mut again = mem::take(&mut self.again);
         for event in &*events {
+            again.remove(&event.token()); // this call is its call of this turn
             self.dispatch(event.token(), Some(event));
         }
         for token in again {

@@ -40,7 +40,7 @@ fn main() -> io::Result<()> {
     let mut events = Events::with_capacity(64);
     while server.listener.is_some() || !server.connections.is_empty() {
         server.turn(&mut events)?;
-        if messages.try_recv().is_ok() {
+        for () in messages.try_iter() {
             server.listener = None;
         }
     }
@@ -101,26 +101,32 @@ impl Server {
     }
 
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        let next_timer = self.timers.first().map(|(when, _)| when.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        let next_timer = self.timers.first().map(|(when, _)| when.saturating_duration_since(now));
         let timeout = if self.again.is_empty() { next_timer } else { Some(Duration::ZERO) };
         // The only call that sleeps. Ctrl-Z and `fg` interrupt it.
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             result => result?,
         }
-        let again = mem::take(&mut self.again);
+        let mut again = mem::take(&mut self.again);
         for event in &*events {
+            again.remove(&event.token()); // this call is its call of this turn
             self.dispatch(event.token(), Some(event));
         }
-        self.run_timers();
         for token in again {
             self.dispatch(token, None);
+        }
+        // A timer decides when everything that came before it was due has been looked at.
+        if events.iter().count() < events.capacity() {
+            self.run_timers(now);
         }
         Ok(())
     }
 
-    fn run_timers(&mut self) {
-        let later = self.timers.split_off(&(Instant::now(), Token(usize::MAX)));
+    /// Runs the timers that were due before the poll.
+    fn run_timers(&mut self, now: Instant) {
+        let later = self.timers.split_off(&(now, Token(usize::MAX)));
         for (_, token) in mem::replace(&mut self.timers, later) {
             self.connections.free(token); // a stale token finds nothing
         }

@@ -43,7 +43,7 @@ fn main() -> io::Result<()> {
     let mut events = Events::with_capacity(64);
     while server.listener.is_some() || !server.tasks.is_empty() {
         server.turn(&mut events)?;
-        if messages.try_recv().is_ok() {
+        for () in messages.try_iter() {
             server.listener = None;
         }
     }
@@ -93,7 +93,8 @@ impl Server {
     }
 
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        let timeout = self.timers.first().map(|(when, _)| when.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        let timeout = self.timers.first().map(|(when, _)| when.saturating_duration_since(now));
         // The only call that sleeps. Ctrl-Z and `fg` interrupt it.
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
@@ -102,16 +103,20 @@ impl Server {
         for event in &*events {
             self.dispatch(event.token(), event);
         }
-        self.run_timers();
         let woken: BTreeSet<_> = self.woken.try_iter().collect();
         for token in woken {
             self.run(token);
         }
+        // A timer decides when everything that came before it was due has been looked at.
+        if events.iter().count() < events.capacity() {
+            self.run_timers(now);
+        }
         Ok(())
     }
 
-    fn run_timers(&mut self) {
-        let later = self.timers.split_off(&(Instant::now(), Token(usize::MAX)));
+    /// Runs the timers that were due before the poll.
+    fn run_timers(&mut self, now: Instant) {
+        let later = self.timers.split_off(&(now, Token(usize::MAX)));
         for (_, token) in mem::replace(&mut self.timers, later) {
             self.tasks.free(token); // a stale token finds nothing
         }

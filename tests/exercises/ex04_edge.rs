@@ -3,8 +3,9 @@
 //! A connection has a `stream`, the bytes that it has `received`, and the flags `readable` and
 //! `at_eof`. For each event the loop sets `readable` and calls `receive`, once. More may have
 //! arrived than the buffer holds, and no second event comes for the rest. Append what you read to
-//! `received`. Set `at_eof` at the end of file. Clear `readable` when nothing is left. Return an
-//! error only if it breaks the connection.
+//! `received`. Set `at_eof` at the end of file. Clear `readable` when nothing is left; after the end of
+//! file the flag does not matter. Return an error only if it breaks the connection. The type of
+//! `connection` is in `checks/`; you may read that file.
 //!
 //!     cargo test --test exercises ex04_edge -- --ignored
 

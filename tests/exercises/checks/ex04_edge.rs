@@ -45,9 +45,10 @@ impl Read for Stream {
             Ok(0) if self.in_vain == 1000 => {
                 stop("`read` was called 1,000 times after the end of file: it returns 0 each time".to_owned())
             }
-            Err(_) if self.in_vain == 1000 => {
-                stop("`read` was called 1,000 times after an error: the loop is busy".to_owned())
-            }
+            Err(_) if self.in_vain == 1000 => stop(
+                "`read` was called 1,000 times after `WouldBlock` or another error: the loop is busy"
+                    .to_owned(),
+            ),
             result => result,
         }
     }

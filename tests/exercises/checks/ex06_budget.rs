@@ -98,7 +98,7 @@ impl Loop {
         );
         ensure!(
             timeout == expected,
-            "the queue is empty, and `poll` does not sleep: its timeout is {timeout:?}"
+            "the queue is empty, so `poll` may sleep as long as it likes: its timeout is {timeout:?}"
         );
         Ok(())
     }
