@@ -19,7 +19,7 @@
 //!
 //! Read next: `stdio/input.rs`, which sends to one.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::error::Error;
 use std::fmt;
 
@@ -235,29 +235,40 @@ impl<T: 'static> Source for Mailbox<T> {
 }
 
 /// Sources that wait for the same thing: first come, first woken, and each once.
-#[derive(Default)]
-pub(crate) struct Waiters(Vec<Id>);
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    queue: VecDeque<Id>,
+    /// The same ids, to find one quickly.
+    members: HashSet<Id>,
+}
 
 impl Waiters {
     pub fn add(&mut self, waiter: Id, reactor: &Reactor) {
-        if self.0.contains(&waiter) {
+        if !self.members.insert(waiter) {
             return;
         }
-        if self.0.len() == self.0.capacity() {
-            self.0.retain(|&id| reactor.contains(id)); // forget the sources that have left
+        if self.queue.len() == self.queue.capacity() {
+            // Forget the sources that have left.
+            self.queue.retain(|&id| reactor.contains(id));
+            self.members.retain(|&id| id == waiter || reactor.contains(id));
         }
-        self.0.push(waiter);
+        self.queue.push_back(waiter);
     }
 
     /// Wakes the first that is still there. Returns whether others wait.
     fn wake_one(&mut self, reactor: &mut Reactor) -> bool {
-        let first = self.0.iter().position(|&id| reactor.wake(id));
-        self.0.drain(..first.map_or(self.0.len(), |first| first + 1));
-        !self.0.is_empty()
+        while let Some(id) = self.queue.pop_front() {
+            self.members.remove(&id);
+            if reactor.wake(id) {
+                break;
+            }
+        }
+        !self.queue.is_empty()
     }
 
     pub fn wake_all(&mut self, reactor: &mut Reactor) {
-        for id in self.0.drain(..) {
+        self.members.clear();
+        for id in self.queue.drain(..) {
             reactor.wake(id);
         }
     }
@@ -278,6 +289,6 @@ mod tests {
             waiters.add(waiter, &reactor);
             reactor.remove(waiter);
         }
-        assert!(waiters.0.len() < 10, "{}", waiters.0.len());
+        assert!(waiters.queue.len() < 10 && waiters.members.len() < 10, "{waiters:?}");
     }
 }

@@ -21,8 +21,8 @@ use common::{
 };
 use echo_reactor::{
     Address, CloseReason, ConnectOptions, Connection, ConnectionLost, Either, Elapsed, Handle, Id,
-    ListenOptions, Next, Protocol, Reactor, Reader, Ready, SCRATCH_SIZE, Source, Transport, Writer,
-    create_connection, create_server, race, start_server,
+    ListenOptions, Next, Protocol, Reactor, Reader, Ready, Source, Transport, Writer, create_connection,
+    create_server, race, start_server,
 };
 use rustix::process::Signal;
 
@@ -204,21 +204,25 @@ fn received_line_beats_a_sleep() {
 fn timeout_reads_what_has_arrived_although_it_exceeds_the_read_budget() {
     let (mut reactor, handle) = new_reactor();
     let (mut reader, _writer, mut peer) = halves(&mut reactor);
-    peer.set_nonblocking(true).unwrap();
-    let mut sent = 0;
-    while let Ok(count) = peer.write(&[0; 65536]) {
-        sent += count;
-    }
-    assert!(sent > SCRATCH_SIZE, "the kernel took {sent} bytes");
+    let sent = 60_000; // in small reads, which use up the budget of twelve turns
+    peer.write_all(&vec![0; sent]).unwrap();
     let task = handle.clone().spawn(async move {
-        let read = handle.timeout(Duration::ZERO, reader.read_exactly(sent)).await;
-        (read.map(|bytes| bytes.unwrap().len()), reader)
+        let read_all = async {
+            let (mut count, mut buffer) = (0, [0; 20]);
+            while count < sent {
+                count += reader.read(&mut buffer).await.unwrap();
+            }
+            count
+        };
+        // A timeout inside, which is polled after the read, hides nothing.
+        let never = handle.timeout(Duration::MAX, std::future::pending::<()>());
+        let read = handle.timeout(Duration::ZERO, race(read_all, never)).await;
+        (read, reader)
     });
     let (read, mut reader) = reactor.run_until_complete(task).unwrap().unwrap();
-    assert_eq!(read, Ok(sent));
+    assert!(matches!(read, Ok(Either::First(count)) if count == sent), "{read:?}");
 
     // A peer that floods does not extend it.
-    peer.set_nonblocking(false).unwrap();
     let flood = thread::spawn(move || while peer.write(&[0; 65536]).is_ok() {});
     let handle = reader.handle();
     let result = reactor.run_until_complete(async move {
@@ -437,6 +441,22 @@ fn idle_timeout_that_is_set_after_close_shortens_the_linger_timeout() {
     handle.enter(&mut reactor, |_, transport| transport.set_idle_timeout(Some(LIMIT))).unwrap();
     reactor.set_now(start + LIMIT);
     turn_until_quiet(&mut reactor);
+    assert_eq!(*log.0.borrow(), ["the peer did not end its side in time"]);
+}
+
+#[test]
+fn nothing_extends_the_linger_timeout() {
+    let mut reactor = Reactor::new().unwrap();
+    let start = Instant::now();
+    reactor.set_now(start);
+    let (handle, log, _peer) = connection_with_timeout(&mut reactor);
+    handle.enter(&mut reactor, |_, transport| transport.close()).unwrap();
+    for (part, limit) in [(0.4, Some(LIMIT * 9)), (0.8, None), (1.0, Some(LIMIT))] {
+        reactor.set_now(start + LIMIT.mul_f64(part));
+        let _ = handle.enter(&mut reactor, |_, transport| transport.set_idle_timeout(limit));
+        turn_until_quiet(&mut reactor);
+        assert_eq!(log.0.borrow().len(), usize::from(part == 1.0), "after {part} of the limit");
+    }
     assert_eq!(*log.0.borrow(), ["the peer did not end its side in time"]);
 }
 

@@ -275,6 +275,9 @@ impl<P: Protocol> Source for Connection<P> {
     }
 }
 
+/// For options of the socket. Do not keep a duplicate of an accepted connection's descriptor: the
+/// connection does not deregister it, which saves a system call, so the duplicate would go on waking
+/// the loop.
 impl<P> AsFd for Connection<P> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.duplex.socket().as_fd()

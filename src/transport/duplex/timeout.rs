@@ -71,12 +71,20 @@ impl Duplex {
     pub fn set_idle_timeout(&mut self, limit: Option<Duration>, id: Id, reactor: &mut Reactor) {
         match limit {
             _ if self.has_ended() => {}
-            _ if self.is_lingering() => {
-                self.set_timeout(LINGER.min(limit.unwrap_or(LINGER)), true, id, reactor);
-            }
+            _ if self.is_lingering() => self.shorten_linger(limit.unwrap_or(LINGER), id, reactor),
             Some(limit) => self.set_timeout(limit, false, id, reactor),
             None => self.cancel_timeout(reactor),
         }
+    }
+
+    /// Nothing extends the time that a closed connection has left.
+    fn shorten_linger(&mut self, limit: Duration, id: Id, reactor: &mut Reactor) {
+        let Some(timeout) = self.timeout.as_deref_mut().filter(|timeout| limit < timeout.limit) else {
+            return;
+        };
+        timeout.limit = limit;
+        let timer = reactor.timeout_at(timeout.moved + limit, id);
+        reactor.cancel(mem::replace(&mut timeout.timer, timer));
     }
 
     /// Starts the linger timeout, which replaces an idle timeout. Bytes that a closed connection

@@ -35,7 +35,8 @@ impl WriteBuffer {
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.start > 0 && self.bytes.len() + bytes.len() > self.bytes.capacity() {
+        // Only a large gap is worth moving the rest.
+        if self.start > self.len() && self.bytes.len() + bytes.len() > self.bytes.capacity() {
             self.bytes.drain(..self.start);
             self.start = 0;
         }
@@ -69,6 +70,17 @@ impl WriteBuffer {
 #[cfg(test)]
 mod tests {
     use super::WriteBuffer;
+
+    #[test]
+    fn small_gap_does_not_move_the_whole_buffer() {
+        let mut buffer = WriteBuffer::default();
+        buffer.push(&[7; 10_000]);
+        for _ in 0..100 {
+            buffer.consume(1, 0);
+            buffer.push(&[7]);
+        }
+        assert_eq!((buffer.start, buffer.len()), (100, 10_000));
+    }
 
     #[test]
     fn bytes_leave_in_the_order_of_arrival() {
