@@ -45,8 +45,12 @@ pub(super) struct SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if file_id(&self.path).is_ok_and(|file| file == self.file)
-            && let Err(error) = fs::remove_file(&self.path)
+        let removed = match file_id(&self.path) {
+            Ok(file) if file == self.file => fs::remove_file(&self.path),
+            other => other.map(drop),
+        };
+        if let Err(error) = removed
+            && error.kind() != ErrorKind::NotFound
         {
             log::warn!("cannot remove {}: {}", shown(&self.path), ErrorText(&error));
         }

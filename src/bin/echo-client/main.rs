@@ -98,7 +98,8 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
     };
     if let Some(ping) = options.ping.take() {
         ping::start(&mut reactor, options, ping, stdout, outcome.clone(), addresses)?;
-        return reactor.run().map_err(cannot("wait for events"));
+        run_loop(&mut reactor, outcome);
+        return Ok(());
     }
     let stdin = Mailbox::new(&mut reactor, MAILBOX_CAPACITY);
     let input = Input::open(&mut reactor, &io::stdin(), Framing::Bytes, stdin)
@@ -111,9 +112,8 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
     let transfer = Transfer::new(stdin, display.clone(), &options, progress.clone());
     let session = Session { options, outcome: outcome.clone() };
     Client::connect(&mut reactor, Rc::new(session), Box::new(transfer), Failures::default(), addresses);
-    let result = reactor.run().map_err(cannot("wait for events"));
+    run_loop(&mut reactor, outcome);
     display.close(&reactor);
-    result?;
     let ByteCounts { sent, received } = progress.counts();
     outcome.report_error();
     log::info!("bytes: {sent} sent, {received} received; {:.3} s", began.elapsed().as_secs_f64());
@@ -122,6 +122,14 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
         report(NAME, format_args!("{} came back unchanged", counted(received, "byte")));
     }
     Ok(())
+}
+
+/// Runs the loop until it is stopped. If it fails, that is the outcome, and not that the connection is
+/// aborted when the reactor is dropped.
+fn run_loop(reactor: &mut Reactor, outcome: &Outcome) {
+    if let Err(error) = reactor.run() {
+        outcome.set(cli::FAILURE, Some(cannot("wait for events")(error).to_string()));
+    }
 }
 
 fn catch_signals(reactor: &mut Reactor, outcome: &Outcome, interactive: bool) -> io::Result<()> {
