@@ -6,12 +6,15 @@
 //! | [`asyncio`] | what is it called here? |
 //! | [`styles`] | sockets, protocol or streams: which one, and what does it cost? |
 //! | [`performance`] | how fast is it, how was that measured, and what was tried? |
+//! | [`platforms`] | what is different or missing on macOS and the BSDs? |
 //! | [`trouble`] | what happens when peers, users or the kernel misbehave? |
 
 #[doc = include_str!("asyncio.md")]
 pub mod asyncio {}
 #[doc = include_str!("performance.md")]
 pub mod performance {}
+#[doc = include_str!("platforms.md")]
+pub mod platforms {}
 #[doc = include_str!("styles.md")]
 pub mod styles {}
 #[doc = include_str!("trouble.md")]
