@@ -54,7 +54,7 @@ fn small_reads_use_up_the_budget() {
         let (fds, mut space) = ([peer.as_fd()], [std::mem::MaybeUninit::uninit(); 64]);
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&fds));
-        if sendmsg(&peer, &[IoSlice::new(b"x")], &mut control, SendFlags::NOSIGNAL).is_err() {
+        if sendmsg(&peer, &[IoSlice::new(b"x")], &mut control, SendFlags::empty()).is_err() {
             break;
         }
         sent += 1;
