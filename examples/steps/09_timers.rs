@@ -4,7 +4,8 @@
 //! connection, and a timer that is due closes the connection. The timer of a connection that has
 //! gone finds nothing, because its token is stale. Another thread reads stdin. At the line `stop`
 //! it sends a message to the loop and wakes it. Then the server accepts no more connections, and
-//! ends with the last one. The thread is needed only because reading stdin blocks.
+//! ends with the last one. The thread is needed only because reading stdin blocks. With 64 busy
+//! peers each list of events is full, and the timers wait; chapter 8 says more.
 //!
 //! Try: `cargo run --example step_09_timers 127.0.0.1:7777 5000`, and a client that is silent for
 //! five seconds.

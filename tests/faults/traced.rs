@@ -17,6 +17,12 @@ pub struct Traced {
     log: PathBuf,
 }
 
+impl Drop for Traced {
+    fn drop(&mut self) {
+        self.kill(); // also if the test panics
+    }
+}
+
 impl Traced {
     /// With `-D` the program itself is the child of this test, and `strace` is a process apart.
     pub fn spawn(
