@@ -3,6 +3,7 @@
 //! Complete the table. Anybody may keep a token for any time, so each method may get a token whose
 //! entry has gone and whose slot has another entry. An entry that runs is out of its slot, and may
 //! be removed meanwhile, perhaps twice. When an entry has gone, its slot is used again.
+//! The types that you need are in `checks/ex05_slab.rs`. You may read it.
 //!
 //!     cargo test --test exercises ex05_slab -- --ignored
 

@@ -3,6 +3,7 @@
 //! Some peers never stop sending, so `read` never returns `WouldBlock` for them. Write one turn of
 //! the loop so that each connection is read at most `BUDGET` times in it, and none is forgotten: a
 //! connection that stops before `WouldBlock` gets no event for what is left.
+//! The types that you need are in `checks/ex06_budget.rs`. You may read it.
 //!
 //!     cargo test --test exercises ex06_budget -- --ignored
 

@@ -4,6 +4,7 @@
 //! unsent, and resume when no more than `LOW_WATER` are. Events are edge-triggered, and each has
 //! one direction, as with kqueue. The peer does not end its side here. Write `ready`. The methods
 //! `receive` and `send` are complete.
+//! The types that you need are in `checks/ex07_backpressure.rs`. You may read it.
 //!
 //!     cargo test --test exercises ex07_backpressure -- --ignored
 

@@ -4,6 +4,7 @@
 //! The other thread sends some messages, and then wakes the loop once for all of them. No timer may
 //! run early, and the loop may not be busy. The clock is not real: it moves in `poll`, and a little
 //! in each call.
+//! The types that you need are in `checks/ex08_timers.rs`. You may read it.
 //!
 //!     cargo test --test exercises ex08_timers -- --ignored
 

@@ -4,6 +4,7 @@
 //! blocks, and change nothing for the shell. For each event, which is edge-triggered, the loop
 //! calls `read_lines` once. Append each line to `lines`, without its newline. At the end of file,
 //! text without a newline is a line.
+//! The types that you need are in `checks/ex09_stdin.rs`. You may read it.
 //!
 //!     cargo test --test exercises ex09_stdin -- --ignored
 

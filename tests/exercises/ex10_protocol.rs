@@ -5,6 +5,7 @@
 //! without a newline, whose answer has none either. Answer `too long\n` to a line of more than
 //! `LIMIT` bytes (with its newline), and then end the connection in order. No peer may make `rest`
 //! grow without limit.
+//! The types that you need are in `checks/ex10_protocol.rs`. You may read it.
 //!
 //!     cargo test --test exercises ex10_protocol -- --ignored
 

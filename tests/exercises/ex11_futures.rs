@@ -4,6 +4,7 @@
 //! mailbox has a `value: Option<u32>` and a `waker: Option<Waker>`, and `mailbox.lock()` gives
 //! access to both. The task must never sleep when the value is there. It may be polled needlessly,
 //! and each time with another waker.
+//! The types that you need are in `checks/ex11_futures.rs`. You may read it.
 //!
 //!     cargo test --test exercises ex11_futures -- --ignored
 

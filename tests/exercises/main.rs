@@ -88,8 +88,8 @@ exercises! {
     ex04_edge(receive):
         interrupted_is_an_error, reads_once, spins_at_eof, stops_at_a_short_read, swallows_errors;
     ex05_slab(Table::default):
-        no_generation, put_back_unchecked, remove_unchecked, removes_only_what_is_there,
-        slot_without_an_entry_is_free;
+        constant_generation, no_generation, put_back_unchecked, remove_unchecked,
+        removes_only_what_is_there, slot_without_an_entry_is_free;
     ex06_budget(turn):
         calls_twice, forgets_the_rest, goes_on_in_the_same_turn, no_budget, sleeps_on_the_queue;
     ex07_backpressure(Connection::new):

@@ -45,10 +45,9 @@ impl Read for Stream {
             Ok(0) if self.in_vain == 1000 => {
                 stop("`read` was called 1,000 times after the end of file: it returns 0 each time".to_owned())
             }
-            Err(_) if self.in_vain == 1000 => stop(
-                "`read` was called 1,000 times after `WouldBlock` or another error: the loop is busy"
-                    .to_owned(),
-            ),
+            Err(error) if self.in_vain == 1000 => {
+                stop(format!("`read` was called 1,000 times after `{:?}`: the loop is busy", error.kind()))
+            }
             result => result,
         }
     }
@@ -144,7 +143,11 @@ impl Loop {
         let (sent, received) = (self.sent.len() - had, self.connection.received.len() - had);
         if received < sent {
             assert!(!self.has_event());
-            let when = if is_interrupted { " after `Interrupted`" } else { "" };
+            let when = match received {
+                _ if is_interrupted => " after `Interrupted`",
+                16 => ", as many as `buffer` holds",
+                _ => "",
+            };
             ensure!(
                 false,
                 "{sent} bytes have arrived, and `receive` took {received}{when}. No event comes for the rest"

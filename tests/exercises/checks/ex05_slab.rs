@@ -26,6 +26,10 @@ pub fn check<S: Slab>(new: fn() -> S) -> Verdict {
     let mut table = new();
     let [ann, bob] = ["ann", "bob"].map(|name| table.insert(name));
     ensure!(ann != bob, "two entries got the same token");
+    let dan = table.insert("dan");
+    table.remove(dan);
+    let joe = table.insert("joe");
+    ensure!(joe != dan, "`dan` has gone, and `joe` got the same token. The slot has to get a new generation");
     for _ in 0..2 {
         let entry = table.take_out(ann);
         ensure!(entry.as_deref() == Some("ann"), "`take_out` of `ann` returned {entry:?}");

@@ -93,12 +93,12 @@ impl Loop {
         let expected = if self.again.is_empty() { None } else { Some(Duration::ZERO) };
         ensure!(
             expected.is_none() || timeout == expected,
-            "{} connections are in the queue, and `poll` would sleep: its timeout is {timeout:?}",
+            "{} connections are in the queue, and `poll` would sleep: its timeout is {timeout:?}, and not zero",
             self.again.len()
         );
         ensure!(
             timeout == expected,
-            "the queue is empty, so `poll` may sleep as long as it likes: its timeout is {timeout:?}"
+            "the queue is empty, so `poll` can sleep until an event comes (`None`): its timeout is {timeout:?}"
         );
         Ok(())
     }

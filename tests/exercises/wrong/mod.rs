@@ -17,6 +17,7 @@ pub mod ex04_edge {
 }
 
 pub mod ex05_slab {
+    pub mod constant_generation;
     pub mod no_generation;
     pub mod put_back_unchecked;
     pub mod remove_unchecked;

@@ -1,4 +1,4 @@
-//! Mistake: a token is only the index of a slot.
+//! Mistake: a token is found by its index only.
 //! Verdict: the token of `bob`, who has gone, found Some("eve") in the same slot
 
 use crate::checks::ex05_slab::{Slab, Token};
@@ -46,6 +46,7 @@ impl Slab for Table {
     fn remove(&mut self, token: Token) {
         if let Some(slot) = self.slot(token) {
             if slot.entry.take().is_some() {
+                slot.generation += 1;
                 self.free.push(token.index);
             }
         }
