@@ -11,15 +11,15 @@ use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::panic;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Process, Server, assert_same_bytes, collect, noise};
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal};
 
 const SERVERS: [&str; 11] = [
     "01_blocking",
@@ -37,11 +37,15 @@ const SERVERS: [&str; 11] = [
 
 const TABLE: &str = "src/guide/steps.md";
 
-fn step(name: &str) -> Command {
+fn path(step: &str) -> PathBuf {
     let programs = PathBuf::from(env!("CARGO_BIN_EXE_echo-server"));
-    let path = programs.with_file_name("examples").join(format!("step_{name}"));
+    let path = programs.with_file_name("examples").join(format!("step_{step}"));
     assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
-    common::program(path)
+    path
+}
+
+fn step(name: &str) -> Command {
+    common::program(path(name))
 }
 
 // ---- the conversation
@@ -158,6 +162,16 @@ impl Trial<'_> {
     fn serve_with_idle_limit(&self, limit: Duration) -> Server {
         let mut command = step(self.step);
         command.arg("127.0.0.1:0").arg(limit.as_millis().to_string()).stdin(Stdio::piped());
+        Server::run(&mut command, 1)
+    }
+
+    /// Under `strace`. Each poll takes so long that much happens before its events are handled.
+    fn serve_traced(&self, trace: &Path, idle_limit: Duration) -> Server {
+        let mut command = common::program("strace");
+        command.args(["-D", "-e", "trace=epoll_wait,accept4,recvfrom", "-e"]);
+        command.arg(format!("inject=epoll_wait:delay_exit={}ms", self.unit.as_millis() / 5));
+        command.arg("-o").arg(trace).arg(path(self.step)).arg("127.0.0.1:0");
+        command.arg(idle_limit.as_millis().to_string()).stdin(Stdio::piped());
         Server::run(&mut command, 1)
     }
 
@@ -325,6 +339,45 @@ fn count(mut call: impl FnMut() -> io::Result<usize>) -> usize {
     sum
 }
 
+/// Counts the calls between two polls, with many connections at once and a peer that floods. A call
+/// of a connection makes at most 16 reads.
+fn calls_each_connection_once_in_a_turn(trial: &Trial) -> bool {
+    if !common::has_strace() {
+        return true; // not checked here
+    }
+    let scratch = common::Scratch::new();
+    let trace = scratch.path("trace");
+    let mut server = trial.serve_traced(&trace, PATIENCE);
+    let mut peers: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    let echo = collect(peers[0].try_clone().unwrap());
+    peers[0].write_all(&noise(1 << 20, 19)).unwrap();
+    peers[0].shutdown(Shutdown::Write).unwrap();
+    echo.recv_timeout(PATIENCE).unwrap();
+    assert!(trial.answers(&mut peers[39]));
+    server.process.signal(Signal::KILL);
+    server.process.wait();
+    let trace = || fs::read_to_string(&trace).unwrap();
+    assert!(trial.happens(|| trace().contains("+++ killed")), "strace writes everything");
+    trace().split("epoll_wait(").all(|turn| {
+        let mut calls = HashMap::new();
+        turn.lines().skip(1).filter_map(|line| line.split_once(',')).for_each(|(call, _)| {
+            *calls.entry(call).or_insert(0) += 1;
+        });
+        calls.values().all(|count| *count <= 16)
+    })
+}
+
+/// There are more peers than descriptors. A peer leaves when it has its echo.
+fn serves_those_that_wait_for_a_descriptor(trial: &Trial) -> bool {
+    let server = trial.serve();
+    let limit = Rlimit { current: Some(12), maximum: Some(12) };
+    rustix::process::prlimit(Some(server.process.pid()), Resource::Nofile, limit).unwrap();
+    trial.stop_asleep(&server);
+    let peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    server.process.signal(Signal::CONT);
+    peers.into_iter().all(|mut peer| trial.answers(&mut peer))
+}
+
 fn sends_the_rest_after_a_half_close(trial: &Trial) -> bool {
     let server = trial.serve();
     let mut stream = server.connect();
@@ -359,6 +412,34 @@ fn closes_an_idle_peer(trial: &Trial) -> bool {
     let mut stream = server.connect();
     assert!(trial.answers(&mut stream));
     stream.read(&mut [0]).is_ok_and(|count| count == 0)
+}
+
+/// While a poll takes its time, each of a hundred peers sends a byte. So there are always more
+/// events than the first list has room for.
+fn closes_an_idle_peer_while_many_are_busy(trial: &Trial) -> bool {
+    if !common::has_strace() {
+        return true; // not checked here
+    }
+    let scratch = common::Scratch::new();
+    let server = trial.serve_traced(&scratch.path("trace"), 3 * trial.unit);
+    let mut idle = server.connect();
+    let mut peers: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    peers.iter().for_each(|peer| peer.set_nonblocking(true).unwrap());
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                for peer in &mut peers {
+                    let _ = (peer.write(&[7]), peer.read(&mut [0; 64]));
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        idle.set_read_timeout(Some(trial.limit)).unwrap();
+        let closed = idle.read(&mut [0]);
+        is_over.store(true, Ordering::Relaxed);
+        closed.is_ok_and(|count| count == 0)
+    })
 }
 
 fn stale_timer_closes_nobody(trial: &Trial) -> bool {
@@ -423,7 +504,7 @@ struct Behaviour {
     from: &'static str,
 }
 
-const BEHAVIOURS: [Behaviour; 14] = [
+const BEHAVIOURS: [Behaviour; 17] = [
     Behaviour {
         text: "serves a second peer while the first is silent",
         show: serves_a_second_peer,
@@ -435,6 +516,16 @@ const BEHAVIOURS: [Behaviour; 14] = [
         from: "01",
     },
     Behaviour { text: "serves others while a peer floods", show: serves_while_a_peer_floods, from: "01" },
+    Behaviour {
+        text: "calls each connection once in a turn",
+        show: calls_each_connection_once_in_a_turn,
+        from: "07",
+    },
+    Behaviour {
+        text: "serves those that wait for a descriptor",
+        show: serves_those_that_wait_for_a_descriptor,
+        from: "01",
+    },
     Behaviour { text: "needs no thread for each connection", show: needs_one_thread, from: "01" },
     Behaviour { text: "sleeps while nothing happens", show: sleeps_while_nothing_happens, from: "01" },
     Behaviour {
@@ -450,6 +541,11 @@ const BEHAVIOURS: [Behaviour; 14] = [
     Behaviour { text: "survives a reset", show: survives_a_reset, from: "01" },
     Behaviour { text: "survives Ctrl-Z and `fg`", show: survives_ctrl_z_and_fg, from: "01" },
     Behaviour { text: "closes an idle peer", show: closes_an_idle_peer, from: "01" },
+    Behaviour {
+        text: "closes an idle peer while many are busy",
+        show: closes_an_idle_peer_while_many_are_busy,
+        from: "09",
+    },
     Behaviour { text: "a stale timer closes nobody", show: stale_timer_closes_nobody, from: "09" },
     Behaviour {
         text: "closes no peer whose bytes came while it was stopped",
@@ -519,6 +615,7 @@ fn each_step_behaves_as_the_table_of_the_guide_shows() {
         (0..SERVERS.len()).for_each(|step| text += &format!(" {} |", found[&(row, step)].text()));
         text += "\n";
     }
+    text += "\nStep 10 is the client, so it has no column.\n";
     if is_update {
         fs::write(TABLE, text).unwrap();
     } else {

@@ -17,17 +17,6 @@ use std::time::Duration;
 use common::{PATIENCE, Process, Scratch, Server, connect};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Whether `strace` is installed and may trace, and the calls have the names of the excerpts. If
-/// not, prints that the test is skipped.
-fn has_strace() -> bool {
-    let run = Command::new("strace").args(["-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
-    let has = cfg!(target_arch = "x86_64") && run.is_ok_and(|status| status.success());
-    if !has {
-        println!("skipped: it needs strace, on x86-64");
-    }
-    has
-}
-
 /// A step under `strace`. It inherits nothing but stdin, stdout and stderr, so that the numbers of
 /// descriptors are always the same.
 fn traced(step: &str, trace: &str, options: &[&str]) -> Command {
@@ -178,7 +167,7 @@ fn trace_client(pause: Duration) -> String {
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: strace")]
 fn steps_make_the_system_calls_that_the_guide_shows() {
-    if !has_strace() {
+    if !common::has_strace() {
         return;
     }
     for (step, from) in [

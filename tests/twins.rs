@@ -86,6 +86,26 @@ fn edge_triggered_source_that_stops_reading_early_hangs() {
 }
 
 #[test]
+fn listener_that_accepts_one_connection_for_each_event_is_one_behind() {
+    let mut poll = Poll::new().unwrap();
+    let mut events = Events::with_capacity(8);
+    let mut listener = mio::net::TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    poll.registry().register(&mut listener, Token(0), Interest::READABLE).unwrap();
+    let _pair = [(); 2].map(|()| std::net::TcpStream::connect(address).unwrap());
+    poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+    poll.poll(&mut events, Some(A_WHILE)).unwrap(); // until both have arrived
+    let _first = listener.accept().unwrap();
+    poll.poll(&mut events, Some(A_WHILE)).unwrap();
+    assert!(events.is_empty(), "the second connection waits, and no event comes");
+    let _third = std::net::TcpStream::connect(address).unwrap();
+    poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+    assert_eq!(events.iter().count(), 1);
+    let _second = listener.accept().unwrap(); // and now the third one waits
+    assert!(listener.accept().is_ok());
+}
+
+#[test]
 fn source_that_stops_at_a_short_read_misses_eof() {
     let wrong = |stream: &mut UnixStream, log: &Log, _: Ready| match read_once(stream, log, 4096) {
         Ok(0) => Next::Done,

@@ -4,8 +4,8 @@
 //! edge-triggered: an event comes when something arrives, and does not come again for bytes that
 //! are left unread. So a connection remembers its readiness: an event sets `readable` or
 //! `writable`, and `WouldBlock` clears it. A connection goes on until `WouldBlock`, so a peer that
-//! floods makes all others wait. `unsent` still grows without limit. If `accept` fails because no
-//! descriptor is left, those that wait are forgotten until the next one comes (chapter 13).
+//! floods makes all others wait. `unsent` still grows without limit. If `accept` fails, for example
+//! because no descriptor is left, those that wait are forgotten until the next one comes.
 //!
 //! Try: `strace -p $(pgrep step_05)`, then talk to the server. Each `epoll_wait` returns only what
 //! has changed.

@@ -2,8 +2,9 @@
 //!
 //! A connection makes a bounded number of calls in a turn, and so does the listener. One that stops
 //! early is called again in the next turn, after all others, because no event comes for what is
-//! left. While one waits, the loop polls without sleeping. `unsent` still grows without limit if a
-//! peer does not read.
+//! left. While one waits, the loop polls without sleeping. The queue also mends a fault of the steps
+//! before: if no descriptor is left, `accept` is called again when a connection has ended. `unsent`
+//! still grows without limit if a peer does not read.
 //!
 //! Try: `yes | echo-client > /dev/null & strace -p $(pgrep step_07)`. After at most 16 reads the
 //! server looks for other peers.
@@ -69,15 +70,25 @@ impl Server {
         Ok(())
     }
 
+    /// Closes a connection. This frees a descriptor, so `accept` may succeed again.
+    fn close(&mut self, token: Token) {
+        self.connections.free(token);
+        self.again.insert(LISTENER);
+    }
+
     fn accept(&mut self) {
+        let mut result = Ok(());
         for _ in 0..BUDGET {
-            match self.listener.accept() {
-                Ok((stream, _)) => self.add(stream),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => return eprintln!("accept: {error}"),
+            // An error may concern one connection only, so the next call may succeed.
+            result = self.listener.accept().map(|(stream, _)| self.add(stream));
+            if matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+                return;
             }
         }
-        self.again.insert(LISTENER);
+        match result {
+            Ok(()) => drop(self.again.insert(LISTENER)),
+            Err(error) => eprintln!("accept: {error}"), // no descriptor is left: `close` calls it again
+        }
     }
 
     fn add(&mut self, mut stream: TcpStream) {
@@ -98,7 +109,7 @@ impl Server {
         }
         let Some(mut connection) = self.connections.take_out(token) else { return };
         match connection.serve(event, self) {
-            Next::Done => return self.connections.free(token),
+            Next::Done => return self.close(token),
             Next::Again => drop(self.again.insert(token)),
             Next::Wait => {}
         }

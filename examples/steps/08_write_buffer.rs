@@ -72,15 +72,25 @@ impl Server {
         Ok(())
     }
 
+    /// Closes a connection. This frees a descriptor, so `accept` may succeed again.
+    fn close(&mut self, token: Token) {
+        self.connections.free(token);
+        self.again.insert(LISTENER);
+    }
+
     fn accept(&mut self) {
+        let mut result = Ok(());
         for _ in 0..BUDGET {
-            match self.listener.accept() {
-                Ok((stream, _)) => self.add(stream),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => return eprintln!("accept: {error}"),
+            // An error may concern one connection only, so the next call may succeed.
+            result = self.listener.accept().map(|(stream, _)| self.add(stream));
+            if matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+                return;
             }
         }
-        self.again.insert(LISTENER);
+        match result {
+            Ok(()) => drop(self.again.insert(LISTENER)),
+            Err(error) => eprintln!("accept: {error}"), // no descriptor is left: `close` calls it again
+        }
     }
 
     fn add(&mut self, mut stream: TcpStream) {
@@ -101,7 +111,7 @@ impl Server {
         }
         let Some(mut connection) = self.connections.take_out(token) else { return };
         match connection.serve(event, self) {
-            Next::Done => return self.connections.free(token),
+            Next::Done => return self.close(token),
             Next::Again => drop(self.again.insert(token)),
             Next::Wait => {}
         }
@@ -239,6 +249,9 @@ impl Connection {
             Ok(count) => drop(self.unsent.drain(..count)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
             Err(error) => return Err(error),
+        }
+        if self.unsent.is_empty() {
+            self.unsent = VecDeque::new(); // gives its memory back
         }
         if self.reading == Reading::Paused && self.unsent.len() <= LOW_WATER {
             self.reading = Reading::On;

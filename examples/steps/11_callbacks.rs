@@ -10,8 +10,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
-use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -48,7 +47,7 @@ fn main() -> io::Result<()> {
 }
 
 /// Runs in a thread of its own, because reading stdin blocks.
-fn wait_for_stop(sender: &Sender<()>, waker: &Waker) {
+fn wait_for_stop(sender: &mpsc::Sender<()>, waker: &Waker) {
     let mut lines = io::stdin().lines().map_while(Result::ok);
     if lines.any(|line| line == "stop") && sender.send(()).is_ok() {
         let _ = waker.wake(); // the message first: the loop looks for it when it wakes
@@ -117,9 +116,12 @@ impl Server {
         for token in again {
             self.dispatch(token, None);
         }
-        // A timer decides when everything that came before it was due has been looked at.
+        // A timer decides when everything that came before it was due has been looked at. A full
+        // list may have left something out, so the next list is larger.
         if events.iter().count() < events.capacity() {
             self.run_timers(now);
+        } else {
+            *events = Events::with_capacity(2 * events.capacity());
         }
         Ok(())
     }
@@ -128,20 +130,30 @@ impl Server {
     fn run_timers(&mut self, now: Instant) {
         let later = self.timers.split_off(&(now, Token(usize::MAX)));
         for (_, token) in mem::replace(&mut self.timers, later) {
-            self.connections.free(token); // a stale token finds nothing
+            self.close(token); // a stale token finds nothing
         }
     }
 
+    /// Closes a connection. This frees a descriptor, so `accept` may succeed again.
+    fn close(&mut self, token: Token) {
+        self.connections.free(token);
+        self.again.insert(LISTENER);
+    }
+
     fn accept(&mut self) {
+        let mut result = Ok(());
         for _ in 0..BUDGET {
             let Some(listener) = &self.listener else { return };
-            match listener.accept() {
-                Ok((stream, _)) => self.add(stream),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => return eprintln!("accept: {error}"),
+            // An error may concern one connection only, so the next call may succeed.
+            result = listener.accept().map(|(stream, _)| self.add(stream));
+            if matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+                return;
             }
         }
-        self.again.insert(LISTENER);
+        match result {
+            Ok(()) => drop(self.again.insert(LISTENER)),
+            Err(error) => eprintln!("accept: {error}"), // no descriptor is left: `close` calls it again
+        }
     }
 
     fn add(&mut self, mut stream: TcpStream) {
@@ -164,7 +176,7 @@ impl Server {
         }
         let Some(mut connection) = self.connections.take_out(token) else { return };
         match connection.serve(event, self) {
-            Next::Done => return self.connections.free(token),
+            Next::Done => return self.close(token),
             Next::Again => drop(self.again.insert(token)),
             Next::Wait => {}
         }
@@ -314,6 +326,9 @@ impl Connection {
             Ok(count) => drop(transport.unsent.drain(..count)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => transport.writable = false,
             Err(error) => return Err(error),
+        }
+        if transport.unsent.is_empty() {
+            transport.unsent = VecDeque::new(); // gives its memory back
         }
         if transport.writing == Flow::Paused && transport.unsent.len() <= LOW_WATER {
             transport.writing = Flow::On;

@@ -107,9 +107,12 @@ impl Server {
         for token in woken {
             self.run(token);
         }
-        // A timer decides when everything that came before it was due has been looked at.
+        // A timer decides when everything that came before it was due has been looked at. A full
+        // list may have left something out, so the next list is larger.
         if events.iter().count() < events.capacity() {
             self.run_timers(now);
+        } else {
+            *events = Events::with_capacity(2 * events.capacity());
         }
         Ok(())
     }
@@ -118,20 +121,30 @@ impl Server {
     fn run_timers(&mut self, now: Instant) {
         let later = self.timers.split_off(&(now, Token(usize::MAX)));
         for (_, token) in mem::replace(&mut self.timers, later) {
-            self.tasks.free(token); // a stale token finds nothing
+            self.close(token); // a stale token finds nothing
         }
     }
 
+    /// Closes a connection. This frees a descriptor, so `accept` may succeed again.
+    fn close(&mut self, token: Token) {
+        self.tasks.free(token);
+        self.waker_of(LISTENER).wake();
+    }
+
     fn accept(&mut self) {
+        let mut result = Ok(());
         for _ in 0..BUDGET {
             let Some(listener) = &self.listener else { return };
-            match listener.accept() {
-                Ok((stream, _)) => self.add(stream),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => return eprintln!("accept: {error}"),
+            // An error may concern one connection only, so the next call may succeed.
+            result = listener.accept().map(|(stream, _)| self.add(stream));
+            if matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+                return;
             }
         }
-        self.waker_of(LISTENER).wake();
+        match result {
+            Ok(()) => self.waker_of(LISTENER).wake(),
+            Err(error) => eprintln!("accept: {error}"), // no descriptor is left: `close` calls it again
+        }
     }
 
     fn add(&mut self, mut stream: TcpStream) {
@@ -154,7 +167,7 @@ impl Server {
 
     fn dispatch(&mut self, token: Token, event: &Event) {
         if token == LISTENER {
-            return self.accept();
+            return self.waker_of(LISTENER).wake(); // it runs once in a turn, as a task does
         }
         let Some(mut task) = self.tasks.take_out(token) else { return };
         task.stream.notify(event);
@@ -170,7 +183,7 @@ impl Server {
         }
         let Some(mut task) = self.tasks.take_out(token) else { return };
         match task.serve() {
-            task::Poll::Ready(()) => self.tasks.free(token),
+            task::Poll::Ready(()) => self.close(token),
             task::Poll::Pending => self.tasks.put_back(token, task),
         }
     }

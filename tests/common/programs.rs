@@ -59,6 +59,17 @@ pub fn program(path: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// Whether `strace` is installed and may trace, and the calls have the names of the excerpts. If
+/// not, prints that the test is skipped.
+pub fn has_strace() -> bool {
+    let run = Command::new("strace").args(["-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
+    let has = cfg!(target_arch = "x86_64") && run.is_ok_and(|status| status.success());
+    if !has {
+        println!("skipped: it needs strace, on x86-64");
+    }
+    has
+}
+
 /// A child process that is killed on drop.
 pub struct Process {
     pub child: Child,
