@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Process, Server, assert_same_bytes, collect, noise};
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::Signal;
 
 const SERVERS: [&str; 11] = [
     "01_blocking",
@@ -369,9 +369,9 @@ fn calls_each_connection_once_in_a_turn(trial: &Trial) -> bool {
 
 /// There are more peers than descriptors. A peer leaves when it has its echo.
 fn serves_those_that_wait_for_a_descriptor(trial: &Trial) -> bool {
-    let server = trial.serve();
-    let limit = Rlimit { current: Some(12), maximum: Some(12) };
-    rustix::process::prlimit(Some(server.process.pid()), Resource::Nofile, limit).unwrap();
+    let mut command = common::program("bash");
+    command.args(["-c", "ulimit -n 12; exec \"$@\"", "bash"]).arg(path(trial.step)).arg("127.0.0.1:0");
+    let server = Server::run(command.stdin(Stdio::piped()), 1);
     trial.stop_asleep(&server);
     let peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
     server.process.signal(Signal::CONT);
