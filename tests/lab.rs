@@ -4,10 +4,14 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use std::{fs, thread};
 
-use common::{Lab, PATIENCE, eventually};
+use common::{Lab, Lines, PATIENCE, Process, connect, eventually, example, program};
 use serde_json::{Value, json};
 
 /// Opens the stream of states, as a page does.
@@ -211,4 +215,48 @@ fn hundred_pages_and_slow_readers_do_not_hold_up_the_loop() {
     pages.clear();
     eventually("the closed pages are gone", || lab.process.descriptors() < 40);
     assert_eq!(lab.get("/").0, 200);
+}
+
+/// The CPU time of the thread `name` of a process.
+fn cpu_time(process: &Process, name: &str) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{}/task", process.child.id())).unwrap();
+    let read = |thread: &Path, file| fs::read_to_string(thread.join(file)).unwrap();
+    let thread = threads.map(|thread| thread.unwrap().path()).find(|path| read(path, "comm").trim() == name);
+    let figures = read(&thread.unwrap(), "schedstat");
+    Duration::from_nanos(figures.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// The CPU time that a message costs the thread `name` of a server.
+fn time_per_message(process: &Process, name: &str, peers: &mut [TcpStream]) -> f64 {
+    const ROUNDS: usize = 1000;
+    let before = cpu_time(process, name);
+    let mut echo = [0; 64];
+    for _ in 0..ROUNDS {
+        peers.iter_mut().for_each(|peer| peer.write_all(&[b'm'; 64]).unwrap());
+        peers.iter_mut().for_each(|peer| peer.read_exact(&mut echo).unwrap());
+    }
+    (cpu_time(process, name) - before).as_secs_f64() / (ROUNDS * peers.len()) as f64
+}
+
+#[test]
+#[ignore = "a measurement: use --release"]
+fn open_page_costs_the_loop_at_most_a_tenth_of_its_rate() {
+    let lab = Lab::start();
+    let mut server = program(example("protocol_server"));
+    let mut server = Process::spawn(server.arg("127.0.0.1:0").stdout(Stdio::piped()));
+    let address = Lines::of(server.child.stdout.take().unwrap()).next();
+    let address = address.rsplit_once(' ').unwrap().1.to_owned();
+    let connect_all = |address: &str| -> Vec<TcpStream> { (0..16).map(|_| connect(address)).collect() };
+    let (mut plain, mut watched) = (connect_all(&address), connect_all(&lab.server));
+    let mut page = open_page(&lab);
+    thread::spawn(move || io::copy(&mut page, &mut io::sink()));
+    let mut ratios: Vec<f64> = (0..21)
+        .map(|_| {
+            let plain = time_per_message(&server, "protocol_server", &mut plain);
+            time_per_message(&lab.process, "observed", &mut watched) / plain
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    println!("watched/plain: median {:.3}, from {:.3} to {:.3}", ratios[10], ratios[0], ratios[20]);
+    assert!(ratios[10] < 1.1, "{ratios:.2?}");
 }

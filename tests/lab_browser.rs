@@ -493,3 +493,28 @@ fn page_shows_the_state_of_the_loop_in_each_scenario() {
 
     session.browser.click("#log a");
 }
+
+#[test]
+#[ignore = "needs chromium"]
+fn keys_command_the_loop_and_a_lost_laboratory_is_named() {
+    let mut session = Session::start();
+    let status = |text: &str| format!("document.getElementById('status').innerText.includes('{text}')");
+    // A scenario was chosen with a click: Space runs the loop, and does not choose it again.
+    session.play("stall");
+    session.browser.press(" ");
+    session.browser.shows("that it runs", "document.getElementById('run').innerText.startsWith('Hold')");
+    session.browser.press(" ");
+    session.browser.shows("that it is held", "document.getElementById('run').innerText.startsWith('Run')");
+    session.browser.press("c");
+    session.browser.press("t");
+    session.browser.press("s");
+    session.browser.shows("slow motion", "document.getElementById('slow').ariaPressed === 'true'");
+
+    let address = session.lab.host.clone();
+    drop(session.lab);
+    session.browser.shows("that nobody answers", &status("does not answer"));
+    assert_eq!(session.browser.eval("document.getElementById('main').inert"), true);
+    session.lab = Lab::start_at(&address);
+    session.browser.shows("the new loop", &status("sleeps in its poll"));
+    assert_eq!(session.browser.eval("document.getElementById('main').inert"), false);
+}

@@ -97,7 +97,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Refused> {
 pub fn head(status: &str, kind: &str, rest: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}; charset=utf-8\r\nCache-Control: no-store\r\n\
-         Content-Security-Policy: default-src 'self'; frame-ancestors 'none'\r\n\
+         Content-Security-Policy: default-src 'self'; img-src data:; frame-ancestors 'none'\r\n\
          X-Content-Type-Options: nosniff\r\n{rest}\r\n"
     )
 }

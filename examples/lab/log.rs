@@ -20,9 +20,13 @@ const LENGTH: usize = 80;
 pub enum Entry {
     Poll {
         turn: u64,
+        /// The milliseconds from the start of the laboratory to its end.
+        at: u64,
         slept: Duration,
         timeout: Option<Duration>,
         events: usize,
+        /// The source of the first event. `None`: another thread has called.
+        first: Option<Id>,
     },
     Call {
         id: Id,
@@ -95,26 +99,25 @@ impl Entry {
     /// Returns the kind, the sentence, and the chapter.
     fn sentence(&self, name: impl Fn(Id) -> String) -> (&'static str, String, &'static str) {
         match self {
-            Entry::Poll { turn, slept, timeout, events } => {
+            Entry::Poll { turn, at, slept, timeout, events, first } => {
+                let turn = format!("Turn {turn}, at {}", seconds(*at));
+                let first = first.map_or("another thread".into(), name);
                 let reported = match events {
                     0 => "no event".into(),
-                    1 => "1 event".into(),
-                    _ => format!("{events} events"),
+                    1 => format!("1 event, for {first}"),
+                    _ => format!("{events} events, the first for {first}"),
                 };
                 match (timeout, events) {
                     (Some(Duration::ZERO), _) => (
                         "poll",
                         format!(
-                            "Turn {turn}: the poll did not sleep, because work was due. It reported {reported}."
+                            "{turn}: the poll did not sleep, because work was due. It reported {reported}."
                         ),
                         "budget",
                     ),
                     (Some(_), 0) => (
                         "poll",
-                        format!(
-                            "Turn {turn}: the poll slept for {}, until a timer was due.",
-                            duration(*slept)
-                        ),
+                        format!("{turn}: the poll slept for {}, until a timer was due.", duration(*slept)),
                         "timers",
                     ),
                     _ => {
@@ -122,7 +125,7 @@ impl Entry {
                             0..100 => "returned at once".into(),
                             _ => format!("slept for {}", duration(*slept)),
                         };
-                        let text = format!("Turn {turn}: the poll {slept}. It reported {reported}.");
+                        let text = format!("{turn}: the poll {slept}. It reported {reported}.");
                         ("poll", text, "readiness")
                     }
                 }
@@ -227,6 +230,10 @@ pub fn bytes(count: u64) -> String {
         10_000..10_000_000 => format!("{} KiB", count / 1024),
         _ => format!("{} MiB", count >> 20),
     }
+}
+
+fn seconds(millis: u64) -> String {
+    format!("{}.{:02} s", millis / 1000, millis % 1000 / 10)
 }
 
 fn duration(duration: Duration) -> String {

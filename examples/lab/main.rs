@@ -43,7 +43,7 @@ fn main() -> ExitCode {
             }
         },
         _ => {
-            eprintln!("lab: '{argument}' is not a loopback address: give one such as 127.0.0.1:7780");
+            eprintln!("lab: '{argument}' is not an IPv4 loopback address: usage: lab [127.0.0.1:PORT]");
             ExitCode::from(2)
         }
     }
@@ -56,12 +56,14 @@ fn run(address: &Address) -> io::Result<()> {
     let lab = Arc::new(Lab::new());
     let (started, observed) = mpsc::channel();
     let shared = lab.clone();
-    let watched = thread::spawn(move || observed::run(shared, &started));
+    let watched = thread::Builder::new().name("observed".into()).spawn(|| observed::run(shared, started))?;
     let Ok(observed) = observed.recv() else {
         return watched.join().unwrap_or_else(|_| Err(io::Error::other("the observed loop panicked")));
     };
     let mut reactor = Reactor::new()?;
+    let server = observed.address.clone();
     let address = site::serve(&mut reactor, address, lab, observed)?;
     println!("the laboratory is at http://{address}/");
+    println!("the server that it watches is at {server}: connect a peer of your own, if you like");
     reactor.run()
 }

@@ -60,7 +60,7 @@ impl Protocol for Echo {
 }
 
 /// Runs the loop. Sends the way in through `started`.
-pub fn run(lab: Arc<Lab>, started: &Sender<Observed>) -> io::Result<()> {
+pub fn run(lab: Arc<Lab>, started: Sender<Observed>) -> io::Result<()> {
     let mut reactor = Reactor::new()?;
     let options = ListenOptions::default();
     let sockets = ListeningSocket::bind_all(&[Address::Tcp(([127, 0, 0, 1], 0).into())], &options)?;

@@ -7,7 +7,7 @@ const PHASES = ["timeout", "poll", "events", "queue", "timers"];
 const PHASE_NAMES = ["time to sleep", "poll", "events", "queue", "timers"];
 const byId = (id) => document.getElementById(id);
 
-let state = null; // the last state
+let state = null; // the last state, while the laboratory answers
 let scenarios = [];
 let shownScenario = null;
 let offset = 0; // the time of the page minus the time of the laboratory
@@ -70,9 +70,11 @@ async function send(command) {
     const { error } = await answer.json();
     show(error ?? "");
   } catch {
-    show("The laboratory does not answer. Is it still running?");
+    show(NO_ANSWER);
   }
 }
+
+const NO_ANSWER = "The laboratory does not answer. Start it again, and this page goes on.";
 
 function show(error) {
   setText(byId("error"), error);
@@ -86,7 +88,7 @@ const runOrHold = () => send({ do: isHeld() || state.site.pace === "slow" ? "run
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
-  if (!button) return;
+  if (!button || !state) return;
   if (button.id === "run") runOrHold();
   else if (button.id === "slow") state.site.pace === "slow" ? send({ do: "hold" }) : slowMotion();
   else if (button.dataset.scenario) play(button.dataset.scenario);
@@ -108,13 +110,17 @@ document.addEventListener("keydown", (event) => {
 byId("rate").addEventListener("change", () => state?.site.pace === "slow" && slowMotion());
 byId("choice").addEventListener("change", (event) => event.target.value && play(event.target.value));
 
-const play = (name) => send({ do: "scenario", name });
+/** The focus moves to the text, so that the next Space runs the loop, and a screen reader reads it. */
+function play(name) {
+  send({ do: "scenario", name });
+  byId("look").focus({ preventScroll: true });
+}
 
 // ---- drawing
 
 function draw() {
+  if (!state?.loop) return;
   const { site, loop } = state;
-  if (!loop) return;
   const held = site.waiting && site.pace !== "slow";
   const busy = rate.turns > 50;
   const current = site.waiting ? PHASES.indexOf(loop.phase) : busy ? -1 : PHASES.indexOf(site.phase);
@@ -134,6 +140,7 @@ function drawControls(site) {
     run.dataset.runs = String(runs);
     run.replaceChildren(runs ? "Hold " : "Run ", element("kbd", {}, "Space"));
   }
+  byId("call").classList.toggle("main", !runs);
   byId("slow").setAttribute("aria-pressed", String(site.pace === "slow"));
 }
 
@@ -176,7 +183,7 @@ function drawStatus(held, busy) {
   const text = describe(held, busy);
   setText(byId("status"), text);
   // A screen reader hears each step, but not the figures of a loop that runs.
-  if (held) setText(byId("live"), text.replace(/[\d.]+ s,/, "a while,"));
+  setText(byId("live"), held ? text.replace(/[\d.]+ s,/, "a while,") : "");
 }
 
 /** How long the next poll may sleep. */
@@ -267,7 +274,7 @@ function buildPair(name) {
     part("peer", part("name", element("span", { class: "letter" }, name), element("strong", {}, `Peer ${name}`), element("span", { class: "says" })), part("facts"), part("buttons", ...buttons)),
     part(
       "server",
-      part("name", element("strong", { class: "id" }), element("span", { class: "ready" })),
+      part("name", element("strong", { class: "id" }), element("span", { class: "ready" }), element("span", { class: "pill warn stalled" })),
       part("half read", element("span", {}, "read half"), pill(), element("span", { class: "facts" })),
       part("half write", element("span", {}, "write half"), pill(), element("span", { class: "facts" })),
       part("buffer", part("fill"), part("mark", element("span", {}, "low")), part("mark", element("span", {}, "high")), part("amount")),
@@ -293,6 +300,7 @@ function drawPeers(site, loop) {
     drawPair(pair, peer, loop.slots.find((slot) => slot.connection?.peer === peer.name));
   });
   byId("nobody").hidden = names.length > 0;
+  byId("connect").disabled = names.length >= 8;
 }
 
 function drawPair(pair, peer, slot) {
@@ -325,9 +333,10 @@ const STATE_KINDS = { open: "good", paused: "warn", discarding: "warn", draining
 function drawServerSide(find, slot) {
   const { connection } = slot;
   setText(find(".server .id"), slot.id);
-  const stalled = connection.stalledSince === null ? "" : `behind for ${seconds(now() - connection.stalledSince)}`;
+  const since = connection.stalledSince;
+  setText(find(".stalled"), since === null ? "" : `stalled for ${seconds(now() - since)}, since ${seconds(since)}`);
   setText(find(".ready"), `remembers: ${connection.ready === "again" ? "nothing" : connection.ready}`);
-  for (const [half, text] of [["read", `${bytes(connection.in)} in`], ["write", [`${bytes(connection.out)} out`, stalled].filter(Boolean).join(" · ")]]) {
+  for (const [half, text] of [["read", `${bytes(connection.in)} in`], ["write", `${bytes(connection.out)} out`]]) {
     const pill = find(`.${half} .pill`);
     setText(pill, connection[half]);
     pill.className = `pill ${STATE_KINDS[connection[half]] ?? ""}`;
@@ -353,6 +362,8 @@ function drawLog(entries) {
   const fresh = entries.filter(([number]) => number >= nextEntry);
   if (!fresh.length) return;
   const follows = log.scrollTop + log.clientHeight >= log.scrollHeight - 30;
+  // Of a loop at full speed, a few entries show enough, and the page stays quick.
+  if (fresh[0][0] > nextEntry) fresh.splice(0, fresh.length - 8);
   const missed = fresh[0][0] - nextEntry;
   if (missed > 0) log.append(element("li", { class: "gap" }, `${missed.toLocaleString("en")} more, not shown`));
   for (const [number, kind, text, chapter] of fresh) {
@@ -431,4 +442,12 @@ for (const { name, title } of scenarios) {
 }
 const source = new EventSource("/events");
 source.onmessage = (event) => receive(event.data);
-source.onerror = () => setText(byId("status"), "The laboratory does not answer. Is it still running?");
+source.onopen = () => {
+  state = null; // it may be another laboratory
+  byId("main").inert = false;
+};
+source.onerror = () => {
+  state = null;
+  setText(byId("status"), NO_ANSWER);
+  byId("main").inert = true;
+};

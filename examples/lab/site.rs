@@ -290,6 +290,7 @@ impl Site {
             handle.call(move |reactor| site.peers.borrow_mut().clear(reactor)).await;
         }
         let first = self.lab.log().next();
+        self.lab.note("The page has reset the loop, with a call from its own thread.", "timers");
         self.scenario.set((scenario.name, first));
         for &(action, peer) in scenario.setup {
             let site = self.clone();

@@ -46,6 +46,8 @@ pub struct Watcher {
     /// Whether the next turn has to begin without a sample.
     must_wait: Rc<Cell<bool>>,
     turn: u64,
+    /// The poll of this turn, until it is in the log.
+    poll: Option<PollEnd>,
     calls: u64,
     phase: Phase,
     events: Vec<(Option<Id>, Ready, Fate)>,
@@ -77,6 +79,7 @@ impl Watcher {
             log: Log::default(),
             must_wait,
             turn: 0,
+            poll: None,
             calls: 0,
             phase: Phase::Timeout,
             events: Vec::new(),
@@ -230,7 +233,7 @@ impl Observer for Watcher {
         if self.must_wait.get() && poll.events == 0 && poll.timeout.is_some_and(|limit| limit <= INTERVAL) {
             return; // it slept for the sake of a sample
         }
-        self.log(Entry::Poll { turn: self.turn, slept, timeout: poll.timeout, events: poll.events });
+        self.poll = Some(*poll);
     }
 
     fn on_event(&mut self, id: Option<Id>, ready: Ready) {
@@ -284,6 +287,18 @@ impl Observer for Watcher {
         self.phase = phase;
         self.name_new_connections(reactor);
         self.times[phase as usize] += std::mem::take(&mut self.spent);
+        if let Some(poll) = self.poll.take() {
+            let first = self.events.first().and_then(|(id, ..)| *id);
+            let (turn, at) = (self.turn, self.lab.millis(poll.ended));
+            self.log(Entry::Poll {
+                turn,
+                at,
+                slept: poll.ended - poll.began,
+                timeout: poll.timeout,
+                events: poll.events,
+                first,
+            });
+        }
         if phase == Phase::Events {
             self.finish_event(reactor);
         }

@@ -13,19 +13,26 @@ pub struct Lab {
     pub process: Process,
     /// Its host and port.
     pub host: String,
+    /// The address of the server that it watches.
+    pub server: String,
 }
 
 impl Lab {
     pub fn start() -> Self {
+        Self::start_at("127.0.0.1:0")
+    }
+
+    pub fn start_at(address: &str) -> Self {
         let programs = PathBuf::from(env!("CARGO_BIN_EXE_echo-server"));
         let path = programs.parent().unwrap().join("examples/lab");
         assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
         let mut command = program(path);
-        command.arg("127.0.0.1:0").stdin(Stdio::null()).stdout(Stdio::piped());
+        command.arg(address).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = Process::spawn(&mut command);
-        let line = Lines::of(process.child.stdout.take().unwrap()).next();
-        let host = line.rsplit_once("http://").unwrap().1.trim_end_matches('/').to_owned();
-        Lab { process, host }
+        let lines = Lines::of(process.child.stdout.take().unwrap());
+        let host = lines.next().rsplit_once("http://").unwrap().1.trim_end_matches('/').to_owned();
+        let server = lines.next().split_once(" is at ").unwrap().1.split_once(": ").unwrap().0.to_owned();
+        Lab { process, host, server }
     }
 
     pub fn connect(&self) -> TcpStream {
