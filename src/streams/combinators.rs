@@ -16,12 +16,12 @@ use std::task::{Poll, ready};
 use super::state::Wait;
 use super::{Reader, Writer};
 
-/// The output of the first of two futures to return.
+/// The output of one of two futures: the one that returned first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Either<A, B> {
-    /// The first, or both at once.
+    /// The first future returned first, or both were ready at the same time.
     First(A),
-    /// The second.
+    /// The second future returned first.
     Second(B),
 }
 
@@ -117,13 +117,13 @@ pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F:
 /// Sends everything that `reader` receives to `writer`, until the end of file. Returns the number
 /// of bytes. It stops reading while the writer is full, and it owns no buffer while it waits.
 ///
-/// It does not end the writer's side: call [`Writer::write_eof`] then, or [`Writer::abort`] after
-/// an error.
+/// It does not end the writer's side: call [`Writer::write_eof`] afterwards, or [`Writer::abort`]
+/// after an error.
 ///
 /// # Errors
 /// [`CopyError::Read`] is the error that broke the reader's connection. All bytes that came before
-/// it are passed on first. [`CopyError::Write`] is the error that broke the
-/// writer's connection, which is noticed even while no data arrives, as by [`Writer::broken`].
+/// it are passed on first. [`CopyError::Write`] is the error that broke the writer's connection.
+/// Like [`Writer::broken`], `copy` notices it even while no data arrives.
 pub async fn copy(reader: &mut Reader, writer: &mut Writer) -> Result<u64, CopyError> {
     let (mut total, from, to) = (0, &*reader.stream, &*writer.stream);
     loop {

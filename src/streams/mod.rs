@@ -4,20 +4,22 @@
 //!   kernel ─▶ turn ─▶ StreamSource ─ poll ─▶ Task: your async fn
 //!                          │                    │ read, write
 //!                          │  before, after     ▼
-//!   kernel ◀───────────────┴────────────▶ Stream: a Duplex, and who waits for it
+//!   kernel ◀───────────────┴────────────▶ Stream: a Duplex, and the tasks that wait for it
 //! ```
 //!
 //! A future is a state machine that the compiler writes, and a task is a source that holds a
 //! future. When a connection is ready, its source polls the task that waits for it, and the task's
-//! `read` then reads from the kernel. There is no executor. A task's `Waker` works from any thread,
-//! so any other future of `std` may be awaited, too.
+//! `read` then reads from the kernel. There is no executor. (To poll a task is to call
+//! `Future::poll`, which runs it until it waits or returns. It has nothing to do with `poll(2)`.) A
+//! task's `Waker` works from any thread, so any other future of `std` may be awaited, too.
 //!
-//! Invariant: small writes of a future are sent in one system call, when the future waits. A
-//! bounded amount is buffered in each direction.
+//! Invariant: the small writes of a future are collected, and sent in one system call when the
+//! future waits. The buffer of each direction is bounded. (A `Duplex` is the socket with the state
+//! of both directions, see `../transport/duplex/`.)
 //!
 //! Read next: `stream.rs` (a connection as a source) and `state.rs` (its state), `reader.rs` and
-//! `writer.rs` (its halves), `task.rs` (who polls), `operation.rs` (timers and other operations
-//! that a future waits for), `combinators.rs`.
+//! `writer.rs` (its halves), `task.rs` (which polls a future), `operation.rs` (timers and other
+//! operations that a future waits for), `combinators.rs` (waiting for several things).
 //!
 //! Coming from asyncio or tokio: [`docs::asyncio`](crate::docs::asyncio).
 
@@ -45,13 +47,13 @@ use crate::transport::Duplex;
 use stream::StreamSource;
 use task::TaskSource;
 
-/// Listens on all of `addresses`, or, if one fails, on none. Each connection gets a task of its
-/// own, which runs the future that `handler` returns (asyncio: `start_server`).
+/// Listens on all of `addresses`. If one fails, it listens on none of them. Each connection gets a
+/// task of its own, which runs the future that `handler` returns (asyncio: `start_server`).
 ///
-/// When the handler returns, it drops its halves, and the connection ends in order, also after an
-/// error. The error is logged as a warning; without a logger it is written to stderr. If a peer
-/// disappears, the handler learns of it from the next read or write. The connection counts as open
-/// until the handler has dropped both halves.
+/// When the handler returns, with or without an error, it drops its reader and its writer, and the
+/// connection is closed gracefully. An error is logged as a warning; without a logger it is written
+/// to stderr. If a peer disappears, the handler learns of it from the next read or write. The
+/// connection counts as open until both the reader and the writer are dropped.
 ///
 /// ```
 /// use echo_reactor::{Reactor, Reader, ListenOptions, Writer, start_server};
@@ -133,7 +135,7 @@ where
         let duplex = Duplex::new(socket, Some(peer.clone()));
         let (source, reader, writer) = StreamSource::new(&handle, id, duplex, Some(listener), name);
         reactor.install(id, source);
-        // Boxed, because a future that stores another one needs twice its size.
+        // Boxed, because a future that contains another one can need twice the memory.
         let mut future = Box::pin(handler(reader, writer));
         let reported = poll_fn(move |context| {
             future.as_mut().poll(context).map(|result| {
@@ -143,12 +145,12 @@ where
             })
         });
         let task = TaskSource::new(&handle, reported, name).insert(reactor);
-        reactor.call_again(task); // by the queue, so that its panic does not end the listener
+        reactor.call_again(task); // from the queue, so that its panic cannot end the listener
         Ok(())
     })
 }
 
-/// Nobody awaits a handler, so its error is reported here.
+/// Reports the error of a handler, because no code awaits the handler.
 fn report_failure(peer: &Address, error: &io::Error) {
     let error = ErrorText(error);
     log::warn!("the handler of {peer} failed: {error}");

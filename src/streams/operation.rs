@@ -29,13 +29,14 @@ use crate::net::{Address, ConnectError, ConnectOptions, NotConnected, connect};
 use crate::reactor::{FAR_FUTURE, Handle, Id, LoopHandle, Next, Reactor, Ready, SCRATCH_SIZE, Source, Timer};
 use crate::transport::{Duplex, KERNEL_BUFFER};
 
-/// The future's end of an operation. Its output is `None` if it will never be complete.
+/// The side of an operation that the future holds. Its output is `None` if the operation will never
+/// be complete.
 pub(super) struct Operation<R> {
     shared: Rc<Shared<R>>,
     handle: LoopHandle,
 }
 
-/// The reactor's end.
+/// The side of an operation that the reactor holds.
 pub(super) struct Completion<R>(Rc<Shared<R>>);
 
 struct Shared<R> {
@@ -44,7 +45,7 @@ struct Shared<R> {
     stage: Cell<Stage>,
 }
 
-/// How far an operation is, and what has to be undone if it is dropped.
+/// The progress of an operation, and what has to be undone if it is dropped.
 #[derive(Clone, Copy)]
 enum Stage {
     /// It has not begun.
@@ -52,7 +53,7 @@ enum Stage {
     Timer(Timer),
     Source(Id),
     Complete,
-    /// Nobody waits any more.
+    /// The future's side was dropped.
     Dropped,
 }
 
@@ -66,14 +67,14 @@ impl<R: 'static> Operation<R> {
         (Operation { shared: shared.clone(), handle: handle.clone() }, Completion(shared))
     }
 
-    /// Queues a call of `begin`. It is not called if the operation is dropped before that.
+    /// Queues a call of `begin`. If the operation is dropped before that, `begin` is not called.
     fn start(
         handle: &LoopHandle,
         begin: impl FnOnce(&mut Reactor, Completion<R>) -> Stage + 'static,
     ) -> Self {
         let (operation, completion) = Operation::new(handle);
         let shared = Rc::downgrade(&operation.shared);
-        // Without a reactor the completion is dropped.
+        // If the reactor is gone, this drops the completion.
         let _ = handle.call_soon(move |reactor| {
             if completion.is_abandoned() {
                 return;
@@ -90,6 +91,7 @@ impl<R: 'static> Operation<R> {
 }
 
 impl Stage {
+    /// Cancels the timer, or removes the source.
     fn take_back(self, reactor: &mut Reactor) {
         match self {
             Stage::Timer(timer) => _ = reactor.cancel(timer),
@@ -115,13 +117,14 @@ impl<R> Drop for Operation<R> {
     fn drop(&mut self) {
         let stage = self.shared.stage.replace(Stage::Dropped);
         if matches!(stage, Stage::Timer(_) | Stage::Source(_)) {
-            let _ = self.handle.call_soon(move |reactor| stage.take_back(reactor)); // an error: the reactor is gone
+            // This fails only if the reactor is gone.
+            let _ = self.handle.call_soon(move |reactor| stage.take_back(reactor));
         }
     }
 }
 
 impl<R> Completion<R> {
-    /// Whether nobody waits for it any more.
+    /// Whether the future's side was dropped.
     fn is_abandoned(&self) -> bool {
         Rc::strong_count(&self.0) == 1
     }
@@ -190,8 +193,8 @@ impl From<Elapsed> for io::Error {
     }
 }
 
-/// Operations that a future can await. The future waits forever if the reactor is gone. If a
-/// closure that it has passed panics, the panic goes on in the future.
+/// Operations that a future can await. If the reactor is gone, the future waits forever. If a
+/// closure that was passed to an operation panics, the panic continues in the future.
 impl LoopHandle {
     /// Calls `f` with the reactor, and returns what it returns.
     pub async fn call<R: 'static>(&self, f: impl FnOnce(&mut Reactor) -> R + 'static) -> R {
@@ -237,9 +240,9 @@ impl LoopHandle {
         Operation::start(self, begin).or_never().await;
     }
 
-    /// Waits for `future`, but no longer than `limit` (asyncio: `wait_for`). Then it is dropped.
-    /// Before that, it reads what had arrived in time, for at most 32 turns: 8 MiB if the reads are
-    /// large.
+    /// Waits for `future`, but no longer than `limit` (asyncio: `wait_for`). When the time is up, a
+    /// stream may need some more turns to read what has arrived already. The future gets at most 32
+    /// such turns (8 MiB if its reads are large), and is then dropped.
     ///
     /// # Errors
     /// [`Elapsed`] if the time is up first.
@@ -255,7 +258,7 @@ impl LoopHandle {
         });
         let time_is_up = async {
             self.sleep(limit).await;
-            // A stream may need some turns for what has arrived.
+            // A stream may need some turns to read what has arrived already.
             let mut turns = 0..KERNEL_BUFFER / SCRATCH_SIZE;
             while stopped_at_budget.get() && turns.next().is_some() {
                 self.call(|_| ()).await;
@@ -269,8 +272,8 @@ impl LoopHandle {
 
     /// Connects to the first of `addresses` that answers (asyncio: `open_connection`).
     ///
-    /// It takes no names, because looking one up blocks. Do that before the loop runs, or on a
-    /// thread that sends the result to a mailbox:
+    /// It does not take host names, because looking up a name blocks. Look names up before the loop
+    /// runs, or on a thread that sends the result to a mailbox:
     ///
     /// ```
     /// use echo_reactor::{Address, LoopHandle, Mailbox};
@@ -317,7 +320,7 @@ impl LoopHandle {
                             completion.complete(Ok((reader, writer)));
                         }
                         Err(NotConnected::Failed(error)) => completion.complete(Err(error)),
-                        Err(NotConnected::Removed) => {} // nobody waits for it
+                        Err(NotConnected::Removed) => {} // the operation was dropped
                     }
                 });
             Stage::Source(connector.id())
@@ -325,14 +328,15 @@ impl LoopHandle {
         Operation::start(self, begin).or_never().await
     }
 
-    /// Receives the oldest item of a mailbox; waits if there is none (asyncio: `Queue.get`). `None`: the
-    /// mailbox is closed. If it is dropped, no item is lost: one that was received is put back in its place.
+    /// Receives the oldest item of a mailbox; waits if there is none (asyncio: `Queue.get`). Returns
+    /// `None` if the mailbox is closed. If this future is dropped, no item is lost: an item that it
+    /// has received is put back in its place.
     pub async fn recv<T: 'static>(&self, mailbox: Handle<Mailbox<T>>) -> Option<T> {
         let operation =
             start_polling(self, move |reactor, id| match mailbox.try_recv_numbered(reactor, id) {
                 TryRecv::Item(item) => Poll::Ready(Some(item)),
                 TryRecv::Closed => Poll::Ready(None),
-                TryRecv::Empty => Poll::Pending, // and we are woken
+                TryRecv::Empty => Poll::Pending, // the next item wakes this source
             });
         Receiving { operation, mailbox }.await
     }
@@ -362,12 +366,12 @@ impl<T> Drop for Receiving<T> {
 }
 
 impl<R> Operation<R> {
-    /// The result, if it is complete.
+    /// Takes the result, if the operation is complete.
     pub fn take_result(&self) -> Option<R> {
         self.shared.result.take()
     }
 
-    /// The result. An operation that is never complete is one whose reactor is gone.
+    /// Returns the result. Waits forever if there will be none, because the reactor is gone.
     async fn or_never(self) -> R {
         match self.await {
             Some(result) => result,

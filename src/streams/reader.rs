@@ -1,8 +1,8 @@
 //! The reading half of a stream.
 //!
 //! Invariant: a call that fails consumes nothing. Every method has a limit, so a peer cannot make
-//! it buffer more. `read` reads from the kernel into the caller's buffer, unless something was read
-//! ahead.
+//! the reader buffer more. `read` reads from the kernel into the caller's buffer, unless something
+//! was read ahead.
 //!
 //! Read next: `writer.rs`.
 
@@ -19,12 +19,13 @@ use crate::transport::Duplex;
 
 /// The reading half of a connection (asyncio: `StreamReader`).
 ///
-/// Any task of its reactor may use it. Every read may be dropped while it waits, and nothing is
+/// Any task of the same reactor may use it. A read may be dropped while it waits; no bytes are
 /// lost.
 ///
-/// When it is dropped, bytes that arrive later are discarded, so that the peer does not have to
-/// wait. When the [`Writer`](super::Writer) is dropped, too, the connection ends in order, as after
-/// [`Transport::close`](crate::Transport::close). While a panic unwinds, it is aborted.
+/// When the reader is dropped, bytes that arrive later are discarded, so that the peer can go on
+/// sending. When the [`Writer`](super::Writer) is dropped, too, the connection is closed
+/// gracefully, as by [`Transport::close`](crate::Transport::close). If a panic drops either of
+/// them, the connection is aborted.
 pub struct Reader {
     pub(super) stream: Rc<Stream>,
 }
@@ -37,7 +38,8 @@ impl Reader {
     /// Reads at most as much as fits into `buffer`, and waits if nothing has arrived. Returns 0 at
     /// the end of file, and at every read after it.
     ///
-    /// The kernel fills the buffer itself, so for bulk use a large one, or [`copy`](super::copy).
+    /// The kernel writes into this buffer directly. For a lot of data, use a large buffer, or
+    /// [`copy`](super::copy).
     ///
     /// # Errors
     /// The error that broke the connection, such as a reset. All bytes that came before it are
@@ -61,8 +63,8 @@ impl Reader {
     /// ```
     ///
     /// # Errors
-    /// `InvalidData` for a line that is longer: its bytes are still there, and [`read`](Self::read)
-    /// returns them. Otherwise as for `read`.
+    /// `InvalidData` if the line is longer than `limit`. Its bytes are not lost:
+    /// [`read`](Self::read) returns them. Other errors as for `read`.
     pub async fn read_line(&mut self, limit: usize) -> io::Result<Option<Vec<u8>>> {
         self.take(find_delimiter(b'\n', limit), Ok).await
     }
@@ -71,8 +73,8 @@ impl Reader {
     /// file.
     ///
     /// # Errors
-    /// `InvalidData` if there is no delimiter within `limit` bytes; `UnexpectedEof` if the stream
-    /// ends after some bytes without one; and as for [`read`](Self::read).
+    /// `InvalidData` if there is no delimiter within `limit` bytes. `UnexpectedEof` if the stream
+    /// ends after some bytes without a delimiter. Other errors as for [`read`](Self::read).
     pub async fn read_until(&mut self, delimiter: u8, limit: usize) -> io::Result<Option<Vec<u8>>> {
         self.take(find_delimiter(delimiter, limit), |_| Err(ErrorKind::UnexpectedEof.into())).await
     }
@@ -80,14 +82,14 @@ impl Reader {
     /// Reads exactly `count` bytes.
     ///
     /// # Errors
-    /// `UnexpectedEof` if the stream ends before that; and as for [`read`](Self::read).
+    /// `UnexpectedEof` if the stream ends before that. Other errors as for [`read`](Self::read).
     pub async fn read_exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
         let find = |bytes: &[u8]| Ok((bytes.len() >= count).then_some(count));
         let at_end = |_| Err(ErrorKind::UnexpectedEof.into());
         self.take(find, at_end).await?.ok_or_else(|| ErrorKind::UnexpectedEof.into())
     }
 
-    /// See [`State::take`](super::state::State::take).
+    /// Waits until [`State::take`](super::state::State::take) has a result.
     fn take(
         &mut self,
         mut find: impl FnMut(&[u8]) -> io::Result<Option<usize>>,
@@ -103,7 +105,7 @@ impl Reader {
         self.stream.abort();
     }
 
-    /// Returns a handle to its reactor (asyncio: `get_running_loop`).
+    /// Returns a handle to the reactor (asyncio: `get_running_loop`).
     #[must_use]
     pub fn handle(&self) -> LoopHandle {
         self.stream.handle.clone()
@@ -119,14 +121,14 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.abort(); // the conversation was not completed
+            self.abort(); // the peer must not take half an answer for a whole one
         } else {
             self.stream.with_duplex(Duplex::discard_input);
         }
     }
 }
 
-/// Finds the length of the bytes up to and including `delimiter`, within `limit`. It searches each
+/// Finds the length of the bytes up to and including `delimiter`, within `limit`. Searches each
 /// byte once.
 fn find_delimiter(delimiter: u8, limit: usize) -> impl FnMut(&[u8]) -> io::Result<Option<usize>> {
     let mut searched = 0;

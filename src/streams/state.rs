@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Invariant: only this file changes the state. Nothing here runs a future, a waker or a destructor
-//! of another module, so the state may be borrowed while it does its work.
+//! of another module, so each method may borrow the state until it returns.
 //!
 //! Read next: `reader.rs` and `writer.rs`, which use it.
 
@@ -26,12 +26,12 @@ use crate::transport::{CloseReason, Duplex, Flow, Received, SMALLEST_CHARGE, Wri
 /// allocates nothing.
 const RETAINED_CAPACITY: usize = 1024;
 
-/// How many bytes are read ahead at once.
+/// How many bytes one read may read ahead.
 const READ_AHEAD: usize = 64 * 1024;
 
 thread_local! {
-    /// Whether a read has stopped at its budget although there is more.
-    /// `LoopHandle::timeout` looks at it.
+    /// Whether a read has stopped at its budget although there is more to read.
+    /// `LoopHandle::timeout` reads and resets it.
     pub(super) static STOPPED_AT_BUDGET: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -54,12 +54,12 @@ enum Connection {
 /// The next call of the source.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Call {
-    /// Nothing is scheduled: the next event causes it.
+    /// No call is scheduled: the next event causes one.
     None,
-    /// It is needed soon, and no event will cause it.
+    /// A call is needed soon, and no event will cause it.
     Wanted,
     Scheduled,
-    /// It is under way.
+    /// The source is being called.
     Running,
 }
 
@@ -72,8 +72,8 @@ impl Call {
     }
 }
 
-/// Something that a half waits for. No wait outlives the connection, and a writer waits no longer
-/// than writes can succeed.
+/// What a half waits for. Every wait ends with the connection. A wait of the writer also ends when
+/// no write can succeed any more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
     /// Bytes, or the end of file.
@@ -111,7 +111,7 @@ impl State {
         }
     }
 
-    /// Whether a half that waits for this can go on.
+    /// Whether a half that waits for `wait` can go on.
     pub fn is_over(&self, wait: Wait) -> bool {
         let Connection::Open(duplex) = &self.connection else { return true };
         match wait {
@@ -123,9 +123,9 @@ impl State {
     }
 }
 
-/// The methods for the source: before and after it polls the halves.
+/// The methods for the source, which it calls before and after it polls the waiting tasks.
 impl State {
-    /// Notes what is ready, and does the work that needs no half.
+    /// Records what is ready, and does the work that needs no task.
     pub fn before(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) {
         self.call = Call::Running;
         self.read_budget = SCRATCH_SIZE;
@@ -142,14 +142,14 @@ impl State {
         }
     }
 
-    /// Sends what was written, and takes the steps that follow.
+    /// Sends what was written, and closes the connection if it has ended.
     pub fn after(&mut self, id: Id, halves_are_dropped: bool, reactor: &mut Reactor) -> Next {
         self.call = Call::None;
         if let Connection::Open(duplex) = &mut self.connection {
             if halves_are_dropped {
                 duplex.close();
             }
-            duplex.check_hang_up(); // the end of file that makes it one may have come in this call
+            duplex.check_hang_up(); // it depends on the end of file, which may have come in this call
             duplex.flush(RETAINED_CAPACITY, || reactor.now());
             if duplex.has_nothing_pending() && !duplex.may_discard() {
                 return Next::Wait;
@@ -163,7 +163,7 @@ impl State {
         if halves_are_dropped { Next::Done } else { Next::Wait }
     }
 
-    /// Closes the socket, in order if the connection has ended. It may be closed already.
+    /// Closes the socket, unless it is closed already. A connection that has not ended is aborted.
     pub fn close(&mut self, reactor: &mut Reactor) {
         if let Connection::Open(duplex) = &mut self.connection {
             duplex.cancel_timeout(reactor);
@@ -171,7 +171,7 @@ impl State {
         }
     }
 
-    /// Does the same for a reactor that is gone.
+    /// Does the same without a reactor, because it is gone.
     pub fn abandon(&mut self) {
         if let Connection::Open(duplex) = &mut self.connection {
             self.connection = Connection::Closed { reason: duplex.take_end(), stats: duplex.stats() };
@@ -193,8 +193,8 @@ impl State {
     }
 
     /// Takes the first bytes of the read buffer. `find` returns how many, or `None` if more are
-    /// needed. At the end of file, `at_end` gets the length of the rest, and returns how much of it
-    /// to take. The result is `None` if there is no rest.
+    /// needed. At the end of file, `at_end` gets the number of bytes that are left, and returns how
+    /// many of them to take. The result is `None` if no bytes are left.
     pub fn take(
         &mut self,
         handle: &LoopHandle,
@@ -241,7 +241,7 @@ impl State {
                 if self.read_budget == 0 && duplex.may_deliver() {
                     STOPPED_AT_BUDGET.set(true);
                 }
-                // No event reports the bytes that the budget has left, nor the end of the
+                // No event will report the bytes that the budget left unread, or the end of the
                 // connection.
                 if self.call == Call::None
                     && (duplex.may_deliver() || duplex.is_at_eof() || !duplex.has_nothing_pending())
@@ -256,8 +256,8 @@ impl State {
         end.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Writes `bytes`, or nothing if the write buffer is full: `Pending`. A small write waits in
-    /// the buffer for others.
+    /// Writes all of `bytes`. If the write buffer is full, writes nothing and returns `Pending`. A
+    /// small write stays in the buffer, so that later writes are sent with it.
     pub fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<()>> {
         self.call.want();
         if let Connection::Open(duplex) = &mut self.connection {
@@ -281,8 +281,8 @@ impl State {
         matches!(&self.connection, Connection::Open(duplex) if duplex.flow() == Flow::Full)
     }
 
-    /// Whether a wait of the writer is over. Returns the error of the next write, if no write will
-    /// succeed any more.
+    /// Returns `Ready` if a wait of the writer is over, with an error if no write will succeed any
+    /// more.
     pub fn poll_writable(&self, wait: Wait) -> Poll<io::Result<()>> {
         match self.write_error() {
             Some(error) => Poll::Ready(Err(error)),
@@ -291,7 +291,7 @@ impl State {
         }
     }
 
-    /// Why no write will succeed any more, if that is so.
+    /// The error of the next write, if no write will succeed any more.
     fn write_error(&self) -> Option<io::Error> {
         match &self.connection {
             Connection::Open(duplex) if duplex.flow() == Flow::Closed => Some(duplex.write_error()),
@@ -302,7 +302,7 @@ impl State {
         }
     }
 
-    /// Changes the connection, if there still is one.
+    /// Calls `f` with the connection, if it is still open.
     pub fn with_duplex<R>(&mut self, f: impl FnOnce(&mut Duplex) -> R) -> Option<R> {
         self.call.want();
         match &mut self.connection {
@@ -311,8 +311,8 @@ impl State {
         }
     }
 
-    /// Whether the source has to be called, although no event will cause it. The caller schedules
-    /// that.
+    /// Returns whether a call of the source is wanted, and counts it as scheduled. The caller must
+    /// schedule it.
     pub fn take_wanted_call(&mut self) -> bool {
         let is_wanted = self.call == Call::Wanted;
         if is_wanted {

@@ -4,15 +4,16 @@
 //!
 //! 1. *Before*: it notes what is ready, and sends what is buffered.
 //! 2. *Poll*: it polls the tasks whose waits are over. They read from the kernel themselves.
-//! 3. *After*: it sends what they wrote, and takes the steps that follow, such as the FIN.
+//! 3. *After*: it sends what they wrote, and then ends our side (FIN) or closes the socket, if that
+//!    is due.
 //!
 //! Invariants: the state is borrowed briefly, and never while a future, a waker or a destructor of
-//! another module runs. If a half does something outside a call of the source that the source must
-//! act on, such a call is scheduled. The source stays until the socket is closed and both halves
-//! are dropped.
+//! another module runs. (They could borrow it again, and a `RefCell` then panics.) If the source
+//! must act on what a half has done, and is not running, a call of the source is scheduled. The
+//! source stays until the socket is closed and both halves are dropped.
 //!
 //! Read next: `state.rs`, what the source does before and after a poll; `reader.rs` and
-//! `writer.rs`, the two halves; `task.rs`, who polls a future.
+//! `writer.rs`, the two halves; `task.rs`, which polls a future.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -31,14 +32,15 @@ use crate::transport::{CloseReason, Duplex};
 pub(super) struct Stream {
     pub handle: LoopHandle,
     pub peer: Option<Address>,
-    /// The source.
+    /// The id of the source.
     id: Id,
     state: RefCell<State>,
     pub reader: Half,
     pub writer: Half,
 }
 
-/// A half of a stream: what it waits for, and who is polled then. It has both, or neither.
+/// A half of a stream: what it waits for, and what to poll when the wait is over. It has both, or
+/// neither.
 #[derive(Default)]
 pub(super) struct Half {
     wait: Cell<Option<Wait>>,
@@ -59,7 +61,7 @@ impl Half {
         })
     }
 
-    /// Returns who was waiting.
+    /// Ends the wait, if there is one. Returns what to poll.
     fn end_wait(&self) -> Option<Waiter> {
         self.wait.take().and_then(|_| self.waiter.take())
     }
@@ -69,7 +71,7 @@ impl Half {
     }
 }
 
-/// A wait of a half, which may have begun.
+/// A wait of a half. Dropping it ends the wait.
 struct Waiting<'a>(&'a Half);
 
 impl Waiting<'_> {
@@ -89,7 +91,7 @@ impl Drop for Waiting<'_> {
 pub(super) struct StreamSource {
     stream: Rc<Stream>,
     type_name: &'static str,
-    /// The listener that accepted it and counts it as open.
+    /// The listener that accepted the connection, and counts it as open.
     listener: Option<Handle<Listener>>,
 }
 
@@ -125,7 +127,8 @@ impl Source for StreamSource {
         }
         let halves_are_dropped = Rc::strong_count(&self.stream) == 1;
         let next = state.borrow_mut().after(id, halves_are_dropped, reactor);
-        // The budget is used up, what was sent has made room, or the connection has ended.
+        // A half can go on: its read stopped at the budget, sending has made room, or the
+        // connection has ended.
         if next == Next::Wait && (reader.can_go_on(state) || writer.can_go_on(state)) {
             return Next::Again;
         }
@@ -163,13 +166,13 @@ impl Drop for StreamSource {
 }
 
 impl Stream {
-    /// Calls `f` with the state, for a half, and schedules a call of the source if it has to act on
-    /// that.
+    /// Calls `f` with the state, for a half. Schedules a call of the source if the source must act
+    /// on what `f` has done.
     pub fn with_state<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.borrow_mut();
         let result = f(&mut state);
         if state.take_wanted_call() {
-            let _ = self.handle.dispatch_soon(self.id); // an error: the reactor is gone
+            let _ = self.handle.dispatch_soon(self.id); // fails only if the reactor is gone
         }
         result
     }
@@ -178,7 +181,7 @@ impl Stream {
         [&self.reader, &self.writer].into_iter().filter_map(Half::end_wait).for_each(Waiter::wake);
     }
 
-    /// Writes `bytes`, or nothing if the write buffer is full: `WouldBlock`.
+    /// Writes all of `bytes`. If the write buffer is full, writes nothing and returns `WouldBlock`.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<()> {
         match self.with_state(|state| state.write(bytes)) {
             Poll::Ready(result) => result,
@@ -192,12 +195,12 @@ impl Stream {
         self.writer.until(wait, move || self.with_state(|state| state.poll_writable(wait)))
     }
 
-    /// Changes the connection, if there still is one.
+    /// Calls `f` with the connection, if it is still open.
     pub fn with_duplex<R>(&self, f: impl FnOnce(&mut Duplex) -> R) -> Option<R> {
         self.with_state(|state| state.with_duplex(f))
     }
 
-    /// Ends the connection at once.
+    /// Ends the connection at once, with a reset.
     pub fn abort(&self) {
         self.with_duplex(|duplex| duplex.end(CloseReason::Aborted));
     }

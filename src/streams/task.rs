@@ -1,11 +1,11 @@
 //! A task: a future that the reactor polls. It is a source without a descriptor.
 //!
-//! A task is polled when something that it waits for has happened: by the source of its connection,
-//! by the reactor's queue, or because its [`Waker`] was called, from any thread. There is no
-//! executor.
+//! A task is polled when something that it waits for has happened. The source of a connection polls
+//! it directly. Everything else queues a poll in the reactor; a [`Waker`] can do so on any thread.
+//! There is no executor.
 //!
-//! Invariants: a future is polled by one caller at a time, and never again after it has returned,
-//! panicked or been cancelled: it is dropped then, and what it holds ends with it.
+//! Invariants: a future is polled by one caller at a time. When it has returned, panicked or been
+//! cancelled, it is dropped, with everything that it owns.
 //!
 //! Read next: `operation.rs`, what a task can wait for besides a stream.
 
@@ -27,32 +27,33 @@ use crate::reactor::{Id, LoopHandle, Next, Reactor, Ready, Remote, Source};
 type BoxFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 thread_local! {
-    /// The task that was polled last. It is the one that is being polled now, unless its poll has
-    /// run another reactor.
+    /// The task that was polled last. If a poll is under way, it is the task of that poll, unless
+    /// the poll has run another reactor.
     static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
 }
 
-/// What a task's source, its handles and those that wake it share.
+/// What the source, the handles and the wakers of a task share.
 pub(super) struct Core {
     handle: LoopHandle,
-    /// `None` while it is polled, and when it has ended.
+    /// `None` while the future is polled, and after it has ended.
     future: Cell<Option<BoxFuture>>,
     has_ended: Cell<bool>,
     address: Arc<TaskAddress>,
     waker: Waker,
 }
 
-/// Where a waker finds the task, on any thread.
+/// What a waker needs to queue a poll from any thread.
 struct TaskAddress {
     remote: Remote,
     /// Empty until the task is inserted in the reactor.
     id: OnceLock<Id>,
-    /// Whether a poll is queued. Whoever sets it queues one.
+    /// Whether a poll is queued. The caller that sets it must queue the poll.
     scheduled: AtomicBool,
 }
 
 impl TaskAddress {
-    /// Where a poll is to be queued, unless one is.
+    /// Marks a poll as queued. Returns the id that the caller must queue, or `None` if a poll is
+    /// queued already.
     fn schedule(&self) -> Option<Id> {
         self.id.get().copied().filter(|_| !self.scheduled.swap(true, Ordering::AcqRel))
     }
@@ -65,7 +66,7 @@ impl Wake for TaskAddress {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if let Some(id) = self.schedule() {
-            let _ = self.remote.call_again(id); // without a reactor nobody is waiting
+            let _ = self.remote.call_again(id); // fails only if the reactor is gone
         }
     }
 }
@@ -74,7 +75,7 @@ impl Core {
     /// Queues a poll.
     fn schedule(&self) {
         if let Some(id) = self.address.schedule() {
-            let _ = self.handle.dispatch_soon(id); // without a reactor nobody is waiting
+            let _ = self.handle.dispatch_soon(id); // fails only if the reactor is gone
         }
     }
 
@@ -95,7 +96,7 @@ impl Core {
         }
     }
 
-    /// Drops the future, or has it dropped after the poll that is under way.
+    /// Drops the future. If it is being polled, it is dropped after that poll.
     fn end(&self) {
         self.has_ended.set(true);
         self.schedule(); // so that its source is removed
@@ -148,8 +149,8 @@ impl TaskSource {
 
 impl Source for TaskSource {
     fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
-        // A wake-up from now on queues another poll. This poll sees what came before the earlier
-        // ones.
+        // From now on, a wake-up queues another poll. This poll sees everything that happened
+        // before the earlier wake-ups.
         self.core.address.scheduled.swap(false, Ordering::AcqRel);
         self.core.poll();
         if self.core.has_ended.get() { Next::Done } else { Next::Wait }
@@ -179,7 +180,7 @@ impl Waiter {
         task.map_or_else(|| Waiter::Waker(context.waker().clone()), Waiter::Task)
     }
 
-    /// Queues a poll of it.
+    /// Queues a poll.
     pub fn wake(self) {
         match self {
             Waiter::Task(core) => core.schedule(),
@@ -187,7 +188,7 @@ impl Waiter {
         }
     }
 
-    /// Polls it at once. No state may be borrowed.
+    /// Polls at once. The caller must not have borrowed the state of a stream.
     pub fn poll(self) {
         match self {
             Waiter::Task(core) => core.poll(),
@@ -197,13 +198,13 @@ impl Waiter {
 }
 
 /// A task that was spawned by [`LoopHandle::spawn`] (asyncio: `Task`). It is itself a future, which
-/// returns the output of the task. Dropping it does not end the task.
+/// returns the output of the task. Dropping this value does not end the task.
 pub struct Task<T> {
     core: Rc<Core>,
     output: Operation<T>,
 }
 
-/// The error of waiting for a task that has ended without an output.
+/// The error of a task that has ended without an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cancelled;
 
@@ -216,8 +217,8 @@ impl fmt::Display for Cancelled {
 impl Error for Cancelled {}
 
 impl<T> Task<T> {
-    /// Drops the task's future, with all that it holds, wherever it waits (asyncio: `cancel`).
-    /// Connections that it owns end in order. A task that cancels itself is dropped when it waits
+    /// Drops the task's future, with everything that it owns (asyncio: `cancel`). Connections that
+    /// it owns are closed gracefully. If a task cancels itself, its future is dropped when it waits
     /// next.
     pub fn cancel(&self) {
         self.core.end();
@@ -262,12 +263,13 @@ impl LoopHandle {
         F: Future + 'static,
     {
         let (output, completion) = Operation::new(self);
-        // Boxed, because a future that stores another one needs twice its size.
+        // Boxed, because a future that contains another one can need twice the memory.
         let mut future = Box::pin(future);
         let future = async move { completion.complete(future.as_mut().await) };
         let source = TaskSource::new(self, future, std::any::type_name::<F>());
         let core = source.core.clone();
-        // Without a reactor the source is dropped with the closure, and so the task is cancelled.
+        // If the reactor is gone, the source is dropped with the closure, and the task is
+        // cancelled.
         let _ = self.call_soon(move |reactor| {
             let id = source.insert(reactor);
             reactor.dispatch(id, Ready::NONE);

@@ -17,10 +17,10 @@ use crate::transport::Duplex;
 
 /// The writing half of a connection (asyncio: `StreamWriter`).
 ///
-/// Any task of its reactor may use it. When it is dropped, our side ends when everything written is
-/// sent, and the [`Reader`](super::Reader) goes on. A peer cannot distinguish that from the end of
-/// a complete answer: call [`abort`](Self::abort) first where that matters, for example after an
-/// error.
+/// Any task of the same reactor may use it. When it is dropped, our side of the connection ends as
+/// soon as everything written is sent, and the [`Reader`](super::Reader) still works. To the peer,
+/// this looks like the end of a complete answer. So after an error in the middle of an answer, call
+/// [`abort`](Self::abort) first.
 pub struct Writer {
     pub(super) stream: Rc<Stream>,
 }
@@ -32,13 +32,12 @@ impl Writer {
 
     /// Writes all of `bytes` (asyncio: `drain`, and then `write`).
     ///
-    /// If more than the high-water mark is buffered from earlier writes, it first waits until no
-    /// more than the [low-water mark](Self::set_write_marks) is: so it waits for a peer that does
-    /// not read. If it is dropped while it waits, it has written nothing. When it returns, the
-    /// bytes are sent or buffered; the peer may not have them yet.
+    /// If more than the high-water mark is buffered from earlier writes, it first waits until at
+    /// most the [low-water mark](Self::set_write_marks) is buffered. So it waits for a peer that
+    /// reads slowly. If the future is dropped while it waits, nothing was written. When it returns,
+    /// the bytes are sent or buffered; the peer may not have them yet.
     ///
-    /// Small writes that follow each other are sent together, when the future waits for something
-    /// else.
+    /// Consecutive small writes are sent together when the task waits.
     ///
     /// # Errors
     /// `BrokenPipe` after [`write_eof`](Self::write_eof); the error that broke the connection, if
@@ -48,12 +47,12 @@ impl Writer {
         stream.writer.until(Wait::Room, move || stream.with_state(|state| state.write(bytes)))
     }
 
-    /// Writes all of `bytes` without waiting (asyncio: `write`), so a program can send the same
-    /// bytes to many peers.
+    /// Writes all of `bytes` without waiting (asyncio: `write`). A program can use it to send the
+    /// same bytes to many peers.
     ///
     /// # Errors
-    /// `WouldBlock` where [`write_all`](Self::write_all) would wait: then nothing is written.
-    /// Otherwise as for `write_all`.
+    /// `WouldBlock` if [`write_all`](Self::write_all) would wait; then nothing is written. Other
+    /// errors as for `write_all`.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.try_write(bytes)
     }
@@ -66,22 +65,23 @@ impl Writer {
         self.stream.writable(Wait::Flushed).await
     }
 
-    /// Waits until no write can succeed any more, for example because the peer has reset the connection.
-    /// Returns the error that a write would return.
+    /// Waits until no write can succeed any more, for example because the peer has reset the
+    /// connection. Returns the error that a write would return.
     ///
-    /// A Unix peer that has closed is noticed when the [`Reader`](super::Reader) has returned the
-    /// end of file or is dropped, because the peer's last bytes may still be read.
+    /// The peer of a Unix socket may close while we have not read its last bytes. This method then
+    /// waits until the [`Reader`](super::Reader) has returned the end of file or is dropped.
     pub async fn broken(&mut self) -> io::Error {
         let end = self.stream.writable(Wait::Broken).await;
         end.err().unwrap_or_else(|| ErrorKind::BrokenPipe.into())
     }
 
-    /// Ends our side when everything written is sent. Reading goes on (asyncio: `write_eof`).
+    /// Ends our side of the connection when everything written is sent (asyncio: `write_eof`).
+    /// Reading still works.
     pub fn write_eof(&mut self) {
         self.stream.with_duplex(Duplex::write_eof);
     }
 
-    /// Ends the connection at once, with a reset. Bytes that wait to be sent are dropped.
+    /// Ends the connection at once, with a reset. Buffered bytes are lost.
     pub fn abort(&mut self) {
         self.stream.abort();
     }
@@ -101,7 +101,7 @@ impl Writer {
         address.unwrap_or_else(|| Err(ErrorKind::NotConnected.into()))
     }
 
-    /// Returns a handle to its reactor (asyncio: `get_running_loop`).
+    /// Returns a handle to the reactor (asyncio: `get_running_loop`).
     #[must_use]
     pub fn handle(&self) -> LoopHandle {
         self.stream.handle.clone()
@@ -117,7 +117,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.abort(); // the conversation was not completed
+            self.abort(); // the peer must not take half an answer for a whole one
         } else {
             self.write_eof();
         }
