@@ -1,4 +1,4 @@
-//! A descriptor that we were given, used without blocking and without changing it.
+//! Uses a descriptor that other processes share, without blocking and without changing its flags.
 //!
 //! | what it is | how it is read and written |
 //! | --- | --- |
@@ -40,7 +40,8 @@ pub enum Direction {
     Write,
 }
 
-/// A duplicate of a descriptor, and the way to use it. See the module.
+/// A duplicate of a descriptor, which is read or written without blocking. The flags of the
+/// descriptor stay as they are, because other processes may share them.
 #[derive(Debug)]
 pub struct Descriptor(Kind);
 
@@ -48,20 +49,20 @@ pub struct Descriptor(Kind);
 enum Kind {
     /// Reopened: an open file description of our own.
     Reopened(File),
-    /// Shared with others; each call says that it must not wait.
+    /// Shared with other processes. A flag makes each call non-blocking.
     Shared(File),
-    /// A socket, shared with others; each call says that it must not wait.
+    /// A socket, shared with other processes. A flag makes each call non-blocking.
     Socket(OwnedFd),
     /// Never blocks, and cannot be polled.
     AlwaysReady(File),
 }
 
 impl Descriptor {
-    /// Duplicates a descriptor, to be used in one direction.
+    /// Duplicates a descriptor for use in one direction.
     ///
     /// # Errors
-    /// `EBADF` if it is not open in that direction; `Unsupported` for a terminal that cannot be
-    /// polled, as `/dev/tty` on macOS; see also `fcntl(2)` under `F_DUPFD_CLOEXEC`.
+    /// `EBADF` if the descriptor is not open in that direction. `Unsupported` for a terminal that
+    /// cannot be polled, such as `/dev/tty` on macOS. See also `fcntl(2)`, `F_DUPFD_CLOEXEC`.
     pub fn open(descriptor: &impl AsFd, direction: Direction) -> io::Result<Self> {
         let file = File::from(descriptor.as_fd().try_clone_to_owned()?);
         let metadata = file.metadata()?;
@@ -90,16 +91,16 @@ impl Descriptor {
         Ok(Descriptor(Kind::Shared(file)))
     }
 
-    /// Returns whether it can be polled. Otherwise it is always ready.
+    /// Returns whether the descriptor can be polled. If not, it is always ready.
     #[must_use]
     pub fn is_pollable(&self) -> bool {
         !matches!(self.0, Kind::AlwaysReady(_))
     }
 
-    /// Returns whether an event says that nothing will ever read what is written. kqueue reports a
-    /// pipe that has lost its reader with the filter for reading. For a socket, that filter only
-    /// shows that the peer has ended its own side. The peer may still read, and only a write shows
-    /// whether it does.
+    /// Returns whether an event reports that nothing will ever read what is written. kqueue uses
+    /// its read filter to report that a pipe has lost its reader. For a socket, the read filter
+    /// reports only that the peer has ended its own side. The peer may still read, and only a write
+    /// shows whether it does.
     pub(crate) fn is_hung_up(&self, ready: Ready) -> bool {
         let by_read_filter = sys::ERRORS_ONLY.is_readable() && !matches!(self.0, Kind::Socket(_));
         ready.intersects(Ready::WRITE_CLOSED) || by_read_filter && ready.intersects(Ready::READ_CLOSED)
@@ -108,7 +109,7 @@ impl Descriptor {
     /// Reads once: `read(2)`.
     ///
     /// # Errors
-    /// `WouldBlock` if there is nothing yet.
+    /// `WouldBlock` if there is nothing to read yet; otherwise see `read(2)`.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match &self.0 {
             Kind::Reopened(file) | Kind::AlwaysReady(file) => (&*file).read(buffer),
@@ -123,7 +124,7 @@ impl Descriptor {
     /// Writes once: `write(2)`. It may write only a part of `bytes`.
     ///
     /// # Errors
-    /// `WouldBlock` if there is no room.
+    /// `WouldBlock` if there is no room; otherwise see `write(2)`.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.0 {
             Kind::Reopened(file) | Kind::AlwaysReady(file) => (&*file).write(bytes),
@@ -133,7 +134,7 @@ impl Descriptor {
     }
 }
 
-/// Writes once to a descriptor that is shared with others, without blocking.
+/// Writes once to a descriptor that is shared with other processes, without blocking.
 pub(crate) fn write_shared(descriptor: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let start = &bytes[..bytes.len().min(PIPE_BUF)];
     let tried = sys::write_now(descriptor, bytes);
@@ -163,8 +164,8 @@ fn with_poll_fallback(
     if sys::is_ready_now(descriptor, events)? { blocking() } else { Err(ErrorKind::WouldBlock.into()) }
 }
 
-/// Whether the kernel can poll it. It refuses descriptors that cannot block. The kind of file is
-/// not enough to decide, because some pseudo-files of Linux block.
+/// Whether the kernel can poll a file. The kernel refuses files that cannot block. The type of the
+/// file does not show this, because some pseudo-files of Linux can block.
 fn is_pollable(file: &File, direction: Direction) -> io::Result<bool> {
     let interest = match direction {
         Direction::Read => Interest::READABLE,
@@ -176,8 +177,8 @@ fn is_pollable(file: &File, direction: Direction) -> io::Result<bool> {
     }
 }
 
-/// Opens the same file again, non-blocking. That may be refused: after `su`, the terminal belongs
-/// to another user. If it is our controlling terminal, `/dev/tty` opens it, too.
+/// Opens the same file again, non-blocking. The kernel may refuse this: after `su`, the terminal
+/// belongs to another user. `/dev/tty` opens the controlling terminal even then.
 fn reopen(file: &File, direction: Direction) -> io::Result<File> {
     let path = sys::reopenable_path(file)?;
     let mut options = OpenOptions::new();
@@ -215,7 +216,7 @@ mod tests {
                 tries
             })
             .collect();
-        // Both are woken for each byte, and one reads it. The other one must not block.
+        // Each byte wakes both readers, and one of them reads it. The other reader must not block.
         let deadline = Instant::now() + Duration::from_secs(20);
         for _ in 0..300 {
             writer.write_all(b"x").unwrap();

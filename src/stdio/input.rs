@@ -25,14 +25,15 @@ const CHUNK_SIZE: usize = 64 * 1024;
 
 const MAX_READS_PER_TURN: usize = 4;
 
-/// What an [`Input`] sends to its mailbox: bytes, or, as the last item, why there are no more.
+/// An item that an [`Input`] sends to its mailbox: bytes, or, as the last item, the error that
+/// ended the input.
 pub type Chunk = io::Result<Vec<u8>>;
 
 /// How bytes are cut into items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Framing {
-    /// As they arrive: each item is what one read returned.
+    /// As they arrive: each item has the bytes of one read.
     Bytes,
     /// Line by line, each with its newline. A line of more than [`Input::LONGEST_LINE`] bytes comes
     /// in pieces of that size, and only the last piece has a newline. The last line may lack one,
@@ -46,11 +47,12 @@ pub struct Input {
     descriptor: Descriptor,
     framing: Framing,
     mailbox: Handle<Mailbox<Chunk>>,
-    /// Read, but not sent: the beginning of a line, or lines for which there is no room.
+    /// Bytes that were read and not sent: the beginning of a line, or lines for which the mailbox
+    /// has no room.
     lines: LineBuffer,
     readable: bool,
     at_eof: bool,
-    /// The error that ended it, to be sent last.
+    /// The error that ended the input. It is sent last.
     error: Option<io::Error>,
 }
 
@@ -83,8 +85,8 @@ impl Input {
     ) -> io::Result<Handle<Input>> {
         let descriptor = Descriptor::open(descriptor, Direction::Read)?;
         let is_pollable = descriptor.is_pollable();
-        // Everything but a terminal is read at once. An event may never come: a FIFO that was
-        // reopened after its last writer left does not report its end.
+        // Everything but a terminal is read at once, because there may never be an event: a FIFO
+        // that was reopened after its last writer left does not report its end.
         let readable = !descriptor.as_fd().is_terminal();
         let input = Input {
             descriptor,
@@ -101,9 +103,9 @@ impl Input {
         Ok(handle)
     }
 
-    /// Reads once. Returns `false` if a signal interrupted that: it may end the program, so the
-    /// loop has to see it first. A read that is repeated at once could stop the program again
-    /// (SIGTTIN).
+    /// Reads once. Returns `false` if a signal interrupted the read. The loop must handle the
+    /// signal first, because it may end the program. If the read were repeated at once, the kernel
+    /// could stop the program again (SIGTTIN).
     fn read(&mut self, id: Id, reactor: &mut Reactor) -> bool {
         let result: io::Result<()> = reactor.with_scratch(|reactor, scratch| {
             let count = self.descriptor.read(&mut scratch[..CHUNK_SIZE])?;
@@ -119,7 +121,8 @@ impl Input {
         let Err(error) = result else { return true };
         match error.kind() {
             ErrorKind::Interrupted => return false,
-            // A device may be non-blocking already and refused by epoll.
+            // A device that epoll refuses may be non-blocking already. No event reports when it is
+            // ready.
             ErrorKind::WouldBlock => self.readable = !self.descriptor.is_pollable(),
             // The terminal is gone, or belongs to another process group. Both count as the end of
             // file.
@@ -186,7 +189,7 @@ impl Source for Input {
     fn removed(&mut self, _: Id, reactor: &mut Reactor) {
         self.mailbox.close(reactor);
         if self.descriptor.is_pollable() {
-            let _ = reactor.deregister(&self.descriptor); // it may be shared, and stay open
+            let _ = reactor.deregister(&self.descriptor); // explicitly, because another process may keep it open
         }
     }
 }

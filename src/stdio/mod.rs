@@ -1,8 +1,8 @@
 //! Stdin and stdout of every kind as sources, without side effects.
 //!
 //! The descriptors 0, 1 and 2 are shared with the process that started the program. `O_NONBLOCK`
-//! belongs to the open file description, so setting it on our stdin sets it for the shell as well,
-//! and it stays set when the program is killed.
+//! belongs to the open file description, which `dup(2)` and `fork(2)` share. So setting it on our
+//! stdin sets it for the shell as well, and it stays set when the program is killed.
 //!
 //! Invariant: the flags of a descriptor that we were given are never changed, and no call on one
 //! ever blocks the loop.

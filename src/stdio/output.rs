@@ -1,8 +1,8 @@
 //! Writing to stdout, or to any descriptor, through a buffer.
 //!
 //! Invariants:
-//! - Bytes are written first in, first out, and none is dropped while the descriptor takes any.
-//!   Callers that respect [`Flow::Full`] keep the buffer bounded, and are woken when there is room.
+//! - Bytes are written in order, and none is dropped unless the descriptor fails. Callers that
+//!   respect [`Flow::Full`] keep the buffer bounded, and are woken when there is room.
 //! - An error is reported once, even while nobody writes.
 //! - The descriptor is registered for writing only while something is buffered. Otherwise each line
 //!   that another program writes on the same terminal would wake the loop.
@@ -23,24 +23,24 @@ use crate::transport::{Flow, HIGH_WATER, LOW_WATER, WriteBuffer};
 type OnError = Box<dyn FnOnce(&mut Reactor, io::Error)>;
 type OnFlushed = Box<dyn FnOnce(&mut Reactor)>;
 
-/// A source that writes. It is used through its [`Handle`].
+/// A source that writes to a descriptor. Its methods are on its [`Handle`].
 pub struct Output {
     descriptor: Descriptor,
     buffer: WriteBuffer,
-    /// Whether the descriptor takes bytes, as far as it is known. If not, it is registered for
-    /// writing.
+    /// `false` after a write that would block. Then the descriptor is registered for writing.
     writable: bool,
-    /// The sources that found it full.
+    /// The sources that found the output full.
     waiting: Waiters,
     on_flushed: Vec<OnFlushed>,
-    /// `None` when it has failed, and that was reported.
+    /// `None` after an error, which was reported.
     on_error: Option<OnError>,
 }
 
 impl Output {
-    /// Creates a source that writes to `descriptor` (asyncio: `connect_write_pipe`). It is
-    /// duplicated; its flags stay as they are. `on_error` is called with the error that ends it:
-    /// `BrokenPipe` when its reader is gone, which is noticed even while nothing is written.
+    /// Creates a source that writes to `descriptor` (asyncio: `connect_write_pipe`). The descriptor
+    /// is duplicated; its flags stay as they are. `on_error` is called once, with the error that
+    /// ends the output. `BrokenPipe` means that nothing reads the descriptor any more; it is
+    /// noticed even while nothing is written.
     ///
     /// # Errors
     /// Those of [`Descriptor::open`] and [`Reactor::add`].
@@ -99,7 +99,7 @@ impl Output {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.consume(self.send(buffer.as_slice(), id, reactor), 0);
         if self.on_error.is_some() {
-            self.buffer = buffer; // otherwise nobody will ever take the bytes
+            self.buffer = buffer; // otherwise no write will succeed
         }
         if self.buffer.len() <= LOW_WATER {
             self.waiting.wake_all(reactor);
@@ -117,9 +117,10 @@ impl Output {
 }
 
 impl Handle<Output> {
-    /// Writes `bytes`: at once as far as the descriptor takes them, the rest as soon as it does. At
-    /// [`Flow::Full`], `waiter` is woken when less is buffered. [`Flow::Closed`] says that these bytes are
-    /// lost: the output has failed, is gone, or is running (a call from inside [`Reactor::with`] on it).
+    /// Writes as many of `bytes` as the descriptor takes now, and the rest when it takes more.
+    /// Returns [`Flow::Full`] if more than the high-water mark is buffered; then `waiter` is woken
+    /// when there is room. Returns [`Flow::Closed`] if these bytes are lost: the output has failed,
+    /// is gone, or is running (a call from inside [`Reactor::with`] on it).
     pub fn write(self, reactor: &mut Reactor, waiter: Id, bytes: &[u8]) -> Flow {
         let flow = reactor.with(self, |output, reactor| {
             if output.on_error.is_none() {
@@ -140,8 +141,8 @@ impl Handle<Output> {
         flow.unwrap_or(Flow::Closed)
     }
 
-    /// Returns what [`write`](Self::write) would return now. At [`Flow::Full`], `waiter` is woken
-    /// in the same way.
+    /// Returns what [`write`](Self::write) would return now. If that is [`Flow::Full`], `waiter` is
+    /// woken when there is room.
     pub fn flow(self, reactor: &mut Reactor, waiter: Id) -> Flow {
         self.write(reactor, waiter, &[])
     }
@@ -149,13 +150,13 @@ impl Handle<Output> {
     /// Returns how many bytes the descriptor has not taken yet.
     ///
     /// # Errors
-    /// If the output is gone, or is running.
+    /// Why the output is unavailable: it is gone, or is running.
     pub fn buffered(self, reactor: &Reactor) -> Result<usize, Unavailable> {
         Ok(reactor.get(self)?.buffer.len())
     }
 
-    /// Calls `f` when nothing is buffered any more: all that was written is on the descriptor, or
-    /// the descriptor has failed, or the output is gone.
+    /// Calls `f` when nothing is buffered any more: the descriptor has taken everything or has
+    /// failed, or the output is gone.
     pub fn on_flushed(self, reactor: &mut Reactor, f: impl FnOnce(&mut Reactor) + 'static) {
         let mut f = Some(Box::new(f) as OnFlushed);
         let added = reactor.with(self, |output, reactor| {
@@ -192,7 +193,7 @@ impl Source for Output {
         self.waiting.wake_all(reactor);
         self.on_flushed.drain(..).for_each(|call| reactor.call_soon(call));
         if self.descriptor.is_pollable() {
-            let _ = reactor.deregister(&self.descriptor); // it may be shared, and stay open
+            let _ = reactor.deregister(&self.descriptor); // explicitly, because another process may keep it open
         }
     }
 }
