@@ -1,5 +1,5 @@
-//! A record of what the loop does, to be looked at: Chrome trace events, for Perfetto
-//! (`ui.perfetto.dev`) and `chrome://tracing`.
+//! Records what the loop does as Chrome trace events, which Perfetto (`ui.perfetto.dev`) and
+//! `chrome://tracing` display.
 //!
 //! ```text
 //!   loop            ├── sleep ──┤├─ turn ──────────────────┤├─ sleep ─┤├─ turn ─┤
@@ -8,9 +8,12 @@
 //!                                                   ├─ the peer is behind ─┤
 //! ```
 //!
+//! A span is a bar with a start and an end. A track is a row of spans.
+//!
 //! Invariant: spans on a track nest or are disjoint. A span is written when it ends, so every span
 //! in the file has its end, whatever happens to the program or the disk. If the program is killed,
-//! the file lacks at most the spans that were open and the last 10 ms. It stops at [`LIMIT`].
+//! the file lacks at most the spans that were open and the last 10 ms. The timeline stops at
+//! [`LIMIT`].
 //!
 //! Read next: `trace_file.rs`, how it is written; `../reactor/observe.rs`, where the data comes
 //! from.
@@ -29,7 +32,7 @@ use crate::reactor::Id;
 use crate::reactor::observe::{CallbackEnd, DispatchEnd, IoStats, Observer, Origin, PollEnd, TurnEnd};
 use trace_file::{Room, TraceFile};
 
-/// The track of the loop. The track of a connection is its slot plus the next number.
+/// The number of the loop's track. The track of a connection is `LOOP + 1` plus its slot.
 const LOOP: u64 = 1;
 
 /// An observer that writes a timeline, see the module.
@@ -50,11 +53,11 @@ const LOOP: u64 = 1;
 #[derive(Debug)]
 pub struct Timeline {
     path: PathBuf,
-    /// `None` when it is full, or cannot be written.
+    /// `None` after the file has become full, or a write has failed.
     file: Option<TraceFile>,
-    /// By slot: the connections that are open.
+    /// The open connections, indexed by slot.
     lives: Vec<Option<Life>>,
-    /// The names of types, without their paths.
+    /// Type names, and their short forms without paths.
     names: Vec<(&'static str, String)>,
 }
 
@@ -63,7 +66,7 @@ struct Life {
     id: Id,
     began: Instant,
     stats: IoStats,
-    /// Since when the peer has been behind.
+    /// When the peer fell behind, if it is behind.
     behind: Option<Instant>,
 }
 
@@ -97,7 +100,7 @@ impl Timeline {
         }
     }
 
-    /// Records what a connection has counted, and for how long its peer was behind.
+    /// Records the byte counts of a connection, and for how long its peer was behind.
     fn update(&mut self, id: Id, stats: IoStats, at: Instant) {
         self.begin_life(id, at);
         let Some(life) = self.life(id) else { return };
@@ -127,7 +130,7 @@ impl Timeline {
         }
     }
 
-    /// Ends what is open, and writes the rest.
+    /// Ends all open spans, and writes the rest.
     fn finish(&mut self, at: Instant) -> io::Result<()> {
         let open: Vec<Id> = self.lives.iter().flatten().map(|life| life.id).collect();
         for id in open {
@@ -222,7 +225,7 @@ fn track(id: Id) -> u64 {
 }
 
 /// Returns the name of a type without the paths in it: `Connection<Echo>`. A future has the name of
-/// its function. What would break a line or a JSON string is replaced.
+/// its function. Characters that would break a line or a JSON string are replaced.
 ///
 /// ```
 /// use echo_reactor::timeline::short_name;
@@ -239,7 +242,7 @@ pub fn short_name(type_name: &str) -> String {
     json_safe(&name)
 }
 
-/// Replaces what would break a line or a JSON string.
+/// Replaces the characters that would break a line or a JSON string.
 fn json_safe(text: &str) -> String {
     text.replace(|c: char| c == '"' || c == '\\' || c.is_control(), "'")
 }

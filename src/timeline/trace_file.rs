@@ -1,8 +1,8 @@
 //! A file of Chrome trace events: one JSON object each, in an array.
 //!
 //! Invariant: the file is a valid JSON array after every write, because each write replaces the
-//! last bracket with the new events and a new bracket. If a write fails, the old bracket is put
-//! back: its place is allocated, so it fits on a full disk, too.
+//! last bracket with the new events and a new bracket. If a write fails, the old bracket is written
+//! again. Its place in the file is allocated, so this works on a full disk, too.
 //!
 //! Read next: `mod.rs`, which decides what the events are.
 
@@ -29,9 +29,9 @@ const BRACKET: &[u8] = b"\n]\n";
 #[derive(Debug)]
 pub(super) struct TraceFile {
     file: File,
-    /// A moment on both clocks: `Instant`, whose zero nobody knows, and the kernel's monotonic
-    /// clock, which all processes share. So the timelines of a server and its client can be laid
-    /// side by side.
+    /// The same moment on two clocks: as an `Instant`, whose zero is unspecified, and on the
+    /// kernel's monotonic clock, which all processes share. So the timelines of a server and its
+    /// client can be compared.
     start: (Instant, Duration),
     /// The offset of the last bracket.
     end: u64,
@@ -78,7 +78,8 @@ impl TraceFile {
         Ok(())
     }
 
-    /// Does the same, if it is time.
+    /// Writes what is pending, if it is at least [`FLUSH_SIZE`] or the last write was
+    /// [`FLUSH_PERIOD`] ago. Returns whether there is room for more.
     pub fn write_if_due(&mut self, now: Instant) -> io::Result<Room> {
         if self.pending.len() >= FLUSH_SIZE || now.duration_since(self.written) >= FLUSH_PERIOD {
             self.written = now;
@@ -124,7 +125,8 @@ impl TraceFile {
     }
 }
 
-/// The unit of the format. Three decimals are nanoseconds, so spans that nest do so in the file.
+/// A time in the unit of the format. Its three decimals are nanoseconds, so spans that nest in time
+/// also nest in the file.
 struct Microseconds(Duration);
 
 impl Display for Microseconds {
