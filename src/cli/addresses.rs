@@ -1,7 +1,7 @@
 //! Parses the addresses that a person types.
 //!
-//! Invariant: parsing finds every mistake in the text, and resolving never does. A mistake in the
-//! text is a usage error; a name that does not resolve is a network error.
+//! Invariant: parsing finds every mistake in the text. A mistake in the text is a usage error. A
+//! name that does not resolve is a network error.
 //!
 //! Read next: `resolve.rs`, which turns names into addresses.
 
@@ -78,7 +78,7 @@ impl AddressArgument {
     /// Parses one argument.
     ///
     /// # Errors
-    /// Says what is wrong with the argument.
+    /// The error says what is wrong with the argument.
     pub fn parse(text: &OsStr, family: Family) -> Result<Self, String> {
         if let Some(name) = text.as_bytes().strip_prefix(b"unix:") {
             return Ok(AddressArgument { place: Place::Unix(Address::unix(name)?), family });
@@ -108,7 +108,7 @@ impl AddressArgument {
     /// Parses a host and a port that are two arguments, as for `nc`.
     ///
     /// # Errors
-    /// Says what is wrong with the arguments.
+    /// The error says what is wrong with the arguments.
     pub fn parse_pair(host: &OsStr, text: &OsStr, family: Family) -> Result<Self, String> {
         let (host, text) = (host.to_str().unwrap_or_default(), text.to_str().ok_or("it is not UTF-8")?);
         let host = host_name(without_brackets(host).unwrap_or(host))?;
@@ -221,7 +221,7 @@ fn without_brackets(text: &str) -> Option<&str> {
 /// Parses the address of `--source`: an IP address, with or without a port.
 ///
 /// # Errors
-/// Says what was expected.
+/// The error says what was expected.
 pub fn source_address(text: &str) -> Result<SocketAddr, String> {
     let ip = without_brackets(text).unwrap_or(text).parse().map(|ip: IpAddr| SocketAddr::new(ip, 0));
     text.parse().or(ip).map_err(|_| "expected an IP address of this machine, or IP:PORT".into())

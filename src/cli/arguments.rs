@@ -56,7 +56,7 @@ pub fn option_name(argument: &Arg<'_>) -> String {
 /// Returns the value of `option`, parsed by `read`.
 ///
 /// # Errors
-/// Names the option and the value, and says what is wrong with it.
+/// The error names the option and the value, and says what is wrong with the value.
 pub fn value<T>(
     parser: &mut Parser,
     option: &str,
@@ -72,7 +72,7 @@ pub fn value<T>(
 /// Parses a whole number from 1 to `max`.
 ///
 /// # Errors
-/// Says why the text is not such a number.
+/// The error says why the text is not such a number.
 pub fn positive_number<T>(text: &str, max: T) -> Result<T, String>
 where
     T: Copy + FromStr + PartialOrd + From<u8> + fmt::Display,
@@ -90,15 +90,16 @@ where
 /// Parses an address.
 ///
 /// # Errors
-/// Names the argument, and says what is wrong with it.
+/// The error names the argument, and says what is wrong with it.
 pub fn address(text: &OsStr, family: Family) -> Result<AddressArgument, UsageError> {
     AddressArgument::parse(text, family).map_err(|why| bad_address(&Escaped(text.as_bytes()), &why))
 }
 
-/// Parses one of several addresses. `previous` is the argument before it: `HOST PORT` is a mistake.
+/// Parses one of several addresses. `previous` is the argument before it. If both together are
+/// `HOST PORT`, the error shows the right form.
 ///
 /// # Errors
-/// Names the argument, and says what is wrong with it.
+/// The error names the argument, and says what is wrong with it.
 pub fn address_after(
     previous: Option<&OsString>,
     text: &OsStr,
@@ -117,7 +118,7 @@ pub fn address_after(
 /// Parses the only address of a client, which may be two arguments: `HOST PORT`.
 ///
 /// # Errors
-/// Names the argument, and says what is wrong with it.
+/// The error names the argument, and says what is wrong with it.
 pub fn client_address(arguments: &[OsString], family: Family) -> Result<AddressArgument, UsageError> {
     match arguments {
         [] => Ok(AddressArgument::default_for(family)),

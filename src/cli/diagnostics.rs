@@ -57,7 +57,7 @@ impl Verbosity {
 /// Opens both streams, and makes `log` write to stderr, with the name of the program before each
 /// message. If `RUST_LOG` is set, it decides what is logged.
 pub fn init_logging(program: &'static str, verbosity: Verbosity) {
-    // Open them now: each takes a descriptor, and later there may be none left.
+    // Open the streams now: each takes a descriptor, and later no descriptor may be left.
     open(&STDERR, &io::stderr());
     open(&STDOUT, &io::stdout());
     let mut builder = env_logger::Builder::new();
@@ -70,7 +70,7 @@ pub fn init_logging(program: &'static str, verbosity: Verbosity) {
             Level::Error | Level::Info => "",
             Level::Warn => "warning: ",
             Level::Debug => "debug: ",
-            // Columns: what the loop does in each turn.
+            // The table of turns has no prefix.
             Level::Trace => {
                 return line
                     .write_all(format!("{}\n", Escaped(record.args().to_string().as_bytes())).as_bytes());
@@ -137,8 +137,7 @@ pub fn write_stdout(text: impl Display) {
     let _ = try_write_stdout(text);
 }
 
-/// Writes text on stdout. Returns an error if some of it was dropped, for a program that has no
-/// other work.
+/// Writes text on stdout. Returns an error if some of it was dropped.
 pub(super) fn try_write_stdout(text: impl Display) -> io::Result<()> {
     if sys::stdout_was_closed() {
         return Err(io::Error::from_raw_os_error(libc::EBADF));

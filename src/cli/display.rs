@@ -1,8 +1,8 @@
 //! Shows lines to a person while that person types: the interactive client, and the server's
 //! console. Without a terminal, stdout gets the same text unchanged.
 //!
-//! Invariant: text is written to the terminal in the order it was composed, so that no text splits
-//! an escape sequence. While stdout has buffered text, messages wait.
+//! Invariant: text is written to the terminal in the order in which it was composed, so that no
+//! text splits an escape sequence. While stdout has buffered text, messages wait.
 //!
 //! Read next: `screen.rs`, which composes the text.
 
@@ -31,8 +31,8 @@ pub fn is_on_terminal() -> bool {
 }
 
 impl Display {
-    /// Creates a display. If it is interactive, stderr is routed through it; with `routes_stderr`,
-    /// also if it is not.
+    /// Creates a display. If stderr is a terminal, an interactive display also shows the text for
+    /// stderr. If `routes_stderr` is set, a display that is not interactive does so, too.
     ///
     /// # Errors
     /// See [`on_signal`].
@@ -61,12 +61,13 @@ impl Display {
         self.screen.is_some()
     }
 
-    /// Returns whether there is room for more data. If not, `waiter` is woken when there is.
+    /// Returns whether there is room for more data. If not, `waiter` is woken when there is room.
     pub fn flow(&self, reactor: &mut Reactor, waiter: Id) -> Flow {
         self.output.flow(reactor, waiter)
     }
 
-    /// Shows data from a server.
+    /// Shows data from a server. Returns whether there is room for more, as [`flow`](Self::flow)
+    /// does.
     pub fn show_echo(&self, reactor: &mut Reactor, waiter: Id, data: &[u8]) -> Flow {
         match &self.screen {
             None => self.output.write(reactor, waiter, data),
@@ -99,7 +100,7 @@ impl Display {
         }
     }
 
-    /// Shows the prompt, unless the next line was entered already or the program is in the
+    /// Shows the prompt, unless the next line is entered already or the program is in the
     /// background.
     pub fn prompt(&self, reactor: &mut Reactor, waiter: Id) {
         if let Some(screen) = &self.screen
@@ -150,7 +151,8 @@ impl Display {
         flow
     }
 
-    /// Writes the messages that had to wait, because stdout has written all the text before them.
+    /// Writes the messages that have waited for stdout. Stdout has now taken all the text before
+    /// them.
     fn release(&self, reactor: &mut Reactor) {
         let held = self.screen.as_ref().map(|screen| screen.borrow_mut().release()).unwrap_or_default();
         self.write(reactor, self.output.id(), &held);

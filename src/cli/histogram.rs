@@ -43,7 +43,8 @@ impl Histogram {
         self.max
     }
 
-    /// Returns the latency that `per_mille` of a thousand latencies do not exceed.
+    /// Returns the latency that `per_mille` of every thousand latencies do not exceed: 500 is the
+    /// median.
     #[must_use]
     pub fn quantile(&self, per_mille: u64) -> Duration {
         let rank = (self.count * per_mille).div_ceil(1000);
@@ -57,8 +58,8 @@ impl Histogram {
         self.max
     }
 
-    /// Returns at most `rows` wider buckets, from the first to the last that is not empty. Each is
-    /// its start and its count.
+    /// Merges the buckets into at most `rows` rows, from the first to the last that is not empty.
+    /// Returns the start and the count of each row.
     #[must_use]
     pub fn rows(&self, rows: usize) -> Vec<(Duration, u64)> {
         let first = self.buckets.iter().position(|&count| count > 0).unwrap_or(0);

@@ -1,8 +1,8 @@
 //! Resolves a name while the loop runs.
 //!
-//! Invariant: `getaddrinfo(3)` blocks, so it runs in a thread of its own. Only its result crosses
-//! to the loop's thread. A source without a descriptor waits for the result, and the thread wakes
-//! it.
+//! Invariant: `getaddrinfo(3)` blocks, so it runs in a thread of its own. The thread sends only the
+//! result to the loop's thread. A source without a descriptor waits for the result, and the thread
+//! wakes that source.
 //!
 //! Read next: `../reactor/remote.rs`, the way into the loop from another thread.
 

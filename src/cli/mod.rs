@@ -51,8 +51,8 @@ pub enum Command<O> {
 pub enum Exit {
     /// It exits with this status.
     Status(u8),
-    /// It raises a signal that it has caught, so that its parent sees the signal: a shell's loop
-    /// ends at Ctrl-C.
+    /// It raises a signal that it has caught, so that its parent sees the signal. For example, a
+    /// shell's loop ends at Ctrl-C.
     Signal(i32),
 }
 
@@ -63,7 +63,7 @@ pub const FAILURE: Exit = Exit::Status(1);
 /// A usage error.
 pub const USAGE: Exit = Exit::Status(2);
 
-/// Runs a program: parses its arguments, calls `run`, and ends as `run` returns.
+/// Runs a program: parses its arguments, calls `run`, and ends the program as `run` decides.
 pub fn main<O>(
     name: &str,
     parse: impl FnOnce(lexopt::Parser) -> Result<Command<O>, UsageError>,

@@ -15,7 +15,7 @@ use crate::observe::{CallbackEnd, DispatchEnd, IoStats, Observer, Origin, Phase,
 use crate::timeline::short_name;
 use crate::{Id, Reactor, Timeline};
 
-/// A callback that runs for longer is reported as a warning.
+/// A callback that runs longer than this causes a warning.
 const SLOW: Duration = Duration::from_millis(100);
 
 /// Adds the observers that the options ask for. With `-vv`, a warning names each callback that
@@ -23,7 +23,7 @@ const SLOW: Duration = Duration::from_millis(100);
 /// file. Without these options, there is no observer.
 ///
 /// # Errors
-/// Names the file that cannot be created.
+/// The error names the file that cannot be created.
 pub fn add_observers(reactor: &mut Reactor, timeline: Option<&PathBuf>) -> io::Result<()> {
     if log::log_enabled!(Level::Debug) {
         reactor.add_observer(TurnLogger::default());
@@ -52,8 +52,9 @@ struct TurnLogger {
     poll: String,
     /// The lines of this turn.
     lines: Vec<String>,
-    /// The peers of the connections. Those of new ones are looked up at the next step.
+    /// The peer of each connection.
     peers: HashMap<Id, String>,
+    /// New sources, whose peers are looked up at the next step.
     new: Vec<Id>,
 }
 

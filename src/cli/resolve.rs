@@ -1,7 +1,8 @@
 //! Resolves what a person has typed to addresses.
 //!
-//! Invariant: an address of a family that the user has excluded is never used, and one of a family
-//! that the machine lacks only if there is no other. Looking a name up blocks.
+//! Invariant: an address of a family that the user has excluded is never used. An address of a
+//! family that the machine lacks is used only if there is no other address. Looking up a name
+//! blocks.
 //!
 //! Read next: `lookup.rs`, which looks names up while the loop runs.
 
@@ -18,7 +19,7 @@ impl AddressArgument {
     /// serves both families if the machine has both.
     ///
     /// # Errors
-    /// Names the host that does not resolve.
+    /// The error names the host that does not resolve.
     pub fn to_listen(&self) -> io::Result<Vec<Address>> {
         let mut addresses = self.resolve([Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()])?;
         if let Place::Port(_) = self.place {
@@ -30,7 +31,7 @@ impl AddressArgument {
     /// Returns the addresses to connect to, in the order to try them.
     ///
     /// # Errors
-    /// Names the host that does not resolve.
+    /// The error names the host that does not resolve.
     pub fn to_connect(&self) -> io::Result<Vec<Address>> {
         self.resolve([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
     }

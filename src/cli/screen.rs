@@ -10,7 +10,7 @@
 //! The kernel echoes typed characters and handles editing (canonical mode, see `termios(3)`). This
 //! program never changes the terminal's modes, so there is nothing to restore, not even after
 //! SIGKILL. The cost: neither the kernel nor the terminal reports half-typed text. If that text has
-//! wrapped, a line is inserted above its last row; Ctrl-R has the kernel show all of it again. If
+//! wrapped, a line is inserted above its last row; at Ctrl-R, the kernel shows all of it again. If
 //! the text fills its row exactly, the next character overwrites its last one.
 //!
 //! Invariant: only the prompt is written on the cursor's row. A server cannot move the cursor,
@@ -35,9 +35,9 @@ pub(super) struct Screen {
     /// and prompts follow each other.
     supports_escapes: bool,
     prompt: Prompt,
-    /// Whether the last line of the server is incomplete.
+    /// Whether the last line from the server is incomplete.
     mid_line: bool,
-    /// The first bytes of a character of the server that is incomplete.
+    /// The first bytes of an incomplete character from the server.
     incomplete: Vec<u8>,
     /// While stdout has buffered text: the messages that wait for it.
     held: Option<String>,
@@ -48,8 +48,9 @@ pub(super) struct Screen {
 enum Prompt {
     #[default]
     Absent,
-    /// It follows the next lines. Without escape sequences, a prompt before them would stay as an
-    /// empty row, because the echo of a line arrives just after the line was entered.
+    /// The prompt follows the next lines. This is for a terminal without escape sequences. There, a
+    /// prompt before those lines would stay as an empty row, because the echo of a line arrives
+    /// just after the line was entered.
     Due,
     Shown,
 }
@@ -136,8 +137,8 @@ impl Screen {
         is_new
     }
 
-    /// Returns the text that shows the messages that were held back. The next message does not
-    /// wait.
+    /// Returns the text that shows the messages that were held back. Later messages are not held
+    /// back.
     pub fn release(&mut self) -> String {
         let held = self.held.take().unwrap_or_default();
         self.insert_above(&held)

@@ -11,7 +11,7 @@ use crate::reactor::FAR_FUTURE;
 /// 1024.
 ///
 /// # Errors
-/// Says why the text is not such a size.
+/// The error says why the text is not such a size.
 pub fn nonzero_size(text: &str, max: usize) -> Result<usize, String> {
     let (digits, unit) = split(text);
     let factor: usize = match unit {
@@ -42,7 +42,7 @@ pub fn nonzero_size(text: &str, max: usize) -> Result<usize, String> {
 /// ```
 ///
 /// # Errors
-/// Says why the text is not a duration.
+/// The error says why the text is not a duration.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let (digits, unit) = split(text);
     let factor = match unit {
@@ -63,7 +63,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Parses a [`duration`] that is not zero.
 ///
 /// # Errors
-/// Says why the text is not such a duration.
+/// The error says why the text is not such a duration.
 pub fn nonzero_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("must not be zero".into()),
