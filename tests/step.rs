@@ -93,5 +93,8 @@ fn signal_during_the_sleep_of_a_turn_is_handled_in_that_turn() {
 fn console_and_step_exclude_each_other() {
     let outcome = run(server_command().args(["--console", "--step"]), b"");
     assert_eq!(outcome.code, 2);
-    assert_one_line(&outcome.stderr, &["--console and --step both read standard input (see --help)"]);
+    assert_one_line(
+        &outcome.stderr,
+        &["option '--step' cannot be used with --console: both read standard input (see --help)"],
+    );
 }

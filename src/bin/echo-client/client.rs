@@ -1,5 +1,5 @@
-//! The client's protocol: runs the transfer on a connection, and retries or ends it when the
-//! connection ends.
+//! The client's protocol: runs the transfer on a connection. When the connection ends, continues
+//! the transfer on another one, or ends it.
 //!
 //! Invariant: there is one transfer, and at most one connection owns it.
 //!
@@ -18,12 +18,12 @@ use crate::options::Options;
 use crate::transfer::Transfer;
 use crate::{NAME, Outcome};
 
-/// The longest delay before the first retry. The delay is random, from half of this to all of it,
-/// and this doubles with each attempt.
+/// The longest delay before the first retry. It doubles with each attempt, up to [`MAX_DELAY`]. The
+/// actual delay is random: between half of the longest delay and all of it.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const MAX_DELAY: Duration = Duration::from_secs(5);
 
-/// How long a silent server may delay closing a connection.
+/// How long a server that sends nothing may delay the close of a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The state that all connections of one run share.
@@ -50,8 +50,8 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// Logs a failure: as a warning, unless the attempt before failed for the same reason. Returns
-    /// the delay before the next attempt.
+    /// Logs a failure: as a warning, unless the previous attempt failed for the same reason.
+    /// Returns the delay before the next attempt.
     pub fn add(&mut self, reason: String) -> Duration {
         let delay = retry_delay(self.count);
         let level = if reason == self.reason { Level::Info } else { Level::Warn };
@@ -139,8 +139,9 @@ pub fn describe(server: &AddressArgument, reason: &CloseReason) -> String {
     }
 }
 
-/// Returns the delay before the next attempt: exponential backoff, from 100 to 200 ms up to 2.5 to
-/// 5 s. The jitter spreads the many clients of a server that has failed.
+/// Returns the delay before the next attempt: exponential backoff with jitter. The first delay is
+/// 100 to 200 ms, and the longest ones are 2.5 to 5 s. The jitter spreads the many clients of a
+/// server that has failed.
 fn retry_delay(attempt: u32) -> Duration {
     let whole = FIRST_DELAY.saturating_mul(1 << attempt.min(16)).min(MAX_DELAY);
     let random = u32::try_from(RandomState::new().hash_one(attempt) >> 32).unwrap_or(0);

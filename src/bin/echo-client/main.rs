@@ -124,8 +124,8 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs the loop until it is stopped. If it fails, that is the outcome, and not that the connection is
-/// aborted when the reactor is dropped.
+/// Runs the loop until it is stopped. If the loop fails, records that error at once: otherwise, the
+/// outcome would be that the connection is aborted when the reactor is dropped.
 fn run_loop(reactor: &mut Reactor, outcome: &Outcome) {
     if let Err(error) = reactor.run() {
         outcome.set(cli::FAILURE, Some(cannot("wait for events")(error).to_string()));

@@ -17,7 +17,7 @@ use echo_reactor::cli::{supports_escapes, window_size, write_stderr};
 /// Moves the cursor to the first column, and clears the row.
 const REDRAW: &str = "\r\x1b[K";
 
-/// The bytes so far.
+/// The byte counts so far.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct ByteCounts {
     /// Read from stdin.
@@ -28,7 +28,7 @@ pub struct ByteCounts {
 
 pub struct Progress {
     counts: Cell<ByteCounts>,
-    /// With `--progress`.
+    /// Whether `--progress` is set.
     is_shown: bool,
     /// Whether a timer that shows the counts is running.
     is_scheduled: Cell<bool>,

@@ -25,9 +25,9 @@ pub struct Transfer {
     chunks: Handle<Mailbox<Chunk>>,
     stdin: Stdin,
     pub display: Display,
-    /// Without `--check`.
+    /// Whether the echo is shown: not with `--check`.
     shows_echo: bool,
-    /// With `--check` and `--reconnect`: the bytes whose echo has not arrived yet.
+    /// With `--check` or `--reconnect`: the bytes whose echo has not arrived yet.
     window: Option<Window>,
     progress: Rc<Progress>,
     /// An error after which no connection can continue the transfer.

@@ -43,8 +43,8 @@ impl Window {
         self.bytes.len() + MAX_WRITE <= MAX_SIZE
     }
 
-    /// Returns the next piece to write, and counts it as written. It is empty if everything is
-    /// written.
+    /// Returns the next piece to write, and counts it as written. The piece is empty if everything
+    /// is written.
     pub fn next_piece(&mut self) -> &[u8] {
         let (front, back) = self.bytes.as_slices();
         let rest = if self.written < front.len() {

@@ -92,7 +92,8 @@ impl Console {
         }
     }
 
-    /// On a terminal, the silence after Ctrl-D would look as if the server had ended too.
+    /// Reports the end of stdin. On a terminal, silence after Ctrl-D would look as if the server
+    /// had ended too.
     fn announce_end(&self) {
         let text = "end of standard input; the server keeps running without a console";
         if io::stderr().is_terminal() && !self.shutdown.is_draining() {

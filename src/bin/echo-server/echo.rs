@@ -19,13 +19,13 @@ pub struct Echo {
     pub ended_by: EndedBy,
 }
 
-/// What all connections share.
+/// The limits, which all connections share.
 pub struct Limits {
     pub idle_timeout: Option<Duration>,
     pub high_water: usize,
 }
 
-/// What ended a connection first. The default is the server's shutdown.
+/// The first cause of the end of a connection. The initial value is [`EndedBy::Shutdown`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum EndedBy {
     Shutdown,

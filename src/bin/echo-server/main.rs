@@ -50,8 +50,8 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
     reactor.set_spin(options.spin);
     cli::add_observers(&mut reactor, options.timeline.as_ref())?;
     let addresses = listening_addresses(options, sockets.is_empty())?;
-    // From here on, socket files must be removed at the end. A signal that arrives now is handled
-    // when the loop runs.
+    // From here on, a signal must not end the program at once, because socket files must be removed
+    // first. A signal that arrives now is handled when the loop runs.
     for signal in SHUTDOWN_SIGNALS {
         cli::on_signal(&mut reactor, signal, |_| ()).map_err(cannot("catch signals"))?;
     }

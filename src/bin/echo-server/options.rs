@@ -15,7 +15,7 @@ use echo_reactor::cli::{
 
 const HELP: &str = include_str!("help.txt");
 
-/// The kernel's default for the most descriptors that one process may have, `fs.nr_open`.
+/// The maximum of `-c`: the kernel's default limit of descriptors per process, `fs.nr_open`.
 const MAX_CONNECTIONS: u32 = 1 << 20;
 
 /// The largest high-water mark in MiB.
@@ -90,7 +90,9 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
         options.addresses.push(address_after(previous, text, options.family)?);
     }
     if options.console && options.step {
-        return Err(UsageError("--console and --step both read standard input".into()));
+        return Err(UsageError(
+            "option '--step' cannot be used with --console: both read standard input".into(),
+        ));
     }
     Ok(Command::Run(options))
 }

@@ -15,9 +15,9 @@ use crate::echo::Echo;
 #[derive(Clone, Copy)]
 enum Stage {
     Serving,
-    /// Connections are finishing. Then the program ends like this.
+    /// Connections are finishing. Then the program ends with this exit.
     Draining(Exit),
-    /// This second signal arrived.
+    /// A second request arrived, with this signal.
     Killed(i32),
 }
 
@@ -29,10 +29,11 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Prepares the shutdown, and begins it if the server can no longer listen on any address.
+    /// Prepares the shutdown. It begins by itself when the server can no longer listen on any
+    /// address.
     ///
     /// # Errors
-    /// Fails if the listener is gone.
+    /// The listener is gone.
     pub fn new(
         reactor: &mut Reactor,
         listener: Handle<Listener>,

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Invariant: there is one session, and at most one connection at a time. The session outlives its
-//! connections (`--reconnect`), so they share it. It is never borrowed while the reactor may run a
-//! callback.
+//! connections (`--reconnect`), so they share it. The session is never borrowed while the reactor
+//! may run a callback.
 //!
 //! Read next: `session.rs`, the state of each message; `tally.rs`, the counters.
 
@@ -48,7 +48,7 @@ pub struct PingOptions {
     pub json: bool,
 }
 
-/// A connection of a session.
+/// The protocol of one connection, or of one attempt to connect.
 pub struct Ping {
     session: Rc<RefCell<Session>>,
     began: Instant,
@@ -57,7 +57,7 @@ pub struct Ping {
     failed: Option<ConnectError>,
 }
 
-/// Starts a session. It stops the reactor when it has ended.
+/// Starts a session. The session stops the reactor when it has ended.
 pub fn start(
     reactor: &mut Reactor,
     options: Options,

@@ -1,8 +1,8 @@
 //! The state of a `--ping` session: the messages that were sent, and their results.
 //!
-//! Invariant: each message is sent once, and its result is decided once: it was received in time,
-//! or it is lost. The next message is sent only after that. The echoes of a connection arrive in
-//! the order of its messages, so the order identifies a late echo.
+//! Invariant: each message is sent once, and has one result: its echo was received in time, or it
+//! is lost. The next message is sent only when the result is known. The echoes of a connection
+//! arrive in the order of its messages, so the order identifies a late echo.
 //!
 //! Read next: `tally.rs`.
 
@@ -41,7 +41,7 @@ pub struct Session {
     outstanding: VecDeque<Message>,
     /// How many bytes of the first message's echo were received.
     echoed: usize,
-    /// The last message after whose echo surplus bytes were reported.
+    /// How many messages were sent when surplus bytes were last reported.
     surplus_after: u64,
     pub tally: Tally,
 }
@@ -161,8 +161,8 @@ impl Session {
         }
     }
 
-    /// Counts a message that is due while there is no connection as lost. While the output is full,
-    /// the message is postponed.
+    /// Counts a message that is due while there is no connection as lost. If the output is full,
+    /// postpones the message instead.
     pub fn skip_unconnected(&mut self, reactor: &mut Reactor) {
         let now = Instant::now();
         if !self.is_due(now) || self.ping.interval.is_zero() {
@@ -183,7 +183,7 @@ impl Session {
         self.print(reactor, format_args!("lost: seq={} {why}", self.tally.sent));
     }
 
-    /// Returns whether the server has left so many messages unanswered that no more are sent.
+    /// Returns whether too many messages are unanswered, so that no more are sent.
     pub fn is_stalled(&self) -> bool {
         self.outstanding.len() >= MAX_OUTSTANDING
     }
@@ -225,7 +225,7 @@ impl Session {
             if difference.is_some() {
                 message.state = MessageState::Wrong;
             }
-            // A message has one result: nothing more is said of one that is lost already.
+            // A message has one result, so print nothing more about a message that is lost already.
             if let Some(at) = difference.filter(|_| was == MessageState::Pending) {
                 self.tally.lost += 1;
                 self.tally.wrong += 1;
@@ -246,7 +246,7 @@ impl Session {
     }
 
     /// Counts bytes that are not the echo of any message. Prints at most one line per message, so
-    /// that a server that floods is reported in bounded memory.
+    /// that a server that floods cannot fill the output buffer.
     fn report_surplus(&mut self, reactor: &mut Reactor, count: usize, peer: &str) {
         self.tally.surplus += count as u64;
         let sequence = self.tally.sent;

@@ -19,8 +19,8 @@ pub struct Statistics {
     shortest: Duration,
     /// In milliseconds.
     mean: f64,
-    /// The sum of the squared distances from the mean. Welford's algorithm computes it without
-    /// cancellation.
+    /// The sum of the squared distances from the mean. Welford's algorithm computes it without a
+    /// loss of precision.
     squares: f64,
 }
 

@@ -12,7 +12,7 @@ use super::statistics::{Statistics, milliseconds};
 
 pub struct Tally {
     began: Instant,
-    /// Also the sequence number of the last message.
+    /// How many messages were sent. This is also the sequence number of the last message.
     pub sent: u64,
     pub lost: u64,
     /// Lost messages whose echo arrived late.
