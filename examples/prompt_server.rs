@@ -3,9 +3,9 @@
 //!
 //! Look at `Desk`: a source without a descriptor, which takes questions and answers from two
 //! mailboxes. It answers the clients in the order of their questions, and skips those that have
-//! left. (A client that sends an end of file counts as gone, because TCP does not distinguish it
-//! from one that still reads.) Each client has at most one question in the queue, so a flood of
-//! questions stays in that client's buffer.
+//! left. (A client that sends an end of file counts as gone: TCP does not show whether the client
+//! still reads.) Each client has at most one question in the queue, so a flood of questions stays
+//! in that client's buffer.
 
 use std::io;
 use std::process::ExitCode;
@@ -57,10 +57,10 @@ impl Client {
     fn ask(&mut self, transport: &mut Transport) {
         let client = transport.handle::<Self>();
         if self.is_waiting || transport.flow() == Flow::Full {
-            return; // the answer, or a client that reads its answers, calls this again
+            return; // called again after the answer, or when the client reads its answers
         }
         if self.questions.flow(transport.reactor(), client.id()) != Flow::Open {
-            return; // room in the mailbox calls this again
+            return; // called again when the mailbox has room
         }
         match self.lines.next_line() {
             Ok(Some(question)) => {

@@ -11,7 +11,8 @@ use echo_reactor::{
     Address, ConnectOptions, CopyError, ListenOptions, Reactor, Reader, Writer, copy, join, start_server,
 };
 
-/// One direction. If it fails, the other one goes on: what is on its way must arrive.
+/// Copies one direction. If it fails, the other direction continues, so that bytes on their way
+/// still arrive.
 async fn forward(mut from: Reader, to: &mut Writer) -> io::Result<()> {
     match copy(&mut from, to).await {
         Ok(_) => to.write_eof(),

@@ -1,8 +1,8 @@
 //! A client in the sockets style: a hand-written state machine (asyncio: `sock_connect`,
 //! `sock_sendall`, `sock_recv`).
 //!
-//! Look at the fields of `Client`: you must keep the state yourself. It is the unsent bytes, and
-//! whether there is more to send.
+//! Look at the fields of `Client`: you must keep the state yourself. The state is the unsent bytes,
+//! and whether there is more to send.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;

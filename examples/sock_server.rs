@@ -1,9 +1,9 @@
 //! A server in the sockets style: a hand-written state machine (asyncio: `sock_accept`,
 //! `sock_recv`, `sock_sendall`).
 //!
-//! Look at `unsent`: it is the whole state, and the backpressure too, because the server reads only
-//! when everything is sent. The other styles also do this for you: a budget per turn, and retrying
-//! a failed `accept`.
+//! Look at `unsent`: it is the whole state. It also gives backpressure, because the server reads
+//! only when everything is sent. The other styles also do this for you: a budget per turn, and
+//! retrying a failed `accept`.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
@@ -44,7 +44,7 @@ impl Source for Echo {
                 Ok(0) | Err(_) => return Next::Done,
             }
         }
-        Next::Again // first, the other sources have their turn
+        Next::Again // after the other sources
     }
 }
 
@@ -56,14 +56,14 @@ impl AsFd for Echo {
 
 struct Acceptor {
     listener: TcpListener,
-    /// Set while descriptors are missing.
+    /// The timer that retries `accept`, after a failure.
     retry: Option<Timer>,
 }
 
 impl Source for Acceptor {
     fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
         if let Some(retry) = self.retry.take() {
-            reactor.cancel(retry); // or each new connection would start another one
+            reactor.cancel(retry); // otherwise, each new connection would start another timer
         }
         loop {
             match self.listener.accept() {

@@ -1,8 +1,9 @@
 //! Runs an echo server turn by turn: each Enter runs one turn, and an observer describes it.
 //!
-//! `cargo run --example step_by_step`, and in another terminal `echo-client`.
+//! Run `cargo run --example step_by_step`, and in another terminal `echo-client`.
 //!
-//! Look at `on_step`: the loop waits while it runs, and it may look at the whole reactor.
+//! Look at `on_step`: the loop waits while `on_step` runs, and `on_step` may inspect the whole
+//! reactor.
 
 use std::io;
 

@@ -1,7 +1,7 @@
 //! A client in the streams style (asyncio: `open_connection`).
 //!
-//! Look at `race`: the client waits for the server and for a typed line at the same time. It loses
-//! neither of them when the other is first.
+//! Look at `race`: the client waits for the server and for a typed line at the same time. When one
+//! of them is first, nothing of the other is lost.
 
 use std::io;
 use std::process::ExitCode;

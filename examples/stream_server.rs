@@ -1,9 +1,9 @@
 //! A server in the streams style: an `async fn` with a reader and a writer (asyncio:
 //! `start_server`).
 //!
-//! Look for the state machine: you do not write it, because the compiler makes one from the
-//! `async fn`. A message `exit` ends the connection. A read of 0 bytes is the end of file. A loop
-//! that ignores it never ends, and blocks every other connection.
+//! Look for the state machine: you do not write it, because the compiler makes one from the `async
+//! fn`. A message `exit` ends the connection. A read of 0 bytes is the end of file. A loop that
+//! ignores the end of file never ends, and blocks every other connection.
 
 use std::io;
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! Draws a timeline (`--timeline FILE`) as a picture: the loop in the first row, and a row for each
 //! connection.
 //!
-//! `cargo run --example timeline_svg -- FILE > picture.svg`
+//! Run `cargo run --example timeline_svg -- FILE > picture.svg`.
 //!
 //! Look at the picture: the loop sleeps most of the time, and a connection is called only for a few
 //! microseconds at a time. The server does not read from a peer that is behind.

@@ -233,7 +233,7 @@ fn blocking_client_prints_nothing_before_its_input_ends() {
     let out = Lines::of(process.child.stdout.take().unwrap());
     common::eventually("the server has sent the echo", || server.statistics()[4] == 6);
     thread::sleep(A_WHILE); // the thing under test: the loop is blocked
-    assert!(out.so_far().is_empty(), "this example is meant to be wrong");
+    assert!(out.so_far().is_empty(), "the blocked loop must print nothing");
     drop(stdin);
     assert_eq!(out.next(), "hello");
     assert_eq!(process.wait_code(), 0);
@@ -288,7 +288,7 @@ fn every_example_reports_a_usage_error_in_one_line() {
     }
     let (code, stderr) = fails_with(program("compare").args(["--only", "nosuch"]));
     assert_eq!(code, 2);
-    common::assert_one_line(&stderr, &["compare: no server is called 'nosuch': echo-server, "]);
+    common::assert_one_line(&stderr, &["compare: unknown server 'nosuch'; expected one of: echo-server, "]);
     let (code, stderr) = fails_with(program("timeline_svg").arg("/nonexistent/file"));
     assert_eq!(code, 1);
     common::assert_one_line(&stderr, &["timeline_svg: cannot draw /nonexistent/file: "]);

@@ -90,7 +90,7 @@ impl Browser {
         }
     }
 
-    /// The value of an expression in the page.
+    /// Returns the value of an expression in the page.
     fn eval(&mut self, expression: &str) -> Value {
         let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
         let result = self.call("Runtime.evaluate", parameters);
@@ -131,7 +131,7 @@ impl Browser {
         self.call("Emulation.setDeviceMetricsOverride", size);
     }
 
-    /// Keeps pictures, if they are wanted: at two sizes, light and dark.
+    /// Saves pictures if `LAB_PICTURES` is set: at two sizes, light and dark.
     fn picture(&mut self, name: &str) {
         let Some(folder) = env::var_os("LAB_PICTURES") else { return };
         for size in [(1280, 800), (390, 844)] {
@@ -198,7 +198,7 @@ impl Session {
         );
     }
 
-    /// One call, by its key. Returns the state after it.
+    /// Runs one call by pressing its key. Returns the state after the call.
     fn step(&mut self) -> Value {
         let before = self.lab.state();
         self.browser.press("c");
@@ -218,7 +218,7 @@ impl Session {
         after
     }
 
-    /// One turn, by its key.
+    /// Runs one turn by pressing its key.
     fn turn(&mut self) {
         let before = self.lab.state()["loop"]["turn"].as_u64().unwrap();
         self.browser.press("t");
@@ -243,7 +243,7 @@ impl Session {
         assert_eq!(self.browser.eval(&format!("{find}.click() ?? true")), true, "{text}");
     }
 
-    /// The page shows the state of the loop: its slots, connections and peers.
+    /// Asserts that the page shows the state of the loop: its slots, connections and peers.
     #[track_caller]
     fn matches(&mut self) {
         let deadline = Instant::now() + PATIENCE;
@@ -377,7 +377,7 @@ fn page_shows_the_state_of_the_loop_in_each_scenario() {
     }
     session.browser.shows(
         "the stale event",
-        "document.querySelector('#log .stale')?.innerText.includes('reached nobody')",
+        "document.querySelector('#log .stale')?.innerText.includes('the id is stale')",
     );
     session.browser.picture("stale");
     let old = Lab::log(&session.lab.state());
@@ -440,7 +440,7 @@ fn page_shows_the_state_of_the_loop_in_each_scenario() {
     session.browser.picture("peer-half-close");
     session.then("A reads again");
     session.browser.shows(
-        "the end in order",
+        "the graceful end",
         "document.querySelector('.pair[data-name=A] .peer .name')?.innerText.includes('closed')",
     );
     session.matches();

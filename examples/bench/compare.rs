@@ -1,13 +1,13 @@
 //! Compares `echo-server` with the three styles, and with asyncio and Node if this machine has
 //! them.
 //!
-//! `cargo run --release --example compare` prints a table in Markdown. The server runs on one core
-//! and the load on another. Rounds are interleaved, so that a disturbance affects all servers. A
-//! figure is the median of its rounds.
+//! Run `cargo run --release --example compare`. It prints a table in Markdown. The server runs on
+//! one core and the load generator on another. Rounds are interleaved, so that a disturbance
+//! affects all servers. A figure is the median of its rounds.
 //!
 //! Look at `WORKLOADS`: the cost of a server depends on its load.
 //!
-//! It runs only on Linux: it chooses cores, and it reads `/proc`.
+//! This program runs only on Linux, because it chooses cores and reads `/proc`.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -141,7 +141,9 @@ fn options() -> Result<Option<Options>> {
                 let only = parser.value()?.to_string_lossy().into_owned();
                 let is_known = |part: &&str| NAMES.iter().any(|name| name.contains(*part));
                 if let Some(part) = only.split(',').find(|part| !is_known(part)) {
-                    return Err(format!("no server is called '{part}': {}", NAMES.join(", ")).into());
+                    return Err(
+                        format!("unknown server '{part}'; expected one of: {}", NAMES.join(", ")).into()
+                    );
                 }
                 options.only = Some(only);
             }
@@ -223,11 +225,11 @@ impl Cores {
 #[cfg(not(target_os = "linux"))]
 impl Cores {
     fn of_this_machine() -> Result<Self> {
-        Err("it runs only on Linux".into())
+        Err("this program runs only on Linux".into())
     }
 
     fn run_on(_: usize) -> Result<()> {
-        Err("it runs only on Linux".into())
+        Err("this program runs only on Linux".into())
     }
 }
 

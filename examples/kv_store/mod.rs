@@ -9,7 +9,7 @@ pub const MAX_LINE_LENGTH: usize = 4096;
 
 const MAX_KEYS: usize = 1024;
 
-/// The keys and values, which all connections share. It is borrowed only while a request is
+/// The keys and values, which all connections share. The map is borrowed only while a request is
 /// answered.
 pub type Store = Rc<RefCell<HashMap<String, String>>>;
 

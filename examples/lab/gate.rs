@@ -1,9 +1,9 @@
-//! The gate: holds the observed loop between two of its calls, and lets it go on.
+//! The gate: holds the observed loop between two calls, and lets it continue.
 //!
-//! Invariant: only the observed loop waits here. Its turns are real, so what the page shows is what a
-//! loop does that nobody holds, only slower.
+//! Invariant: only the observed loop waits here. Its turns are real. A loop that is not held does
+//! the same, only faster.
 //!
-//! Read next: `watcher.rs`, which comes to the gate at each step.
+//! Read next: `watcher.rs`, which calls the gate at each step.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use echo_reactor::observe::Phase;
 
-/// How the loop goes on.
+/// How the loop continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     Run,
-    /// It waits so long before each call.
+    /// It waits for this long before each call.
     Slow(Duration),
     /// It stops where the next turn begins.
     Turn,
@@ -33,7 +33,7 @@ struct State {
 
 pub struct Gate {
     state: Mutex<State>,
-    /// Whether the loop runs: then it need not stop to look at the state.
+    /// Whether the loop runs freely. Then it does not lock the state.
     is_open: AtomicBool,
     changed: Condvar,
 }
@@ -64,7 +64,7 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Returns the pace, and whether the loop waits here.
+    /// Returns the pace, and whether the loop is waiting here.
     pub fn look(&self) -> (Pace, bool) {
         let state = self.lock();
         (state.pace, state.waiting)
@@ -74,7 +74,8 @@ impl Gate {
         self.is_open.load(Ordering::Acquire)
     }
 
-    /// The observed loop is at a step. Calls `before` if it has to wait, and returns whether it had to.
+    /// Called by the observed loop at each step. If the loop has to wait, calls `before` and waits.
+    /// Returns whether it has waited.
     pub fn pass(&self, phase: Phase, before: impl FnOnce()) -> bool {
         let mut state = self.lock();
         if state.pace == Pace::Turn && phase == Phase::Timeout {

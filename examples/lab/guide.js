@@ -1,4 +1,4 @@
-// Shows a chapter of the guide: as much of Markdown as the chapters use.
+// Shows a chapter of the guide. It knows only the part of Markdown that the chapters use.
 
 const chapter = document.getElementById("chapter");
 

@@ -1,6 +1,7 @@
-//! As much of HTTP/1.1 as one page needs, for a `Reader` and a `Writer`.
+//! The part of HTTP/1.1 that one page needs, for a `Reader` and a `Writer`.
 //!
-//! Invariant: a request is small, or it is refused, and it comes in time, or the connection ends.
+//! Invariant: a large request is refused. If a request does not arrive in time, the connection
+//! ends.
 //!
 //! Read next: `site.rs`, which answers.
 
@@ -20,14 +21,15 @@ pub struct Request {
     pub body: Vec<u8>,
 }
 
-/// A request that is refused: the status, and a sentence.
+/// The refusal of a request: the status, and a sentence for a person.
 pub struct Refused(pub &'static str, pub String);
 
 fn refused<T>(status: &'static str, why: impl Into<String>) -> Result<T, Refused> {
     Err(Refused(status, why.into()))
 }
 
-/// Reads a request; `pending` holds what came after the last one. `None`: the peer has ended its side.
+/// Reads a request. `pending` holds the bytes that came after the last request. Returns `None` if
+/// the peer has ended its side.
 pub async fn read(
     reader: &mut Reader,
     pending: &mut Vec<u8>,
@@ -49,7 +51,7 @@ pub async fn read(
     }
 }
 
-/// Parses a request, and returns its length. `None`: it is not complete.
+/// Parses a request. Returns it and its length, or `None` if it is not complete.
 fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Refused> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Request::new(&mut headers);
@@ -93,7 +95,8 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Refused> {
     Ok(Some((request, length + body_length)))
 }
 
-/// The head of every answer. The page loads nothing from elsewhere, and no other page may show it.
+/// The head of every answer. The page loads nothing from other servers, and no other page may embed
+/// it.
 pub fn head(status: &str, kind: &str, rest: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}; charset=utf-8\r\nCache-Control: no-store\r\n\

@@ -1,9 +1,9 @@
-//! What the two threads share.
+//! The data that the two threads share.
 //!
-//! Invariant: no lock is held while anything waits, so neither thread holds up the other one. All else
-//! goes from thread to thread through a `Remote`.
+//! Invariant: a thread that holds a lock never waits, so it does not delay the other thread.
+//! Everything else goes from thread to thread through a `Remote`.
 //!
-//! Read next: `observed.rs`, the loop that is watched; `site.rs`, the loop that serves the page.
+//! Read next: `observed.rs`, the loop that is observed; `site.rs`, the loop that serves the page.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

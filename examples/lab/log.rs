@@ -1,7 +1,7 @@
 //! The log: what happened, in sentences, each with the chapter of the guide that explains it.
 //!
-//! Invariant: it keeps the last entries only, and an entry becomes a sentence when somebody reads it. So
-//! a loop at full speed pays for a copy of a few words per call.
+//! Invariant: the log keeps only the last entries. An entry becomes a sentence only when a page
+//! reads it, so at full speed each call costs only a small copy.
 //!
 //! Read next: `watcher.rs`, which writes most of it.
 
@@ -20,12 +20,12 @@ const LENGTH: usize = 80;
 pub enum Entry {
     Poll {
         turn: u64,
-        /// The milliseconds from the start of the laboratory to its end.
+        /// When the poll ended, in milliseconds from the start of the laboratory.
         at: u64,
         slept: Duration,
         timeout: Option<Duration>,
         events: usize,
-        /// The source of the first event. `None`: another thread has called.
+        /// The source of the first event. `None` means that another thread has called.
         first: Option<Id>,
     },
     Call {
@@ -35,7 +35,7 @@ pub enum Entry {
         next: Next,
         took: Duration,
         stats: Option<(IoStats, IoStats)>,
-        /// How many sources it has added.
+        /// How many sources the call has added.
         added: usize,
     },
     Closure {
@@ -74,7 +74,7 @@ impl Log {
     pub fn append(&mut self, other: &mut Log) {
         let lost = mem::take(&mut other.first);
         if lost > 0 {
-            self.first = self.next() + lost; // the other one is full, and replaces all entries
+            self.first = self.next() + lost; // the other log is full, and replaces all entries
             self.entries.clear();
         }
         other.entries.drain(..).for_each(|entry| self.push(entry));
@@ -139,9 +139,9 @@ impl Entry {
                 let mut chapter = "edge";
                 if kind == "Listener" {
                     let accepted = match added {
-                        0 => " It could accept nobody.".into(),
-                        1 => " It accepted one peer.".into(),
-                        _ => format!(" It accepted {added} peers."),
+                        0 => " It could accept no connection.".into(),
+                        1 => " It accepted one connection.".into(),
+                        _ => format!(" It accepted {added} connections."),
                     };
                     text += &accepted;
                     chapter = if *added == 0 { "hostile" } else { "edge" };
@@ -164,7 +164,7 @@ impl Entry {
                             chapter = "backpressure";
                         }
                         (true, false) => {
-                            text += " Its write buffer fell to the low-water mark: reading goes on.";
+                            text += " Its write buffer fell to the low-water mark: reading continues.";
                             chapter = "backpressure";
                         }
                         _ => {}
@@ -195,7 +195,7 @@ impl Entry {
                 let took_text = duration(*took);
                 if *took > Duration::from_millis(100) {
                     let text =
-                        format!("{what} blocked the loop for {took_text}. Nobody was served meanwhile.");
+                        format!("{what} blocked the loop for {took_text}. Meanwhile, no peer was served.");
                     ("slow", text, "blocking")
                 } else {
                     ("call", format!("{what} was called. It took {took_text}."), chapter)
@@ -207,14 +207,11 @@ impl Entry {
                 ("slab", format!("{kind} {} moved into its slot.", name(*id)), "slab")
             }
             Entry::Removed(id) => {
-                ("slab", format!("{} left its slot. This id names nobody from now on.", name(*id)), "slab")
+                ("slab", format!("{} left its slot. From now on, this id is stale.", name(*id)), "slab")
             }
             Entry::Stale(id) => (
                 "stale",
-                format!(
-                    "The event for {} reached nobody: the id is stale, so the event is dropped.",
-                    name(*id)
-                ),
+                format!("The event for {} was dropped, because the id is stale.", name(*id)),
                 "slab",
             ),
             Entry::Peer(text, chapter) => ("peer", text.clone(), chapter),

@@ -1,12 +1,14 @@
-//! The laboratory: an event loop that you slow down, step and provoke in a browser.
+//! The laboratory: a page in the browser to slow down an event loop, step through it, and cause
+//! trouble.
 //!
-//! `cargo run --example lab`, and open the address that it prints.
+//! Run `cargo run --example lab`, and open the address that it prints.
 //!
-//! Two loops in two threads, joined by a `Remote`. One is under observation and serves real TCP peers
-//! (`observed.rs`). The other one serves the page with this library, and holds the peers (`site.rs`).
-//! Look at `gate.rs`: an observer that waits is a debugger for a loop.
+//! Two loops run in two threads, and a `Remote` connects them. One loop is observed, and serves
+//! real TCP peers (`observed.rs`). The other loop serves the page with this library, and runs the
+//! peers (`site.rs`). Look at `gate.rs`: when an observer waits, the loop waits, too. That makes
+//! the observer a debugger for the loop.
 
-#![allow(clippy::pedantic)] // as in a test: it is read, not used
+#![allow(clippy::pedantic)] // as in the tests
 
 mod gate;
 mod http;
@@ -29,7 +31,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use lab::Lab;
 
-/// How many descriptors the process may have. The scenario without descriptors opens them all.
+/// How many descriptors the process may have. The scenario “Descriptors run out” opens all of them.
 const DESCRIPTORS: u64 = 1024;
 
 fn main() -> ExitCode {
@@ -43,7 +45,7 @@ fn main() -> ExitCode {
             }
         },
         _ => {
-            eprintln!("lab: '{argument}' is not an IPv4 loopback address: usage: lab [127.0.0.1:PORT]");
+            eprintln!("lab: '{argument}' is not an IPv4 loopback address; usage: lab [127.0.0.1:PORT]");
             ExitCode::from(2)
         }
     }
@@ -64,6 +66,6 @@ fn run(address: &Address) -> io::Result<()> {
     let server = observed.address.clone();
     let address = site::serve(&mut reactor, address, lab, observed)?;
     println!("the laboratory is at http://{address}/");
-    println!("the server that it watches is at {server}: connect a peer of your own, if you like");
+    println!("the observed server is at {server}: you can connect a peer of your own");
     reactor.run()
 }

@@ -1,7 +1,7 @@
-//! The loop under observation: an echo server in a thread of its own.
+//! The observed loop: an echo server in a thread of its own.
 //!
-//! Invariant: what the page does to this loop comes as a call through its `Remote`, so it is an event
-//! like any other, and visible.
+//! Invariant: the page acts on this loop only by calls through its `Remote`. Such a call is an
+//! ordinary event, so it is visible.
 //!
 //! Look at `run`: it is an ordinary loop with an observer.
 
@@ -31,7 +31,7 @@ const SEND_BUFFER: usize = 16 * 1024;
 /// A message that makes the server remove all other connections.
 pub const REMOVE_OTHERS: &[u8] = b"remove the others\n";
 
-/// The way into the observed loop from the other thread.
+/// The handle with which the other thread reaches the observed loop.
 #[derive(Clone)]
 pub struct Observed {
     pub address: Address,
@@ -39,7 +39,7 @@ pub struct Observed {
     lab: Arc<Lab>,
     /// Timers that a scenario has set.
     timers: Arc<Mutex<Vec<Timer>>>,
-    /// The listening socket: accepted sockets inherit its options.
+    /// The listening socket. Accepted sockets inherit its options.
     socket: Arc<OwnedFd>,
 }
 
@@ -59,7 +59,7 @@ impl Protocol for Echo {
     }
 }
 
-/// Runs the loop. Sends the way in through `started`.
+/// Runs the loop. Sends the handle for the other thread through `started`.
 pub fn run(lab: Arc<Lab>, started: Sender<Observed>) -> io::Result<()> {
     let mut reactor = Reactor::new()?;
     let options = ListenOptions::default();
@@ -74,12 +74,13 @@ pub fn run(lab: Arc<Lab>, started: Sender<Observed>) -> io::Result<()> {
     observed.set_send_buffer(SEND_BUFFER);
     let _ = started.send(observed);
     loop {
-        // A loop that has had its samples wakes once more, so that the page shows how a long burst has ended.
+        // The loop wakes once more after its last sample, so that the page shows the end of a long
+        // burst.
         reactor.turn(must_wait.get().then_some(INTERVAL))?;
     }
 }
 
-/// The connection whose peer has this port.
+/// Finds the connection whose peer has this port.
 fn find(reactor: &Reactor, wanted: u16) -> Option<Id> {
     reactor.slots().find(|slot| port(slot) == Some(wanted)).map(|slot| slot.id)
 }
@@ -90,16 +91,17 @@ impl Observed {
     }
 
     fn set_send_buffer(&self, size: usize) {
-        let _ = set_socket_send_buffer_size(&self.socket, size); // then it has the kernel's default
+        let _ = set_socket_send_buffer_size(&self.socket, size); // if this fails, the kernel's default stays
     }
 
-    /// Removes all connections and timers, and calls `done`. The loop is held where the next turn begins.
+    /// Removes all connections and timers, and calls `done`. After that, the loop is held where the
+    /// next turn begins.
     pub fn reset(&self, large_buffers: bool, done: impl FnOnce() + Send + 'static) {
         self.set_send_buffer(if large_buffers { 4 << 20 } else { SEND_BUFFER });
         self.lab.gate.set(Pace::Run);
         let (lab, timers) = (self.lab.clone(), self.timers.clone());
         self.call(move |reactor| {
-            // The slot that is vacated last is the next one to be used.
+            // The slot that becomes vacant last is used first.
             for connection in reactor.handles::<Connection<Echo>>().into_iter().rev() {
                 reactor.remove(connection.id());
             }
@@ -124,7 +126,7 @@ impl Observed {
         });
     }
 
-    /// The server ends its side, and goes on reading.
+    /// Makes the server end its side of a connection, and continue to read.
     pub fn half_close(&self, port: u16) {
         self.enter(port, |transport| transport.write_eof());
     }
@@ -141,12 +143,12 @@ impl Observed {
         });
     }
 
-    /// A closure does what no callback should do: it blocks.
+    /// Queues a closure that does what no callback should do: it blocks.
     pub fn block(&self, time: Duration) {
         self.call(move |_| thread::sleep(time));
     }
 
-    /// A third thread calls in.
+    /// Makes a third thread call into the loop.
     pub fn call_from_a_thread(&self) {
         let remote = self.remote.clone();
         thread::spawn(move || remote.call(|_| ()));

@@ -1,7 +1,7 @@
 // The page: it shows the state that the server sends, and sends commands.
 //
-// Invariant: it draws the last state only, once per frame. A state that comes while one is drawn
-// replaces it. Nothing is kept here that the server does not know, but what the log has shown.
+// Invariant: the page draws only the last state, at most once per frame. Apart from the log lines
+// that it has shown, it keeps nothing that the server does not know.
 
 const PHASES = ["timeout", "poll", "events", "queue", "timers"];
 const PHASE_NAMES = ["time to sleep", "poll", "events", "queue", "timers"];
@@ -74,7 +74,7 @@ async function send(command) {
   }
 }
 
-const NO_ANSWER = "The laboratory does not answer. Start it again, and this page goes on.";
+const NO_ANSWER = "The laboratory does not answer. Start it again, and this page continues.";
 
 function show(error) {
   setText(byId("error"), error);
@@ -173,7 +173,7 @@ function describe(held, busy) {
     }
   }
   if (busy) return `The loop runs: ${Math.round(rate.turns).toLocaleString("en")} turns and ${Math.round(rate.calls).toLocaleString("en")} calls a second.`;
-  if (site.phase !== "poll" && now() - lastChange > 150) return `A call has held the loop for ${seconds(now() - lastChange)}. Nobody is served meanwhile.`;
+  if (site.phase !== "poll" && now() - lastChange > 150) return `A call has held the loop for ${seconds(now() - lastChange)}. Meanwhile, no peer is served.`;
   const until = nextTimer === null ? "until something happens" : `until the next timer, in ${seconds(nextTimer)}`;
   const then = isHeld() ? " It will be held when it wakes." : "";
   return `The loop sleeps in its poll ${until}.${then}`;
@@ -182,7 +182,7 @@ function describe(held, busy) {
 function drawStatus(held, busy) {
   const text = describe(held, busy);
   setText(byId("status"), text);
-  // A screen reader hears each step, but not the figures of a loop that runs.
+  // A screen reader speaks each step, but not the figures of a loop that runs.
   setText(byId("live"), held ? text.replace(/[\d.]+ s,/, "a while,") : "");
 }
 
@@ -203,7 +203,7 @@ function drawTurn(loop, current) {
   const name = (id) => id ?? "a closure";
   const events = loop.events.map(([id, ready, fate]) => [id ?? "another thread", ready, fate]);
   setList(byId("events"), more(events, loop.eventCount), ([id, ready, fate]) => {
-    const text = { waiting: "waiting", delivered: "delivered", stale: "reached nobody", queued: "joins its queued call" }[fate] ?? "";
+    const text = { waiting: "waiting", delivered: "delivered", stale: "dropped", queued: "joins its queued call" }[fate] ?? "";
     return element("li", {}, element("span", { class: "id" }, id), ` ${ready} `, element("span", { class: `fate ${fate}` }, text));
   });
   setList(byId("queue"), more(loop.queue.map((id) => [name(id)]), loop.queueCount), ([text]) => element("li", {}, text));
@@ -306,16 +306,16 @@ function drawPeers(site, loop) {
 function drawPair(pair, peer, slot) {
   const find = (selector) => pair.querySelector(selector);
   const says = peer.ended
-    ? `has gone: ${peer.ended}`
+    ? `is gone: ${peer.ended}`
     : [peer.reading ? "" : "does not read", peer.flooding ? "floods" : "", peer.pingPong ? "ping-pong" : "", peer.halfClosed ? "has ended its side" : "", peer.eof ? "has seen the server's end" : ""].filter(Boolean).join(", ");
   setText(find(".says"), says);
   const unread = slot ? Math.max(0, slot.connection.out - peer.received) : 0;
   const parts = [`sent ${bytes(peer.sent)}`, `read ${bytes(peer.received)}`];
-  if (peer.unsent) parts.push(`${bytes(peer.unsent)} yet to send`);
+  if (peer.unsent) parts.push(`${bytes(peer.unsent)} to send`);
   if (unread && !peer.ended) parts.push(`${bytes(unread)} unread`);
   setText(find(".peer .facts"), parts.join(" · "));
   for (const button of pair.querySelectorAll("button")) button.disabled = Boolean(peer.ended);
-  toggle(pair, "stop-reading", "read", !peer.reading, ["Stop reading", "Read on"]);
+  toggle(pair, "stop-reading", "read", !peer.reading, ["Stop reading", "Read again"]);
   toggle(pair, "flood", "stop-flood", peer.flooding, ["Flood", "Stop sending"]);
   pair.classList.toggle("gone", !slot);
   find(".backlog").hidden = Boolean(slot || peer.ended);
@@ -335,7 +335,7 @@ function drawServerSide(find, slot) {
   setText(find(".server .id"), slot.id);
   const since = connection.stalledSince;
   setText(find(".stalled"), since === null ? "" : `stalled for ${seconds(now() - since)}, since ${seconds(since)}`);
-  setText(find(".ready"), `remembers: ${connection.ready === "again" ? "nothing" : connection.ready}`);
+  setText(find(".ready"), `readiness: ${connection.ready === "again" ? "nothing" : connection.ready}`);
   for (const [half, text] of [["read", `${bytes(connection.in)} in`], ["write", `${bytes(connection.out)} out`]]) {
     const pill = find(`.${half} .pill`);
     setText(pill, connection[half]);
@@ -362,7 +362,7 @@ function drawLog(entries) {
   const fresh = entries.filter(([number]) => number >= nextEntry);
   if (!fresh.length) return;
   const follows = log.scrollTop + log.clientHeight >= log.scrollHeight - 30;
-  // Of a loop at full speed, a few entries show enough, and the page stays quick.
+  // For a loop at full speed, a few entries are enough, and the page stays fast.
   if (fresh[0][0] > nextEntry) fresh.splice(0, fresh.length - 8);
   const missed = fresh[0][0] - nextEntry;
   if (missed > 0) log.append(element("li", { class: "gap" }, `${missed.toLocaleString("en")} more, not shown`));
@@ -424,7 +424,7 @@ function request() {
   });
 }
 
-// Times go on while the loop sleeps.
+// Update the times while the loop sleeps.
 setInterval(() => {
   if (state?.loop && now() - state.loop.at > 1000) rate = { turns: 0, calls: 0 };
   if (state) request();

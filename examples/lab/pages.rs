@@ -1,7 +1,7 @@
 //! The files of the page, and the chapters of the guide.
 //!
-//! Invariant: nothing else can be read. The files are part of the program, and a chapter's name has only
-//! letters.
+//! Invariant: a page can read no other file. The files of the page are part of the program, and the
+//! name of a chapter has only letters.
 
 use std::fs;
 
@@ -13,7 +13,8 @@ const PAGES: [(&str, &str, &str); 5] = [
     ("/guide.js", "text/javascript", include_str!("guide.js")),
 ];
 
-/// A page of ours, or a chapter of the guide: `/guide/edge` is `05_edge.md`, or whatever number it has.
+/// Finds a file of the page, or a chapter of the guide: `/guide/edge` is `05_edge.md`. The number
+/// of the chapter does not matter.
 pub fn find(path: &str) -> Option<(&'static str, String)> {
     if let Some((_, kind, text)) = PAGES.iter().find(|(name, ..)| *name == path) {
         return Some((kind, (*text).into()));

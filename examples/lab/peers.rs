@@ -1,6 +1,8 @@
-//! The peers: clients of the observed loop. They live in the other loop, so they go on while it is held.
+//! The peers: clients of the observed loop. They belong to the other loop, so they continue while
+//! the observed loop is held.
 //!
-//! Invariant: each has a letter from A to H, so there are at most eight, and each has a bounded number of bytes to send.
+//! Invariant: each peer has a letter from A to H, so there are at most eight. The number of bytes
+//! that each peer has to send is bounded.
 //!
 //! Read next: `scenarios.rs`, which makes them act.
 
@@ -17,19 +19,19 @@ use serde_json::{Value, json};
 use crate::lab::Lab;
 use crate::log::{Entry, bytes};
 
-/// The receive buffer of the kernel for each peer, so that it is soon full.
+/// The kernel's receive buffer for each peer in bytes. It is small, so that it is soon full.
 const RECEIVE_BUFFER: usize = 16 * 1024;
-/// A peer with so many bytes to send refuses more.
+/// A peer with this many bytes to send refuses more.
 const MOST_BUFFERED: usize = 4 << 20;
 const MEGABYTE: usize = 1 << 20;
-/// A flood ends after so many bytes.
+/// A flood ends after this many bytes.
 const FLOOD: u64 = 4 << 30;
 
-/// The habit of a peer, without a command.
+/// What a peer does without a command.
 #[derive(Clone, Copy, PartialEq)]
 enum Habit {
     None,
-    /// Sends as fast as it can, so many bytes.
+    /// Sends this many bytes as fast as it can.
     Flood(u64),
     /// Sends the next line when the last one has come back.
     PingPong,
@@ -89,7 +91,7 @@ impl Protocol for Client {
         self.note("learned that the server has ended its side.", "closing");
     }
 
-    fn pause_writing(&mut self, _: &mut Transport) {} // a pause of writing is no reason to stop reading
+    fn pause_writing(&mut self, _: &mut Transport) {} // keeps reading while writing is paused
 
     fn resume_writing(&mut self, transport: &mut Transport) {
         self.flood(transport);
@@ -101,7 +103,7 @@ impl Protocol for Client {
         state.ended = Some(lost.reason.to_string());
         drop(state);
         self.lab.letters().retain(|_, letter| *letter != self.letter);
-        self.note(&format!("has gone: {}.", lost.reason), "closing");
+        self.note(&format!("is gone: {}.", lost.reason), "closing");
     }
 }
 
@@ -111,7 +113,7 @@ pub struct Peers {
     all: Vec<Peer>,
 }
 
-/// Connects with a small receive buffer, which has to be set before.
+/// Connects with a small receive buffer, which must be set before the connect.
 fn connect_to(server: SocketAddr) -> io::Result<TcpStream> {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
     sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)?;
@@ -160,7 +162,7 @@ impl Peers {
         Ok(())
     }
 
-    /// The first letter that no peer has.
+    /// Returns the first letter that no peer has.
     pub fn free_letter(&self) -> Option<char> {
         let is_used = |letter: &char| {
             self.all.iter().any(|peer| peer.letter == *letter && peer.state.borrow().ended.is_none())
@@ -175,7 +177,7 @@ impl Peers {
         }
     }
 
-    /// The port of a peer that is connected.
+    /// Returns the port of a peer that is connected.
     pub fn port(&self, letter: char) -> Result<u16, String> {
         self.all
             .iter()
@@ -184,7 +186,7 @@ impl Peers {
             .ok_or_else(|| format!("peer {letter} is not connected"))
     }
 
-    /// A peer does something.
+    /// Makes a peer do something.
     pub fn act(&mut self, reactor: &mut Reactor, letter: char, action: &str) -> Result<(), String> {
         if action == "connect" {
             return self.connect(reactor, letter);

@@ -1,13 +1,14 @@
 //! The scenarios: what is set up, what to look at, and what to do next.
 //!
 //! Invariant: a scenario begins with the loop held where a turn begins, and with nothing but the
-//! listener in its slab. Its actions are in the kernel by then, so each step is the reader's.
+//! listener in its slab. The effects of its actions are already in the kernel, so nothing changes
+//! until the reader steps.
 //!
-//! Read next: `site.rs`, which carries them out.
+//! Read next: `site.rs`, which runs the scenarios.
 
 use serde_json::{Value, json};
 
-/// An action, and the letter of its peer (`""`: it has none).
+/// An action, and the letter of its peer (`""` for none).
 pub type Action = (&'static str, &'static str);
 
 pub struct Scenario {
@@ -16,11 +17,12 @@ pub struct Scenario {
     /// What to look at, step by step.
     look: &'static [&'static str],
     chapter: &'static str,
-    /// Done at once.
+    /// The actions that set up the scenario.
     pub setup: &'static [Action],
     /// What the reader can do next: the text of a button, and its action.
     then: &'static [(&'static str, Action)],
-    /// Whether the kernel's buffers are large, so that a peer that sends much is not held up by them.
+    /// Whether the kernel's buffers are large, so that they do not slow down a peer that sends a
+    /// lot.
     pub large_buffers: bool,
 }
 
@@ -32,8 +34,8 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "echo",
         title: "One echo",
         look: &[
-            "Peer A has connected and sent 13 bytes. The kernel has them; the loop does not know yet. Press “One call”: the poll reports an event for the listener.",
-            "Press it again: the listener accepts, and the connection moves into slot 1. A third time, and the turn's queue calls it: the connection is made.",
+            "Peer A has connected and sent 13 bytes. The bytes are in the kernel; the loop does not know about them yet. Press “One call”: the poll reports an event for the listener.",
+            "Press it again: the listener accepts, and the connection moves into slot 1. Press it a third time: the turn's queue calls the connection, which is now made.",
             "In the next turn the poll reports that it is readable and writable. It reads 13 bytes and sends them back in one call.",
         ],
         chapter: "edge",
@@ -45,9 +47,9 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "end",
         title: "Data and end in one event",
         look: &[
-            "Peer A has sent 13 bytes and ended its side before the loop looked.",
+            "Peer A has sent 13 bytes and ended its side before the loop polled.",
             "One event reports both: readable and read-closed. The connection must read until it reads 0 bytes, or the end is lost: edge-triggered events come once.",
-            "Its read half ends, the echo is sent, and only then its own side ends.",
+            "Its read half ends, the echo is sent, and only then does the server end its own side.",
         ],
         chapter: "closing",
         setup: &[("connect", "A"), ("line", "A"), ("half-close", "A")],
@@ -55,11 +57,11 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "stall",
-        title: "A peer stalls, others go on",
+        title: "A peer stalls, others continue",
         look: &[
             "Peer A has stopped reading and sends 1 MiB. Peer B sends one line. Press “Run”.",
-            "A's write buffer goes above its high-water mark, so the server stops reading from A: the rest waits in the kernel, and then in A. Memory stays bounded.",
-            "B is served as if A were not there. The loop sleeps meanwhile. Let A read again, and the buffer falls to its low-water mark.",
+            "A's write buffer goes above its high-water mark, so the server stops reading from A: the other bytes wait in the kernel, and then in A. The server's memory stays bounded.",
+            "B is served without delay, and the loop sleeps. Let A read again: the buffer falls to its low-water mark.",
         ],
         chapter: "backpressure",
         setup: &[("connect", "A"), ("connect", "B"), ("stop-reading", "A"), ("megabyte", "A"), ("line", "B")],
@@ -72,7 +74,7 @@ pub const SCENARIOS: &[Scenario] = &[
         look: &[
             "Peer A sends as fast as it can. Peer B sends a line. The kernel's buffers are large here, so that A always has more. Step turn by turn.",
             "A call reads about 256 KiB, its budget, and returns Again: the connection is queued. While the queue has entries, the poll does not sleep.",
-            "B waits for one call of A's at most. Without the budget it would wait until the flood is over.",
+            "B waits for at most one call of A's connection. Without the budget, B would wait until the end of the flood.",
         ],
         chapter: "budget",
         setup: &[("connect", "A"), ("connect", "B"), ("flood", "A"), ("line", "B")],
@@ -83,9 +85,9 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "stale",
         title: "A stale id",
         look: &[
-            "Peers A and B have connected. Press “One turn” twice: both are in the slab. Then press “A and B send”: A's message makes the server remove B, and B's bytes arrive before the loop looks.",
-            "Press “One call”: the poll reports both. Again: A's call removes B. B's event is still in the list, but its id names nobody, so it reaches nobody.",
-            "Let C connect: it gets B's slot with another generation. B's old id does not become C's.",
+            "Peers A and B have connected. Press “One turn” twice: both are in the slab. Then press “A and B send”: A's message makes the server remove B, and B's bytes arrive before the loop polls.",
+            "Press “One call”: the poll reports both. Press it again: A's call removes B. B's event is still in the list, but its id is stale, so the event is dropped.",
+            "Let C connect: it gets B's slot with another generation. B's old id does not reach C.",
         ],
         chapter: "slab",
         setup: &[("connect", "A"), ("connect", "B")],
@@ -98,7 +100,7 @@ pub const SCENARIOS: &[Scenario] = &[
         look: &[
             "Peers A and B have connected, and then every descriptor of the process was opened. Press “Run”.",
             "The system call accept fails with EMFILE. The listener does not spin: it sets a timer and tries again after a second, or when a connection closes.",
-            "The peers wait in the kernel's backlog. Free the descriptors, and they are accepted. (They are freed after 15 seconds in any case.)",
+            "The peers wait in the kernel's backlog. Free the descriptors: the peers are accepted. (They are freed after 15 seconds in any case.)",
         ],
         chapter: "hostile",
         setup: &[("connect", "A"), ("connect", "B"), ("line", "A"), ("use-up", "")],
@@ -110,7 +112,7 @@ pub const SCENARIOS: &[Scenario] = &[
         title: "A callback blocks the loop",
         look: &[
             "A closure in the queue will sleep for two seconds, as a slow computation or a blocking call does. Peers A and B have sent a line each. Press “Run”.",
-            "There is one thread, so nobody is served while the closure sleeps. The page shows it: the loop is in a call.",
+            "There is one thread, so no peer is served while the closure sleeps. The page shows that the loop is in a call.",
             "The log names the call and its time.",
         ],
         chapter: "blocking",
@@ -123,8 +125,8 @@ pub const SCENARIOS: &[Scenario] = &[
         title: "A timer",
         look: &[
             "A call from the other thread will set a timer for three seconds. Step through the first turn, and look at the timers.",
-            "Press “Run”: the loop sleeps until the timer is due, and no longer. The timer runs in the turn after the sleep, after the events of that poll.",
-            "An event in the meantime wakes the loop, and the rest of the time is slept afterwards.",
+            "Press “Run”: the loop sleeps until the timer is due. The timer runs in the turn after the sleep, after the events of that poll.",
+            "An earlier event wakes the loop. After that, the loop sleeps for the rest of the time.",
         ],
         chapter: "timers",
         setup: &[("connect", "A"), ("timer", "")],
@@ -137,7 +139,7 @@ pub const SCENARIOS: &[Scenario] = &[
         look: &[
             "Another thread has queued a closure and written to the loop's wake-up descriptor. Step: the poll reports an event that belongs to no source.",
             "Its delivery moves the closures of other threads to the queue of this turn, and the queue calls them. The loop's data never leaves its thread, so it needs no lock.",
-            "Let two calls come before the loop looks: they share one event.",
+            "Press “Two calls at once”: both arrive before the loop polls, so they share one event.",
         ],
         chapter: "timers",
         setup: &[("thread", "")],
@@ -149,8 +151,8 @@ pub const SCENARIOS: &[Scenario] = &[
         title: "The peer ends its side",
         look: &[
             "Peer A has stopped reading, sent 1 MiB and ended its side. Press “Run”.",
-            "The server cannot see A's end before it has read what comes first, and it stops reading above the high-water mark.",
-            "Let A read: everything comes back before the server's own end. Nothing is lost.",
+            "The server cannot see A's end before it has read all bytes that come first, and it stops reading above the high-water mark.",
+            "Let A read: everything comes back before the server ends its side. Nothing is lost.",
         ],
         chapter: "closing",
         setup: &[("connect", "A"), ("stop-reading", "A"), ("megabyte", "A"), ("half-close", "A")],
@@ -161,9 +163,9 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "server-half-close",
         title: "The server ends its side",
         look: &[
-            "Peer A has connected. Press “Run”, then let the server end its side: its write half goes to shutdown, its read half stays open.",
-            "A learns of the end, and may go on sending: the server still reads.",
-            "The server could not send anything now. Let A leave, and both directions have ended.",
+            "Peer A has connected. Press “Run”, then let the server end its side: its write half changes to “shutdown”, and its read half stays open.",
+            "A learns of the end, and may continue to send: the server still reads.",
+            "The server can send nothing now. Let A leave: then both directions have ended.",
         ],
         chapter: "closing",
         setup: &[("connect", "A"), ("line", "A")],
@@ -179,8 +181,8 @@ pub const SCENARIOS: &[Scenario] = &[
         title: "Close, and linger",
         look: &[
             "Peer A has stopped reading and sends 1 MiB. Press “Run”, then let the server close the connection.",
-            "The server sends what is buffered before it ends its side, and discards input until A has ended its own. A close at once would reset the connection and destroy bytes on their way.",
-            "A timer bounds the wait: 30 seconds without progress. Let A read and leave, and the timer goes with the connection.",
+            "The server sends what is buffered before it ends its side, and discards input until A has ended its own. An immediate close would reset the connection, and destroy bytes on their way.",
+            "A timer bounds the wait: 30 seconds without progress. Let A read and leave: the timer is removed with the connection.",
         ],
         chapter: "closing",
         setup: &[("connect", "A"), ("stop-reading", "A"), ("megabyte", "A")],
@@ -195,8 +197,8 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "full-speed",
         title: "Full speed",
         look: &[
-            "Peers A and B send a line each time that the last one has come back. Press “Run”.",
-            "The page shows about twenty samples a second, and counts the rest: watching costs the loop a few percent.",
+            "Peers A and B send a line each time that their last line has come back. Press “Run”.",
+            "The page shows about twenty samples a second, and only counts the other turns. Observing the loop costs a few percent of its speed.",
             "Hold it at any time, step a few calls, and let it run again.",
         ],
         chapter: "readiness",

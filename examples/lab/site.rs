@@ -1,10 +1,10 @@
 //! The loop that serves the page: HTTP with an `async fn` per connection, and the peers.
 //!
-//! Invariant: only the page itself may command the loop. A request has to name this host, and a browser
-//! that sends it for another page says so (`Origin`). A page that reads too slowly misses samples, and
-//! one that reads nothing for a while is disconnected.
+//! Invariant: only the page itself may command the loop. A request must name this host (`Host`). If
+//! a browser sends it for another page, its `Origin` shows that, and the request is refused. A page
+//! that reads too slowly misses samples. A page that reads nothing for a while is disconnected.
 //!
-//! Read next: `pages.rs`, what is served; `page.js`, the other end.
+//! Read next: `pages.rs`, the files that are served; `page.js`, the code in the browser.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -29,9 +29,9 @@ use crate::scenarios;
 use crate::watcher::INTERVAL;
 
 const MOST_CONNECTIONS: usize = 256;
-/// A request has to come within this time, and a page has to read.
+/// The time within which a request must arrive, and a page must read.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the descriptors are missing at most.
+/// The longest time without a free descriptor.
 const SHORTAGE: Duration = Duration::from_secs(15);
 
 const PHASES: [&str; 5] = ["timeout", "poll", "events", "queue", "timers"];
@@ -42,11 +42,12 @@ pub struct Site {
     peers: RefCell<Peers>,
     /// The scenario that is set up, and the number of its first log entry.
     scenario: Cell<(&'static str, u64)>,
-    /// Open files, to have no descriptors.
+    /// Open files that use up the descriptors.
     files: RefCell<Vec<File>>,
     port: Cell<u16>,
-    /// What the pages show, with its number, and the pages that wait for the next one.
+    /// The number and the text of the state that the pages show.
     state: RefCell<(u64, String)>,
+    /// The pages that wait for the next state.
     waiting: RefCell<Vec<Waker>>,
 }
 
@@ -74,7 +75,7 @@ pub fn serve(
         let site = site.clone();
         move |reader, writer| {
             let conversation = converse(site.clone(), reader, writer);
-            async { conversation.await.or(Ok(())) } // a page may go at any time
+            async { conversation.await.or(Ok(())) } // a page may disconnect at any time
         }
     };
     let listener = start_server(reactor, std::slice::from_ref(address), &options, handler)?;
@@ -103,7 +104,7 @@ async fn converse(site: Rc<Site>, mut reader: Reader, mut writer: Writer) -> io:
         }
         if request.method == "GET" && ["/events", "/state"].contains(&request.path.as_str()) {
             let site = site.clone();
-            handle.call(move |reactor| site.compose(reactor)).await; // it begins with what there is now
+            handle.call(move |reactor| site.compose(reactor)).await; // the stream begins with the current state
         }
         let path = request.path.split('?').next().unwrap_or_default();
         let keep_alive = request.keep_alive;
@@ -157,7 +158,7 @@ async fn refuse(writer: &mut Writer, why: &Refused, keep_alive: bool) -> io::Res
     .await
 }
 
-/// Carries out a command: `{"do": "line", "peer": "A"}`.
+/// Executes a command, such as `{"do": "line", "peer": "A"}`.
 async fn command(site: &Rc<Site>, handle: &echo_reactor::LoopHandle, body: &[u8]) -> Result<(), String> {
     let command: Value =
         serde_json::from_slice(body).map_err(|error| format!("The command is not JSON: {error}."))?;
@@ -174,7 +175,8 @@ async fn command(site: &Rc<Site>, handle: &echo_reactor::LoopHandle, body: &[u8]
 }
 
 impl Site {
-    /// Only the page itself may use this server, not another page in the same browser.
+    /// Refuses a request that does not come from the page itself, such as one from another page in
+    /// the same browser.
     fn check(&self, request: &Request) -> Result<(), Refused> {
         let own = ["127.0.0.1", "localhost"].map(|host| format!("{host}:{}", self.port.get()));
         let Some(host) = &request.host else {
@@ -190,7 +192,7 @@ impl Site {
         }
     }
 
-    /// Sends each new state, and skips those that come while the page reads the last one.
+    /// Sends each new state. Skips the states that come while the page reads an earlier one.
     async fn stream(&self, reader: &mut Reader, writer: &mut Writer) -> io::Result<()> {
         let (handle, mut seen) = (reader.handle(), 0);
         writer
@@ -235,7 +237,8 @@ impl Site {
         .await
     }
 
-    /// Composes the state, and wakes the pages if it is new. Then again, about twenty times a second.
+    /// Composes the state, and wakes the pages if it is new. Repeats this about twenty times a
+    /// second.
     fn refresh(self: &Rc<Self>, reactor: &mut Reactor) {
         self.compose(reactor);
         let site = self.clone();
@@ -264,14 +267,15 @@ impl Site {
         }
     }
 
-    /// Resets the observed loop, and sets a scenario up.
+    /// Resets the observed loop, and sets up a scenario.
     async fn play(
         self: &Rc<Self>,
         handle: &echo_reactor::LoopHandle,
         scenario: &'static scenarios::Scenario,
     ) -> Result<(), String> {
         self.files.borrow_mut().clear();
-        // Connections that wait in the backlog are accepted after the first reset, and removed by the next.
+        // Connections that wait in the backlog are accepted after the first reset. The next reset
+        // removes them.
         for _ in 0..3 {
             let done = Arc::new(AtomicBool::new(false));
             let flag = done.clone();
@@ -279,7 +283,7 @@ impl Site {
             while !done.load(Ordering::Acquire) {
                 handle.sleep(Duration::from_millis(1)).await;
             }
-            // Another page may have let it run.
+            // Another page may have let the loop run.
             for _ in 0..100 {
                 if self.lab.gate.look().1 {
                     break;

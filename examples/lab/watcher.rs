@@ -1,8 +1,9 @@
-//! The watcher: an observer that takes samples of the observed loop, and brings it to the gate.
+//! The watcher: an observer that takes samples of the observed loop, and calls the gate at each
+//! step.
 //!
-//! Invariant: the loop never waits for a page. The watcher leaves a sample where the other thread finds
-//! it, at most about twenty times a second; a sample that nobody has taken is replaced. What happens
-//! between two samples is only counted, and the last of it is in the log.
+//! Invariant: the loop never waits for a page. The watcher stores a sample for the other thread, at
+//! most about twenty times a second. A sample that the thread has not read is replaced. Between two
+//! samples, calls are only counted, and the log keeps the last of them.
 //!
 //! Read next: `gate.rs`; `site.rs`, which sends the samples to the pages.
 
@@ -24,24 +25,25 @@ use crate::log::{Entry, Log};
 
 /// The mean time between two samples.
 pub const INTERVAL: Duration = Duration::from_millis(50);
-/// How many samples may follow each other at once, so that a short burst is shown to its end.
+/// How many samples may follow each other without a delay, so that a short burst is shown to its
+/// end.
 const BURST: u32 = 10;
 /// How many events of a poll are listed.
 const LISTED: usize = 12;
 
-/// What became of an event.
+/// What happened to an event.
 #[derive(Clone, Copy)]
 enum Fate {
     Waiting,
     Delivered,
     Stale,
-    /// The source was queued already, and gets the event with its queued call.
+    /// The source was queued already. Its queued call gets the event, too.
     Queued,
 }
 
 pub struct Watcher {
     lab: Arc<Lab>,
-    /// What happened since the last sample, so that a call needs no lock.
+    /// The entries since the last sample. They are collected here, so that a call needs no lock.
     log: Log,
     /// Whether the next turn has to begin without a sample.
     must_wait: Rc<Cell<bool>>,
@@ -65,9 +67,9 @@ pub struct Watcher {
     new: Vec<Id>,
     /// How many sources were added since the last call.
     added: usize,
-    /// Since when writing to a peer is paused.
+    /// When writing to a peer was paused.
     stalled: HashMap<Id, Instant>,
-    /// How many samples may be taken now, and when that was counted.
+    /// How many samples may be taken now, and when that was computed.
     allowance: u32,
     counted: Instant,
 }
@@ -101,7 +103,7 @@ impl Watcher {
         self.log.push(entry);
     }
 
-    /// An event was delivered, or its source was gone.
+    /// Records that an event was delivered, or that its source was gone.
     fn finish_event(&mut self, reactor: &Reactor) {
         let Some((id, _, fate)) = self.events.get_mut(self.next_event) else { return };
         self.next_event += 1;
@@ -136,7 +138,7 @@ impl Watcher {
         }
     }
 
-    /// Counts how many samples may be taken.
+    /// Computes how many samples may be taken.
     fn count_allowance(&mut self, now: Instant) {
         let periods = now.saturating_duration_since(self.counted).as_millis() / INTERVAL.as_millis();
         if periods > 0 {
@@ -197,7 +199,8 @@ impl Watcher {
         })
     }
 
-    /// The source of an event, a timer or an entry of the queue. `None`: it has none.
+    /// Describes the source of an event, of a timer or of an entry of the queue. `None` means that
+    /// it has no source.
     fn who(&self, id: Option<Id>) -> Value {
         id.map_or(Value::Null, |id| match self.letters.get(&id) {
             Some(letter) => json!(format!("{id} {letter}")),
@@ -213,7 +216,7 @@ impl Watcher {
     }
 }
 
-/// The port of a connection's peer.
+/// Returns the port of a connection's peer.
 pub fn port(slot: &Slot) -> Option<u16> {
     match slot.connection.as_ref()?.peer {
         Some(Address::Tcp(address)) => Some(address.port()),
@@ -231,7 +234,7 @@ impl Observer for Watcher {
         let slept = poll.ended - poll.began;
         self.times[Phase::Poll as usize] = slept;
         if self.must_wait.get() && poll.events == 0 && poll.timeout.is_some_and(|limit| limit <= INTERVAL) {
-            return; // it slept for the sake of a sample
+            return; // the loop woke only for a sample
         }
         self.poll = Some(*poll);
     }

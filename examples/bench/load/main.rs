@@ -1,8 +1,8 @@
 //! Generates load for an echo server, checks every byte of the echo, and reports rates and
 //! latencies.
 //!
-//! Look at `client.rs`: each client is an ordinary protocol. All clients share their counters,
-//! which are a source without a descriptor that they reach through its handle.
+//! Look at `client.rs`: each client is an ordinary protocol. All clients share their counters. The
+//! counters are a source without a descriptor, and the clients reach it through its handle.
 // Figures are shown with three digits, and the library supports only 64-bit machines.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 
@@ -104,8 +104,8 @@ fn reset(reactor: &mut Reactor, tally: Handle<Tally>) -> Instant {
     Instant::now()
 }
 
-/// Shows a line on stderr: redrawn ten times a second on a terminal, and a new one each second
-/// elsewhere.
+/// Shows a line on stderr. On a terminal it is redrawn ten times a second; elsewhere, a new line is
+/// written each second.
 fn show_progress(reactor: &mut Reactor, tally: Handle<Tally>, began: Instant, duration: Duration) {
     let on_terminal = io::stderr().is_terminal();
     let period = Duration::from_millis(if on_terminal { 100 } else { 1000 });
@@ -118,7 +118,8 @@ fn show_progress(reactor: &mut Reactor, tally: Handle<Tally>, began: Instant, du
     });
 }
 
-/// Raises the soft limit to the hard one: each connection takes a descriptor.
+/// Raises the soft limit of descriptors to the hard limit, because each connection takes a
+/// descriptor.
 fn allow_many_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
