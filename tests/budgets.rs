@@ -1,4 +1,5 @@
-//! One peer, thread or protocol cannot hold the loop: one call of a source does a bounded amount.
+//! No peer, thread or protocol can block the loop, because one call of a source does a bounded
+//! amount of work.
 
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
@@ -65,7 +66,7 @@ fn small_reads_use_up_the_budget() {
     turn_until(&mut reactor, "all messages were read", |_| reads.get() == sent);
 }
 
-/// Has its peer send more for all that it receives.
+/// Makes its peer send more for everything that it receives.
 struct Refilling(UnixStream);
 
 impl Protocol for Refilling {
@@ -96,7 +97,7 @@ fn expired_idle_timeout_does_not_raise_the_read_budget() {
 
 #[test]
 fn protocol_that_moves_its_marks_in_each_notification_does_not_hold_the_loop() {
-    /// Raises its marks when it is paused, and lowers them when it goes on.
+    /// Raises its marks when it is paused, and lowers them when it resumes.
     struct Moving(Rc<Cell<usize>>);
     impl Protocol for Moving {
         fn connection_made(&mut self, transport: &mut Transport) {
@@ -106,7 +107,7 @@ fn protocol_that_moves_its_marks_in_each_notification_does_not_hold_the_loop() {
         fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
         fn pause_writing(&mut self, transport: &mut Transport) {
             self.0.set(self.0.get() + 1);
-            assert!(self.0.get() < 100, "the loop is held");
+            assert!(self.0.get() < 100, "the loop is blocked");
             transport.set_write_marks(16 << 20, 16 << 20);
         }
         fn resume_writing(&mut self, transport: &mut Transport) {

@@ -56,7 +56,7 @@ fn proxy_that_is_cancelled_at_any_moment_leaves_nothing_behind() {
             reset_on_close(&client);
         }
         drop(client);
-        turn_until(&mut reactor, "nothing is left of it", |reactor| {
+        turn_until(&mut reactor, "nothing is left of the proxy", |reactor| {
             tasks.borrow_mut().drain(..).for_each(|task| task.cancel());
             idle(reactor)
         });

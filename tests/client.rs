@@ -1,4 +1,4 @@
-//! `echo-client` transfers every byte in bounded memory, and its exit status is honest.
+//! `echo-client` transfers every byte in bounded memory, and its exit status shows every failure.
 
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
@@ -188,7 +188,7 @@ fn reset_is_reported_and_received_bytes_are_written() {
     File::from(writer.try_clone().unwrap()).write_all(b"0123456789").unwrap();
     let mut got = [0; 4];
     stdout.read_exact(&mut got).unwrap();
-    reset_on_close(&server.join().unwrap()); // and closes it
+    reset_on_close(&server.join().unwrap()); // dropping the stream closes it
     let stderr = collect(process.child.stderr.take().unwrap());
     assert_eq!(process.wait_code(), 1);
     let stderr = String::from_utf8(stderr.recv_timeout(common::PATIENCE).unwrap()).unwrap();

@@ -96,7 +96,7 @@ fn list_has_a_header_and_aligned_columns_sorted_by_number() {
 }
 
 #[test]
-fn close_ends_a_connection_in_order_and_a_second_close_at_once() {
+fn close_is_graceful_and_a_second_close_aborts() {
     let (server, mut operator) = start(&["-v", "127.0.0.1:0"]);
     let (mut first, mut second) = (server.connect(), server.connect());
     ping(&mut first, b"1");
@@ -143,7 +143,7 @@ fn say_sends_its_bytes_unchanged() {
 }
 
 #[test]
-fn overlong_line_is_rejected_as_a_whole() {
+fn line_that_is_too_long_is_rejected_as_a_whole() {
     const LIMIT: usize = 64 * 1024;
     let (server, mut operator) = start(&["127.0.0.1:0"]);
     let mut stream = server.connect();

@@ -214,7 +214,7 @@ fn timeout_reads_what_has_arrived_although_it_exceeds_the_read_budget() {
             }
             count
         };
-        // A timeout inside, which is polled after the read, hides nothing.
+        // A nested timeout that is polled after the read must not hide that the read stopped.
         let never = handle.timeout(Duration::MAX, std::future::pending::<()>());
         let read = handle.timeout(Duration::ZERO, race(read_all, never)).await;
         (read, reader)
@@ -222,7 +222,7 @@ fn timeout_reads_what_has_arrived_although_it_exceeds_the_read_budget() {
     let (read, mut reader) = reactor.run_until_complete(task).unwrap().unwrap();
     assert!(matches!(read, Ok(Either::First(count)) if count == sent), "{read:?}");
 
-    // A peer that floods does not extend it.
+    // A peer that floods does not extend the timeout.
     let flood = thread::spawn(move || while peer.write(&[0; 65536]).is_ok() {});
     let handle = reader.handle();
     let result = reactor.run_until_complete(async move {
@@ -308,7 +308,7 @@ fn user_timer_does_not_end_a_lingering_connection() {
     turn_until_quiet(&mut reactor);
     assert!(log.0.borrow().is_empty(), "{:?}", log.0.borrow());
     assert_eq!(reactor.timer_count(), 1);
-    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "our side is shut down in order");
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "our side is shut down without a reset");
     drop(peer);
     turn_until(&mut reactor, "the connection ended", |_| !log.0.borrow().is_empty());
     assert_eq!(*log.0.borrow(), ["closed"]);
@@ -423,7 +423,7 @@ fn source_that_returned_again_runs_before_a_due_timer() {
     let (mut reactor, log) = (Reactor::new().unwrap(), Log::default());
     let reader = reactor.insert(Reads(log.clone(), 2));
     reactor.wake(reader.id());
-    reactor.turn(Some(Duration::ZERO)).unwrap(); // it stops before `WouldBlock`
+    reactor.turn(Some(Duration::ZERO)).unwrap(); // the source stops before `WouldBlock`
     let timer = log.clone();
     reactor.call_later(Duration::ZERO, move |_| timer.push("timer"));
     reactor.turn(Some(Duration::ZERO)).unwrap();

@@ -20,7 +20,8 @@ use echo_reactor::{
     create_connection,
 };
 
-/// Clients at a time. With many more, the kernel runs out of TCP memory and resets some itself.
+/// The number of simultaneous clients. With many more, the kernel runs out of TCP memory, and
+/// resets some connections itself.
 const CLIENTS: usize = 100;
 
 /// The time between two checks for leaks.

@@ -28,7 +28,7 @@ fn definitions(page: &str) -> impl Iterator<Item = (&str, &str)> {
     page.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: "))
 }
 
-/// Where a link leads in `cargo doc`, if on a code host it leads to `target`.
+/// The rustdoc target of a link whose target on a code host is `target`.
 fn in_rustdoc(label: &str, target: &str) -> String {
     let label = label.trim_matches('`');
     let name = target.rsplit('/').next().unwrap();
@@ -52,7 +52,8 @@ fn in_rustdoc(label: &str, target: &str) -> String {
     }
 }
 
-/// Whether a file has the item that a link promises. A link to a page or a file promises none.
+/// Whether the item that is the label of a link is in the file. A link to a whole page or file has
+/// no such item.
 fn has_item(file: &str, label: &str, target: &str) -> bool {
     let item = label.trim_matches('`').rsplit("::").next().unwrap();
     let forms = ["fn ", "struct ", "enum ", "trait "].map(|keyword| format!("{keyword}{item}"));

@@ -82,7 +82,7 @@ fn connection_during_shutdown_does_not_make_the_server_spin() {
 }
 
 #[test]
-fn shut_down_listening_socket_is_dropped_and_others_go_on() {
+fn shut_down_listening_socket_is_dropped_and_the_others_still_work() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let handed = OwnedFd::from(listener.try_clone().unwrap());
     let server = Server::run(&mut command(handed, MEANT_FOR_IT, "127.0.0.1:0"), 2);
@@ -101,7 +101,7 @@ fn server_whose_last_listening_socket_fails_exits_1() {
     ping(&mut open, b"hello");
     shutdown(&listener, Shutdown::Read).unwrap();
     server.err.next_with(" any more: Invalid argument");
-    assert_eq!(std::io::Read::read(&mut open, &mut [0]).unwrap(), 0, "the connection ends in order");
+    assert_eq!(std::io::Read::read(&mut open, &mut [0]).unwrap(), 0, "the connection ends without a reset");
     drop(open);
     assert_eq!(server.process.wait_code(), 1);
 }

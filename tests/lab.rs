@@ -1,4 +1,4 @@
-//! The laboratory answers its own page only, and no page can hold up the observed loop.
+//! The laboratory answers only its own page, and no page can delay the observed loop.
 
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
@@ -22,7 +22,7 @@ fn open_page(lab: &Lab) -> TcpStream {
     stream
 }
 
-/// Reads up to and with the first state.
+/// Reads up to and including the first state.
 fn read_state(stream: &mut TcpStream) -> String {
     let (mut text, mut buffer) = (String::new(), [0; 4096]);
     while !text.split_once("data: ").is_some_and(|(_, data)| data.contains("\n\n")) {
@@ -49,7 +49,7 @@ fn page_and_its_parts_and_chapters_are_served() {
     assert!(!page.contains("http:") && !page.contains("https:"), "nothing is loaded from elsewhere");
     let scenarios: Vec<Value> = serde_json::from_str(&lab.get("/scenarios").1).unwrap();
     let mut chapters: Vec<&str> = scenarios.iter().map(|one| one["chapter"].as_str().unwrap()).collect();
-    chapters.extend(["blocking", "slab", "budget", "timers", "readiness", "closing", "hostile"]); // the log's
+    chapters.extend(["blocking", "slab", "budget", "timers", "readiness", "closing", "hostile"]); // the chapters of log lines
     for chapter in chapters {
         assert!(lab.get(&format!("/guide/{chapter}.md")).1.starts_with("# "), "{chapter}");
     }
@@ -61,7 +61,7 @@ fn page_and_its_parts_and_chapters_are_served() {
 }
 
 #[test]
-fn only_the_own_page_may_command_the_loop() {
+fn only_the_page_itself_may_command_the_loop() {
     let lab = Lab::start();
     let (own, body) = (&lab.host, r#"{"do":"connect"}"#);
     let port = own.split(':').nth(1).unwrap();
@@ -85,7 +85,7 @@ fn only_the_own_page_may_command_the_loop() {
 }
 
 #[test]
-fn bad_requests_are_refused_and_the_site_goes_on() {
+fn bad_requests_are_refused_and_the_site_still_works() {
     let lab = Lab::start();
     let host = format!("Host: {}\r\n", lab.host);
     let head = |first: &str, rest: &str| format!("{first}\r\n{host}{rest}\r\n");
@@ -153,7 +153,7 @@ fn loop_is_stepped_call_by_call() {
 }
 
 #[test]
-fn held_loop_is_left_at_each_kind_of_step() {
+fn loop_can_be_released_after_each_kind_of_step() {
     let lab = Lab::start();
     for step in ["turn", "call"] {
         for steps in 0..4 {
@@ -168,7 +168,7 @@ fn held_loop_is_left_at_each_kind_of_step() {
 }
 
 #[test]
-fn stalled_peer_is_shown_with_the_time_since_when() {
+fn stalled_peer_is_shown_with_the_start_of_the_stall() {
     let lab = Lab::start();
     lab.command(r#"{"do":"scenario","name":"stall"}"#);
     lab.command(r#"{"do":"run"}"#);
@@ -198,7 +198,7 @@ fn peers_and_their_bytes_are_limited() {
 }
 
 #[test]
-fn hundred_pages_and_slow_readers_do_not_hold_up_the_loop() {
+fn hundred_pages_and_slow_readers_do_not_delay_the_loop() {
     let lab = Lab::start();
     lab.command(r#"{"do":"scenario","name":"full-speed"}"#);
     lab.command(r#"{"do":"run"}"#);
@@ -208,7 +208,7 @@ fn hundred_pages_and_slow_readers_do_not_hold_up_the_loop() {
         let state = read_state(page);
         assert!(state.contains("\"turn\":"), "{state}");
     }
-    drop(pages.drain(..50)); // closed without a word
+    drop(pages.drain(..50)); // these pages disconnect
     let turn = lab.state()["loop"]["turn"].as_u64().unwrap();
     lab.state_with("the loop runs", |state| state["loop"]["turn"].as_u64().unwrap() > turn + 1000);
     assert!(lab.process.resident() < 100 * 1024, "{} KiB", lab.process.resident());

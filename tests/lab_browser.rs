@@ -512,7 +512,7 @@ fn keys_command_the_loop_and_a_lost_laboratory_is_named() {
 
     let address = session.lab.host.clone();
     drop(session.lab);
-    session.browser.shows("that nobody answers", &status("does not answer"));
+    session.browser.shows("that the laboratory does not answer", &status("does not answer"));
     assert_eq!(session.browser.eval("document.getElementById('main').inert"), true);
     session.lab = Lab::start_at(&address);
     session.browser.shows("the new loop", &status("sleeps in its poll"));

@@ -62,7 +62,9 @@ fn listener_listens_on_all_its_addresses() {
     let _unix = UnixStream::connect(&path).unwrap();
     let connect = |address: &Address| TcpStream::connect(address.to_string()).unwrap();
     let _tcp: Vec<_> = addresses[1..].iter().map(connect).collect();
-    turn_until(&mut reactor, "all are accepted", |reactor| open(reactor, listener) == asked.len());
+    turn_until(&mut reactor, "all connections are accepted", |reactor| {
+        open(reactor, listener) == asked.len()
+    });
 }
 
 #[test]
@@ -128,12 +130,12 @@ fn listener_at_its_limit_accepts_after_a_close() {
     let listener = serve(&mut reactor, &[any()], &options);
     let address = address(&mut reactor, listener);
     let mut peers: Vec<_> = (0..5).map(|_| TcpStream::connect(&address).unwrap()).collect();
-    turn_until(&mut reactor, "two are accepted", |reactor| open(reactor, listener) == 2);
+    turn_until(&mut reactor, "two connections are accepted", |reactor| open(reactor, listener) == 2);
     for served in 3..=5 {
         turn_until_quiet(&mut reactor);
         assert_eq!(open(&mut reactor, listener), 2);
         peers.remove(0);
-        turn_until(&mut reactor, "the next one is accepted", |reactor| {
+        turn_until(&mut reactor, "the next connection is accepted", |reactor| {
             listener.stats(reactor).unwrap().accepted == served
         });
     }
@@ -148,7 +150,7 @@ fn connections_beyond_one_accept_budget_are_all_accepted() {
     let (listener, _peers) = serve_many(&mut reactor, 200);
     reactor.turn(None).unwrap();
     assert!(open(&mut reactor, listener) < 200, "one turn accepted all of them");
-    turn_until(&mut reactor, "all are accepted", |reactor| open(reactor, listener) == 200);
+    turn_until(&mut reactor, "all connections are accepted", |reactor| open(reactor, listener) == 200);
 }
 
 #[test]
@@ -184,7 +186,7 @@ fn connection_closed_in_its_first_callback_is_no_longer_counted() {
     let listener = create_server(&mut reactor, &[any()], &options, || AbortsAtOnce).unwrap();
     let address = address(&mut reactor, listener);
     let _peers: Vec<_> = (0..3).map(|_| TcpStream::connect(&address).unwrap()).collect();
-    turn_until(&mut reactor, "all three were accepted and closed", |reactor| {
+    turn_until(&mut reactor, "all three connections were accepted and closed", |reactor| {
         let totals = listener.stats(reactor).unwrap();
         (totals.accepted, totals.open) == (3, 0)
     });

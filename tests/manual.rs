@@ -104,7 +104,7 @@ fn in_fish(text: &str) -> Options {
         .collect()
 }
 
-/// What the tool prints; `None`, with a note, where it is not installed.
+/// Returns what the tool prints. If it is not installed, prints a note and returns `None`.
 fn tool(name: &str, arguments: &[&str]) -> Option<Output> {
     match Command::new(name).args(arguments).env("LC_ALL", "C.UTF-8").env("MANWIDTH", "80").output() {
         Err(error) if error.kind() == ErrorKind::NotFound => {

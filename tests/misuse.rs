@@ -1,5 +1,5 @@
-//! Errors of the program that uses the library: panics, invalid calls and stale handles do bounded
-//! harm.
+//! Errors of the program that uses the library: panics, invalid calls and stale handles do limited
+//! damage.
 
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
@@ -43,7 +43,9 @@ fn caught_panic_removes_only_the_panicking_source() {
         create_server(&mut reactor, &any, &ListenOptions::default(), move || protocol.clone()).unwrap();
     let address = listener.addresses(&reactor).unwrap()[0].to_string();
     let mut peers = [(); 2].map(|()| TcpStream::connect(&address).unwrap());
-    turn_until(&mut reactor, "both are accepted", |reactor| listener.stats(reactor).unwrap().open == 2);
+    turn_until(&mut reactor, "both connections are accepted", |reactor| {
+        listener.stats(reactor).unwrap().open == 2
+    });
     std::io::Write::write_all(&mut peers[0], b"!").unwrap();
     let panicked = catch_unwind(AssertUnwindSafe(|| reactor.run_until(common::PATIENCE, |_| false)));
     assert!(panicked.is_err());
@@ -53,7 +55,7 @@ fn caught_panic_removes_only_the_panicking_source() {
 }
 
 #[test]
-fn loop_runs_on_after_a_caught_panic_in_a_call() {
+fn loop_continues_after_a_caught_panic_in_a_call() {
     let mut reactor = Reactor::new().unwrap();
     reactor.call_soon(|_| panic!("the thing under test"));
     assert!(catch_unwind(AssertUnwindSafe(|| reactor.turn(None))).is_err());
@@ -259,7 +261,7 @@ fn panic_while_a_panicked_source_is_removed_repeats_no_event() {
     assert_eq!((count.get(), reactor.source_count()), (1, 1));
 }
 
-/// Puts another reactor in the place of the one that runs it, at its first byte.
+/// At its first byte, swaps the reactor that runs it with another reactor.
 struct Swapping {
     other: Rc<RefCell<Reactor>>,
     lost: Rc<Cell<u32>>,
@@ -274,7 +276,7 @@ impl Protocol for Swapping {
     }
 }
 
-/// Creates a reactor with a server. All of them have their listener at the same id.
+/// Creates a reactor with a server. The listener has the same id in each of these reactors.
 fn swapping_server(other: &Rc<RefCell<Reactor>>, lost: &Rc<Cell<u32>>) -> (Reactor, Handle<Listener>) {
     let (mut reactor, any) = (Reactor::new().unwrap(), ["127.0.0.1:0".parse().unwrap()]);
     let (other, lost) = (other.clone(), lost.clone());
@@ -284,7 +286,7 @@ fn swapping_server(other: &Rc<RefCell<Reactor>>, lost: &Rc<Cell<u32>>) -> (React
 }
 
 #[test]
-fn reactor_swapped_in_a_callback_runs_no_further_and_the_other_one_does() {
+fn reactor_swapped_out_by_a_callback_fails_and_the_other_one_works() {
     let (lost, unused) = (Rc::new(Cell::new(0)), Rc::new(RefCell::new(Reactor::new().unwrap())));
     let other = Rc::new(RefCell::new(swapping_server(&unused, &lost).0));
     let (mut reactor, listener) = swapping_server(&other, &lost);
@@ -292,8 +294,8 @@ fn reactor_swapped_in_a_callback_runs_no_further_and_the_other_one_does() {
     let mut peer = TcpStream::connect(&address).unwrap();
     std::io::Write::write_all(&mut peer, b"x").unwrap();
     turn_until(&mut reactor, "the connection is lost", |_| lost.get() == 1);
-    assert!(other.borrow_mut().turn(Some(Duration::ZERO)).is_err(), "its own source had it");
-    // The reactor that is in its place now works.
+    assert!(other.borrow_mut().turn(Some(Duration::ZERO)).is_err(), "a source had swapped it out");
+    // The reactor that has taken its place works.
     reactor.call_soon(Reactor::stop);
     reactor.run().unwrap();
     let address = listener.addresses(&reactor).unwrap()[0].to_string();
@@ -306,7 +308,7 @@ fn reactor_swapped_in_a_callback_runs_no_further_and_the_other_one_does() {
 }
 
 #[test]
-fn reactor_swapped_in_a_closure_or_by_a_panicking_source_runs_no_further() {
+fn reactor_swapped_out_by_a_closure_or_a_panicking_source_fails() {
     let other = Rc::new(RefCell::new(Reactor::new().unwrap()));
     let mut reactor = Reactor::new().unwrap();
     let swapped = other.clone();
@@ -316,7 +318,7 @@ fn reactor_swapped_in_a_closure_or_by_a_panicking_source_runs_no_further() {
     let mailbox = Mailbox::<u8>::new(&mut reactor, 1);
     let entered = catch_unwind(AssertUnwindSafe(|| {
         reactor.with(mailbox, |_, reactor| {
-            *reactor = Reactor::new().unwrap(); // drops the one that runs this
+            *reactor = Reactor::new().unwrap(); // drops the reactor that runs this closure
             panic!("the thing under test");
         })
     }));

@@ -291,7 +291,7 @@ fn quiet_prints_only_the_summary() {
 }
 
 #[test]
-fn second_signal_ends_it_without_a_false_line() {
+fn second_signal_ends_the_client_without_a_false_line() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap(); // it answers nothing
     let mut process = start(&[&listener.local_addr().unwrap().to_string()]);
     let out = Lines::of(process.child.stdout.take().unwrap());

@@ -44,7 +44,7 @@ impl Proxy {
         Proxy { address, remote, thread: Some(thread) }
     }
 
-    /// A client, and what the backend gets for it.
+    /// A client, and the connection that the backend accepts for it.
     fn pair(&self, backend: &TcpListener) -> (TcpStream, TcpStream) {
         let client = common::connect(&self.address.to_string());
         let (server, _) = backend.accept().unwrap();
@@ -52,7 +52,7 @@ impl Proxy {
         (client, server)
     }
 
-    /// Ends it. Both connections of each pair have to be gone.
+    /// Ends the proxy. Asserts that both connections of each pair are gone.
     fn finish(mut self) {
         self.remote.call(Reactor::stop).unwrap();
         self.thread.take().unwrap().join().unwrap();
@@ -70,7 +70,7 @@ fn each_side_gets_what_the_other_sends_until_its_end_of_file() {
     let (listener, address) = backend();
     let proxy = Proxy::to(address);
     let (client, server) = proxy.pair(&listener);
-    // One side ends first, then the other one. The other direction goes on.
+    // One side ends first, and then the other. Until then, the other direction still works.
     for (mut first, mut last) in
         [(client, server), proxy.pair(&listener)].map(|(client, server)| (server, client))
     {
@@ -103,7 +103,7 @@ fn slow_reader_makes_its_sender_wait_and_loses_nothing() {
     let (mut client, mut server) = proxy.pair(&listener);
     let message = noise(65536, 9);
     let sent = send_until_stalled(&mut client, &message);
-    assert!(sent < 64 << 20, "{sent} bytes were taken and nobody read them");
+    assert!(sent < 64 << 20, "the proxy took {sent} bytes that nobody reads");
     client.shutdown(Shutdown::Write).unwrap();
     let mut got = Vec::new();
     server.read_to_end(&mut got).unwrap();
@@ -128,7 +128,7 @@ fn reset_of_either_side_is_a_reset_for_the_other() {
 }
 
 #[test]
-fn reset_after_a_half_close_ends_the_other_side_in_order() {
+fn reset_after_a_half_close_does_not_block_the_other_side() {
     let (listener, address) = backend();
     let proxy = Proxy::to(address);
     for client_resets in [true, false] {
@@ -155,8 +155,8 @@ fn answer_is_complete_even_if_its_sender_closed_and_the_client_keeps_sending() {
         let (mut server, _) = listener.accept().unwrap();
         client.write_all(b"GET").unwrap();
         server.read_exact(&mut [0; 3]).unwrap();
-        // All buffers on the way are full when it closes. The backend has read everything, so its
-        // close causes no reset.
+        // All buffers on the way are full when the backend closes. The backend has read everything,
+        // so its close causes no reset.
         server.set_write_timeout(Some(A_WHILE)).unwrap();
         let mut sent = 0;
         while let Ok(count @ 1..) = server.write(&answer[sent..]) {

@@ -15,7 +15,7 @@ use echo_reactor::{Handle, Id, Next, Reactor, Ready, Source};
 use mio::Interest;
 use mio::net::UnixStream;
 
-/// A source with one end of a socket pair, that runs a closure when it is called.
+/// A source that has one end of a socket pair, and runs a closure when it is called.
 struct Scripted<F> {
     end: UnixStream,
     f: F,
@@ -33,7 +33,7 @@ impl<F> AsFd for Scripted<F> {
     }
 }
 
-/// Adds such a source and returns the other end.
+/// Adds such a source, and returns the other end of the pair.
 fn scripted(
     reactor: &mut Reactor,
     f: impl FnMut(&mut UnixStream, Id, Ready, &mut Reactor) -> Next + 'static,

@@ -163,7 +163,7 @@ fn calls_of_other_threads_run_in_order_and_do_not_hold_the_loop() {
     reactor.turn(None).unwrap();
     let first = order.lock().unwrap().len();
     assert!((1..CALLS / 2).contains(&first), "the first turn ran {first} calls");
-    // Nobody has to send again for the others to run.
+    // The other calls run without another wake-up.
     turn_until(&mut reactor, "all calls ran", |_| order.lock().unwrap().len() == CALLS);
     assert!(order.lock().unwrap().iter().copied().eq(0..CALLS));
 }

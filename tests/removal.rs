@@ -1,5 +1,5 @@
-//! However a source ends, its `removed` is called, so that it leaves no timer, place or callback
-//! behind.
+//! However a source ends, its `removed` is called, so that it leaves no timer, no callback and no
+//! counted connection behind.
 
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
@@ -79,7 +79,7 @@ fn removed_is_called_once_however_a_source_ends() {
     let running = reactor.insert(Leaving { removed: counts[3].clone(), next: Next::Again }).id();
     reactor.register(running, &end, mio::Interest::READABLE).unwrap();
     drop(_other); // its source removes itself while it runs
-    turn_until(&mut reactor, "only one is left", |reactor| reactor.source_count() == 1);
+    turn_until(&mut reactor, "only one source is left", |reactor| reactor.source_count() == 1);
     assert_eq!([1, 1, 0, 1], [0, 1, 2, 3].map(|index| counts[index].get()));
     drop(reactor);
     assert_eq!([1, 1, 1, 1], [0, 1, 2, 3].map(|index| counts[index].get()));
@@ -97,13 +97,13 @@ fn removed_connection_frees_its_place_and_leaves_no_timer() {
     let address = listener.addresses(&reactor).unwrap()[0].to_string();
     let mut first = TcpStream::connect(&address).unwrap();
     let _second = TcpStream::connect(&address).unwrap();
-    turn_until(&mut reactor, "one is accepted", |_| log.0.borrow().len() == 1);
+    turn_until(&mut reactor, "one connection is accepted", |_| log.0.borrow().len() == 1);
     let served = reactor.handles::<Connection<Recorder>>()[0];
     reactor.remove(served.id());
     assert_eq!(*log.0.borrow(), ["made", "aborted"]);
     assert_eq!(reactor.timer_count(), 0);
     assert!(first.read(&mut [0]).is_err(), "the connection was reset");
-    turn_until(&mut reactor, "the next one is accepted", |_| log.0.borrow().len() == 3);
+    turn_until(&mut reactor, "the next connection is accepted", |_| log.0.borrow().len() == 3);
     let stats = listener.stats(&reactor).unwrap();
     assert_eq!((stats.open, stats.accepted), (1, 2));
 }
@@ -139,7 +139,7 @@ fn cancelled_task_drops_its_future_and_frees_its_place() {
         turn_until(&mut reactor, "its connection has ended", |reactor| {
             listener.stats(reactor).unwrap().open == 0
         });
-        assert_eq!(thread.join().unwrap().unwrap(), 0, "the connection ended in order");
+        assert_eq!(thread.join().unwrap().unwrap(), 0, "the connection ended without a reset");
         assert_eq!((reactor.timer_count(), reactor.source_count()), (0, 1));
     }
 }
@@ -229,13 +229,13 @@ fn removed_output_wakes_writers_and_calls_on_flushed() {
     output.on_flushed(&mut reactor, count(&flushed));
     reactor.remove(output.id());
     output.on_flushed(&mut reactor, count(&flushed)); // after the removal, too
-    turn_until(&mut reactor, "both were called", |_| flushed.get() == 2);
+    turn_until(&mut reactor, "both callbacks were called", |_| flushed.get() == 2);
     assert_eq!(woken.get(), 1);
     assert_eq!(output.write(&mut reactor, waiter, b"x"), Flow::Closed);
 }
 
 #[test]
-fn removed_listener_calls_its_callbacks_and_its_connections_go_on() {
+fn removed_listener_calls_its_callbacks_and_its_connections_stay_open() {
     let mut reactor = Reactor::new().unwrap();
     let any = ["127.0.0.1:0".parse().unwrap()];
     let listener = create_server(&mut reactor, &any, &ListenOptions::default(), || Echo).unwrap();
@@ -249,7 +249,7 @@ fn removed_listener_calls_its_callbacks_and_its_connections_go_on() {
         listener.on_closed(&mut reactor, move |_| closed.set(closed.get() + 1)).unwrap();
     }
     reactor.remove(listener.id());
-    turn_until(&mut reactor, "all four were called", |_| called.get() == 4);
+    turn_until(&mut reactor, "all four callbacks were called", |_| called.get() == 4);
     assert!(listener.close(&mut reactor).is_err(), "closing a removed listener is an error");
     let client = std::thread::spawn(move || {
         let mut peer = peer;
@@ -319,7 +319,7 @@ fn removed_connection_gets_no_events_if_a_duplicate_keeps_its_socket_open() {
     let handle = echo_reactor::Connection::from_socket(&mut reactor, ours, Echo).unwrap();
     reactor.turn(Some(Duration::ZERO)).unwrap();
     reactor.remove(handle.id());
-    // The same socket may be handed over again.
+    // The same socket can get another connection.
     let again = mio::net::UnixStream::from_std(duplicate.try_clone().unwrap());
     echo_reactor::Connection::from_socket(&mut reactor, again, Echo).unwrap();
     peer.set_nonblocking(true).unwrap();

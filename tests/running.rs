@@ -55,7 +55,9 @@ fn listener_can_be_closed_in_connection_made() {
         listener.close(transport.reactor()).unwrap();
     });
     let _peer = TcpStream::connect(&address).unwrap();
-    turn_until(&mut reactor, "one is accepted", |reactor| listener.stats(reactor).unwrap().open == 1);
+    turn_until(&mut reactor, "one connection is accepted", |reactor| {
+        listener.stats(reactor).unwrap().open == 1
+    });
     turn_until(&mut reactor, "the listener is closed", |reactor| {
         listener.addresses(reactor).unwrap().is_empty()
     });
@@ -245,7 +247,7 @@ fn on_flushed_of_a_running_output_waits_for_the_flush() {
 }
 
 #[test]
-fn connecting_connection_says_so_to_every_call() {
+fn connecting_connection_is_reported_by_every_call() {
     let dead = DeadPort::new();
     let mut reactor = Reactor::new().unwrap();
     let handle = create_connection(&mut reactor, &[dead.1.into()], &ConnectOptions::default(), Echo);
@@ -258,7 +260,7 @@ fn connecting_connection_says_so_to_every_call() {
 }
 
 #[test]
-fn output_says_why_it_cannot_count_or_write() {
+fn output_returns_why_it_cannot_count_or_write() {
     let mut reactor = Reactor::new().unwrap();
     let (reading, writing) = std::io::pipe().unwrap();
     let output = Output::open(&mut reactor, &writing, |_, _| ()).unwrap();

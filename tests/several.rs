@@ -23,12 +23,12 @@ fn two_servers_share_a_port_and_end_independently() {
     assert_eq!(of_one + of_two, 200);
     assert!(of_one > 20 && of_two > 20, "{of_one} and {of_two}: the kernel distributes connections");
 
-    // The first server stops listening, and then closes its connections in order. A connection that comes
-    // before it has stopped may reach it, and is reset.
+    // The first server stops listening, and then closes its connections gracefully. A connection
+    // that arrives before that may reach the first server, and is then reset.
     one.process.signal(Signal::TERM);
     let has_ended = |stream: &&TcpStream| matches!(recv(stream, &mut [0], RecvFlags::DONTWAIT), Ok((_, 0)));
     eventually("its connections are closed", || streams.iter().filter(has_ended).count() as u64 == of_one);
-    // Those of the other one are not affected, and it gets all new ones.
+    // The connections of the second server are not affected, and it gets all new connections.
     let before = two.statistics()[1];
     (0..20).for_each(|_| ping(&mut connect(&address), b"new"));
     assert_eq!(two.statistics()[1], before + 20);

@@ -1,4 +1,4 @@
-//! How `echo-server` shuts down: in order, within the grace time, or at once.
+//! How `echo-server` shuts down: gracefully, within the grace time, or at once.
 
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 

@@ -242,7 +242,7 @@ impl Writing {
         let done = Rc::new(RefCell::new(false));
         let note = done.clone();
         self.output.on_flushed(&mut self.reactor, move |_| *note.borrow_mut() = true);
-        turn_until(&mut self.reactor, "all is written", |_| *done.borrow());
+        turn_until(&mut self.reactor, "everything is written", |_| *done.borrow());
     }
 
     #[track_caller]

@@ -91,8 +91,8 @@ fn normalize(line: &str) -> String {
     shown + rest
 }
 
-/// Compares the calls of a run with the file. On a loaded machine two events may come as one, so a
-/// run that differs is repeated with longer pauses.
+/// Compares the calls of a run with the file. On a loaded machine, two events may be reported as
+/// one. So a run that differs is repeated with longer pauses.
 fn assert_is_shown(step: &str, run: impl Fn(Duration) -> String) {
     println!("{step}"); // names the step if the test fails
     let path = format!("src/guide/strace/{step}.txt");

@@ -1,5 +1,5 @@
-//! Property tests: the two halves of a stream and its peer act in random order. No wait is missed, no loop
-//! spins, and the bytes received are always the bytes sent.
+//! Property tests: the two halves of a stream and its peer act in random order. No wake-up is
+//! missed, no loop spins, and the bytes received are always the bytes sent.
 
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
@@ -28,7 +28,7 @@ enum Input {
     Read(usize),
     Exactly(usize),
     Line,
-    /// A read that is dropped after so many turns.
+    /// A read that is dropped after this many turns.
     Cancelled(usize, u8),
     Timeout(usize),
     Turns(u8),
@@ -136,7 +136,7 @@ async fn read(mut reader: Reader, script: Vec<Input>, reads_all: bool, got: Byte
         };
         match read {
             Ok(bytes) => got.borrow_mut().extend_from_slice(&bytes),
-            // There is no line, or not so much.
+            // There is no line, or there are too few bytes.
             Err(error) if [ErrorKind::InvalidData, ErrorKind::UnexpectedEof].contains(&error.kind()) => {}
             Err(error) => return Err(error),
         }
@@ -211,7 +211,7 @@ fn accept(reactor: &mut Reactor, is_tcp: bool) -> (Reader, Writer, UnixStream) {
     let listener = start_server(reactor, &[address], &ListenOptions::default(), handler).unwrap();
     let peer = match &listener.addresses(reactor).unwrap()[0] {
         Address::Unix(path) => connect_unix(path),
-        tcp => OwnedFd::from(connect(&tcp.to_string())).into(), // what it does, both kinds of sockets can
+        tcp => OwnedFd::from(connect(&tcp.to_string())).into(), // the peer uses only what both kinds of sockets have
     };
     peer.set_nonblocking(true).unwrap();
     loop {
@@ -261,7 +261,7 @@ proptest! {
     })]
 
     #[test]
-    fn halves_of_a_stream_miss_no_wait_and_no_byte(
+    fn halves_of_a_stream_miss_no_wakeup_and_no_byte(
         inputs in prop::collection::vec(input(), 0..12),
         outputs in prop::collection::vec(output(), 0..12),
         steps in prop::collection::vec(step(), 0..40),
@@ -298,7 +298,7 @@ proptest! {
             quiet = if calls.take() == 0 { quiet + 1 } else { 0 };
         }
 
-        // When the peer vanishes, or ends its side and reads, everything ends.
+        // The connection must end when the peer vanishes, or when it ends its side and reads.
         if vanishes {
             set_socket_linger(&peer.socket, Some(Duration::ZERO)).unwrap(); // TCP: by a reset
             peer.socket = UnixStream::pair().unwrap().0; // the old one is closed
@@ -307,7 +307,7 @@ proptest! {
         }
         let deadline = Instant::now() + common::PATIENCE / 4;
         while !task.is_finished() || reactor.source_count() > 0 {
-            assert!(Instant::now() < deadline, "it never ended");
+            assert!(Instant::now() < deadline, "the connection never ended");
             if !vanishes {
                 peer.take(&Step::Reads(SIZE.end), &mut reactor);
             }

@@ -1,6 +1,6 @@
 //! The streams style: what each read and write returns at its limit, at the end and after an error.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -28,7 +28,7 @@ use echo_reactor::{
 
 type Notes = Rc<RefCell<Vec<String>>>;
 
-/// A server whose handler is the test's; the peer is a blocking socket.
+/// A server with a handler that the test chooses. The peer is a blocking socket.
 fn serve<F: Future<Output = io::Result<()>> + 'static>(
     handler: impl FnMut(Reader, Writer) -> F + 'static,
 ) -> (Reactor, TcpStream) {
@@ -148,7 +148,7 @@ fn read_exactly_can_exceed_the_high_water_mark() {
     });
     let sent = bytes.clone();
     let thread = std::thread::spawn(move || peer.write_all(&sent).map(|()| peer));
-    turn_until(&mut reactor, "all came", |_| !notes.borrow().is_empty());
+    turn_until(&mut reactor, "all bytes have come", |_| !notes.borrow().is_empty());
     assert_same_bytes(&notes.borrow(), &bytes);
     thread.join().unwrap().unwrap();
 }
@@ -168,7 +168,7 @@ fn reader_that_does_not_read_makes_its_peer_wait() {
         }
         turn_until_quiet(&mut reactor);
     }
-    assert!(sent < 64 << 20, "{sent} bytes were taken and nobody read them");
+    assert!(sent < 64 << 20, "{sent} bytes were taken although nobody reads them");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn dropped_reader_does_not_make_its_peer_wait() {
         Ok(())
     });
     let sender = std::thread::spawn(move || peer.write_all(&[0; 20 << 20]));
-    turn_until(&mut reactor, "all is sent", |_| sender.is_finished());
+    turn_until(&mut reactor, "everything is sent", |_| sender.is_finished());
     sender.join().unwrap().unwrap();
 }
 
@@ -224,15 +224,15 @@ fn future_that_always_writes_has_a_budget_for_each_turn() {
         });
         let reader = std::thread::spawn(move || peer.read_to_end(&mut Vec::new()));
         let (mut before, mut most) = (0, 0);
-        turn_until(&mut reactor, "all is written", |_| {
+        turn_until(&mut reactor, "everything is written", |_| {
             most = most.max(written.get() - before);
             before = written.get();
             before >= ALL
         });
-        turn_until(&mut reactor, "all is sent", |_| reader.is_finished());
+        turn_until(&mut reactor, "everything is sent", |_| reader.is_finished());
         assert_eq!(reader.join().unwrap().unwrap(), before);
-        // A budget for an event, and one for the place in the queue that it had already. After each, the
-        // write buffer takes what is sent with the next one.
+        // One turn has one budget for the event, and one for the call that was queued already.
+        // After each, the write buffer also takes bytes, which are sent in the next turn.
         let limit = 2 * (SCRATCH_SIZE + (64 << 10) + piece);
         assert!(most <= limit, "{most} bytes in one turn, in pieces of {piece}");
     }
@@ -257,7 +257,7 @@ fn future_that_always_reads_has_a_budget_for_each_turn() {
     });
     let flood = std::thread::spawn(move || peer.write_all(&[0; ALL]));
     let (mut before, mut most) = (0, 0);
-    turn_until(&mut reactor, "all is read", |_| {
+    turn_until(&mut reactor, "everything is read", |_| {
         most = most.max(read.get() - before);
         before = read.get();
         before == ALL
@@ -343,7 +343,7 @@ fn small_writes_in_a_row_are_sent_together() {
             assert_eq!(peer.read(&mut [0; 100]).unwrap(), 10);
         }
     });
-    turn_until(&mut reactor, "all pieces came", |_| reader.is_finished());
+    turn_until(&mut reactor, "all pieces have come", |_| reader.is_finished());
     reader.join().unwrap();
 }
 
@@ -412,7 +412,7 @@ fn copy_ends_when_the_unix_peer_of_its_writer_has_closed() {
     });
     turn_until_quiet(&mut reactor);
     drop(peer);
-    turn_until(&mut reactor, "both have ended", |_| ends.get().is_some());
+    turn_until(&mut reactor, "both directions have ended", |_| ends.get().is_some());
     assert_eq!(ends.get(), Some((0, true)));
 }
 
@@ -448,7 +448,7 @@ fn read_after_a_broken_write_ends_even_if_no_data_arrives() {
         async move {
             reader.read_exactly(1).await?;
             writer.write_all(b"never read").await?;
-            reader.handle().sleep(Duration::from_millis(10)).await; // the handler does not read meanwhile
+            reader.handle().sleep(Duration::from_millis(10)).await; // meanwhile, the handler does not read
             let error = reader.read(&mut [0]).await.unwrap_err();
             noted.borrow_mut().push(format!("{:?}", error.kind()));
             Ok(())
@@ -478,10 +478,10 @@ fn handler_learns_of_a_reset_after_a_half_close_by_its_next_write() {
         }
     });
     peer.shutdown(Shutdown::Write).unwrap();
-    turn_until(&mut reactor, "it has read", |_| notes.borrow().len() == 1);
-    drop(peer); // with bytes unread, so it is a reset
+    turn_until(&mut reactor, "the handler has read", |_| notes.borrow().len() == 1);
+    drop(peer); // with unread bytes, so the kernel sends a reset
     turn_until(&mut reactor, "the handler has noticed", |_| notes.borrow().len() == 2);
-    turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 1);
+    turn_until(&mut reactor, "the connection is gone", |reactor| reactor.source_count() == 1);
 }
 
 #[test]
@@ -490,13 +490,13 @@ fn input_that_a_handler_did_not_read_does_not_delay_the_end() {
     let (mut reactor, mut peer) = serve_unix(handler);
     peer.write_all(&[0; 100_000]).unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
-    turn_until(&mut reactor, "it was accepted", |reactor| reactor.source_count() == 3);
-    turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 1);
+    turn_until(&mut reactor, "the peer was accepted", |reactor| reactor.source_count() == 3);
+    turn_until(&mut reactor, "the connection is gone", |reactor| reactor.source_count() == 1);
     assert_eq!(peer.read(&mut [0]).unwrap(), 0, "in order");
 }
 
 #[test]
-fn peer_that_stays_after_the_handler_returned_has_thirty_seconds() {
+fn peer_that_stays_is_closed_thirty_seconds_after_the_handler_returned() {
     let (mut reactor, _peer) = serve(|_reader, _writer| async { Ok(()) });
     turn_until(&mut reactor, "it lingers", |reactor| reactor.timer_count() == 1);
     let now = reactor.now();
@@ -504,7 +504,7 @@ fn peer_that_stays_after_the_handler_returned_has_thirty_seconds() {
     turn_until_quiet(&mut reactor);
     assert_eq!(reactor.source_count(), 2);
     reactor.set_now(now + Duration::from_secs(31));
-    turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 1);
+    turn_until(&mut reactor, "the connection is gone", |reactor| reactor.source_count() == 1);
 }
 
 #[test]
@@ -526,10 +526,10 @@ fn dropped_write_does_not_keep_the_loop_awake() {
             Ok(())
         }
     });
-    turn_until(&mut reactor, "it gave up", |_| !notes.borrow().is_empty());
+    turn_until(&mut reactor, "the handler has dropped the write", |_| !notes.borrow().is_empty());
     peer.set_nonblocking(true).unwrap();
     let mut quiet = 0;
-    turn_until(&mut reactor, "the peer has all", |_| {
+    turn_until(&mut reactor, "the peer has all bytes", |_| {
         let mut drained = false;
         while peer.read(&mut [0; 65536]).is_ok() {
             drained = true;
@@ -583,7 +583,9 @@ fn bytes_arrive_in_order_if_kinds_of_read_are_mixed() {
         let mut echo = Vec::new();
         sink.read_to_end(&mut echo).map(|_| echo)
     });
-    turn_until(&mut reactor, "it has ended", |reactor| reactor.source_count() == 1 && echo.is_finished());
+    turn_until(&mut reactor, "the connection has ended", |reactor| {
+        reactor.source_count() == 1 && echo.is_finished()
+    });
     writer.join().unwrap().unwrap();
     assert_same_bytes(&got.borrow(), &bytes);
     assert_same_bytes(&echo.join().unwrap().unwrap(), &bytes);
@@ -619,7 +621,9 @@ fn writer_moved_to_another_task_still_sends_and_closes() {
     let listener = start_server(&mut reactor, &[any], &ListenOptions::default(), handler).unwrap();
     let address = listener.addresses(&reactor).unwrap()[0].to_string();
     let mut first = connect(&address);
-    turn_until(&mut reactor, "the first has given its writer away", |reactor| reactor.source_count() == 3);
+    turn_until(&mut reactor, "the first handler has given its writer away", |reactor| {
+        reactor.source_count() == 3
+    });
     turn_until_quiet(&mut reactor);
     let mut second = connect(&address);
     let thread = std::thread::spawn(move || {
@@ -629,7 +633,7 @@ fn writer_moved_to_another_task_still_sends_and_closes() {
         first.read_to_end(&mut got).unwrap();
         got
     });
-    turn_until(&mut reactor, "all came", |_| thread.is_finished());
+    turn_until(&mut reactor, "all bytes have come", |_| thread.is_finished());
     assert_same_bytes(&thread.join().unwrap(), &bytes);
 }
 
@@ -673,11 +677,11 @@ fn failed_handler_ends_its_connection_and_no_other() {
         peer.read_to_string(&mut got).unwrap();
         got
     });
-    turn_until(&mut reactor, "it is ended", |_| thread.is_finished());
+    turn_until(&mut reactor, "the failed connection has ended", |_| thread.is_finished());
     assert_eq!(thread.join().unwrap(), "last words");
     let mut next = connect(&address);
     let thread = std::thread::spawn(move || next.read_exact(&mut [0; 10]));
-    turn_until(&mut reactor, "the next is served", |_| thread.is_finished());
+    turn_until(&mut reactor, "the next peer is served", |_| thread.is_finished());
     thread.join().unwrap().unwrap();
 }
 
@@ -705,12 +709,12 @@ fn waker_works_from_another_thread() {
             Ok(())
         }
     });
-    turn_until(&mut reactor, "the thread woke it", |_| !notes.borrow().is_empty());
+    turn_until(&mut reactor, "the thread woke the task", |_| !notes.borrow().is_empty());
 }
 
 #[test]
 fn sub_future_with_own_waker_is_woken() {
-    /// Says when the part may be polled, as a `join` or a `select` over many does.
+    /// Records that the part may be polled, as `join` or `select` over many futures do.
     struct Part {
         may_be_polled: AtomicBool,
         whole: Waker,
@@ -762,13 +766,13 @@ fn sub_future_with_own_waker_is_woken() {
         turn_until(&mut reactor, answer, |_| notes.borrow().iter().any(|note| note == answer));
     }
     let reader = std::thread::spawn(move || peer.read_to_end(&mut Vec::new()).unwrap());
-    turn_until(&mut reactor, "all is written", |_| reader.is_finished());
+    turn_until(&mut reactor, "everything is written", |_| reader.is_finished());
     assert_eq!(reader.join().unwrap(), 100 * 65536);
     assert_eq!(notes.borrow()[2..], ["slept", "written"]);
 }
 
 #[test]
-fn item_received_for_a_dropped_wait_is_kept_for_the_next() {
+fn item_received_for_a_dropped_wait_is_returned_by_the_next_one() {
     let notes = Notes::default();
     let noted = notes.clone();
     let mut reactor = Reactor::new().unwrap();
@@ -830,7 +834,7 @@ fn sleep_follows_the_clock_of_the_loop() {
     turn_until_quiet(&mut reactor);
     assert!(notes.borrow().is_empty());
     reactor.set_now(start + Duration::from_secs(60));
-    turn_until(&mut reactor, "it woke up", |_| !notes.borrow().is_empty());
+    turn_until(&mut reactor, "the sleep has ended", |_| !notes.borrow().is_empty());
 }
 
 #[test]
@@ -851,11 +855,11 @@ fn dropped_sleep_leaves_no_timer() {
     });
     for count in 1..=100 {
         peer.write_all(b"another line\n").unwrap();
-        turn_until(&mut reactor, "it was read", |_| notes.borrow().len() == count);
+        turn_until(&mut reactor, "all lines were read", |_| notes.borrow().len() == count);
         assert!(reactor.timer_count() <= 1, "{} timers after {count} lines", reactor.timer_count());
     }
     peer.shutdown(Shutdown::Write).unwrap();
-    turn_until(&mut reactor, "it has ended", |reactor| reactor.source_count() == 1);
+    turn_until(&mut reactor, "the connection has ended", |reactor| reactor.source_count() == 1);
     assert_eq!(reactor.timer_count(), 0);
 }
 
@@ -907,7 +911,7 @@ fn handler_that_does_not_read_counts_as_a_connection_until_it_returns() {
     }
     assert_eq!(reactor.source_count(), 3);
     gate.set(true);
-    turn_until(&mut reactor, "it is gone", |reactor| reactor.source_count() == 1);
+    turn_until(&mut reactor, "the connection is gone", |reactor| reactor.source_count() == 1);
 }
 
 #[test]
@@ -936,14 +940,14 @@ fn write_marks_bound_what_a_writer_buffers() {
         let (most, noted) = shared(0);
         reactor.add_observer(MostBuffered(noted));
         for _ in 0..200 {
-            reactor.turn(Some(Duration::ZERO)).unwrap(); // until the kernel is full, and on
+            reactor.turn(Some(Duration::ZERO)).unwrap(); // until the kernel's buffer is full, and after that
         }
         assert!((high + 1..=high + PIECE).contains(&most.get()), "{high}: {}", most.get());
         drop(peer);
     }
 }
 
-/// Notes how much a source has buffered at most.
+/// Records how much a source has buffered at most.
 struct MostBuffered(Rc<Cell<usize>>);
 
 impl Observer for MostBuffered {

@@ -1,6 +1,6 @@
-//! Tasks: spawning, awaiting and cancelling them, and what they ask of the reactor.
+//! Tasks: spawning, awaiting and cancelling them, and the operations that they await.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 
@@ -52,7 +52,7 @@ fn spawned_task_runs_by_itself_and_its_output_can_be_awaited() {
 }
 
 #[test]
-fn task_whose_handle_is_dropped_goes_on() {
+fn task_whose_handle_is_dropped_keeps_running() {
     let done = Rc::new(Cell::new(false));
     let set = done.clone();
     run(|handle| async move {
@@ -72,7 +72,8 @@ fn cancelled_task_is_dropped_wherever_it_waits() {
     let guards = dropped.clone();
     let ends = run(|handle| async move {
         let mut ends = Vec::new();
-        // Before its first poll, while it waits for the reactor, for a timer, and for nothing.
+        // Cancel it before its first poll, and while it waits for the reactor, for a timer, and for
+        // nothing.
         for stage in 0..4 {
             let (guard, inner) = (Guard(guards.clone()), handle.clone());
             let task = handle.spawn(async move {
@@ -88,7 +89,7 @@ fn cancelled_task_is_dropped_wherever_it_waits() {
                 handle.call(|_| ()).await;
             }
             task.cancel();
-            task.cancel(); // again changes nothing
+            task.cancel(); // a second call changes nothing
             ends.push(task.await);
         }
         ends
@@ -114,10 +115,10 @@ fn connections_of_a_server_end_with_their_tasks() {
     let listener = start_server(&mut reactor, &any, &ListenOptions::default(), handler).unwrap();
     let address = listener.addresses(&reactor).unwrap()[0].to_string();
     let mut peers = [(); 3].map(|()| connect(&address));
-    turn_until(&mut reactor, "all are accepted", |_| tasks.borrow().len() == 3);
+    turn_until(&mut reactor, "all connections are accepted", |_| tasks.borrow().len() == 3);
     peers[0].write_all(b"x").unwrap();
     let finished = || tasks.borrow().iter().filter(|task| task.is_finished()).count();
-    turn_until(&mut reactor, "one has returned", |_| finished() == 1);
+    turn_until(&mut reactor, "one task has returned", |_| finished() == 1);
     tasks.borrow().iter().for_each(Task::cancel);
     assert_eq!(finished(), 3);
     turn_until_quiet(&mut reactor);
@@ -150,7 +151,7 @@ fn task_that_cancels_itself_ends_when_it_waits() {
 }
 
 #[test]
-fn panicking_task_ends_and_the_others_go_on() {
+fn panicking_task_ends_and_the_others_keep_running() {
     let mut reactor = Reactor::new().unwrap();
     let handle = reactor.handle().unwrap();
     let failing = handle.spawn(async { panic!("deliberate") });
@@ -373,13 +374,13 @@ fn try_write_takes_all_or_nothing_and_never_waits() {
         noted.borrow_mut().push(taken);
         writer.write_all(b"end").await.unwrap();
     });
-    turn_until(&mut reactor, "it is full", |_| !counts.borrow().is_empty());
+    turn_until(&mut reactor, "the write buffer is full", |_| !counts.borrow().is_empty());
     let taken = counts.borrow()[0];
     let thread = thread::spawn(move || {
         let mut got = Vec::new();
         peer.read_to_end(&mut got).map(|_| got)
     });
-    turn_until(&mut reactor, "the peer has all", |_| thread.is_finished());
+    turn_until(&mut reactor, "the peer has all bytes", |_| thread.is_finished());
     let got = thread.join().unwrap().unwrap();
     assert_eq!((got.len(), &got[taken..]), (taken + 3, &b"end"[..]));
 }
@@ -402,13 +403,13 @@ fn flush_waits_until_the_kernel_has_everything() {
         let mut got = Vec::new();
         peer.read_to_end(&mut got).map(|_| got)
     });
-    turn_until(&mut reactor, "the peer has all", |_| thread.is_finished());
+    turn_until(&mut reactor, "the peer has all bytes", |_| thread.is_finished());
     assert_same_bytes(&thread.join().unwrap().unwrap(), &noise(8 << 20, 55));
     assert!(flushed.get());
 }
 
 #[test]
-fn broken_returns_when_the_peer_resets_although_nobody_reads() {
+fn broken_returns_at_a_reset_even_if_the_reader_is_not_used() {
     let kind = Rc::new(Cell::new(None));
     let noted = kind.clone();
     let (mut reactor, peer) = hand_over(move |reader, mut writer| async move {
@@ -433,12 +434,12 @@ fn reset_by_a_peer_that_did_not_read_is_a_reset_for_both_halves() {
     turn_until_quiet(&mut reactor);
     reset_on_close(&peer);
     drop(peer);
-    turn_until(&mut reactor, "both have failed", |_| kinds.get().is_some());
+    turn_until(&mut reactor, "both halves have failed", |_| kinds.get().is_some());
     assert_eq!(kinds.get(), Some([ErrorKind::ConnectionReset; 2]));
 }
 
 #[test]
-fn dropped_writer_ends_our_side_and_the_reader_goes_on() {
+fn dropped_writer_ends_our_side_and_the_reader_still_works() {
     let line = Rc::new(RefCell::new(None));
     let noted = line.clone();
     let (mut reactor, mut peer) = hand_over(move |mut reader, mut writer| async move {
@@ -474,7 +475,7 @@ fn reset_is_an_error_of_every_read_and_abort_is_a_reset() {
     turn_until_quiet(&mut reactor);
     reset_on_close(&peer);
     drop(peer);
-    turn_until(&mut reactor, "it was read", |_| kinds.borrow().len() == 4);
+    turn_until(&mut reactor, "the reset was read", |_| kinds.borrow().len() == 4);
     assert_eq!(*kinds.borrow(), [ErrorKind::ConnectionReset; 4]);
 
     let (mut reactor, mut peer) = hand_over(|reader, mut writer| async move {
@@ -536,7 +537,7 @@ fn copy_is_complete_and_waits_for_a_slow_writer() {
         let mut got = Vec::new();
         peer.read_to_end(&mut got).map(|_| got)
     });
-    turn_until(&mut reactor, "all came back", |_| thread.is_finished());
+    turn_until(&mut reactor, "everything came back", |_| thread.is_finished());
     assert_same_bytes(&thread.join().unwrap().unwrap(), &bytes[..sent]);
     assert_eq!((copied_before, total.get()), (0, sent as u64));
 }
@@ -556,7 +557,7 @@ fn copy_ends_when_its_writer_breaks_even_if_no_data_arrives() {
         }
     });
     let accepted = thread::spawn(move || listener.accept().unwrap().0);
-    turn_until(&mut reactor, "it is connected", |_| accepted.is_finished());
+    turn_until(&mut reactor, "the copy is connected", |_| accepted.is_finished());
     turn_until_quiet(&mut reactor);
     let accepted = accepted.join().unwrap();
     reset_on_close(&accepted);
@@ -670,5 +671,5 @@ fn wakes_of_one_task_from_other_threads_are_merged() {
     stop.call(Reactor::stop).unwrap();
     let turns = reactor.turn_count();
     reactor.run().unwrap();
-    assert_eq!(reactor.turn_count() - turns, 1, "the call came behind one wake-up");
+    assert_eq!(reactor.turn_count() - turns, 1, "all wake-ups came before the call, in one turn");
 }

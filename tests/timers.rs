@@ -1,5 +1,4 @@
-//! Timers run in order and never early, can be cancelled until they run, and cost no wake-up when
-//! unset.
+//! Timers run in order and never early, and can be cancelled until they run.
 
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 

@@ -337,7 +337,7 @@ fn reset_ends_the_connection_with_its_reason() {
     server.join().unwrap();
     let reason = record.borrow().reason.clone().unwrap();
     assert!(reason.starts_with("Failed") && reason.contains("ConnectionReset"), "{reason}");
-    assert_eq!(record.borrow().calls, ["made", "lost"], "no end of file is invented");
+    assert_eq!(record.borrow().calls, ["made", "lost"], "no end of file is reported");
 }
 
 #[test]
@@ -462,7 +462,7 @@ fn connection_yields_after_its_read_budget() {
         assert!(sent > echo_reactor::SCRATCH_SIZE, "only {sent} bytes fit into the socket");
         peers.push(peer);
     }
-    turn_until(&mut reactor, "both were read", |_| order.borrow().len() >= 4);
+    turn_until(&mut reactor, "both connections were read", |_| order.borrow().len() >= 4);
     let order = order.borrow();
     assert!(order[0] != order[1] && order[2] != order[3], "{order:?}");
 }
@@ -643,7 +643,8 @@ fn reset_ends_a_connection_that_is_not_reading() {
 
 #[test]
 fn reset_ends_a_connection_paused_by_backpressure() {
-    // By default it pauses at the high-water mark and waits for room before it reads again.
+    // By default, a protocol stops reading at the high-water mark, and waits for room before it
+    // reads again.
     struct Waiting(Rc<RefCell<bool>>);
     impl Protocol for Waiting {
         fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {

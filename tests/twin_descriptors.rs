@@ -48,7 +48,7 @@ fn listener_without_a_retry_never_accepts_again() {
 
     let served = TcpStream::connect(&right_address).unwrap();
     let accepted = |reactor: &mut Reactor| right.stats(reactor).unwrap().accepted;
-    turn_until(&mut reactor, "one is accepted", |reactor| accepted(reactor) == 1);
+    turn_until(&mut reactor, "one connection is accepted", |reactor| accepted(reactor) == 1);
     let waiting = [wrong_address.to_string(), right_address.clone(), right_address.clone(), right_address]
         .map(|to| TcpStream::connect(to).unwrap());
     let before = getrlimit(Resource::Nofile);
@@ -60,12 +60,12 @@ fn listener_without_a_retry_never_accepts_again() {
         reactor.turn(Some(Duration::from_millis(10))).unwrap(); // both listeners fail to accept
     }
     drop(served); // frees two descriptors, because both ends are ours; the third accept fails
-    turn_until(&mut reactor, "two more are accepted", |reactor| accepted(reactor) == 3);
+    turn_until(&mut reactor, "two more connections are accepted", |reactor| accepted(reactor) == 3);
     turn_until_quiet(&mut reactor);
     assert_eq!(reactor.timer_count(), 1, "one retry, however often it fails");
     setrlimit(Resource::Nofile, before).unwrap(); // descriptors are available again
 
-    turn_until(&mut reactor, "all are accepted", |reactor| accepted(reactor) == 4);
+    turn_until(&mut reactor, "all connections are accepted", |reactor| accepted(reactor) == 4);
     assert!(reactor.get_mut(wrong).unwrap().accepted.is_empty(), "the wrong listener gets no event");
     drop(waiting);
 }

@@ -1,7 +1,7 @@
 //! Futures, wakers and destructors that do the unexpected: they panic, are dropped while they wait,
 //! poll at once, use a half while they are dropped, or outlive their reactor.
 
-#![allow(clippy::pedantic, missing_docs)] // for the library; a test says what it means by its name
+#![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
 mod common;
 #[allow(dead_code, unreachable_pub)] // its `main`
@@ -87,7 +87,7 @@ fn halves_outlive_a_reactor_that_is_dropped_by_a_panic() {
 }
 
 #[test]
-fn panic_of_a_closure_goes_on_in_the_future_that_passed_it() {
+fn panic_of_a_closure_continues_in_the_future_that_passed_it() {
     for is_poll_fn in [false, true] {
         let (mut reactor, handle) = new_reactor();
         let (dropped, guard) = shared(0);
@@ -123,7 +123,7 @@ fn cancel_of_a_future_whose_drop_panics_leaves_no_source() {
 // ---- wakers
 
 #[test]
-fn many_wakes_of_one_task_are_one_poll_and_delay_no_other_call() {
+fn many_wakes_of_one_task_cause_one_poll_and_delay_no_other_call() {
     let (mut reactor, handle) = new_reactor();
     let (polls, counted) = shared(0);
     let (kept, waker) = mpsc::channel::<Waker>();
@@ -161,7 +161,7 @@ fn dropped_read_or_write_does_not_poll_its_task() {
             }
             count_polls(&noted).await;
         });
-        turn_until(&mut reactor, "it is dropped", |_| polls.get() > 0);
+        turn_until(&mut reactor, "the future is dropped", |_| polls.get() > 0);
         peer.write_all(b"hello").unwrap();
         peer.set_nonblocking(true).unwrap();
         for _ in 0..10 {
@@ -209,7 +209,7 @@ fn dropped_poll_fn_is_not_called_again() {
     let (calls, noted) = shared(0);
     let mut future = Box::pin(handle.poll_fn(move |reactor, id| {
         noted.set(noted.get() + 1);
-        let _ = mailbox.try_recv(reactor, id); // so that an item wakes it
+        let _ = mailbox.try_recv(reactor, id); // so that an item wakes this future
         Poll::<()>::Pending
     }));
     assert!(poll_once(future.as_mut()).is_pending());
@@ -237,7 +237,7 @@ fn poll_fn_that_cancels_its_own_task_leaves_no_source() {
     assert_eq!((own.take().is_none(), reactor.source_count()), (true, 0));
 }
 
-// ---- wakers
+// ---- wakers with side effects
 
 thread_local! {
     static PARKED: Cell<Option<Writer>> = const { Cell::new(None) };
@@ -313,13 +313,13 @@ fn task_that_is_woken_during_its_own_poll_is_polled_again() {
             let polled = read.as_mut().poll(context);
             if polled.is_pending() {
                 peer.write_all(b"hi").unwrap();
-                turn_until_quiet(&mut other); // it wakes the task, which is running
+                turn_until_quiet(&mut other); // the other reactor wakes the task, which is running
             }
             polled.map(drop)
         })
         .await
     }));
-    turn_until(&mut reactor, "it is polled again", |_| poll_once(task.as_mut()) == Poll::Ready(Ok(())));
+    turn_until(&mut reactor, "the task is polled again", |_| poll_once(task.as_mut()) == Poll::Ready(Ok(())));
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn task_that_has_run_another_reactor_is_still_polled() {
     });
     turn_until_quiet(&mut reactor);
     peer.write_all(b"x").unwrap();
-    turn_until(&mut reactor, "it has read", |_| read.get() == 1);
+    turn_until(&mut reactor, "the task has read", |_| read.get() == 1);
 }
 
 // ---- runs and turns
@@ -360,7 +360,7 @@ fn bytes_written_before_run_until_complete_returns_arrive() {
 }
 
 #[test]
-fn nested_run_until_complete_is_an_error_and_the_outer_loop_goes_on() {
+fn nested_run_until_complete_is_an_error_and_the_outer_loop_continues() {
     let mut reactor = Reactor::new().unwrap();
     let steps = Rc::new(RefCell::new(Vec::new()));
     let noted = steps.clone();

@@ -1,5 +1,5 @@
-//! Observability: an observer is notified of all events in order, and a callback that holds the
-//! loop is named.
+//! Observability: an observer is notified of all events in order, and a warning names a callback
+//! that blocks the loop.
 
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
@@ -184,7 +184,7 @@ fn callback_that_blocks_is_named_in_a_warning_and_an_idle_turn_is_not_logged() {
     assert!(warned(&format!("source {} (Sluggish) blocked the loop for 1", sluggish.id())), "{lines:?}");
     assert!(warned("a queued callback blocked the loop for 1"), "{lines:?}");
 
-    // The same observer logs turns, but not one without a call.
+    // The same observer logs turns, except turns without a call.
     log::set_max_level(LevelFilter::Trace);
     reactor.turn(Some(Duration::ZERO)).unwrap();
     reactor.call_soon(|_| ());
@@ -220,8 +220,8 @@ fn vvv_logs_each_turn_in_columns_with_one_header() {
     }
 }
 
-/// How many turns a client makes for these lines, with all its output to `output`. `shown` returns what
-/// has arrived there.
+/// The number of turns that a client makes for these lines. All its output goes to `output`, and
+/// `shown` returns what has arrived there.
 fn turns_of_a_client(output: impl Fn() -> Stdio, mut shown: impl FnMut() -> String) -> u64 {
     let server = Server::start(&[]);
     let mut command = client_command();
@@ -245,8 +245,8 @@ fn turns_of_a_client(output: impl Fn() -> Stdio, mut shown: impl FnMut() -> Stri
     turns_between_reads(text.lines())
 }
 
-/// The number of turns from the second to the tenth line that is read. (The first turns depend on when the
-/// connection is established.)
+/// The number of turns from the second to the tenth line that is read. (The number of earlier turns
+/// depends on when the connection is established.)
 fn turns_between_reads<'a>(lines: impl IntoIterator<Item = &'a str>) -> u64 {
     let mut turn = 0;
     let mut reads = Vec::new();

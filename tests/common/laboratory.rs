@@ -13,7 +13,7 @@ pub struct Lab {
     pub process: Process,
     /// Its host and port.
     pub host: String,
-    /// The address of the server that it watches.
+    /// The address of the observed server.
     pub server: String,
 }
 

@@ -25,8 +25,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Creates one with these lines as `/etc/hosts`. If the machine does not allow it, prints so
-    /// and returns `None`.
+    /// Creates a network with these lines as `/etc/hosts`. If the machine does not allow this,
+    /// prints that the test is skipped, and returns `None`.
     pub fn new(hosts: &str) -> Option<Self> {
         let scratch = Scratch::new();
         let file = scratch.file("hosts", hosts.as_bytes());
@@ -57,7 +57,7 @@ impl Network {
             .unwrap();
     }
 
-    /// The same command inside this network. It keeps its process id.
+    /// The same command inside this network. Its process id does not change.
     pub fn command(&self, command: &Command) -> Command {
         let mut inside = Command::new("nsenter");
         inside.args(["--preserve-credentials", "--user", "--net", "--mount", "--target"]);

@@ -23,8 +23,8 @@ pub fn client_command() -> Command {
     program(env!("CARGO_BIN_EXE_echo-client"))
 }
 
-/// The path of an example. `cargo test --test NAME` does not build examples, so fails if this one
-/// is missing or older than its source.
+/// The path of an example. `cargo test --test NAME` does not build examples, so this function fails
+/// if the example is missing or older than its source.
 #[track_caller]
 pub fn example(name: &str) -> PathBuf {
     let changed = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
@@ -46,7 +46,8 @@ pub fn example(name: &str) -> PathBuf {
     path
 }
 
-/// A program that does not ignore SIGINT: in a script's background job it would inherit that.
+/// A command that does not ignore SIGINT, even if the tests run in a background job of a script,
+/// which ignores SIGINT.
 pub fn program(path: impl AsRef<OsStr>) -> Command {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default(); // only Linux has it
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0");
@@ -59,8 +60,8 @@ pub fn program(path: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Whether `strace` is installed and may trace, and the calls have the names of the excerpts. If
-/// not, prints that the test is skipped.
+/// Whether `strace` is installed and may trace, and the machine's system calls have the names that
+/// the guide shows. If not, prints that the test is skipped.
 pub fn has_strace() -> bool {
     let run = Command::new("strace").args(["-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
     let has = cfg!(target_arch = "x86_64") && run.is_ok_and(|status| status.success());
@@ -238,12 +239,12 @@ pub struct Server {
     pub process: Process,
     pub out: Lines,
     pub err: Lines,
-    /// The address as it prints it: `127.0.0.1:4711`, `unix:/tmp/x`.
+    /// The addresses, as the server prints them: `127.0.0.1:4711`, `unix:/tmp/x`.
     pub addresses: Vec<String>,
 }
 
 impl Server {
-    /// Starts it on a free TCP port of the loopback interface.
+    /// Starts a server on a free TCP port of the loopback interface.
     pub fn start(arguments: &[&str]) -> Self {
         Self::on(&["127.0.0.1:0"], arguments)
     }

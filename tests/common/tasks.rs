@@ -1,4 +1,4 @@
-//! What tests of tasks and streams share: polling by hand, panics, and the halves of a connection.
+//! Helpers for tests of tasks and streams: polling by hand, panics, and the halves of a connection.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -35,7 +35,7 @@ pub async fn count_polls(polls: &Cell<u32>) {
     .await
 }
 
-/// Counts how often it is dropped.
+/// Adds one to a counter when it is dropped.
 pub struct Guard(pub Rc<Cell<u32>>);
 
 impl Drop for Guard {
@@ -53,7 +53,7 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     }
 }
 
-/// Polls a future once. It cannot wake anybody.
+/// Polls a future once, with a waker that does nothing.
 pub fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
@@ -109,7 +109,7 @@ pub async fn fill(writer: &mut Writer) {
     writer.write_all(&vec![0; 16 << 20]).await.unwrap();
 }
 
-/// Reads until the other end has closed the connection, in order or by a reset.
+/// Reads until the other end has closed the connection, gracefully or by a reset.
 #[track_caller]
 pub fn assert_closed(peer: &mut TcpStream) {
     peer.set_nonblocking(false).unwrap();

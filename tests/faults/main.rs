@@ -1,12 +1,13 @@
 //! Fault injection: `strace` makes each system call of the two programs fail, with each error that
-//! the call may return. A program must go on as if nothing had happened, or end with status 1 and a
-//! line that says why, or end only the connection that failed.
+//! the call may return. A program must continue as if nothing had happened, or end with status 1
+//! and a line that says why, or end only the connection that failed.
 //!
-//! `cargo test --release --test faults -- --ignored --nocapture` runs all of them and writes the table
-//! `target/faults.tsv`. With `FAULTS=quick` only the first occurrence of each call fails, with one error.
+//! `cargo test --release --test faults -- --ignored --nocapture` injects all faults and writes the
+//! table `target/faults.tsv`. With `FAULTS=quick` only the first occurrence of each call fails,
+//! with one error.
 //!
-//! Not injected: a false `EAGAIN` (an edge-triggered loop may wait for an event that only a true one
-//! announces), and errors of memory management (`std` aborts then).
+//! Two errors are not injected. After a false `EAGAIN`, an edge-triggered loop would wait for an
+//! event that does not come. After an error of memory management, `std` aborts.
 
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
@@ -84,7 +85,7 @@ struct Fault {
 #[derive(Clone, Copy)]
 enum Occurrence {
     Only(usize),
-    /// This one and all that follow.
+    /// This occurrence and all later ones.
     From(usize),
 }
 
@@ -144,8 +145,8 @@ fn faults(workload: &'static Workload, is_quick: bool) -> Vec<(&'static Workload
     faults
 }
 
-/// How often a run made this call before `main` (the dynamic linker's and `std`'s), and in it. The
-/// programs begin with a call that nothing before makes: `sigaction(SIGXFSZ)`.
+/// How often a run made this call before `main` (in the dynamic linker and `std`), and in `main`.
+/// `main` begins with `sigaction(SIGXFSZ)`, which is not called before.
 fn count(log: &str, call: &str) -> (usize, usize) {
     let is_call = |line: &&str| {
         let name = line.split_whitespace().nth(1).unwrap_or("").split('(').next();

@@ -24,7 +24,7 @@ impl Drop for Traced {
 }
 
 impl Traced {
-    /// With `-D` the program itself is the child of this test, and `strace` is a process apart.
+    /// With `-D`, the program itself is the child of this test, and `strace` is a separate process.
     pub fn spawn(
         program: &str,
         arguments: &[&str],
@@ -77,7 +77,7 @@ impl Traced {
         let _ = self.child.wait();
     }
 
-    /// What `strace` wrote, once it has written all.
+    /// Waits for the complete output of `strace`, and returns it.
     pub fn log(&self) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -1,4 +1,4 @@
-//! What the programs do while a call fails, and the rules that the end of a run is held to.
+//! What the programs do while a call fails, and the rules for the result of a run.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -14,7 +14,7 @@ use crate::LIMIT;
 use crate::common::{self, Lines, PATIENCE, Scratch, Terminal, noise};
 use crate::traced::Traced;
 
-/// What a run came to: how it is described in the table, or which rule it broke.
+/// The result of a run: its description for the table, or the rule that it broke.
 pub type Verdict = Result<&'static str, String>;
 
 pub struct Workload {
@@ -37,8 +37,8 @@ pub const WORKLOADS: &[Workload] = &[
     Workload { name: "console", run: |s, f| server(s, f, "127.0.0.1:0", &["--console", "-v"]) },
 ];
 
-/// Whether stderr is what a program that failed should leave: lines that name the program and what was
-/// tried, and no panic.
+/// Checks the stderr of a program that has failed: lines that name the program and what it tried,
+/// and no panic.
 fn named(program: &str, code: i32, stderr: &str, fault: Option<&str>) -> Verdict {
     let is_line = |line: &&str| line.starts_with(program);
     let message = stderr.lines().rfind(|line| line.starts_with(&format!("{program}: ")));
@@ -50,7 +50,7 @@ fn named(program: &str, code: i32, stderr: &str, fault: Option<&str>) -> Verdict
         Some(line) if line.matches(": ").count() < 2 => {
             Err(format!("it does not say what was tried: {line}"))
         }
-        Some(_) if stderr.contains("turn 1: ") => Ok("one line and status 1"), // among those of -vvv
+        Some(_) if stderr.contains("turn 1: ") => Ok("one line and status 1"), // among the lines of -vvv
         Some(_) if !stderr.lines().all(|line| is_line(&line)) => Err(format!("stray lines: {stderr}")),
         Some(_) => Ok("one line and status 1"),
     }
@@ -105,7 +105,8 @@ fn client(scratch: &Scratch, fault: Option<&str>, options: &[&str], ends: Ends) 
     }
     let stdout = traced.child.stdout.take().map(common::collect);
     let stderr = common::collect(traced.child.stderr.take().unwrap());
-    // With --reconnect a fault that stays is a reason to try forever: it has to say so, and to end.
+    // With --reconnect, a permanent fault makes the client retry forever. The client must report
+    // that.
     let is_patient = options.contains(&"--reconnect") && fault.is_some_and(|fault| fault.ends_with('+'));
     let mut status = traced.status(if is_patient { Duration::from_millis(1500) } else { LIMIT });
     let output = stdout.map_or_else(
@@ -170,7 +171,7 @@ fn terminal(scratch: &Scratch, fault: Option<&str>) -> (Verdict, String) {
         Some(Some(0)) => Ok("unaffected"),
         Some(Some(1)) if shown.contains("echo-client: ") => Ok("one line and status 1"),
         Some(None) if fault.is_some_and(|f| f.contains("EPIPE")) => Ok("ends as by SIGPIPE"),
-        // The screen is what failed: nothing can be shown on it.
+        // The writes to the screen fail, so it can show nothing.
         Some(Some(1)) if fault.is_some_and(|f| f.contains("write")) => Ok("status 1"),
         Some(code) => Err(format!("{code:?}; the screen shows {shown:?}")),
     };
@@ -212,12 +213,13 @@ fn server(scratch: &Scratch, fault: Option<&str>, address: &str, options: &[&str
     let log = traced.log();
     let is_every = fault.is_some_and(|fault| fault.ends_with('+'));
     let verdict = match status.map(|status| status.code()) {
-        // The byte that wakes the loop for a signal is written to a socket of our own: only a broken
-        // kernel refuses it.
+        // The byte that wakes the loop for a signal is written to a socket of our own. Only a
+        // broken kernel refuses it.
         None if fails_writing(fault) && is_injected_into(&log, "\\1\", 1)") => Ok("a signal is lost"),
         None => Err(format!("it hangs; stderr: {stderr}")),
         Some(_) if stderr.contains("panicked") => Err(format!("a panic: {stderr}")),
-        // It ended by itself, and gave the signal back its default, when the signal came.
+        // The server was ending by itself, and had restored the default of the signal, when the
+        // signal came.
         Some(None) if fault.is_some_and(|fault| fault.contains("epoll_wait")) => Ok("ends by SIGTERM"),
         Some(_) if address == "unix" && scratch.path("socket").exists() && stderr.is_empty() => {
             Err("the socket file is left behind without a word".into())
@@ -236,7 +238,7 @@ fn is_injected_into(log: &str, call: &str) -> bool {
     log.lines().any(|line| line.contains(call) && line.ends_with("(INJECTED)"))
 }
 
-/// Whether a peer gets back what it sends, until its end.
+/// Whether a peer gets back exactly what it sends.
 fn is_served(address: &str) -> bool {
     let message = noise(50_000, 3);
     let mut echo = Vec::new();
