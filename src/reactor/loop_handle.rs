@@ -1,9 +1,9 @@
 //! A handle to the reactor for futures, which cannot hold `&mut Reactor` while they wait.
 //!
-//! Invariant: what is scheduled here waits in the reactor's one queue, like what a source
+//! Invariant: calls that are scheduled here wait in the same queue as those that a source
 //! schedules. The handle never leaves the reactor's thread, so it needs no lock and no system call.
 //!
-//! Read next: `mod.rs`, step 4 of a turn; `../streams/operation.rs`, which makes futures of it.
+//! Read next: `mod.rs`, step 4 of a turn; `../streams/operation.rs`, which builds futures on it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use super::{Id, Job, Reactor, Ready, Remote, SCRATCH_SIZE, Stopped};
 #[derive(Default)]
 pub(super) struct Local {
     pub queue: RefCell<VecDeque<Job>>,
-    /// `None` while it is in use, and before its first use.
+    /// `None` while the buffer is in use, and before its first use.
     scratch: Cell<Option<Box<[u8]>>>,
 }
 
@@ -36,7 +36,7 @@ impl Local {
 
 /// A handle to the reactor for futures (asyncio: what `get_running_loop` returns).
 ///
-/// It may be cloned and kept: it does not keep the reactor alive.
+/// It can be cloned and stored. It does not keep the reactor alive.
 #[derive(Clone)]
 pub struct LoopHandle {
     local: Weak<Local>,
@@ -53,7 +53,7 @@ impl LoopHandle {
         self.push(Job::Call(Box::new(f)))
     }
 
-    /// Calls a source with nothing new, from the queue.
+    /// Calls a source from the queue, with [`Ready::NONE`].
     pub(crate) fn dispatch_soon(&self, id: Id) -> Result<(), Stopped> {
         self.push(Job::Dispatch(id, Ready::NONE))
     }

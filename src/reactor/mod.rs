@@ -6,16 +6,17 @@
 //!            │                          else until the next timer             │
 //!            │ 2 poll                   the only place that blocks            │
 //!            │ 3 events                 each to the source that owns it       │
-//!            │ 4 the queue              wakes, calls, and those that returned │
+//!            │ 4 the queue              wakes, calls, sources that returned   │
 //!            │                          `Again`                               │
 //!            │ 5 timers                 those that were due before the poll   │
 //!            └────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Invariant: steps 4 and 5 process only the entries that existed when they began. Entries that a
-//! callback adds wait for the next turn, so no source can hold the loop. An event or a timer for a
-//! source that is queued already is merged into the queued call. So timers run last, after the I/O
-//! that was ready before them.
+//! callback adds wait for the next turn, so no source can hold the loop. Timers run last, so I/O
+//! that was ready before a deadline is handled before the timer. If a source is in the queue
+//! already, an event or a timer does not call it a second time: its bits are added to the queued
+//! call.
 //!
 //! Read next: `sources.rs` (what a source is), `slots.rs` (where it lives), `poll.rs` (steps 1 and
 //! 2), `time.rs` (what is scheduled), `watch.rs` (the smallest source), then
@@ -59,13 +60,14 @@ use time::{Clock, Timers};
 /// system calls for the same data.
 pub const SCRATCH_SIZE: usize = 256 * 1024;
 
-/// How many times a reactor that is dropped removes the sources that were added meanwhile.
+/// How many times a dropped reactor removes all sources: a source may add another one when it is
+/// removed.
 const REMOVAL_ROUNDS: usize = 8;
 
-/// How many events one poll can report. The others come with the next one.
+/// How many events one poll can report. The next poll reports the others.
 const EVENT_CAPACITY: usize = 1024;
 
-/// How many jobs the queue has room for after many more were there.
+/// The capacity, in jobs, that the queue keeps after it was much longer.
 const RETAINED_JOBS: usize = 4096;
 
 /// Something to do later.
@@ -78,7 +80,7 @@ enum Job {
 }
 
 impl Job {
-    /// The source that it calls.
+    /// Returns the source that the job calls.
     fn source(&self) -> Option<Id> {
         match self {
             Job::Call(_) => None,
@@ -89,8 +91,7 @@ impl Job {
 
 /// The event loop.
 ///
-/// It belongs to one thread, which the compiler checks; other threads call in through
-/// [`Reactor::remote`]:
+/// It belongs to one thread, and the compiler checks that. Other threads use a [`Remote`].
 ///
 /// ```compile_fail,E0277
 /// let reactor = echo_reactor::Reactor::new().unwrap();
@@ -106,10 +107,10 @@ impl Job {
 /// # }
 /// ```
 ///
-/// When it is dropped, all its sources are removed, so each of them learns of its end (but sources
-/// that add another one whenever they are removed end after some rounds). Closures that are still queued
-/// are dropped, and no turn can be made any more. (While the thread is unwinding from a panic, sources are
-/// only dropped. Connections that have not ended are reset then, too.)
+/// When the reactor is dropped, it removes all its sources, so [`Source::removed`] is called for
+/// each of them. It also removes sources that are added meanwhile, but only for some rounds.
+/// Closures that are still queued are dropped without a call. (While the thread unwinds from a
+/// panic, sources are dropped without a call, too, and their open connections are reset.)
 pub struct Reactor {
     poll: Poll,
     /// `None` while a turn is under way.
@@ -137,7 +138,7 @@ impl Reactor {
     /// Creates a reactor without sources.
     ///
     /// # Errors
-    /// If there is no descriptor left for an epoll instance, see `epoll_create1(2)`.
+    /// If there is no descriptor left for an epoll instance: see `epoll_create1(2)`.
     pub fn new() -> io::Result<Self> {
         Ok(Reactor {
             poll: Poll::new()?,
@@ -177,9 +178,9 @@ impl Reactor {
         Ok(())
     }
 
-    /// Runs turns until `done` returns `true` (returns `true`) or `limit` has elapsed on the system
-    /// clock (returns `false`). I/O that was there in time is done before it gives up. [`stop`](Self::stop)
-    /// does not end it, and is forgotten.
+    /// Runs turns until `done` returns `true`, or until `limit` has elapsed on the system clock.
+    /// Returns what `done` returned last. I/O that was ready before the limit is still handled. A
+    /// call of [`stop`](Self::stop) has no effect here, or on the next [`run`](Self::run).
     ///
     /// # Errors
     /// As for [`run`](Self::run).
@@ -197,17 +198,18 @@ impl Reactor {
             self.turn(Some(left))?;
             self.stopping = false;
             if left.is_zero() {
-                return Ok(done(self)); // that turn has done the I/O that was there
+                return Ok(done(self)); // that turn has handled the I/O that was ready
             }
         }
     }
 
-    /// Ends [`run`](Self::run) after the turn that is under way.
+    /// Makes [`run`](Self::run) return after the current turn.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
 
-    /// Runs one turn. It sleeps no longer than `at_most`, if that is given.
+    /// Runs one turn. It sleeps for no longer than `at_most`. With `None`, it sleeps until an event
+    /// or the next timer.
     ///
     /// # Errors
     /// As for [`run`](Self::run).
@@ -282,7 +284,7 @@ impl Reactor {
         }
     }
 
-    /// Calls a source. If it is queued, it gets `ready` when the queue comes to it.
+    /// Calls a source with `ready`. If a call of it is queued, adds `ready` to that call instead.
     pub(crate) fn dispatch(&mut self, id: Id, ready: Ready) {
         let Some(source) = self.slots.take_out_or_queue(id, ready) else { return };
         let returned = Running::new(self, id, source).run(|source, reactor| {
@@ -300,8 +302,8 @@ impl Reactor {
     }
 
     /// Calls `f` with the scratch buffer of [`SCRATCH_SIZE`] bytes. One buffer serves all sources,
-    /// because only one runs at a time, so an idle connection owns none. A call within the call
-    /// gets a buffer of its own.
+    /// because only one runs at a time, so an idle connection owns none. A nested call gets a
+    /// buffer of its own.
     pub fn with_scratch<R>(&mut self, f: impl FnOnce(&mut Reactor, &mut [u8]) -> R) -> R {
         let mut scratch = self.local.take_scratch();
         let result = f(self, &mut scratch);
@@ -314,7 +316,7 @@ impl Drop for Reactor {
     fn drop(&mut self) {
         self.close_remote();
         self.events = None; // no turn from here on
-        // Not while unwinding: a callback that panics, too, would abort the process.
+        // Not while unwinding: a second panic, in a callback, would abort the process.
         if std::thread::panicking() {
             return;
         }
@@ -329,8 +331,9 @@ impl Drop for Reactor {
     }
 }
 
-/// The event list while a turn uses it. Dropping this gives it back, whether the turn returned or
-/// panicked. Events that were not dispatched are queued: they are reported only once.
+/// The event list while a turn uses it. On drop it returns to the reactor, whether the turn has
+/// returned or panicked. Events that were not dispatched are queued, because the kernel does not
+/// report them again.
 struct LentEvents<'a> {
     reactor: &'a mut Reactor,
     events: Events,

@@ -1,8 +1,8 @@
 //! Observability: observers are notified of what the loop does, as it happens.
 //!
-//! Invariant: observing never changes behaviour, and without observers it costs one emptiness check.
-//! So observers receive data, and the reactor only to look at. Timestamps are taken only if there is an
-//! observer.
+//! Invariant: observers never change what the loop does. They receive values and a shared reference
+//! to the reactor. Without observers, the cost is one check for an empty list, and no timestamp is
+//! taken.
 //!
 //! Read next: `../timeline/mod.rs`, which writes all of it to a file.
 
@@ -32,31 +32,31 @@ use crate::net::Address;
 /// ```
 #[allow(unused_variables)] // by the defaults
 pub trait Observer {
-    /// The loop has polled, and perhaps slept: a turn begins.
+    /// Called when the loop has polled, and perhaps slept.
     fn on_poll(&mut self, poll: &PollEnd) {}
 
-    /// The poll has reported an event for this source (`None`: for [`Remote`](super::Remote)). The
-    /// source is called later in the turn, if it is still there.
+    /// Called for each event that the poll has reported. `id` is its source (`None`: a
+    /// [`Remote`](super::Remote)). The source is called later in the turn, if it is still there.
     fn on_event(&mut self, id: Option<Id>, ready: Ready) {}
 
-    /// A source was called.
+    /// Called when a source has returned from a call.
     fn on_dispatch(&mut self, dispatch: &DispatchEnd) {}
 
-    /// A closure was called.
+    /// Called when a closure has returned.
     fn on_callback(&mut self, callback: &CallbackEnd) {}
 
-    /// A source was added.
+    /// Called when a source was added.
     fn on_added(&mut self, id: Id, type_name: &'static str, stats: Option<IoStats>, at: Instant) {}
 
-    /// A source was removed.
+    /// Called when a source was removed.
     fn on_removed(&mut self, id: Id, at: Instant) {}
 
-    /// A turn has ended, and the next one begins.
+    /// Called when a turn has ended.
     fn on_turn_end(&mut self, turn: &TurnEnd) {}
 
-    /// The loop is between two calls, so no source is running. Called when a turn begins
-    /// ([`Phase::Timeout`]), after the poll, and after each event, entry of the queue and timer. While
-    /// this call lasts, the loop waits.
+    /// Called between two calls, when no source is running: when a turn begins
+    /// ([`Phase::Timeout`]), after the poll, and after each event, entry of the queue and timer.
+    /// The loop is blocked until it returns.
     fn on_step(&mut self, phase: Phase, reactor: &Reactor) {}
 }
 
@@ -71,7 +71,7 @@ pub enum Phase {
     Events,
     /// The queue.
     Queue,
-    /// The timers that are due.
+    /// The timers that were due before the poll.
     Timers,
 }
 
@@ -118,7 +118,7 @@ pub struct IoStats {
     pub bytes_out: u64,
     /// Bytes in the write buffer.
     pub buffered: usize,
-    /// Whether the peer reads too slowly, so that writing to it is paused.
+    /// Whether writing is paused, because the peer reads too slowly.
     pub backpressured: bool,
 }
 
@@ -130,7 +130,7 @@ pub struct PollEnd {
     pub began: Instant,
     /// When it ended.
     pub ended: Instant,
-    /// The longest time that it was allowed to sleep. `None`: without limit.
+    /// The longest time that it was allowed to sleep. `None`: no limit.
     pub timeout: Option<Duration>,
     /// How many events it reported.
     pub events: usize,
@@ -196,25 +196,25 @@ impl Reactor {
         self.observers.push(Box::new(observer));
     }
 
-    /// Returns the slots of the slab, also the vacant ones.
+    /// Returns the slots of the slab, including the vacant ones.
     pub fn slots(&self) -> impl Iterator<Item = Slot> {
         self.slots.iter()
     }
 
-    /// Returns the slot of a source. `None`: the source is gone.
+    /// Returns the slot of a source, or `None` if the source is gone.
     #[must_use]
     pub fn slot(&self, id: Id) -> Option<Slot> {
         self.slots.describe(id)
     }
 
-    /// Returns the timers in their order: the deadline, and the source that will be called (`None`: a
-    /// closure).
+    /// Returns the timers in the order of their deadlines: each with the source that it will call
+    /// (`None`: a closure).
     pub fn timers(&self) -> impl Iterator<Item = (Instant, Option<Id>)> {
         self.timers.iter().map(|(when, job)| (when, job.source()))
     }
 
-    /// Returns the entries of the queue in their order: the source that will be called (`None`: a
-    /// closure).
+    /// Returns the entries of the queue in their order: for each, the source that it will call
+    /// (`None`: a closure).
     #[must_use]
     pub fn queue(&self) -> Vec<Option<Id>> {
         self.local.queue.borrow().iter().map(Job::source).collect()
@@ -227,7 +227,7 @@ impl Reactor {
             for observer in &mut observers {
                 observer.on_step(phase, self);
             }
-            self.observers = observers; // nobody has added one: that takes `&mut Reactor`
+            self.observers = observers; // none was added meanwhile: that needs `&mut Reactor`
         }
     }
 

@@ -5,8 +5,8 @@
 //!   while something is queued.
 //! - **Pending I/O is handled before a deadline.** Timers that are due when the poll begins run
 //!   after its events and the queue, and only if it reported everything that was ready. So a
-//!   program that was stopped, or whose machine slept, looks at its sockets first. (A timer that
-//!   expires during the sleep runs in the next turn, which does not sleep.)
+//!   program that was stopped, or whose machine was suspended, handles its sockets first. (A timer
+//!   that expires during the sleep runs in the next turn, which does not sleep.)
 //!
 //! Read next: `ready.rs`, what the events become.
 
@@ -33,8 +33,8 @@ impl Reactor {
         self.spin = spin;
     }
 
-    /// Polls. Returns the time when the poll began if timers may run in this turn. They may if any
-    /// are set, and if the poll reported every source that was ready.
+    /// Polls. If timers may run in this turn, returns the time when the poll began. They may run if
+    /// any are set and if the poll reported every source that was ready.
     pub(super) fn poll_events(
         &mut self,
         events: &mut Events,
@@ -54,8 +54,8 @@ impl Reactor {
         };
         self.clock.forget();
         match polled {
-            // A signal interrupted the poll. Its handler has written to the signal pipe, so poll
-            // again to get that event in this turn.
+            // A signal interrupted the poll. The signal handler has written to the signal pipe, so
+            // poll again to get that event in this turn.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 self.poll.poll(events, Some(Duration::ZERO))?;
             }
@@ -74,9 +74,9 @@ impl Reactor {
     }
 
     /// Returns whether every source that was ready has been reported. A poll that fills the event
-    /// list leaves the rest for the next one. The kernel reports ready sources in turn, so after as
-    /// many events as all sources can have, each ready source has been reported. Timers wait no
-    /// longer than that.
+    /// list leaves the rest for the next one. The kernel reports ready sources in rotation. So
+    /// after as many events as all sources together can have, each ready source has been reported.
+    /// Timers wait no longer than that.
     fn has_reported_everything(&mut self, count: usize) -> bool {
         self.reported = if count < EVENT_CAPACITY { 0 } else { self.reported + count };
         if self.reported >= self.slots.len() * sys::EVENTS_PER_SOURCE {

@@ -1,10 +1,11 @@
 //! Readiness: why a source is called.
 //!
 //! Invariant: a readiness bit is a *hint* that a system call may succeed now. Only the call itself
-//! shows whether it does. So hang-ups and errors are folded into [`Ready::READABLE`] and
-//! [`Ready::WRITABLE`]: the next read or write finds the error, once, and in one place.
+//! shows whether it does. So a hang-up or an error also sets [`Ready::READABLE`] or
+//! [`Ready::WRITABLE`], and the next read or write returns the error. This way each error is found
+//! once, and in one place.
 //!
-//! Read next: `mod.rs`, which delivers these; `../transport/duplex/`, which remembers them.
+//! Read next: `mod.rs`, which delivers the bits; `../transport/duplex/`, which remembers them.
 
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
@@ -26,7 +27,7 @@ use mio::event::Event;
 pub struct Ready(u8);
 
 impl Ready {
-    /// Nothing new: the source asked to be called again ([`Next::Again`](super::Next::Again)).
+    /// No bit: the source asked to be called again ([`Next::Again`](super::Next::Again)).
     pub const NONE: Ready = Ready(0);
     /// A read, or an accept, may not block.
     pub const READABLE: Ready = Ready(1);
@@ -37,15 +38,15 @@ impl Ready {
     pub const READ_CLOSED: Ready = Ready(1 << 2);
     /// Nothing will ever read what is written: the pipe has no reader, or the socket is gone.
     pub const WRITE_CLOSED: Ready = Ready(1 << 3);
-    /// Urgent data has arrived (`MSG_OOB`). A read stops at its mark, so a short read proves
-    /// nothing here either. kqueue does not report it: on macOS and the BSDs, a short read never
-    /// proves that nothing is left.
+    /// Urgent data has arrived (`MSG_OOB`). A read stops at the urgent byte, so a short read does
+    /// not prove that nothing is left. kqueue does not report urgent data, so on macOS and the BSDs
+    /// a short read never proves it.
     pub const PRIORITY: Ready = Ready(1 << 4);
     /// [`Reactor::wake`](super::Reactor::wake) was called, or a timer that was set with
     /// [`Reactor::wake_at`](super::Reactor::wake_at) has expired.
     pub const WOKEN: Ready = Ready(1 << 5);
-    /// A timer that the library set for itself has expired. It is never set by users, so their
-    /// timers cannot be mistaken for it.
+    /// A timer that the library set for itself has expired. Timers of users set [`Ready::WOKEN`]
+    /// instead, so the two cannot be confused.
     pub(crate) const TIMEOUT: Ready = Ready(1 << 6);
 
     /// Returns whether any bit of `bits` is set.
@@ -78,7 +79,7 @@ impl From<&Event> for Ready {
         set(event.is_priority(), Ready::PRIORITY);
         // A descriptor that has ended in either direction reports at least one of these two.
         if event.is_read_closed() || event.is_error() {
-            // At its end a pipe reports a hang-up and nothing else.
+            // A pipe that has ended reports a hang-up, and not that it is readable.
             set(event.is_read_closed(), Ready::READ_CLOSED | Ready::READABLE);
             set(event.is_write_closed(), Ready::WRITE_CLOSED | Ready::WRITABLE);
             set(event.is_error(), Ready::READABLE | Ready::WRITABLE);
@@ -110,7 +111,7 @@ const NAMES: [(Ready, &str); 7] = [
     (Ready::TIMEOUT, "timeout"),
 ];
 
-/// Shown as `readable+writable`, or `again` if there is nothing new.
+/// Shown as `readable+writable`, or as `again` if no bit is set.
 impl fmt::Debug for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> =

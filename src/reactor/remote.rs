@@ -1,9 +1,9 @@
 //! Calls from other threads.
 //!
-//! Invariant: the reactor never leaves its thread; jobs do. While the inbox holds a job, the waker is
-//! triggered: by the thread that sent the first one, or by the reactor if it leaves some for the next
-//! turn. So one event stands for many jobs, and threads that send faster than the loop works cannot
-//! starve its sources.
+//! Invariant: the reactor never leaves its thread. Other threads send jobs to its inbox. While the
+//! inbox holds a job, the waker is triggered: the thread that sends the first job does that, and so
+//! does a reactor that leaves jobs for the next turn. So one event is enough for many jobs, and
+//! threads that send faster than the loop works cannot starve its sources.
 //!
 //! Read next: `mod.rs`, step 3 of a turn.
 
@@ -21,7 +21,7 @@ use super::{Id, Reactor, Ready};
 /// No `Id` has this token, because that would take 2^32 slots.
 pub(super) const TOKEN: Token = Token(usize::MAX);
 
-/// How many jobs of other threads a turn takes.
+/// How many jobs from other threads are taken in one turn.
 const JOBS_PER_TURN: usize = 1024;
 
 enum Job {
@@ -63,8 +63,9 @@ impl fmt::Display for Stopped {
 impl Error for Stopped {}
 
 impl Remote {
-    /// Makes the reactor's thread call `f` in its next turn, and wakes it if it sleeps. A turn takes at most
-    /// 1024 calls of other threads, in order; the others wait for the turn after it.
+    /// Calls `f` on the reactor's thread in its next turn, and wakes that thread if it sleeps. A
+    /// turn takes at most 1024 calls from other threads, in order. The rest waits for the turn
+    /// after it.
     ///
     /// # Errors
     /// [`Stopped`] if the reactor is gone.
@@ -80,7 +81,7 @@ impl Remote {
         self.push(Job::Enqueue(id, Ready::WOKEN))
     }
 
-    /// Calls a source with nothing new, from any thread.
+    /// Calls a source from any thread, with [`Ready::NONE`].
     pub(crate) fn call_again(&self, id: Id) -> Result<(), Stopped> {
         self.push(Job::Enqueue(id, Ready::NONE))
     }
@@ -116,14 +117,14 @@ impl Reactor {
         Ok(self.remote.insert(Remote { shared }).clone())
     }
 
-    /// Moves jobs of other threads to the queue of this turn.
+    /// Moves jobs from other threads to the queue of this turn.
     pub(super) fn queue_remote_jobs(&mut self) {
         let Some(remote) = &self.remote else { return };
         let jobs = remote.inbox().as_mut().map(|inbox| {
             if inbox.jobs.len() <= JOBS_PER_TURN {
                 return mem::take(&mut inbox.jobs);
             }
-            report(inbox.waker.wake()); // the next turn goes on
+            report(inbox.waker.wake()); // the next turn takes more
             inbox.jobs.drain(..JOBS_PER_TURN).collect()
         });
         for job in jobs.unwrap_or_default() {
@@ -134,10 +135,11 @@ impl Reactor {
         }
     }
 
-    /// Refuses further calls, also those of a `Remote` that is made later, and drops those that wait.
+    /// Refuses further calls, including those of a `Remote` that is created later. Drops the calls
+    /// that are waiting.
     pub(super) fn close_remote(&mut self) {
         let remote = self.remote.get_or_insert_with(|| Remote { shared: Arc::default() });
-        // Dropped outside the lock: a job may own the last clone of something that calls.
+        // Dropped outside the lock: dropping a job may drop a value that uses this `Remote`.
         let inbox = remote.inbox().take();
         drop(inbox);
     }

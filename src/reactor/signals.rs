@@ -49,7 +49,8 @@ struct SignalPipe(&'static UnixStream);
 
 impl Source for SignalPipe {
     fn ready(&mut self, _: Id, _: Ready, reactor: &mut Reactor) -> Next {
-        // First the bytes, then the flags: a signal in between is seen twice, never missed.
+        // First the bytes, then the flags: a signal in between causes a second call, and none is
+        // missed.
         let mut bytes = [0; 64];
         while matches!(self.0.read(&mut bytes), Ok(1..)) {}
         let registrations = reactor.signals.iter().flat_map(|signals| &signals.registrations);
@@ -75,8 +76,8 @@ impl Source for SignalCallback {
         Next::Wait
     }
 
-    /// Without its callback, a signal gets its former disposition back; the last one releases the
-    /// claim.
+    /// Restores the signal's former disposition. When the last callback is removed, the claim is
+    /// released.
     fn removed(&mut self, id: Id, reactor: &mut Reactor) {
         let Some(signals) = &mut reactor.signals else { return };
         signals.registrations.retain(|registration| registration.callback != id);
@@ -95,8 +96,7 @@ impl Reactor {
     ///
     /// # Errors
     /// `ResourceBusy` if another reactor of this process handles signals; `InvalidInput` for a
-    /// signal that cannot be caught, see `sigaction(2)`. After an error everything is as it was
-    /// before.
+    /// signal that cannot be caught, see `sigaction(2)`. After an error, nothing has changed.
     pub fn on_signal(&mut self, signal: i32, f: impl FnMut(&mut Reactor) + 'static) -> io::Result<()> {
         let callback = self.insert(SignalCallback(Box::new(f))).id();
         let registrations = self.signals.iter_mut().flat_map(|signals| &mut signals.registrations);
@@ -120,7 +120,7 @@ impl Reactor {
         registered
     }
 
-    /// Claims the signals of the process, unless this reactor has them.
+    /// Claims the signals of the process, unless this reactor has claimed them already.
     fn claim_signals(&mut self) -> io::Result<()> {
         if self.signals.is_some() {
             return Ok(());
@@ -134,7 +134,7 @@ impl Reactor {
             PIPE.get_or_init(|| (read_end, write_end)) // another thread may have been faster
         };
         if CLAIMED.swap(true, Ordering::AcqRel) {
-            let text = "another reactor of this process has the signals";
+            let text = "another reactor of this process handles signals";
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
         }
         let pipe = self.insert(SignalPipe(read_end)).id();

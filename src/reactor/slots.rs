@@ -1,13 +1,13 @@
-//! Where the sources live: a slab, which is a vector of slots that are used again. Each slot has a
+//! Where the sources live: a slab, which is a vector of slots that are reused. Each slot has a
 //! generation, which counts its uses.
 //!
-//! Invariant: an [`Id`] names one source forever. A slot's generation goes up when a source leaves
-//! it, and again when the next one comes, so an old `Id` or [`Handle`] finds nothing, and never the
-//! next source in that slot. Occupied slots have even generations, so no `Id` names a vacant one.
-//! No address dangles, and no source is reference-counted.
+//! Invariant: an [`Id`] never names a second source. A slot's generation goes up when a source
+//! leaves it, and again when the next one comes, so an old `Id` or [`Handle`] finds nothing, and
+//! never the next source in that slot. Occupied slots have even generations, so no `Id` names a
+//! vacant one. No address dangles, and no source is reference-counted.
 //!
-//! A source that runs is *out* of its slot ([`State::Running`]): the code that runs it owns it, so
-//! `&mut source` and `&mut Reactor` never overlap, and the compiler can check that.
+//! A source that runs is *out* of its slot ([`State::Running`]). The code that runs it owns it. So
+//! `&mut source` and `&mut Reactor` never overlap, and the compiler checks that.
 //!
 //! Read next: `mod.rs`, where a turn takes sources out and puts them back.
 
@@ -23,8 +23,9 @@ use crate::net::Connector;
 
 /// The address of a source: a slot, and the generation of the source in it.
 ///
-/// It is `Copy`, keeps nothing alive, and goes stale harmlessly. It is only meaningful for the
-/// reactor that returned it: another reactor may have a source of its own at the same address.
+/// It is `Copy`, and it does not keep the source alive. When the source has left, the id finds
+/// nothing. It is only meaningful for the reactor that returned it: another reactor may have a
+/// source of its own at the same address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id {
     slot: u32,
@@ -35,7 +36,7 @@ pub struct Id {
 const _: () = assert!(usize::BITS >= 64, "an Id needs a 64-bit token");
 
 impl Id {
-    /// The index of the slot. Other sources may have had it before.
+    /// Returns the index of the slot. Other sources may have used the same slot before.
     pub(crate) fn slot(self) -> usize {
         self.slot as usize
     }
@@ -64,8 +65,8 @@ impl fmt::Debug for Id {
     }
 }
 
-/// An [`Id`] that knows the type of its source. Operations on one kind of source are methods of its
-/// handle, such as [`Handle<Listener>::close`](Handle::close).
+/// An [`Id`] together with the type of its source. Operations on one kind of source are methods of
+/// its handle, such as [`Handle<Listener>::close`](Handle::close).
 pub struct Handle<T> {
     id: Id,
     kind: PhantomData<fn() -> T>,
@@ -144,14 +145,14 @@ impl From<Unavailable> for io::Error {
 enum State {
     Vacant,
     Resting(Box<dyn Source>),
-    /// Taken out: on the stack of whoever runs it.
+    /// Taken out: the code that runs the source owns it.
     Running,
 }
 
 struct Slot {
     state: State,
     generation: u32,
-    /// Why the source is to be called, while it has an entry in the reactor's queue.
+    /// The bits of its queued call, while the reactor's queue has an entry for it.
     queued: Option<Ready>,
 }
 
@@ -211,8 +212,8 @@ impl Slots {
         self.slot_mut(id)?.take_out()
     }
 
-    /// Puts a source back after it ran. Returns it as an error if it was removed or replaced while
-    /// it was out.
+    /// Puts a source back after it ran. Returns the source as an error if it was removed or
+    /// replaced while it ran.
     pub fn put_back(&mut self, id: Id, source: Box<dyn Source>) -> Result<(), Box<dyn Source>> {
         match self.slot_mut(id) {
             Some(slot) if matches!(slot.state, State::Running) => {
@@ -261,7 +262,7 @@ impl Slots {
         slot.take_out()
     }
 
-    /// Takes the queued call of a source: why it is to be called.
+    /// Takes the bits of a source's queued call.
     pub fn take_queued(&mut self, id: Id) -> Option<Ready> {
         self.slot_mut(id)?.queued.take()
     }
@@ -291,12 +292,12 @@ impl Slots {
         matches!(self.slot(id), Some(Slot { state: State::Running, .. }))
     }
 
-    /// Whether a source lives there: resting, or running.
+    /// Returns whether `id` names a source, resting or running.
     pub fn contains(&self, id: Id) -> bool {
         self.slot(id).is_some()
     }
 
-    /// The handles of all resting sources of one type.
+    /// Returns the handles of all resting sources of one type.
     pub fn handles_of<T: Source>(&self) -> impl Iterator<Item = Handle<T>> {
         self.all.iter().zip(0..).filter_map(|(slot, index)| match &slot.state {
             State::Resting(source) if (source.as_ref() as &dyn Any).type_id() == TypeId::of::<T>() => {
@@ -306,18 +307,18 @@ impl Slots {
         })
     }
 
-    /// The ids of all sources.
+    /// Returns the ids of all sources.
     pub fn ids(&self) -> impl Iterator<Item = Id> {
         let occupied = self.all.iter().zip(0..).filter(|(slot, _)| !matches!(slot.state, State::Vacant));
         occupied.map(|(slot, index)| Id { slot: index, generation: slot.generation })
     }
 
-    /// All slots, for observers.
+    /// Returns all slots, for observers.
     pub fn iter(&self) -> impl Iterator<Item = observe::Slot> {
         self.all.iter().zip(0..).map(|(slot, index)| slot.describe(index))
     }
 
-    /// The slot of a source, for observers.
+    /// Returns the slot of a source, for observers.
     pub fn describe(&self, id: Id) -> Option<observe::Slot> {
         self.slot(id).map(|slot| slot.describe(id.slot))
     }
@@ -335,7 +336,8 @@ impl Slots {
     }
 }
 
-/// Why a source cannot be reached under another type: a connector has the slot of its future connection.
+/// Returns why a source cannot be reached as another type. A connector is in the slot that its
+/// connection will have.
 fn wrong_type(source: &dyn Source) -> Unavailable {
     if (source as &dyn Any).is::<Connector>() { Unavailable::Connecting } else { Unavailable::WrongType }
 }

@@ -19,13 +19,14 @@ use mio::unix::SourceFd;
 use super::observe::{ConnectionState, IoStats};
 use super::{Handle, Id, Reactor, Ready, Unavailable};
 
-/// A state machine that the loop calls when its token is ready.
+/// A state machine that the loop calls when its descriptor is ready, or when it is woken.
 ///
 /// Most programs need none of their own: they implement [`Protocol`](crate::Protocol), or pass a
 /// closure to [`Reactor::watch`].
 pub trait Source: Any {
-    /// Called when the source is ready; `ready` says why. It may do anything to the reactor and to
-    /// other sources. Its own slot is empty meanwhile, so it cannot be called a second time.
+    /// Called when the source is ready; the bits of `ready` are the reason. The source may do
+    /// anything to the reactor and to other sources. It is out of its slot meanwhile, so it cannot
+    /// be called a second time.
     ///
     /// Events are edge-triggered. The source goes on until a system call returns `WouldBlock` (then
     /// it returns [`Next::Wait`]) or its budget is used up (then [`Next::Again`]).
@@ -34,23 +35,23 @@ pub trait Source: Any {
     /// turn.
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next;
 
-    /// Called once when the source has left the reactor, for whatever reason. It releases what the
+    /// Called once when the source has left the reactor, for whatever reason, to release what the
     /// source holds elsewhere. `id` no longer names a source.
     fn removed(&mut self, id: Id, reactor: &mut Reactor) {
         let _ = (id, reactor);
     }
 
-    /// Returns the name of its type, for observers.
+    /// Returns the name of the source's type, for observers.
     fn type_name(&self) -> &'static str {
         std::any::type_name::<Self>()
     }
 
-    /// Returns what it has counted so far, for observers.
+    /// Returns the counters of the source, for observers.
     fn stats(&self) -> Option<IoStats> {
         None
     }
 
-    /// Returns the state of the connection that it is, if it is one, for observers.
+    /// Returns the state of the connection, if the source is one, for observers.
     fn connection_state(&self) -> Option<ConnectionState> {
         None
     }
@@ -61,7 +62,7 @@ pub trait Source: Any {
 pub enum Next {
     /// Call me when something changes.
     Wait,
-    /// I stopped before `WouldBlock`: call me again after the others had their turn.
+    /// I stopped before `WouldBlock`: call me again after the other sources.
     Again,
     /// I am finished: remove me.
     Done,
@@ -96,8 +97,8 @@ impl Reactor {
         self.install(id, source)
     }
 
-    /// Registers a descriptor for a source, edge-triggered. Register it once, for everything that
-    /// will ever be of interest.
+    /// Registers a descriptor for a source, edge-triggered. Register it once, with every interest
+    /// that the source will ever have.
     ///
     /// Closing the descriptor deregisters it, unless another process or a duplicate keeps it open:
     /// then [`deregister`](Self::deregister) it in [`Source::removed`].
@@ -115,7 +116,8 @@ impl Reactor {
         self.contains(id).then_some(()).ok_or_else(gone)
     }
 
-    /// Changes the interest of a registered descriptor. Readiness that exists already is reported again.
+    /// Changes the interest of a registered descriptor. Readiness that exists already is reported
+    /// again.
     ///
     /// # Errors
     /// As for [`register`](Self::register).
@@ -138,7 +140,7 @@ impl Reactor {
     /// how a connector becomes a connection.)
     pub(crate) fn install<T: Source>(&mut self, id: Id, source: T) -> Handle<T> {
         let observed = self.is_observed().then(|| (source.type_name(), source.stats(), Instant::now()));
-        // It fails only if the slot was vacated meanwhile; then the handle is simply stale.
+        // This fails only if the slot was vacated meanwhile. Then the handle finds nothing.
         drop(self.slots.put_back(id, Box::new(source)));
         if let Some((type_name, stats, now)) = observed {
             self.notify(|observer| observer.on_added(id, type_name, stats, now));
@@ -149,7 +151,7 @@ impl Reactor {
     /// Removes a source, calls [`Source::removed`] for it, and drops it. If the source is running,
     /// the call and the drop wait until it returns. Returns `false` if `id` names no source.
     ///
-    /// A connection that is removed is aborted. To end it in order, use
+    /// Removing a connection aborts it. To end it gracefully, use
     /// [`Transport::close`](crate::Transport::close).
     pub fn remove(&mut self, id: Id) -> bool {
         if !self.contains(id) {
@@ -165,7 +167,7 @@ impl Reactor {
         true
     }
 
-    /// Removes the sources that have panicked, if the caller has caught that.
+    /// Removes the sources that have panicked, if the panic was caught.
     pub(super) fn remove_panicked(&mut self) {
         while let Some((id, mut source)) = self.panicked.pop() {
             if self.slots.is_running(id) {
@@ -229,15 +231,15 @@ impl Reactor {
     }
 }
 
-/// A source that is out of its slot. It is put back when it returns. A source that panics is
-/// removed, because its state is unknown. A source is also removed if a callback has put another
-/// reactor in the place of its own (`mem::swap`).
+/// A source that is out of its slot. It is put back when it returns. If it panics, it is removed,
+/// because its state is unknown. It is also removed if a callback has exchanged the reactor for
+/// another one (`mem::swap`).
 pub(super) struct Running<'a> {
     reactor: &'a mut Reactor,
     id: Id,
-    /// `None` after it was put back.
+    /// `None` after the source was put back.
     source: Option<Box<dyn Source>>,
-    /// Whether this call comes from another source, which goes on running.
+    /// Whether another source made this call, and runs on after it.
     is_nested: bool,
 }
 
@@ -247,8 +249,8 @@ impl<'a> Running<'a> {
         Running { reactor, id, source: Some(source), is_nested }
     }
 
-    /// Runs the source, and puts it back. Also returns whether it still has its slot: it may have
-    /// been removed or replaced while it ran.
+    /// Runs the source, and puts it back. Also returns whether the source still has its slot,
+    /// because it may have been removed or replaced while it ran.
     pub fn run<R>(mut self, f: impl FnOnce(&mut dyn Source, &mut Reactor) -> R) -> Option<(R, bool)> {
         let result = f(self.source.as_deref_mut()?, self.reactor);
         self.reactor.is_running = self.is_nested;

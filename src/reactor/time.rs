@@ -46,7 +46,7 @@ impl Timers {
         timer
     }
 
-    /// The next deadline.
+    /// Returns the next deadline.
     pub fn next(&self) -> Option<Instant> {
         self.jobs.first_key_value().map(|(timer, _)| timer.when)
     }
@@ -55,21 +55,22 @@ impl Timers {
         self.jobs.iter().map(|(timer, job)| (timer.when, job))
     }
 
-    /// The timers that are due at `now`, in order.
+    /// Returns the timers that are due at `now`, in order.
     fn due(&self, now: Instant) -> Vec<Timer> {
         self.jobs.keys().copied().take_while(|timer| timer.when <= now).collect()
     }
 }
 
 pub(super) enum Clock {
-    /// The monotonic clock of the system, as read in this turn, if it was.
+    /// The monotonic clock of the system. The time is kept until the end of the turn in which it
+    /// was read.
     System(Cell<Option<Instant>>),
-    /// A test has set it, and it does not advance.
+    /// A time that a test has set. It does not advance.
     Set(Instant),
 }
 
 impl Clock {
-    /// Forgets the time: the loop has slept, or may have.
+    /// Forgets the time that was read, because the loop may have slept since.
     pub fn forget(&self) {
         if let Clock::System(read) = self {
             read.set(None);
@@ -81,13 +82,14 @@ impl Reactor {
     /// Calls a source with [`Ready::WOKEN`]: in this turn, or in the next one if this turn's queue
     /// has begun to run. Several wake-ups before that call are merged into one.
     ///
-    /// Returns `false` if `id` names no source. A connection that is closing is called, but its protocol
-    /// gets no callback any more.
+    /// Returns `false` if `id` names no source. A connection that is closing is called, but its
+    /// protocol gets no callback any more.
     pub fn wake(&mut self, id: Id) -> bool {
         self.enqueue(id, Ready::WOKEN)
     }
 
-    /// Calls a source with nothing new, as if it had returned [`Next::Again`](super::Next::Again).
+    /// Calls a source with [`Ready::NONE`], as if it had returned
+    /// [`Next::Again`](super::Next::Again).
     pub(crate) fn call_again(&mut self, id: Id) {
         self.enqueue(id, Ready::NONE);
     }
@@ -102,8 +104,9 @@ impl Reactor {
 
     /// Calls a source with [`Ready::WOKEN`] at `when` or soon after, never earlier.
     ///
-    /// A source that leaves should [`cancel`](Self::cancel) its timers. One that it leaves behind
-    /// stays until it expires, and then does nothing. Returns `None` if `id` names no source.
+    /// A source that leaves should [`cancel`](Self::cancel) its timers. A timer whose source has
+    /// left stays set until it expires, and then does nothing. Returns `None` if `id` names no
+    /// source.
     pub fn wake_at(&mut self, when: Instant, id: Id) -> Option<Timer> {
         self.contains(id).then(|| self.timers.set(when, Job::Dispatch(id, Ready::WOKEN)))
     }
@@ -130,19 +133,19 @@ impl Reactor {
         self.call_at(self.after(delay), f)
     }
 
-    /// Returns the time after `delay`.
+    /// Returns the time of this turn plus `delay`, which is limited to [`FAR_FUTURE`].
     pub(crate) fn after(&self, delay: Duration) -> Instant {
         self.now() + delay.min(FAR_FUTURE)
     }
 
-    /// Cancels a timer (asyncio: `TimerHandle.cancel`). Returns `false` if it ran or was cancelled
-    /// before.
+    /// Cancels a timer (asyncio: `TimerHandle.cancel`). Returns `false` if it has run or was
+    /// cancelled before.
     pub fn cancel(&mut self, timer: Timer) -> bool {
         self.timers.jobs.remove(&timer).is_some()
     }
 
-    /// Returns the time of this turn, read when first asked for (asyncio: `loop.time`); between two
-    /// turns, the current time.
+    /// Returns the time of this turn (asyncio: `loop.time`). The first call in a turn reads the
+    /// clock, and later calls return the same time. Between two turns, it returns the current time.
     #[must_use]
     pub fn now(&self) -> Instant {
         match &self.clock {
@@ -155,7 +158,7 @@ impl Reactor {
         }
     }
 
-    /// Returns the current time, also in the middle of a turn.
+    /// Returns the current time, even in the middle of a turn.
     pub(crate) fn actual_time(&self) -> Instant {
         match &self.clock {
             Clock::System(_) => Instant::now(),
@@ -163,7 +166,7 @@ impl Reactor {
         }
     }
 
-    /// Stops the clock, for tests: from now on it shows `now`, until it is set again.
+    /// Stops the clock at `now`, for tests. It shows that time until it is set again.
     pub fn set_now(&mut self, now: Instant) {
         self.clock = Clock::Set(now);
     }
@@ -177,7 +180,7 @@ impl Reactor {
     /// Runs the timers that were due at `now`.
     pub(super) fn run_timers(&mut self, now: Instant) {
         for timer in self.timers.due(now) {
-            // An earlier one may have cancelled it.
+            // An earlier timer may have cancelled this one.
             if let Some(job) = self.timers.jobs.remove(&timer) {
                 self.run_job(Origin::Timer, job);
                 self.step(Phase::Timers);

@@ -2,10 +2,11 @@
 //!
 //! Invariant: **`?` on `WouldBlock` waits for the next event.** The closure returns `Ok(())` when
 //! it is finished. If it returns `WouldBlock`, it is called again when the descriptor is ready. Any
-//! other error is logged, and the watch ends. The closure keeps its state in what it captures.
+//! other error, except `Interrupted`, is logged and ends the watch. The closure keeps its state in
+//! the variables that it captures.
 //!
-//! The next layer adds two things that a watch lacks. A watch has no budget, so a peer that floods
-//! holds the loop for as long as the closure goes on. And an `accept` that fails ends the watch.
+//! The next layer adds two things that a watch lacks. A watch has no budget, so a peer that sends
+//! without a pause can hold the loop. And an `accept` that fails ends the watch.
 //!
 //! Read next: `../transport/mod.rs`.
 
@@ -39,8 +40,8 @@ where
     }
 
     fn removed(&mut self, _: Id, reactor: &mut Reactor) {
-        // The descriptor may stay open, as stdin does. An error only means that the closure has
-        // closed it.
+        // Needed if the descriptor stays open, as stdin does. An error only means that the closure
+        // has closed it.
         let _ = reactor.deregister(&self.io);
     }
 }
@@ -53,8 +54,8 @@ impl<S: AsFd, F> AsFd for Watch<S, F> {
 
 impl Reactor {
     /// Calls `f` whenever the descriptor may have become readable or writable (asyncio:
-    /// `add_reader`, `add_writer`). The descriptor must be non-blocking. `WouldBlock` waits for the next
-    /// event. `Ok(())` ends the watch, and so does any other error, which is logged.
+    /// `add_reader`, `add_writer`). The descriptor must be non-blocking. `WouldBlock` waits for the
+    /// next event. `Ok(())` ends the watch, and so does any other error, which is logged.
     ///
     /// A complete echo server on plain sockets:
     ///
