@@ -2,12 +2,12 @@
 //!
 //! Invariants:
 //! - The consequences of a callback (`pause_writing`, the end of the connection) are handled after
-//!   it has returned, never in the middle of it. So no callback of a protocol runs inside another
-//!   one.
-//! - Timers and timeouts come last, after the pending I/O.
-//! - Budgets: one call of [`Source::ready`] reads and sends about one scratch buffer of bytes each, then
-//!   returns `Again`. A read of a few bytes counts as one of 1 KiB, because it is a system call. A peer
-//!   that floods gets its share of each turn and no more.
+//!   it has returned. So no callback of a protocol runs inside another one.
+//! - Timers and timeouts are handled last, after the pending I/O.
+//! - Budgets: one call of [`Source::ready`] reads at most about 256 KiB and sends at most about 256
+//!   KiB (`SCRATCH_SIZE`). Then it returns `Again`. A read of a few bytes counts as one of 1 KiB,
+//!   because each system call takes time. So a peer that sends without a pause cannot delay the
+//!   others for long.
 //!
 //! Read next: `duplex/`, which reads and writes the socket.
 
@@ -41,7 +41,7 @@ use crate::sys;
 /// # }
 /// ```
 ///
-/// For a Unix path it may block for some seconds: see [`ListeningSocket::bind_all`].
+/// For a Unix path, this may block for some seconds: see [`ListeningSocket::bind_all`].
 ///
 /// # Errors
 /// As for [`ListeningSocket::bind_all`], and for [`Reactor::add`].
@@ -58,7 +58,7 @@ pub fn create_server<P: Protocol>(
 /// with `sock`), such as those of [`ListeningSocket::from_listen_fds`].
 ///
 /// # Errors
-/// If there is no socket; and as for [`Reactor::add`].
+/// If `sockets` is empty, and as for [`Reactor::add`].
 pub fn create_server_with_sockets<P: Protocol>(
     reactor: &mut Reactor,
     sockets: Vec<ListeningSocket>,
@@ -96,11 +96,11 @@ pub fn create_connection<P: Protocol>(
     })
 }
 
-/// A connected socket with its protocol. Created by [`create_server`], by [`create_connection`], or from
-/// a connected socket by [`Connection::from_socket`].
+/// A connected socket with its protocol. Created by [`create_server`], by [`create_connection`], or
+/// from a connected socket by [`Connection::from_socket`].
 ///
-/// Do not swap two connections inside [`Reactor::with`]: each of them would get the events of the other
-/// one.
+/// Do not swap two connections inside [`Reactor::with`]: each of them would get the events of the
+/// other.
 pub struct Connection<P> {
     duplex: Duplex,
     protocol: P,
@@ -115,13 +115,13 @@ impl<P: Protocol> Connection<P> {
         Connection { duplex, protocol, is_made: false, listener }
     }
 
-    /// Makes a connection of a socket that is connected already (asyncio: `create_connection` with
-    /// `sock`), and makes it non-blocking. The protocol's `connection_made` is called by the queue: in this
-    /// turn, or in the next one if this turn's queue is running already; or by the first
-    /// [`enter`](Handle::enter) if that comes earlier.
+    /// Creates a connection from a connected socket (asyncio: `create_connection` with `sock`), and
+    /// makes the socket non-blocking. The protocol's `connection_made` is called from the queue: in
+    /// this turn, or in the next one if this turn's queue has begun to run. If
+    /// [`enter`](Handle::enter) is called earlier, it calls `connection_made` first.
     ///
     /// # Errors
-    /// As for [`Reactor::add`], and in `fcntl(2)`. No callback is called then.
+    /// As for [`Reactor::add`] and `fcntl(2)`. After an error, no callback is called.
     pub fn from_socket(
         reactor: &mut Reactor,
         socket: impl Into<Socket>,
@@ -154,9 +154,10 @@ impl<P: Protocol> Connection<P> {
         result
     }
 
-    /// Handles the consequences of what a callback or the socket did.
+    /// Handles the consequences of a callback, or of a read or write.
     fn after_callback(&mut self, id: Id, reactor: &mut Reactor) {
-        // A pair at most: a protocol may cause the next one by its marks each time.
+        // At most two notifications: a protocol that changes its marks in the callback could cause
+        // one after another forever.
         let mut budget = 2;
         while !self.check_removed(id, reactor)
             && budget > 0
@@ -175,7 +176,8 @@ impl<P: Protocol> Connection<P> {
         self.duplex.advance(id, reactor);
     }
 
-    /// Returns whether a callback has removed the connection. Then only `connection_lost` follows.
+    /// Returns whether a callback has removed the connection. If so, only `connection_lost`
+    /// follows.
     fn check_removed(&mut self, id: Id, reactor: &Reactor) -> bool {
         let is_gone = !reactor.contains(id);
         if is_gone {
@@ -209,7 +211,7 @@ impl<P: Protocol> Connection<P> {
         });
     }
 
-    /// Handles the user's timer or wake-up, and the library's own timeout.
+    /// Handles a wake-up or timer of the user, and the library's own timeout.
     fn on_time(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) {
         if ready.intersects(Ready::WOKEN) && !self.check_removed(id, reactor) && !self.duplex.is_closing() {
             self.call(id, reactor, P::woken);
@@ -241,7 +243,8 @@ impl<P: Protocol> Source for Connection<P> {
             self.after_callback(id, reactor);
         }
         if self.duplex.may_read() {
-            // One byte refutes an idle timeout. Only the end of file refutes a linger timeout.
+            // Read before a timeout is handled. One byte shows that the connection is not idle, but
+            // only the end of file ends a linger timeout, so read everything that the kernel has.
             let is_due = ready.intersects(Ready::TIMEOUT) && self.duplex.is_lingering();
             self.read(if is_due { KERNEL_BUFFER } else { SCRATCH_SIZE }, id, reactor);
         }
@@ -275,9 +278,9 @@ impl<P: Protocol> Source for Connection<P> {
     }
 }
 
-/// For options of the socket. Do not keep a duplicate of an accepted connection's descriptor: the
-/// connection does not deregister it, which saves a system call, so the duplicate would go on waking
-/// the loop.
+/// Use it to set options of the socket. Do not keep a duplicate of an accepted connection's
+/// descriptor. To save a system call, the connection does not deregister its descriptor, so a
+/// duplicate would go on waking the loop.
 impl<P> AsFd for Connection<P> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.duplex.socket().as_fd()
@@ -285,8 +288,8 @@ impl<P> AsFd for Connection<P> {
 }
 
 impl<P: Protocol> Handle<Connection<P>> {
-    /// Calls `f` with the protocol and the transport of a connection: a callback that your program
-    /// makes, not the socket.
+    /// Calls `f` with the protocol and the transport of a connection. This is how a program acts on
+    /// a connection at any time, not only when the socket is ready.
     ///
     /// ```
     /// use echo_reactor::{Connection, Flow, Protocol, Reactor, Transport};

@@ -6,7 +6,8 @@
 //!   kernel ◀───────── Duplex ◀────┴──────────── transport.write(bytes) ◀───────┘
 //! ```
 //!
-//! Invariant: the callbacks of a [`Protocol`] come in this order, and none after the end:
+//! Invariant: the callbacks of a [`Protocol`] are called in this order, and none after the last
+//! one:
 //!
 //! ```text
 //!   connection_made?  ( data_received | pause_writing resume_writing | woken )*
@@ -59,16 +60,16 @@ pub trait Protocol: Sized + 'static {
     fn connection_made(&mut self, transport: &mut Transport) {}
 
     /// Called when bytes have arrived. `data` is what one read returned: TCP does not keep the
-    /// pieces in which the peer sent them.
+    /// boundaries of the peer's messages.
     ///
     /// If the answers are larger than the requests, stop at [`Flow::Full`] and keep the rest of
-    /// `data` until [`resume_writing`](Self::resume_writing): [`LineBuffer`](crate::LineBuffer)
-    /// helps.
+    /// `data` until [`resume_writing`](Self::resume_writing). [`LineBuffer`](crate::LineBuffer) has
+    /// an example.
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]);
 
-    /// Called when the peer has ended its side. The default flushes what is buffered and closes.
-    /// Override it to keep writing, and call [`Transport::close`] or [`Transport::write_eof`] when
-    /// done.
+    /// Called when the peer has ended its side (its FIN has arrived). The default sends what is
+    /// buffered and closes. Override it to keep writing, and call [`Transport::close`] or
+    /// [`Transport::write_eof`] when done.
     fn eof_received(&mut self, transport: &mut Transport) {
         transport.close();
     }
@@ -77,28 +78,28 @@ pub trait Protocol: Sized + 'static {
     /// than you write. The default pauses reading, so a peer that sends and never reads cannot fill
     /// the memory.
     ///
-    /// That is right for a protocol that writes answers to what it reads. One that also writes of
-    /// its own accord, such as a client, overrides this to do nothing: if both ends stop reading
-    /// until the other one reads, they wait forever.
+    /// That is right for a protocol that only answers what it reads. A protocol that also writes
+    /// without being asked, such as a client, overrides this to do nothing: if each end stops
+    /// reading until the other one reads, both wait forever.
     fn pause_writing(&mut self, transport: &mut Transport) {
         transport.pause_reading();
     }
 
-    /// Called when no more is buffered than the low-water mark. The default resumes reading. An
-    /// override has to do that, too, unless [`pause_writing`](Self::pause_writing) is overridden,
-    /// too.
+    /// Called when no more is buffered than the low-water mark. The default resumes reading. If you
+    /// override only this method, call [`Transport::resume_reading`] in it, because the default of
+    /// [`pause_writing`](Self::pause_writing) has paused reading.
     fn resume_writing(&mut self, transport: &mut Transport) {
         transport.resume_reading();
     }
 
-    /// Somebody called [`Reactor::wake`] with this connection's [`Id`], for example a mailbox; or a
-    /// timer that was set with [`Reactor::wake_at`] has expired. Not called while the connection is
-    /// [closing](Transport::is_closing).
+    /// Called after [`Reactor::wake`] with this connection's [`Id`], for example by a mailbox, and
+    /// when a timer that was set with [`Reactor::wake_at`] has expired. Not called while the
+    /// connection is [closing](Transport::is_closing).
     fn woken(&mut self, transport: &mut Transport) {}
 
-    /// Called exactly once, and last, when the connection has ended for any reason. There was no
-    /// [`connection_made`](Self::connection_made) before it if the connection was never
-    /// established, or was removed before its first turn.
+    /// Called exactly once, as the last callback, when the connection has ended for any reason. It
+    /// is the only callback if the connection was never established, or was removed before its
+    /// first turn.
     fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {}
 }
 
@@ -110,7 +111,7 @@ pub struct ConnectionLost {
     pub id: Id,
     /// The address of the peer, if there was one.
     pub peer: Option<Address>,
-    /// Bytes received, without those that were discarded after `close`.
+    /// Bytes received. Bytes that were discarded after `close` do not count.
     pub bytes_in: u64,
     /// Bytes that the kernel accepted for sending.
     pub bytes_out: u64,
@@ -122,7 +123,7 @@ pub struct ConnectionLost {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// It ended in order: both sides have ended, and everything buffered is sent.
+    /// It ended gracefully: both sides have ended, and everything that was buffered is sent.
     Closed,
     /// [`Transport::abort`] was called, or the connection was removed from the reactor.
     Aborted,
@@ -137,7 +138,8 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// The error that a read or a write returns for it; `None` for an end in order.
+    /// Returns the error that a read or a write returns for this reason, or `None` for a graceful
+    /// end.
     pub(crate) fn to_error(&self) -> Option<io::Error> {
         let kind = match self {
             CloseReason::Closed => return None,
@@ -170,15 +172,15 @@ impl fmt::Display for CloseReason {
 pub enum Flow {
     /// Go on.
     Open,
-    /// Stop until there is room again: more is buffered than the high-water mark. Bytes that were
-    /// written are kept.
+    /// Stop until there is room again: more is buffered than the high-water mark. The bytes that
+    /// you have written are kept.
     Full,
     /// Our side has ended, or the connection is broken: bytes that are written now are dropped.
     /// There is nothing to wait for, so go on as with `Open`.
     Closed,
 }
 
-/// The kernel's side of a connection. Its [`Protocol`] borrows it for one call (asyncio:
+/// The kernel's side of a connection. It is borrowed by the [`Protocol`] for one call (asyncio:
 /// `asyncio.Transport`).
 ///
 /// ```compile_fail
@@ -197,8 +199,8 @@ pub struct Transport<'a> {
 }
 
 impl Transport<'_> {
-    /// Sends `bytes`. The part that the socket does not take at once is buffered and sent later. An
-    /// error of the socket is reported by `connection_lost`.
+    /// Sends `bytes`. The part that the socket does not take at once is buffered and sent later. If
+    /// sending fails, `connection_lost` is called with the error.
     pub fn write(&mut self, bytes: &[u8]) -> Flow {
         self.duplex.write(bytes, || self.reactor.now())
     }
@@ -209,17 +211,18 @@ impl Transport<'_> {
         self.duplex.flow()
     }
 
-    /// Ends our side when everything buffered is sent. The peer may go on sending (asyncio:
-    /// `write_eof`).
+    /// Ends our side when everything that is buffered has been sent. The peer may go on sending
+    /// (asyncio: `write_eof`).
     pub fn write_eof(&mut self) {
         self.duplex.write_eof();
     }
 
-    /// Ends the connection in order: sends what is buffered, ends our side, and discards input until the
-    /// peer has ended its own, so that no reset destroys bytes on their way. It waits 30 seconds for a
-    /// peer that takes nothing of what is buffered, and again for one that does not end its side. A shorter
-    /// [`set_idle_timeout`](Self::set_idle_timeout) shortens that; the reason is
-    /// [`CloseReason::LingerTimeout`] then, too. No callback but `connection_lost` comes after this one.
+    /// Ends the connection gracefully: sends what is buffered, ends our side, and discards input
+    /// until the peer has ended its side. (Closing the socket earlier could cause a reset, which
+    /// destroys bytes that are on their way.) After this callback, only `connection_lost` is
+    /// called. The peer has 30 seconds to take more of what is buffered, and then 30 seconds to end
+    /// its side. Otherwise the connection ends with [`CloseReason::LingerTimeout`]. A shorter
+    /// [`set_idle_timeout`](Self::set_idle_timeout) shortens these limits.
     pub fn close(&mut self) {
         self.duplex.close();
     }
@@ -236,23 +239,23 @@ impl Transport<'_> {
         self.duplex.is_closing()
     }
 
-    /// Stops the calls of `data_received`. Bytes wait in the kernel, and when its buffers are full,
-    /// the peer waits. It costs no system call. Data that has arrived is delivered before the end
-    /// is reported, so a paused connection learns of its peer's end only after
+    /// Stops the calls of `data_received`, without a system call. Bytes wait in the kernel, and
+    /// when its buffers are full, the peer waits. Data that has arrived is delivered before the end
+    /// of file is reported. So the end of file is reported only after
     /// [`resume_reading`](Self::resume_reading). If writing fails meanwhile, reading resumes
     /// automatically, because then the connection ends.
     pub fn pause_reading(&mut self) {
         self.duplex.pause_reading();
     }
 
-    /// Goes on after [`pause_reading`](Self::pause_reading).
+    /// Resumes the calls of `data_received` after [`pause_reading`](Self::pause_reading).
     pub fn resume_reading(&mut self) {
         self.duplex.resume_reading();
     }
 
-    /// Sets the high- and low-water marks in bytes: 64 KiB and 16 KiB unless set. `pause_writing`
-    /// is called when more than `high` is buffered, `resume_writing` when no more than `low` is. A
-    /// `low` above `high` counts as `high`.
+    /// Sets the high- and low-water marks, in bytes. The defaults are 64 KiB and 16 KiB.
+    /// `pause_writing` is called when more than `high` is buffered, and `resume_writing` when no
+    /// more than `low` is buffered. A `low` above `high` counts as `high`.
     pub fn set_write_marks(&mut self, high: usize, low: usize) {
         self.duplex.set_write_marks(high, low);
     }
@@ -262,8 +265,8 @@ impl Transport<'_> {
         self.duplex.set_idle_timeout(limit, self.id, self.reactor);
     }
 
-    /// Returns how long ago a byte last moved, either way. It is only tracked while an idle timeout is
-    /// set, and no longer after [`close`](Self::close).
+    /// Returns how long ago a byte last moved, either way. `None` if no idle timeout is set, or
+    /// after [`close`](Self::close).
     #[must_use]
     pub fn idle_time(&self) -> Option<Duration> {
         self.duplex.idle_time(self.reactor)
@@ -275,7 +278,7 @@ impl Transport<'_> {
         self.duplex.buffered()
     }
 
-    /// Returns how many bytes were received, without those that were discarded after `close`.
+    /// Returns how many bytes were received. Bytes that were discarded after `close` do not count.
     #[must_use]
     pub fn bytes_in(&self) -> u64 {
         self.duplex.stats().bytes_in
@@ -294,8 +297,8 @@ impl Transport<'_> {
         self.duplex.peer()
     }
 
-    /// Returns the process that has connected to a Unix socket, or that listens on it:
-    /// `SO_PEERCRED`, `unix(7)`. `None` for TCP, and for a process that this one cannot see.
+    /// Returns the process ID of the peer of a Unix socket (`SO_PEERCRED`, `unix(7)`). `None` for
+    /// TCP, and for a process that this process cannot see.
     #[must_use]
     pub fn peer_pid(&self) -> Option<u32> {
         sys::peer_pid(self.duplex.socket())
@@ -322,7 +325,8 @@ impl Transport<'_> {
         Handle::new(self.id)
     }
 
-    /// Returns the reactor, for everything else. This connection is out of its slot meanwhile.
+    /// Returns the reactor, for everything else. This connection is running, so it is out of its
+    /// slot.
     pub fn reactor(&mut self) -> &mut Reactor {
         self.reactor
     }

@@ -1,7 +1,7 @@
-//! The close path: how a connection ends, in order or at once.
+//! The close path: how a connection ends, gracefully or at once.
 //!
-//! Invariant: a connection ends when both directions have ended, or at once when nothing can end
-//! them in order any more. It ends for exactly one reason.
+//! Invariant: a connection ends when both directions have ended, or when they can no longer end
+//! gracefully. It ends for exactly one reason.
 //!
 //! Read next: `timeout.rs`; `../connection.rs`.
 
@@ -15,14 +15,14 @@ use crate::sys;
 use crate::transport::CloseReason;
 
 impl Duplex {
-    /// Ends our side when everything buffered is sent.
+    /// Ends our side when everything that is buffered has been sent.
     pub fn write_eof(&mut self) {
         if matches!(self.write, WriteState::Open) {
             self.write = WriteState::Draining;
         }
     }
 
-    /// Ends the connection in order: ends our side, and discards input until the peer ends its
+    /// Ends the connection gracefully: ends our side, and discards input until the peer ends its
     /// side.
     pub fn close(&mut self) {
         self.write_eof();
@@ -49,9 +49,9 @@ impl Duplex {
         self.write_buffer = WriteBuffer::default();
     }
 
-    /// Breaks the write side of a connection whose peer is gone while we do not read: our side was
-    /// kept open after the end of file, or reading is paused. Nothing else would notice. Returns
-    /// whether the peer is gone.
+    /// Breaks the write side if the peer is gone while we do not read: our side was kept open after
+    /// the end of file, or reading is paused. Nothing else would detect that. Returns whether the
+    /// peer is gone.
     pub fn check_hang_up(&mut self) -> bool {
         let is_gone = self.ready.intersects(Ready::WRITE_CLOSED)
             && matches!(self.write, WriteState::Open)
@@ -59,23 +59,23 @@ impl Duplex {
         if is_gone {
             let error = self.socket.take_error().ok().flatten();
             self.break_write(error.unwrap_or_else(|| ErrorKind::BrokenPipe.into()));
-            self.write_buffer = WriteBuffer::default(); // lost; a further write would only hide the error
+            self.write_buffer = WriteBuffer::default(); // these bytes are lost, and a further write would hide the error
         }
         is_gone
     }
 
-    /// Whether nothing is left to do but to end in order.
+    /// Returns whether the connection only has to send what is buffered and to end gracefully.
     pub fn is_closing(&self) -> bool {
         matches!(self.read, ReadState::Discarding | ReadState::Eof) && !matches!(self.write, WriteState::Open)
     }
 
-    /// Whether the last callback left nothing to do. This is the fast path.
+    /// Returns whether the last callback left nothing to do. This is the fast path.
     pub fn has_nothing_pending(&self) -> bool {
         self.write_buffer.is_empty() && !self.writing_paused && matches!(self.write, WriteState::Open)
     }
 
-    /// Takes the steps that follow from what a callback or the socket did: the FIN when everything
-    /// is sent, the end when both directions have ended.
+    /// Takes the steps that follow from a callback, a read or a write: sends the FIN when
+    /// everything is sent, and ends the connection when both directions have ended.
     pub fn advance(&mut self, id: Id, reactor: &mut Reactor) {
         if self.ended.is_some() {
             return;
@@ -86,8 +86,8 @@ impl Duplex {
             // If both directions have ended, closing the socket sends the FIN.
             if self.read != ReadState::Eof
                 && let Err(mut error) = self.socket.shutdown_write()
-                // On a BSD, this fails with `ENOTCONN` if the peer of a Unix socket has closed in
-                // order.
+                // On a BSD, this fails with `ENOTCONN` if the peer of a Unix socket has closed
+                // gracefully.
                 && (error.kind() != ErrorKind::NotConnected || self.socket.hang_up_means_reset())
             {
                 if error.kind() == ErrorKind::NotConnected {
@@ -101,8 +101,7 @@ impl Duplex {
             (ReadState::Eof, WriteState::Shutdown) => self.end(CloseReason::Closed),
             (ReadState::Discarding | ReadState::Eof, WriteState::Draining)
             | (ReadState::Discarding, WriteState::Shutdown) => self.start_linger(id, reactor),
-            // Nothing would end it in order, so it ends when everything that has arrived is
-            // delivered.
+            // A connection whose writes fail ends when everything that has arrived is delivered.
             (ReadState::Open, WriteState::Broken { rest: 1.., .. }) if may_have_input => {}
             (_, WriteState::Broken { error, .. }) => {
                 let error = mem::replace(error, ErrorKind::NotConnected.into());
@@ -117,11 +116,11 @@ impl Duplex {
     }
 
     /// Returns why the connection ended, before its socket is dropped. A connection that has not
-    /// ended yet is aborted. If it is closing and everything is sent, the kernel still delivers the
-    /// data.
+    /// ended yet is aborted. But if it is closing and everything is sent, it is not reset, so that
+    /// the kernel still delivers the data.
     pub fn take_end(&mut self) -> CloseReason {
         if self.is_closing() {
-            self.note(Ready::NONE); // this is no call of the source, so it has a budget of its own
+            self.note(Ready::NONE); // a new budget, because this is not a call of the source
             self.flush(0, Instant::now);
             if self.write_buffer.is_empty() && self.ended.is_none() {
                 return CloseReason::Aborted;
@@ -132,8 +131,8 @@ impl Duplex {
     }
 }
 
-/// A connection that is dropped without an end, as while its thread unwinds, is reset. Its peer must not take
-/// half an answer for a whole one.
+/// Resets a connection that is dropped before it has ended, for example while its thread unwinds.
+/// Otherwise the peer could mistake half an answer for a whole one.
 impl Drop for Duplex {
     fn drop(&mut self) {
         self.take_end();

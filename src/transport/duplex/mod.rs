@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  ReadState                                      WriteState
-//!     Open ◀──pause/resume──▶ Paused                 Open ──an error──▶ Broken (and Paused becomes Open)
+//!     Open ◀──pause/resume──▶ Paused                 Open ──an error──▶ Broken
 //!      │ └──────close───┐        │                    │
 //!      │ end of file    ▼        │ close          write_eof, close
 //!      │            Discarding ◀─┘                    ▼
@@ -12,9 +12,11 @@
 //!                                                  Shutdown
 //! ```
 //!
+//! When writing breaks, `Paused` becomes `Open`, so that data that has arrived is read.
+//!
 //! Invariant: readiness is remembered, not asked for again. An event sets a bit in `ready`, and
-//! `WouldBlock` clears it. So does a read or write that did less than it was asked to, where that
-//! proves that the socket can do no more ([`Socket::short_read_means_empty`]).
+//! `WouldBlock` clears it. A short write clears it, too, and so does a short read if it proves that
+//! nothing is left to read ([`Socket::short_read_means_empty`]).
 //!
 //! Read next: `read.rs`, `write.rs` and `close.rs`, one path in each; `../connection.rs`, which
 //! calls the protocol.
@@ -38,11 +40,11 @@ pub(crate) use read::Received;
 pub(crate) use write::Notification;
 pub(crate) use write_buffer::WriteBuffer;
 
-/// More than the kernel buffers for a socket, in bytes. So much is read before a linger timeout decides, or
-/// before a connection whose writes fail ends.
+/// More than the kernel buffers for a socket, in bytes. At most this much is read before a linger
+/// timeout is decided, and before a connection whose writes fail ends.
 pub(crate) const KERNEL_BUFFER: usize = 8 << 20;
 
-/// The smallest read still takes this many bytes from a read budget, because it is a system call.
+/// Even the smallest read takes this many bytes from a read budget, because it is a system call.
 pub(crate) const SMALLEST_CHARGE: usize = 1024;
 
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
@@ -51,7 +53,7 @@ pub(crate) const LOW_WATER: usize = 16 * 1024;
 pub(crate) struct Duplex {
     socket: Socket,
     peer: Option<Address>,
-    /// The readiness that was reported and not yet used up.
+    /// The readiness that was reported and not cleared since.
     ready: Ready,
     read: ReadState,
     write: WriteState,
@@ -62,16 +64,16 @@ pub(crate) struct Duplex {
     writing_paused: bool,
     /// Set when the connection has ended. Nothing changes after that.
     ended: Option<CloseReason>,
-    /// Most connections have none, so it is one pointer wide.
+    /// Boxed, because most connections have none.
     timeout: Option<Box<Timeout>>,
     bytes_in: u64,
     bytes_out: u64,
-    /// How many bytes may still be sent in this call. The others are buffered until the next turn.
+    /// How many bytes may still be sent in this call. The rest is buffered until the next turn.
     send_budget: usize,
 }
 
 impl Duplex {
-    /// A connected socket. A new one can be written to.
+    /// Creates the state of a connected socket. A new socket is writable.
     pub fn new(socket: Socket, peer: Option<Address>) -> Self {
         Duplex {
             socket,
@@ -91,7 +93,7 @@ impl Duplex {
         }
     }
 
-    /// Remembers what the kernel has reported, and begins with a new budget.
+    /// Remembers the bits that the kernel has reported, and starts a new send budget.
     pub fn note(&mut self, ready: Ready) {
         self.ready |= ready.kernel_bits();
         self.send_budget = SCRATCH_SIZE;

@@ -14,7 +14,7 @@ use crate::transport::CloseReason;
 pub(super) enum ReadState {
     Open,
     Paused,
-    /// We have closed, or nobody will read: what arrives is discarded.
+    /// We have closed, or the reader was dropped. Input is discarded.
     Discarding,
     /// The peer has ended its side.
     Eof,
@@ -23,21 +23,21 @@ pub(super) enum ReadState {
 /// The result of one read.
 pub(crate) enum Received {
     Bytes(usize),
-    /// Bytes after `close`.
+    /// Bytes that were discarded.
     Discarded(usize),
-    /// The end of file, if it is to be reported. It is not after `close`, nor if the connection was
-    /// reset.
+    /// The end of file. After `close`, and if the connection was reset, the result is `Nothing`
+    /// instead.
     Eof,
     Nothing,
 }
 
 impl Duplex {
-    /// Whether a read is wanted and may return something.
+    /// Returns whether a read is wanted and may return something.
     pub fn may_read(&self) -> bool {
         self.ready.intersects(Ready::READABLE) && matches!(self.read, ReadState::Open | ReadState::Discarding)
     }
 
-    /// Whether a read may return something that is not to be discarded.
+    /// Returns whether a read may return data to deliver.
     pub fn may_deliver(&self) -> bool {
         self.ready.intersects(Ready::READABLE) && self.read == ReadState::Open
     }
@@ -73,19 +73,19 @@ impl Duplex {
         }
     }
 
-    /// Discards what arrives from now on.
+    /// Discards input from now on.
     pub fn discard_input(&mut self) {
         if self.read != ReadState::Eof {
             self.read = ReadState::Discarding;
         }
     }
 
-    /// Whether a read may return something that is to be discarded.
+    /// Returns whether a read may return data to discard.
     pub fn may_discard(&self) -> bool {
         self.ready.intersects(Ready::READABLE) && self.read == ReadState::Discarding
     }
 
-    /// Reads what is to be discarded. Returns what is left of the budget.
+    /// Reads and discards, up to the budget in bytes. Returns the rest of the budget.
     pub fn discard(&mut self, mut budget: usize, reactor: &mut Reactor) -> usize {
         while self.may_discard() && budget > 0 {
             reactor.with_scratch(|_, scratch| {
@@ -98,7 +98,7 @@ impl Duplex {
     }
 
     /// Returns the result of a read at the end: 0, or the error that broke the connection. `None`
-    /// while something may still come.
+    /// while more may come.
     pub fn read_end(&self) -> Option<io::Result<usize>> {
         if self.read != ReadState::Eof {
             return None;
@@ -110,13 +110,13 @@ impl Duplex {
         Some(error.map_or(Ok(0), Err))
     }
 
-    /// Whether an end of file only shows that the connection was reset. A broken pipe is no reset:
-    /// the peer had ended its side in order before our write failed.
+    /// Returns whether an end of file means that the connection was reset. After a broken pipe it
+    /// does not: the peer had ended its side gracefully before our write failed.
     fn was_reset(&self) -> bool {
         matches!(&self.write, WriteState::Broken { error, .. } if error.kind() != ErrorKind::BrokenPipe)
     }
 
-    /// Whether nothing more will be read.
+    /// Returns whether nothing more will be read.
     pub fn is_at_eof(&self) -> bool {
         self.read == ReadState::Eof
     }

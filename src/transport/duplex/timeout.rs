@@ -1,14 +1,13 @@
-//! The timeouts of a connection: the idle timeout ends one on which no byte moves, and the linger
-//! timeout ends a closed one whose peer does not end its side.
+//! The timeouts of a connection. The idle timeout ends a connection on which no byte moves. The
+//! linger timeout ends a closed connection whose peer does not end its side.
 //!
-//! Invariant: a connection has at most one timer here, and none is left when it ends. The timer is
-//! not set again for each byte that moves. When it expires, it checks how long ago the last byte
-//! moved.
+//! Invariant: a connection has at most one timer here, and none after its end. The timer is not set
+//! again for each byte that moves. When it expires, we check how long ago the last byte moved.
 //!
-//! A slow peer may take bytes out of the kernel's send buffer for a long time before we can write
-//! again. So the timer also checks how many bytes the kernel still holds, four times in one limit,
-//! and only while there are some. A stalled peer is closed at most a quarter of the limit late (or
-//! one limit late, if it had been quiet before). A peer that reads is never closed.
+//! A slow peer may take bytes from the kernel's send buffer for a long time before we can write
+//! again. So we also check how many bytes the kernel still holds, four times per limit, and only
+//! while there are some. A stalled connection ends at most a quarter of the limit late (or one
+//! limit late, if it was quiet before). While the peer reads, the connection never ends.
 //!
 //! Read next: `../connection.rs`, which handles pending I/O before a timeout.
 
@@ -20,19 +19,19 @@ use crate::reactor::{Id, Reactor, Timer};
 use crate::sys;
 use crate::transport::CloseReason;
 
-/// How long a closed connection waits for the peer: to take something of what is buffered, and then
-/// to end its side.
+/// How long a closed connection waits for the peer to take more of what is buffered, and then to
+/// end its side.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// Ends the connection when nothing has moved for a while. There is one at a time: a connection
-/// that lingers is not idle any more.
+/// The timeout of a connection. There is one at a time: the linger timeout replaces the idle
+/// timeout.
 pub(super) struct Timeout {
     limit: Duration,
-    /// When something last moved. If it lingers, only what is sent counts.
+    /// When a byte last moved. In a linger timeout, only sent bytes count.
     moved: Instant,
-    /// Bytes that the kernel had yet to deliver when last asked.
+    /// How many bytes the kernel had yet to deliver at the last check.
     unacknowledged: usize,
-    /// Whether the connection was closed, and waits for its peer.
+    /// Whether this is the linger timeout.
     is_linger: bool,
     timer: Timer,
 }
@@ -55,7 +54,7 @@ impl Duplex {
     fn set_timeout(&mut self, limit: Duration, is_linger: bool, id: Id, reactor: &mut Reactor) {
         let (moved, end) = (reactor.now(), reactor.after(limit));
         let (limit, timer) = (end - moved, reactor.timeout_at(end, id));
-        let unacknowledged = if is_linger { self.unacknowledged() } else { 0 }; // nothing was sent yet
+        let unacknowledged = if is_linger { self.unacknowledged() } else { 0 }; // bytes that it holds now count as moved at the first check
         self.cancel_timeout(reactor);
         self.timeout = Some(Box::new(Timeout { limit, moved, unacknowledged, is_linger, timer }));
     }
@@ -77,7 +76,7 @@ impl Duplex {
         }
     }
 
-    /// Nothing extends the time that a closed connection has left.
+    /// Shortens the linger timeout. Nothing extends it.
     fn shorten_linger(&mut self, limit: Duration, id: Id, reactor: &mut Reactor) {
         let Some(timeout) = self.timeout.as_deref_mut().filter(|timeout| limit < timeout.limit) else {
             return;
@@ -87,8 +86,9 @@ impl Duplex {
         reactor.cancel(mem::replace(&mut timeout.timer, timer));
     }
 
-    /// Starts the linger timeout, which replaces an idle timeout. Bytes that a closed connection
-    /// receives do not extend it. If the idle limit is shorter, it stays the limit.
+    /// Starts the linger timeout, which replaces an idle timeout. Bytes that are received after
+    /// `close` do not extend it. If the idle limit is shorter than the linger limit, it stays the
+    /// limit.
     pub(super) fn start_linger(&mut self, id: Id, reactor: &mut Reactor) {
         let idle_limit = match self.timeout.as_deref() {
             Some(Timeout { is_linger: true, .. }) => return,
@@ -97,7 +97,7 @@ impl Duplex {
         self.set_timeout(LINGER.min(idle_limit), true, id, reactor);
     }
 
-    /// How long ago a byte last moved, if that is tracked.
+    /// Returns how long ago a byte last moved, if an idle timeout is set.
     pub fn idle_time(&self, reactor: &Reactor) -> Option<Duration> {
         let idle = self.timeout.as_ref().filter(|timeout| !timeout.is_linger)?;
         Some(reactor.now().saturating_duration_since(idle.moved))
@@ -108,7 +108,7 @@ impl Duplex {
     pub fn on_timeout(&mut self, id: Id, reactor: &mut Reactor) {
         let (now, left) = (reactor.now(), self.unacknowledged());
         let Some(timeout) = &mut self.timeout else { return };
-        // After its FIN, a connection waits for the peer's end, and for nothing else.
+        // After our FIN, only the peer's end of file matters, and not what the peer reads.
         let counts = !timeout.is_linger || !self.write_buffer.is_empty();
         if counts && left != mem::replace(&mut timeout.unacknowledged, left) {
             timeout.moved = now;

@@ -1,6 +1,7 @@
-//! The write path: to the socket, or first to the write buffer and from there to the socket.
+//! The write path: bytes go to the socket, or first to the write buffer.
 //!
-//! Invariant: bytes leave in the order of the writes. Nothing is sent before what is buffered.
+//! Invariant: bytes are sent in the order of the writes. While something is buffered, new bytes are
+//! buffered, too.
 //!
 //! Read next: `close.rs`.
 
@@ -14,9 +15,9 @@ use crate::transport::Flow;
 
 pub(super) enum WriteState {
     Open,
-    /// No more may be written; what is buffered is still to be sent.
+    /// No more may be written, but the write buffer is still to be sent.
     Draining,
-    /// FIN is sent.
+    /// The FIN is sent.
     Shutdown,
     /// Writing has failed with `error`. Data that has arrived can still be read, but at most `rest`
     /// bytes, because the peer may go on sending.
@@ -33,7 +34,7 @@ pub(crate) enum Notification {
 }
 
 impl Duplex {
-    /// Writes `bytes`: sends what the socket takes, and buffers the rest.
+    /// Sends what the socket takes of `bytes`, and buffers the rest.
     pub fn write(&mut self, bytes: &[u8], now: impl FnOnce() -> Instant) -> Flow {
         if !matches!(self.write, WriteState::Open) {
             return Flow::Closed;
@@ -59,8 +60,8 @@ impl Duplex {
         }
     }
 
-    /// Sends what is buffered, as far as the socket takes it, unless the budget is used up. The
-    /// empty buffer retains at most `retain` bytes of memory.
+    /// Sends what the socket takes of the write buffer, unless the budget is used up. An empty
+    /// buffer keeps at most `retain` bytes of memory.
     pub fn flush(&mut self, retain: usize, now: impl FnOnce() -> Instant) {
         if self.may_flush() && self.send_budget > 0 {
             let length = self.write_buffer.len();
@@ -70,8 +71,8 @@ impl Duplex {
         }
     }
 
-    /// Records the result of a write of `length` bytes. Returns how many bytes need no further
-    /// attempt.
+    /// Records the result of a write of `length` bytes. Returns how many of them are done: sent, or
+    /// lost by an error.
     fn after_send(
         &mut self,
         result: io::Result<usize>,
@@ -94,20 +95,21 @@ impl Duplex {
             }
             Err(error) => {
                 self.break_write(error);
-                length // lost anyway
+                length // lost
             }
         }
     }
 
-    /// Records that nothing can be sent any more. Data that has arrived is still read. A pause of
-    /// reading ends, because nothing else would end it. After that, `close.rs` ends the connection.
+    /// Records that nothing can be sent any more. Data that has arrived is still read. Paused
+    /// reading resumes, because nothing else would resume it. After that, `close.rs` ends the
+    /// connection.
     pub(super) fn break_write(&mut self, error: io::Error) {
         self.write = WriteState::Broken { error, rest: KERNEL_BUFFER };
         self.ready |= Ready::READABLE;
         self.resume_reading();
     }
 
-    /// Whether a flush has to go on in the next turn.
+    /// Returns whether a flush has to go on in the next turn.
     pub fn may_flush(&self) -> bool {
         !self.write_buffer.is_empty() && self.ready.intersects(Ready::WRITABLE)
     }
@@ -122,7 +124,7 @@ impl Duplex {
         }
     }
 
-    /// Why nothing can be written any more: the error of a write at [`Flow::Closed`].
+    /// Returns why nothing can be written any more: the error of a write at [`Flow::Closed`].
     pub fn write_error(&self) -> io::Error {
         match (&self.write, &self.ended) {
             (WriteState::Broken { error, .. }, _) => {
@@ -133,7 +135,7 @@ impl Duplex {
         }
     }
 
-    /// The high- and the low-water mark.
+    /// Returns the high- and the low-water mark, in bytes.
     pub fn write_marks(&self) -> (usize, usize) {
         (self.high, self.low)
     }
@@ -143,7 +145,7 @@ impl Duplex {
         self.low = low.min(high);
     }
 
-    /// The notification that is due, if any. Marks it as delivered.
+    /// Returns the notification that is due, if any, and marks it as delivered.
     pub fn take_notification(&mut self) -> Option<Notification> {
         let mark = if self.writing_paused { self.low } else { self.high };
         let pause = self.write_buffer.len() > mark;

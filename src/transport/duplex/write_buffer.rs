@@ -6,13 +6,12 @@
 //!  0         start               len           capacity
 //! ```
 //!
-//! Invariant: it is first in, first out. Sent bytes stay only in front of buffered ones. An empty
-//! buffer owns no memory unless the caller retains some, so a connection whose peer keeps up has
-//! none.
+//! Invariant: the buffer is first in, first out. An empty buffer owns no memory, unless the caller
+//! retains some. So a connection whose peer keeps up needs none.
 //!
 //! Read next: `write.rs`, which fills and drains it.
 
-/// A buffer of this capacity in bytes is not made smaller while it holds something.
+/// A buffer of at most this capacity, in bytes, does not shrink while it holds something.
 const SMALL: usize = 4096;
 
 #[derive(Debug, Default)]
@@ -35,7 +34,7 @@ impl WriteBuffer {
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
-        // Only a large gap is worth moving the rest.
+        // Reuse the space of the sent bytes only if there are more of them than bytes to move.
         if self.start > self.len() && self.bytes.len() + bytes.len() > self.bytes.capacity() {
             self.bytes.drain(..self.start);
             self.start = 0;
@@ -43,8 +42,8 @@ impl WriteBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Removes the first `count` bytes. The empty buffer retains at most `retain` bytes of memory, and one
-    /// that holds something at most eight times as much, or [`SMALL`] bytes.
+    /// Removes the first `count` bytes. An empty buffer keeps at most `retain` bytes of capacity. A
+    /// buffer that holds something keeps at most eight times its length, or [`SMALL`] bytes.
     pub fn consume(&mut self, count: usize, retain: usize) {
         debug_assert!(count <= self.len());
         self.start += count;
@@ -60,7 +59,7 @@ impl WriteBuffer {
         }
     }
 
-    #[cold] // apart from the path of a connection whose peer keeps up
+    #[cold] // not on the path of a connection whose peer keeps up
     fn shrink(&mut self) {
         self.bytes = self.as_slice().to_vec();
         self.start = 0;
