@@ -20,8 +20,8 @@ use crate::sys;
 const MAX_UNIX_NAME: usize =
     mem::size_of::<libc::sockaddr_un>() - mem::offset_of!(libc::sockaddr_un, sun_path) - 1;
 
-/// The address of one end: a TCP address, or that of a Unix socket. It is shown as a user would
-/// type it, and parsed from the same text.
+/// The address of one end: a TCP address, or that of a Unix socket. It is displayed in the form
+/// that a user types, and parsed from that form.
 ///
 /// ```
 /// use echo_reactor::Address;
@@ -39,15 +39,15 @@ const MAX_UNIX_NAME: usize =
 pub enum Address {
     /// A TCP address.
     Tcp(SocketAddr),
-    /// The path of a Unix stream socket; empty for an end without a name.
+    /// The path of a Unix stream socket. The path is empty if that end has no name.
     Unix(PathBuf),
     /// A Unix socket without a file: a name in the abstract namespace of Linux, `unix(7)`. Other
-    /// systems have none: it is not parsed there, and to listen or connect fails.
+    /// systems have none: there, parsing such an address, listening and connecting fail.
     Abstract(Vec<u8>),
 }
 
 impl Address {
-    /// Parses the text after `unix:`, which is a path, or `@` and an abstract name.
+    /// Parses the text after `unix:`: a path, or `@` and an abstract name.
     ///
     /// # Errors
     /// The error says what is wrong with the text.
@@ -102,7 +102,7 @@ impl From<ParseAddressError> for io::Error {
 }
 
 impl From<SocketAddr> for Address {
-    /// An IPv4 address that a dual-stack socket reports as IPv6 becomes IPv4 again.
+    /// Turns an IPv4 address that a dual-stack socket reports as IPv6 back into IPv4.
     fn from(address: SocketAddr) -> Self {
         match address.ip().to_canonical() {
             IpAddr::V4(v4) => Address::Tcp(SocketAddr::new(v4.into(), address.port())),

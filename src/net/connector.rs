@@ -1,11 +1,13 @@
-//! The connector: tries every address in turn, with a timeout each, until one answers.
+//! The connector: tries one address after the other, each with a timeout, until a connection is
+//! established.
 //!
 //! Invariant: the connector lives in the slot that its connection will have. When an attempt
-//! succeeds, the connection replaces the connector, so the handle that the caller got at the start
+//! succeeds, the connection replaces the connector. So the handle that the caller got at the start
 //! becomes valid, and the socket's registration is reused.
 //!
-//! The outcome of an attempt is determined in one place: `getpeername(2)` says whether the socket is
-//! connected; if not, a read that takes nothing says why, or that it is still connecting.
+//! The outcome of an attempt is determined in one place, `connected_peer`. If `getpeername(2)`
+//! succeeds, the socket is connected. Otherwise a peek (`MSG_PEEK`) returns the error of the
+//! attempt, or shows that it has not ended.
 //!
 //! Read next: `../transport/connection.rs`.
 
@@ -20,7 +22,7 @@ use std::vec;
 use super::{Address, ErrorText, Socket};
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Timer};
 
-/// How long to wait before trying again while the backlog of a Unix server is full.
+/// How long to wait before each new attempt while the backlog of a Unix server is full.
 const BACKLOG_RETRY: Duration = Duration::from_millis(20);
 
 /// How to connect.
@@ -29,8 +31,8 @@ const BACKLOG_RETRY: Duration = Duration::from_millis(20);
 pub struct ConnectOptions {
     /// How long to try one address. The default is 10 seconds.
     pub timeout: Duration,
-    /// The address to connect from; with port 0, the kernel chooses the port. Unix sockets ignore
-    /// it. The default is `None`: the kernel chooses.
+    /// The local address to connect from. With port 0, the kernel chooses the port. Unix sockets
+    /// ignore it. With `None`, the default, the kernel chooses both.
     pub source: Option<SocketAddr>,
 }
 
@@ -40,7 +42,8 @@ impl Default for ConnectOptions {
     }
 }
 
-/// Why there is no connection: every address that was tried, and why it failed.
+/// The error of a connection that could not be established: every address that was tried, and why
+/// it failed.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct ConnectError {
@@ -77,13 +80,13 @@ pub(crate) enum NotConnected {
     Removed,
 }
 
-/// A connected socket and its peer, or the reason why there is none.
+/// A connected socket and its peer's address, or the reason why there is none.
 type Outcome = Result<(Socket, Address), NotConnected>;
 
 type OnDone = Box<dyn FnOnce(&mut Reactor, Id, Outcome)>;
 
-/// Connects to the first of `addresses` that answers. Calls `on_done` with the outcome, so that it
-/// can put a connection in the place of the connector. The queue calls the connection then.
+/// Connects to the first of `addresses` that answers. Calls `on_done` with the outcome. It can
+/// install a connection in the connector's slot, which is then called from the queue.
 pub(crate) fn connect<T: Source>(
     reactor: &mut Reactor,
     addresses: &[Address],
@@ -107,7 +110,7 @@ pub(crate) struct Connector {
     options: ConnectOptions,
     state: State,
     failed: ConnectError,
-    /// Whether `Reactor::wake` was called for the connection that this will become.
+    /// Whether `Reactor::wake` was called for the future connection.
     woken: bool,
     /// Called once.
     on_done: Option<OnDone>,
@@ -117,7 +120,7 @@ pub(crate) struct Connector {
 enum State {
     /// No attempt is under way. The next address is to be tried.
     Idle,
-    /// An event reports when the attempt has ended.
+    /// The attempt is under way. An event reports its end.
     Connecting { address: Address, socket: Socket, timeout: Timer },
     /// The Unix server's backlog is full. `connect(2)` fails immediately, and no event reports when
     /// there is room, so a timer retries.
@@ -131,7 +134,7 @@ impl Source for Connector {
         match mem::replace(&mut self.state, State::Idle) {
             State::Idle => {}
             State::Connecting { address, socket, timeout } => {
-                // First the socket, then the clock: it may have connected just in time.
+                // Check the socket before the timeout: it may have connected just in time.
                 match connected_peer(&socket, &address) {
                     Ok(None) if !timed_out => {
                         self.state = State::Connecting { address, socket, timeout };
@@ -140,7 +143,8 @@ impl Source for Connector {
                     Ok(Some(peer)) => {
                         reactor.cancel(timeout);
                         self.finish(id, reactor, Ok((socket, peer)));
-                        // The connection in its place gets what was reported to the connector.
+                        // The connection that replaces it gets the bits that were reported to the
+                        // connector.
                         reactor.enqueue(id, ready.kernel_bits());
                         if self.woken {
                             reactor.wake(id);
@@ -185,7 +189,7 @@ impl Source for Connector {
 }
 
 impl Connector {
-    /// Begins an attempt. If it fails immediately, the state stays `Idle`.
+    /// Begins an attempt to connect. If it fails immediately, the state stays `Idle`.
     fn begin(&mut self, address: Address, deadline: Instant, id: Id, reactor: &mut Reactor) {
         let begun = Socket::connect(&address, self.options.source)
             .and_then(|socket| reactor.register(id, &socket, Socket::INTEREST).map(|()| socket));
@@ -212,32 +216,33 @@ impl Connector {
     }
 }
 
-/// The peer of a connected socket; `None` while it is still connecting.
+/// Returns the peer's address of a connected socket, or `None` while it is still connecting.
 fn connected_peer(socket: &Socket, address: &Address) -> io::Result<Option<Address>> {
     match (socket.peer_addr(), socket) {
         (Ok(peer), _) if is_own_address(socket, &peer) => {
             Err(io::Error::new(ErrorKind::ConnectionRefused, "connected to itself: nobody listens"))
         }
         (Ok(peer), _) => Ok(Some(peer)),
-        // A Unix socket is connected at once. If its peer has closed since, a BSD has forgotten the
-        // peer's address; what the peer sent can still be read.
+        // A Unix socket is connected at once. If its peer has closed since, a BSD no longer returns
+        // the peer's address, but data that the peer has sent can still be read.
         (Err(_), Socket::Unix(_)) => Ok(Some(address.clone())),
-        // It is connecting, or has failed, or its peer has reset it already: then what the peer sent before
-        // can still be read. Like a read, a peek takes the error if there is nothing else.
+        // The socket is still connecting, or has failed, or was connected and its peer has reset
+        // it. After a reset, data that arrived before it can still be read. The peek finds that
+        // data, or else the error, which it clears as a read does.
         (Err(error), Socket::Tcp(stream)) => match stream.peek(&mut [0]) {
             Ok(_) => Ok(Some(address.clone())),
             Err(peeked) if !matches!(peeked.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
                 Err(peeked)
             }
             Err(_) if error.kind() == ErrorKind::NotConnected => Ok(None),
-            Err(_) => Err(error), // no event would report that it can be asked again
+            Err(_) => Err(error), // no event would lead to another try
         },
     }
 }
 
-/// Whether the socket is connected to itself. The kernel may choose the port that we connect to as
-/// our own port. If nobody listens there, TCP's simultaneous open connects the socket to itself
-/// (RFC 9293, 3.5).
+/// Returns whether the socket is connected to itself. The kernel may choose the port that we
+/// connect to as our own port. If nobody listens there, TCP's simultaneous open connects the socket
+/// to itself (RFC 9293, 3.5).
 fn is_own_address(socket: &Socket, peer: &Address) -> bool {
     matches!(peer, Address::Tcp(_)) && socket.local_addr().is_ok_and(|local| local == *peer)
 }

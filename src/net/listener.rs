@@ -2,15 +2,16 @@
 //!
 //! Invariant: neither a peer nor resource exhaustion ever stops the listener. Its sockets are
 //! edge-triggered, so which of them may have a pending connection is remembered until `accept`
-//! returns `WouldBlock`. If it stops earlier, the same cause makes it continue later:
+//! returns `WouldBlock`. If it stops earlier, it continues later. The reason decides when:
 //!
 //! - the budget: it returns `Again`;
 //! - the limit on connections: the next one that closes calls it again;
-//! - missing descriptors, or nothing but lost connections: the next connection that closes calls it
-//!   again, and a timer does so after a second, because a descriptor may be freed elsewhere.
+//! - missing descriptors, or a turn in which every `accept` failed: the next connection that closes
+//!   calls it again. So does a timer after one second, because a descriptor may be closed
+//!   elsewhere.
 //!
-//! Read next: `../transport/connection.rs`, what happens to a connection; `connector.rs`, which
-//! opens connections.
+//! Read next: `../transport/connection.rs`, what happens to a connection; `connector.rs`, the other
+//! way to get a connection.
 
 use std::io;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Timer, Unavailabl
 
 use mio::Interest;
 
-/// How many connections are accepted in one turn.
+/// How many times `accept` is called in one turn, at most.
 const ACCEPTS_PER_TURN: usize = 64;
 
 /// How long to wait before accepting again while descriptors are missing.
@@ -31,14 +32,14 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ListenOptions {
-    /// At this many open connections the listener stops accepting; later peers wait in the kernel's
-    /// backlog. `None` (the default): as many as there are descriptors. With 0, no connection is
-    /// accepted.
+    /// The limit on open connections. At the limit the listener stops accepting, and later peers
+    /// wait in the kernel's backlog. With `None`, the default, only the number of descriptors
+    /// limits them. With 0, no connection is accepted.
     pub max_connections: Option<usize>,
     /// The length of the kernel's queue of connections that are not accepted yet, see `listen(2)`.
     /// The default is 4096.
     pub backlog: u16,
-    /// `SO_REUSEPORT`: several processes on one port, see `socket(7)`. Off by default.
+    /// `SO_REUSEPORT`: several processes may listen on one port, see `socket(7)`. Off by default.
     pub reuse_port: bool,
     /// `IPV6_V6ONLY`: the IPv6 wildcard `[::]` accepts no IPv4 connections, see `ipv6(7)`. Off by
     /// default.
@@ -67,7 +68,7 @@ pub struct ListenerStats {
     pub bytes_out: u64,
 }
 
-/// Makes a source of an accepted socket. That source calls [`Handle::release`] when it leaves.
+/// Makes a source from an accepted socket. That source calls [`Handle::release`] when it leaves.
 type Serve = Box<dyn FnMut(&mut Reactor, Socket, Address, Handle<Listener>) -> io::Result<()>>;
 
 type Callback = Box<dyn FnOnce(&mut Reactor)>;
@@ -80,7 +81,8 @@ pub struct Listener {
     turn: usize,
     serve: Serve,
     limit: usize,
-    /// Set during a shortage of descriptors: one second after the last failure it accepts again.
+    /// Set during a shortage of descriptors. It expires one second after the last failure, and then
+    /// the listener accepts again.
     retry: Option<Timer>,
     stats: ListenerStats,
     on_stopped: Vec<Callback>,
@@ -128,7 +130,7 @@ pub(crate) fn listen(
 impl Source for Listener {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
         if ready.intersects(Ready::READABLE) {
-            // The event does not say which socket it is for.
+            // The event does not identify the socket.
             self.sockets.iter_mut().for_each(|one| one.readable = true);
         }
         let retry = self.retry;
@@ -180,7 +182,8 @@ impl Listener {
         Next::Wait
     }
 
-    /// The next socket that may have a pending connection, so that no address starves another one.
+    /// Returns the next socket that may have a pending connection. The sockets take turns, so that
+    /// no address starves another one.
     fn next_readable(&mut self) -> Option<usize> {
         let count = self.sockets.len();
         let mut in_turn = (self.turn..self.turn + count).map(|index| index % count);
@@ -200,10 +203,10 @@ impl Listener {
         if let Err(error) = (self.serve)(reactor, socket, peer, Handle::new(id)) {
             let kind = match AcceptError::classify(&error) {
                 AcceptError::Exhausted => {
-                    self.stats.refused += 1; // it is dropped
+                    self.stats.refused += 1; // the connection is dropped
                     AcceptError::Exhausted
                 }
-                _ => AcceptError::Transient, // it says nothing about the listening socket
+                _ => AcceptError::Transient, // not an error of the listening socket
             };
             return Err((kind, error));
         }
@@ -227,7 +230,7 @@ impl Listener {
         let Registered { socket, .. } = self.sockets.remove(index);
         let address = socket.local_addr();
         log::error!("cannot accept connections on {address} any more: {}", ErrorText(error));
-        // Closing it would not be enough if another process has it, too.
+        // Closing the descriptor is not enough if another process shares the socket.
         let _ = reactor.deregister(&socket);
         drop(socket);
         if self.sockets.is_empty() {
@@ -239,7 +242,7 @@ impl Listener {
     /// descriptor keeps the socket open.
     fn stop(&mut self, reactor: &mut Reactor) {
         for Registered { socket, .. } in self.sockets.drain(..) {
-            let _ = reactor.deregister(&socket); // another process may have it, too
+            let _ = reactor.deregister(&socket); // another process may share it
         }
         if let Some(retry) = self.retry.take() {
             reactor.cancel(retry);
@@ -259,12 +262,12 @@ impl Listener {
 
 // ---- its handle
 
-/// A server (asyncio: `Server`). No callback of a connection runs while its listener does, so all of
-/// this can be called from there, too. It fails if the listener was removed, and inside
-/// [`Reactor::with`] on it.
+/// A server (asyncio: `Server`). These methods can also be called from the callbacks of its
+/// connections, because the listener is not running then. They fail if the listener was removed,
+/// and inside [`Reactor::with`] on it.
 impl Handle<Listener> {
-    /// Returns the addresses that it listens on, with the ports that the kernel chose: none after
-    /// [`close`](Self::close).
+    /// Returns the addresses that the listener listens on, with the ports that the kernel chose.
+    /// There are none after [`close`](Self::close).
     ///
     /// # Errors
     /// If the listener is gone, or is running.
@@ -272,7 +275,7 @@ impl Handle<Listener> {
         Ok(reactor.get(self)?.sockets.iter().map(|one| one.socket.local_addr().clone()).collect())
     }
 
-    /// Returns its counters.
+    /// Returns the counters of the listener.
     ///
     /// # Errors
     /// If the listener is gone, or is running.
@@ -280,8 +283,8 @@ impl Handle<Listener> {
         Ok(reactor.get(self)?.stats)
     }
 
-    /// Stops listening. Open connections go on, and those that were accepted in this turn are still
-    /// made (asyncio: `Server.close`). A socket that was passed to the process
+    /// Stops listening (asyncio: `Server.close`). Open connections go on, including those that were
+    /// accepted in this turn. A socket that was passed to the process
     /// ([`ListeningSocket::from_listen_fds`]) goes on listening for the next server. The listener
     /// keeps its counts until it is removed.
     ///
@@ -307,9 +310,9 @@ impl Handle<Listener> {
         })
     }
 
-    /// Calls `f` when it listens no longer and its last connection has ended (asyncio:
-    /// `Server.wait_closed`), or when it is removed. If the reactor is dropped, `f` is dropped without a
-    /// call.
+    /// Calls `f` when the listener has stopped and its last connection has ended (asyncio:
+    /// `Server.wait_closed`), or when the listener is removed. If the reactor is dropped, `f` is
+    /// dropped without a call.
     ///
     /// # Errors
     /// If the listener is gone, or is running.
@@ -328,8 +331,8 @@ impl Handle<Listener> {
     /// Does nothing if the listener is gone.
     pub(crate) fn release(self, reactor: &mut Reactor, bytes_in: u64, bytes_out: u64) {
         let released = reactor.with(self, |listener, reactor| {
-            // A callback may have swapped its reactor for another one, which has a listener at the
-            // same id.
+            // If a callback has exchanged its reactor for another one, this may be another listener
+            // with the same id.
             listener.stats.open = listener.stats.open.saturating_sub(1);
             listener.stats.bytes_in += bytes_in;
             listener.stats.bytes_out += bytes_out;

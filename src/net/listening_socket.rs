@@ -1,7 +1,7 @@
 //! One listening socket, TCP or Unix: where it comes from, and what a failed `accept` means.
 //!
-//! Invariant: it is non-blocking, and what is accepted from it needs no further system call to be
-//! set up.
+//! Invariant: the socket is non-blocking, and the sockets that are accepted from it need no further
+//! system call to set them up.
 //!
 //! Read next: `listener.rs`, the source that accepts; `socket_file.rs`.
 
@@ -30,7 +30,7 @@ pub struct ListeningSocket {
     /// only while the socket is open does the file's inode number identify it.
     _file: Option<SocketFile>,
     kind: Kind,
-    /// Where it listens, with the port that the kernel chose.
+    /// The address that it listens on, with the port that the kernel chose.
     address: Address,
 }
 
@@ -41,12 +41,12 @@ enum Kind {
 }
 
 impl ListeningSocket {
-    /// Listens on all of `addresses`, or, if one fails, on none. The IPv6 wildcard `[::]` accepts
-    /// IPv4 connections, too, unless `0.0.0.0` is among the others.
+    /// Listens on all of `addresses`, or, if one fails, on none. The IPv6 wildcard `[::]` also
+    /// accepts IPv4 connections, unless `0.0.0.0` is among `addresses`.
     ///
-    /// For the path of a Unix socket this takes a lock on the directory, against other servers that start at
-    /// the same time. If somebody else holds that lock, it blocks for up to five seconds, so call it before
-    /// the loop runs.
+    /// For the path of a Unix socket, this locks the directory, because another server may start at
+    /// the same time. If another process holds that lock, this blocks for up to five seconds, so
+    /// call it before the loop runs.
     ///
     /// # Errors
     /// The error names the address and the reason:
@@ -79,10 +79,10 @@ impl ListeningSocket {
         }
     }
 
-    /// A socket whose address cannot be read (`getsockname(2)`) is of no use to its peers.
+    /// Creates a listening socket. Fails if its address cannot be read (`getsockname(2)`).
     fn new(kind: Kind, file: Option<SocketFile>) -> io::Result<Self> {
         let address = match &kind {
-            // Not canonical: `[::]` is what was asked for.
+            // Not `Address::from`, which would change an IPv4-mapped address.
             Kind::Tcp(socket) => Address::Tcp(socket.local_addr()?),
             Kind::Unix(socket) => socket.local_addr()?.into(),
         };
@@ -90,9 +90,9 @@ impl ListeningSocket {
     }
 
     /// Duplicates the listening sockets that the process was started with: socket activation, as
-    /// systemd does it (`sd_listen_fds(3)`). There are none unless `LISTEN_PID` is this process and
-    /// `LISTEN_FDS` says how many there are. With them, a server can be restarted without refusing
-    /// a connection, and can listen on a port that it may not open itself.
+    /// systemd does it (`sd_listen_fds(3)`). There are none unless `LISTEN_PID` is the number of
+    /// this process and `LISTEN_FDS` is the number of sockets. With them, a server can restart
+    /// without refusing a connection, and it can listen on a port for which it has no permission.
     ///
     /// The sockets are identified by number only, so call this before anything else opens a
     /// descriptor. They are made non-blocking. The descriptors that the process was started with
@@ -112,7 +112,8 @@ impl ListeningSocket {
         (FIRST_LISTEN_FD..end).map(|fd| Self::from_listen_fd(fd, end)).collect()
     }
 
-    /// The duplicate gets a number from `end` on, so that it is not taken for one that was passed.
+    /// Duplicates one of the sockets. The duplicate gets a number of at least `end`, so that it is
+    /// not mistaken for a socket that was passed.
     fn from_listen_fd(fd: RawFd, end: RawFd) -> io::Result<Self> {
         let describe = |error: io::Error| {
             let text = format!("cannot use descriptor {fd} (LISTEN_FDS): {}", ErrorText(&error));
@@ -160,13 +161,13 @@ fn not_a_number(text: &OsStr) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, text)
 }
 
-/// What a failure to accept a connection (`accept(2)`) or to register it (`epoll_ctl(2)`) means for
-/// the listener.
+/// What an error of accepting a connection (`accept(2)`) or of registering it (`epoll_ctl(2)`)
+/// means for the listener.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum AcceptError {
     /// No connection is pending.
     WouldBlock,
-    /// That peer is gone, or its network is down. The next one may be fine.
+    /// That peer is gone, or its network is down. The next `accept` may succeed.
     Transient,
     /// The process or the machine has no resources for another connection.
     Exhausted,
@@ -182,7 +183,7 @@ impl AcceptError {
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC) => {
                 AcceptError::Exhausted
             }
-            // A firewall may use any error. The listener backs off if it repeats.
+            // A firewall may cause any error. The listener backs off if every `accept` fails.
             _ => AcceptError::Transient,
         }
     }

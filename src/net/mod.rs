@@ -30,8 +30,8 @@ pub(crate) use listener::listen;
 use std::fmt;
 use std::io;
 
-/// Shows an error as `strerror(3)` does, without the number that `std` appends. An error that the
-/// user can remedy says how.
+/// Shows an error as `strerror(3)` does, without the number that `std` appends. If the user can
+/// remedy the error, adds how.
 #[doc(hidden)] // for the two programs
 #[derive(Debug)]
 pub struct ErrorText<'a>(pub &'a io::Error);
@@ -45,8 +45,7 @@ impl fmt::Display for ErrorText<'_> {
     }
 }
 
-/// Shows bytes that somebody else has chosen on one line: control characters and invalid UTF-8 are
-/// escaped.
+/// Shows untrusted bytes on one line. Control characters and invalid UTF-8 are escaped.
 #[doc(hidden)] // for the two programs
 #[derive(Debug)]
 pub struct Escaped<'a>(pub &'a [u8]);

@@ -1,6 +1,6 @@
 //! A connected stream socket, TCP or Unix, behind one interface.
 //!
-//! Invariant: it is non-blocking, and it is the only owner of its descriptor.
+//! Invariant: the socket is non-blocking, and it is the only owner of its descriptor.
 //!
 //! Read next: `../transport/duplex/`, which reads and writes it.
 
@@ -15,7 +15,7 @@ use super::{Address, ErrorText};
 use crate::reactor::Ready;
 use crate::sys;
 
-/// A connected, or connecting, stream socket. It is non-blocking.
+/// A stream socket that is connected or connecting. It is non-blocking.
 #[derive(Debug)]
 pub enum Socket {
     /// TCP.
@@ -41,7 +41,7 @@ impl Socket {
     pub(crate) const INTEREST: Interest = sys::SOCKET_INTEREST;
 
     /// Begins to connect: `connect(2)`. The socket becomes writable when the attempt has ended. A
-    /// TCP socket connects from `source`, if there is one.
+    /// TCP socket connects from the local address `source`, if given.
     pub(super) fn connect(address: &Address, source: Option<SocketAddr>) -> io::Result<Self> {
         match address {
             Address::Tcp(address) => {
@@ -67,16 +67,16 @@ impl Socket {
         }
     }
 
-    /// Whether a read that filled only part of its buffer proves that nothing is left to read, so
-    /// that the read that would return `WouldBlock` can be saved. `ready` is what the kernel has
-    /// reported.
+    /// Returns whether a short read, one that filled only part of its buffer, proves that nothing
+    /// is left to read. Then the read that would return `WouldBlock` is not needed. `ready` has the
+    /// bits that the kernel has reported.
     ///
-    /// A stream may promise this only if a read ends early for no other reason. The kernel ends a
-    /// read of a **Unix** socket before a message that carries descriptors or other credentials
-    /// (`unix(7)`), so a Unix socket never promises it. The kernel ends a read of a **TCP** socket
-    /// at the mark of urgent data and at the peer's FIN. An event of epoll reports both, an event
-    /// of kqueue only the FIN. A layer that decrypts records must not promise it: a read returns
-    /// one record, and the next one may be buffered already.
+    /// This holds only if a read ends early for no other reason. The kernel ends a read of a
+    /// **Unix** socket before a message that carries descriptors or other credentials (`unix(7)`),
+    /// so it never holds there. The kernel ends a read of a **TCP** socket at the mark of urgent
+    /// data and at the peer's FIN. epoll reports both, and kqueue only the FIN. It would not hold
+    /// for a layer that decrypts records (TLS): a read returns one record, and the next one may be
+    /// buffered already.
     pub(crate) fn short_read_means_empty(&self, ready: Ready) -> bool {
         match self {
             Socket::Tcp(_) => {
@@ -86,14 +86,14 @@ impl Socket {
         }
     }
 
-    /// Whether a hang-up, reported while our side is open, means that the connection was reset. A
-    /// Unix socket also reports it when the peer has closed in order; what it sent before can still
-    /// be read.
+    /// Returns whether a hang-up that is reported while our side is open means that the connection
+    /// was reset. A Unix socket also reports a hang-up when the peer has closed gracefully, and the
+    /// data that the peer sent before can still be read.
     pub(crate) fn hang_up_means_reset(&self) -> bool {
         matches!(self, Socket::Tcp(_))
     }
 
-    /// Writes once, and again only if a signal came before the first byte was taken.
+    /// Writes once. If a signal interrupts it before the first byte is taken, writes again.
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         retry_interrupted(|| match self {
             Socket::Tcp(stream) => (&*stream).write(bytes),
@@ -101,7 +101,7 @@ impl Socket {
         })
     }
 
-    /// Ends our side: `shutdown(2)`, a FIN after the bytes that were written.
+    /// Ends our side: `shutdown(2)`, which sends a FIN after the bytes that were written.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         match self {
             Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
@@ -109,7 +109,8 @@ impl Socket {
         }
     }
 
-    /// `SO_ERROR`. Reading clears it: only the end of a connection that hung up reads it.
+    /// Returns the pending error (`SO_ERROR`) and clears it. So this is only called when the
+    /// connection ends after a hang-up.
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         match self {
             Socket::Tcp(stream) => stream.take_error(),
@@ -138,7 +139,7 @@ fn cannot_use(source: SocketAddr, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), text)
 }
 
-/// Calls `f` again while a signal interrupts it.
+/// Calls `f`, and again each time that a signal interrupts it.
 pub(super) fn retry_interrupted<T>(mut f: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match f() {

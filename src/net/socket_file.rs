@@ -1,17 +1,17 @@
 //! The file that a listening Unix socket leaves in the file system.
 //!
-//! Invariant: only our own file is removed. A socket file on which no server listens is replaced. A
-//! live socket, or a file that is not a socket, is not touched. On drop our file is removed, unless
-//! another process has replaced it.
+//! Invariant: a live socket, or a file that is not a socket, is never removed. A socket file on
+//! which no server listens is replaced. Our own file is removed on drop, unless another process has
+//! replaced it.
 //!
-//! Servers that start at once on one path take turns: each holds a lock on the directory from its
-//! first look at the file until it listens. A server that ends needs no lock: the others do not
-//! touch its file while it listens, and it removes the file before it stops listening. The kernel
-//! releases the lock of a server that is killed. Its file stays, and the next server finds that
-//! nobody listens there.
+//! Servers that start on the same path at the same time take turns. Each holds a lock on the
+//! directory from its first check of the file until it listens. A server that ends needs no lock:
+//! the others do not touch its file while it listens, and it removes the file before it stops
+//! listening. If a server is killed, the kernel releases its lock. Its file stays, and the next
+//! server finds that no process listens on it.
 //!
 //! Known gap: macOS and the BSDs also refuse a connection if the backlog is full (`unp_connect` in
-//! XNU). There a live server that does not accept is taken for one that is gone.
+//! XNU). There, a live server whose backlog is full is mistaken for one that has ended.
 //!
 //! Read next: `listening_socket.rs`.
 
@@ -28,14 +28,13 @@ use mio::net::{UnixListener, UnixStream};
 use super::{ErrorText, Escaped};
 use crate::sys;
 
-/// How long to wait for the lock. A server holds it for less than a millisecond, unless it is
-/// stopped. Then the others go on without the lock, as does a server that may not read the
-/// directory.
+/// How long to wait for the lock. A server holds it for less than a millisecond, unless its process
+/// is stopped. After this time, the others go on without the lock. So does a server that may not
+/// read the directory.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(1);
 
-/// The file of a listening socket. It is removed when this is dropped, which comes before the
-/// socket is closed.
+/// The file of a listening socket. It is removed on drop, before the socket is closed.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -104,8 +103,8 @@ fn remove_if_stale(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-/// Locks the directory of `path` until the result is dropped. Returns `None` where that is not
-/// possible.
+/// Locks the directory of `path` until the result is dropped. Returns `None` if it cannot be
+/// locked.
 fn lock_directory(path: &Path) -> Option<File> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let mut options = OpenOptions::new();
