@@ -1,5 +1,5 @@
-//! A single-threaded event loop that you can read in an afternoon, and three styles of programs on
-//! it.
+//! A single-threaded event loop that you can read in an afternoon, and three styles in which to
+//! write programs on it.
 //!
 //! ```text
 //!    your program     callbacks: Protocol     async fn: Task     closures: Reactor::watch
@@ -7,7 +7,7 @@
 //!    transport/,         Connection              Stream                  │     stdio/  Input, Output
 //!    streams/                └────── Duplex ────────┘                    │                │
 //!                                       │                                │                │
-//!    net/                 Listener, Connector: where they come from      │                │
+//!    net/                 Listener, Connector: open connections          │                │
 //!                                       │                                │                │
 //!    reactor/         ──────────────────┴──── Source, Id, Ready ─────────┴────────────────┘
 //!                                 turn: poll ▸ events ▸ queue ▸ timers
@@ -17,8 +17,17 @@
 //!
 //! Data flows one way: kernel → turn → source → protocol → transport → kernel.
 //!
+//! These words have one meaning everywhere:
+//!
+//! - The **reactor** is the event loop. A **turn** is one round of it: it waits for events, and
+//!   then calls the sources that have something to do.
+//! - A **source** is a state machine that the reactor calls: a connection, a listener, or stdin. It
+//!   lives in a **slot** of the reactor.
+//! - A **protocol** is your code for one connection. Its **transport** is what it writes to.
+//! - **Backpressure**: if a peer does not read, writing to it pauses, and so does reading from it.
+//!
 //! **To learn how an event loop works**, build one: [`guide`] is a course of fourteen short
-//! chapters. **To use this one**, read on; [`Protocol`] and [`create_server`] are most of what a
+//! chapters. **To use this loop**, read on; [`Protocol`] and [`create_server`] are most of what a
 //! server needs. **To see it work**, observe it: [`Reactor::add_observer`], [`Timeline`].
 //!
 //! # An echo server
@@ -48,33 +57,35 @@
 //! | [`reactor`] | the turn, and what a source is |
 //! | `reactor/slots.rs` | where sources live: a slab with generations |
 //! | `reactor/watch.rs` | the smallest source: a closure |
-//! | [`transport`] | what a protocol is, and what it can rely on |
+//! | [`transport`] | what a protocol is, and the order of its callbacks |
 //! | `transport/connection.rs` | which callback is called when |
 //! | `transport/duplex/` | the two directions of a connection: the read, the write and the close path |
 //! | [`net`] | where connections come from: `listener.rs` is the accept path |
 //! | [`streams`] | an `async fn` in the place of a protocol |
-//! | `mailbox.rs`, `lines.rs` | a bounded queue between sources; cutting bytes into lines |
+//! | `mailbox.rs`, `lines.rs` | a bounded queue between sources; splitting bytes into lines |
 //! | [`stdio`] | stdin and stdout, of every kind |
 //! | [`reactor::observe`], [`timeline`] | observing the loop |
-//! | `sys.rs` | all the `unsafe` there is, and what differs between systems |
+//! | `sys.rs` | all `unsafe` code, and the differences between systems |
 //!
 //! # Six rules
 //!
-//! 1. **Taken out, put back.** A source that runs is out of its slot. So `&mut source` and
-//!    `&mut Reactor` never overlap, and the compiler can check that. A callback may do anything:
-//!    add, wake and remove sources, also itself, and stop the loop. Sources share no state, so
-//!    there is no `Rc<RefCell>` between them. (There is one exception: the source of a stream
-//!    shares its state with the reader and the writer, which belong to a future.)
-//! 2. **Addresses, not pointers.** An [`Id`] is a slot and a generation; a [`Handle`] is an `Id`
-//!    that knows a type. Both are `Copy` and go stale harmlessly: an event for a source that was
-//!    removed earlier in the same batch is dropped, even if another source has its slot now.
-//! 3. **Readiness is remembered.** An event sets a bit, `WouldBlock` clears it. A connection is
-//!    registered once, for both directions; pausing and resuming cost no system call.
+//! 1. **Taken out, put back.** A source that runs is out of its slot. So `&mut source` and `&mut
+//!    Reactor` never overlap, and the compiler checks that. A callback may do anything: add, wake
+//!    and remove sources, even its own source, and stop the loop. Sources share no state, so there
+//!    is no `Rc<RefCell>` between them. (There is one exception: a stream's source shares its state
+//!    with the reader and the writer, which belong to a future.)
+//! 2. **Addresses, not pointers.** An [`Id`] is the number of a slot and a generation, which counts
+//!    the uses of the slot. A [`Handle`] is an `Id` together with the type of the source. When the
+//!    source has left, both find nothing. So an event for a source that was removed earlier in the
+//!    same turn is dropped, even if another source has its slot now.
+//! 3. **Readiness is remembered.** Events are edge-triggered. An event sets a bit, and `WouldBlock`
+//!    (Rust's name for `EAGAIN`) clears it. A connection is registered once, for both directions,
+//!    so pausing and resuming cost no system call.
 //! 4. **Budgets.** A source reads, accepts and writes a bounded amount per turn, and leaves the
-//!    rest to the next turn ([`Next::Again`]). So a peer that floods the loop does not starve the
-//!    others.
-//! 5. **`?` on `WouldBlock` waits for the next event** in [`Reactor::watch`], the closure form of a
-//!    source.
+//!    rest to the next turn ([`Next::Again`]). So a peer that sends without a pause does not starve
+//!    the others.
+//! 5. **`?` on `WouldBlock` waits for the next event** in [`Reactor::watch`], which makes a source
+//!    from a closure. (`?` returns from the closure with the error.)
 //! 6. **One scratch buffer per reactor**, into which the running source reads. A connection that is
 //!    idle, or whose peer keeps up, owns no buffer at all; a stream keeps at most 1 KiB in each
 //!    direction.
@@ -85,15 +96,16 @@
 //!
 //! # Coming from asyncio
 //!
-//! The names are asyncio's where asyncio has one: [`docs::asyncio`] has the whole table. Which
-//! style to write in, and what it costs: [`docs::styles`].
+//! Where asyncio has a name for something, this library uses the same name: [`docs::asyncio`] has
+//! the whole table. [`docs::styles`] compares the three styles and their costs.
 
 // The README's program is compiled as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// Implements `Debug` for a type whose fields mean nothing to a reader: closures, sources, buffers.
+/// Implements `Debug` with only the name of the type, for a type that holds closures, sources or
+/// buffers.
 macro_rules! opaque_debug {
     ($type:ty $(, $parameter:ident)?) => {
         impl$(<$parameter>)? std::fmt::Debug for $type {
@@ -120,7 +132,7 @@ mod sys;
 pub mod timeline;
 pub mod transport;
 
-/// The crate that the reactor is built on: its sockets and `Interest` appear in this interface.
+/// The crate that the reactor is built on. Its sockets and `Interest` appear in this interface.
 pub use mio;
 
 pub use lines::{LineBuffer, LineTooLong};

@@ -1,6 +1,6 @@
 //! Cutting bytes into lines, with a limit.
 //!
-//! Invariant: at most what was pushed is held, and a call that fails consumes nothing.
+//! Invariant: a call that fails consumes nothing, so no byte is lost.
 //!
 //! Read next: `stdio/input.rs`, which reads lines from a terminal.
 
@@ -17,7 +17,7 @@ use crate::transport::WriteBuffer;
 /// struct Shout(LineBuffer);
 ///
 /// impl Shout {
-///     /// Answers as many lines as the peer reads answers. The others stay in the buffer.
+///     /// Answers lines while the peer reads the answers. The other lines stay in the buffer.
 ///     fn answer(&mut self, transport: &mut Transport) {
 ///         while transport.flow() != Flow::Full {
 ///             match self.0.next_line() {
@@ -55,7 +55,7 @@ pub struct LineBuffer {
 /// The error of a line that is longer than the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineTooLong {
-    /// The limit, in bytes with the newline.
+    /// The limit in bytes, including the newline.
     pub limit: usize,
 }
 
@@ -74,7 +74,8 @@ impl From<LineTooLong> for io::Error {
 }
 
 impl LineBuffer {
-    /// Creates an empty buffer for lines of at most `limit` bytes (at least 1), with their newline.
+    /// Creates an empty buffer for lines of at most `limit` bytes, including the newline. A limit
+    /// of 0 counts as 1.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         LineBuffer { bytes: WriteBuffer::default(), limit: limit.max(1), searched: 0 }
@@ -85,11 +86,11 @@ impl LineBuffer {
         self.bytes.push(bytes);
     }
 
-    /// Takes the next line, with its newline. `None`: it is not complete yet.
+    /// Takes the next line, with its newline. Returns `None` if it is not complete yet.
     ///
     /// # Errors
-    /// If it is longer than the limit. The bytes stay in the buffer: [`take`](Self::take) some of
-    /// them, or end the connection.
+    /// If the line is longer than the limit. The bytes stay in the buffer: [`take`](Self::take)
+    /// some of them, or end the connection.
     pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, LineTooLong> {
         let bytes = &self.bytes.as_slice()[..self.bytes.len().min(self.limit)];
         match bytes[self.searched..].iter().position(|&byte| byte == b'\n') {
@@ -112,13 +113,13 @@ impl LineBuffer {
         taken
     }
 
-    /// Returns how many bytes it holds.
+    /// Returns how many bytes are in the buffer.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Returns whether it holds nothing.
+    /// Returns whether the buffer is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()

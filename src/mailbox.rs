@@ -1,14 +1,15 @@
 //! A bounded queue between sources (asyncio: `asyncio.Queue`).
 //!
-//! Invariant: `try_send` never fills it beyond its capacity. (An item whose receiver is gone is put
-//! back even if the mailbox is full.) A source that finds it full is woken when there is room, and
-//! one that finds it empty is woken when there is an item. This is how backpressure from a slow
-//! network reaches stdin. Sources do not register: calling `try_send` or `try_recv` is enough to be
-//! woken.
+//! Invariant: `try_send` never fills a mailbox beyond its capacity. (Only an item whose receiver is
+//! gone is put back even if the mailbox is full.) A source that finds the mailbox full is woken
+//! when there is room. A source that finds it empty is woken when there is an item. This is how
+//! backpressure from a slow network reaches stdin. Sources need not register: a failed `try_send`
+//! or `try_recv` is enough.
 //!
-//! Each item, and each place, wakes one source: with thousands of receivers, waking all for each item would
-//! cost a call of each. The one that is woken may have left, or may not take it now. So the mailbox itself is
-//! called after it. If the item or the place is still there, it wakes the next one.
+//! Each item, and each free place, wakes only one source, because waking thousands of receivers for
+//! each item would be expensive. The woken source may have left, or may not take the item. So the
+//! mailbox itself is called after it, and wakes the next source if the item or the place is still
+//! there.
 //!
 //! ```text
 //!   sender ── try_send ──▶ ┌───┬───┬───┬───┐ ── try_recv ──▶ receiver
@@ -26,7 +27,7 @@ use std::fmt;
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Unavailable};
 use crate::transport::Flow;
 
-/// The queue: a source without a descriptor. It is used through its [`Handle`].
+/// A bounded queue, which is a source without a descriptor. It is used through its [`Handle`].
 ///
 /// ```
 /// use echo_reactor::{Mailbox, Reactor, TryRecv};
@@ -43,28 +44,28 @@ use crate::transport::Flow;
 /// # }
 /// ```
 pub struct Mailbox<T> {
-    /// Each with its number: an item that is put back returns to its place.
+    /// Each item has its number, so that an item that is put back returns to its place.
     items: VecDeque<(u64, T)>,
     /// How many items were ever sent.
     sent: u64,
     capacity: usize,
     closed: bool,
-    /// The sources that found it full.
+    /// The sources that found the mailbox full.
     senders: Waiters,
-    /// The sources that found it empty.
+    /// The sources that found the mailbox empty.
     receivers: Waiters,
-    /// The sources that are to know that it is closed, such as one that reads for it.
+    /// The sources to wake when the mailbox is closed, such as one that reads for it.
     until_closed: Waiters,
 }
 
-/// What [`try_recv`](Handle::try_recv) found.
+/// The result of [`try_recv`](Handle::try_recv).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryRecv<T> {
     /// The oldest item.
     Item(T),
-    /// Nothing yet: the waiter will be woken.
+    /// There is no item yet. The waiter will be woken.
     Empty,
-    /// Nothing any more.
+    /// The mailbox is closed and empty, or it is gone.
     Closed,
 }
 
@@ -81,9 +82,9 @@ impl<T> TryRecv<T> {
 /// Why [`try_send`](Handle::try_send) returned the item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrySendError<T> {
-    /// There is no room: the waiter will be woken.
+    /// There is no room. The waiter will be woken.
     Full(T),
-    /// It is closed, or gone: nobody will ever receive the item.
+    /// The mailbox is closed or gone, so the item would never be received.
     Closed(T),
 }
 
@@ -99,7 +100,7 @@ impl<T> fmt::Display for TrySendError<T> {
 impl<T: fmt::Debug> Error for TrySendError<T> {}
 
 impl<T: 'static> Mailbox<T> {
-    /// Creates an empty mailbox for at most `capacity` items, at least one.
+    /// Creates an empty mailbox for at most `capacity` items. A capacity of 0 counts as 1.
     #[allow(clippy::new_ret_no_self)] // it lives in the reactor
     pub fn new(reactor: &mut Reactor, capacity: usize) -> Handle<Self> {
         reactor.insert(Mailbox {
@@ -130,7 +131,7 @@ impl<T: 'static> Mailbox<T> {
 }
 
 impl<T: 'static> Handle<Mailbox<T>> {
-    /// Sends an item. If there is no room, `waiter` is woken when there is.
+    /// Sends an item. If there is no room, the source `waiter` is woken when there is.
     ///
     /// # Errors
     /// Returns the item, and the reason.
@@ -145,7 +146,7 @@ impl<T: 'static> Handle<Mailbox<T>> {
     }
 
     /// Returns what [`try_send`](Self::try_send) can expect now. At [`Flow::Full`], `waiter` is
-    /// woken when there is room; at [`Flow::Closed`], nobody will ever receive an item.
+    /// woken when there is room; at [`Flow::Closed`], an item would never be received.
     pub fn flow(self, reactor: &mut Reactor, waiter: Id) -> Flow {
         match reactor.get_mut(self) {
             Ok(mailbox) if mailbox.closed => return Flow::Closed,
@@ -157,12 +158,14 @@ impl<T: 'static> Handle<Mailbox<T>> {
         Flow::Full
     }
 
-    /// Receives the oldest item. If there is none yet, `waiter` is woken when one comes.
+    /// Receives the oldest item. If there is none yet, the source `waiter` is woken when one is
+    /// sent.
     pub fn try_recv(self, reactor: &mut Reactor, waiter: Id) -> TryRecv<T> {
         self.try_recv_numbered(reactor, waiter).map(|(_, item)| item)
     }
 
-    /// The same, with the number of the item: see [`put_back`](Self::put_back).
+    /// Does the same as [`try_recv`](Self::try_recv), and returns the number of the item for
+    /// [`put_back`](Self::put_back).
     pub(crate) fn try_recv_numbered(self, reactor: &mut Reactor, waiter: Id) -> TryRecv<(u64, T)> {
         match reactor.get_mut(self).map(|mailbox| (mailbox.items.pop_front(), mailbox.closed)) {
             Ok((Some(item), _)) => {
@@ -188,14 +191,14 @@ impl<T: 'static> Handle<Mailbox<T>> {
         }
     }
 
-    /// Wakes `waiter` when it is closed or removed. This is for a source that found room and waits
-    /// for something else.
+    /// Wakes `waiter` when the mailbox is closed or removed. This is for a source that found room
+    /// and waits for something else.
     pub(crate) fn wake_when_closed(self, reactor: &mut Reactor, waiter: Id) {
         let _ = reactor.with(self, |mailbox, reactor| mailbox.until_closed.add(waiter, reactor));
     }
 
-    /// Returns an item that was received for nobody. It gets its former place, also where that makes one too
-    /// many.
+    /// Puts an item back whose receiver is gone. It returns to its former place, even if the
+    /// mailbox is full.
     pub(crate) fn put_back(self, reactor: &mut Reactor, item: (u64, T)) {
         if let Ok(mailbox) = reactor.get_mut(self) {
             let place = mailbox.items.partition_point(|(number, _)| *number < item.0);
@@ -206,11 +209,11 @@ impl<T: 'static> Handle<Mailbox<T>> {
 
     fn wait(self, reactor: &mut Reactor, waiter: Id, list: fn(&mut Mailbox<T>) -> &mut Waiters) {
         if reactor.with(self, |mailbox, reactor| list(mailbox).add(waiter, reactor)).is_err() {
-            reactor.wake(waiter); // somebody has it by `Reactor::with`, so it tries again
+            reactor.wake(waiter); // the mailbox is running, so the waiter tries again
         }
     }
 
-    /// Wakes the first that waits. If there are others, the mailbox is called after it.
+    /// Wakes the first waiter. If there are others, the mailbox is called after it.
     fn wake_one(self, reactor: &mut Reactor, list: fn(&mut Mailbox<T>) -> &mut Waiters) {
         let others_wait = reactor.with(self, |mailbox, reactor| list(mailbox).wake_one(reactor));
         if others_wait == Ok(true) {
@@ -220,7 +223,8 @@ impl<T: 'static> Handle<Mailbox<T>> {
 }
 
 impl<T: 'static> Source for Mailbox<T> {
-    /// The sources that were woken have had their call. For what they have left, as many others are woken.
+    /// Called after the sources that were woken. Wakes one more source for each item and each place
+    /// that is left.
     fn ready(&mut self, _: Id, _: Ready, reactor: &mut Reactor) -> Next {
         let (items, places) = (self.items.len(), self.capacity.saturating_sub(self.items.len()));
         let receivers_wait = items > 0 && (0..items).all(|_| self.receivers.wake_one(reactor));
@@ -234,7 +238,7 @@ impl<T: 'static> Source for Mailbox<T> {
     }
 }
 
-/// Sources that wait for the same thing: first come, first woken, and each once.
+/// Sources that wait for the same thing. They are woken in the order in which they came, each once.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     queue: VecDeque<Id>,
@@ -255,7 +259,7 @@ impl Waiters {
         self.queue.push_back(waiter);
     }
 
-    /// Wakes the first that is still there. Returns whether others wait.
+    /// Wakes the first waiter that is still there. Returns whether others wait.
     fn wake_one(&mut self, reactor: &mut Reactor) -> bool {
         while let Some(id) = self.queue.pop_front() {
             self.members.remove(&id);

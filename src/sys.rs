@@ -1,11 +1,11 @@
 //! The system calls that neither `std` nor `mio` wraps, as safe functions.
 //!
-//! Invariant: all `unsafe` of the crate is in this file, each block with the reason why it is
-//! sound, and no soundness rests on what a caller promises. The functions add nothing to what the
-//! kernel does; their man pages are their documentation.
+//! Invariant: all `unsafe` code of the crate is in this file, and each block has the reason why it
+//! is sound. Every function is safe to call with any arguments. The functions add little to the
+//! system calls, so their man pages are their documentation.
 //!
-//! What differs between systems is in this file and in `sys/linux.rs` and `sys/bsd.rs`, which
-//! define the same names. Elsewhere the code is the same for all of them.
+//! The differences between systems are in this file and in `sys/linux.rs` and `sys/bsd.rs`, which
+//! define the same names. The rest of the crate is the same for all systems.
 //!
 //! Read next: the callers, `reactor/signals.rs`, `net/listening_socket.rs` and
 //! `stdio/descriptor.rs`.
@@ -39,12 +39,12 @@ pub use platform::*;
 )))]
 compile_error!("echo-reactor needs Linux, macOS or a BSD: the epoll or the kqueue of mio");
 
-/// The result of a call that returns -1 on failure, with the reason in `errno`.
+/// Converts the result of a call that returns -1 on failure, with the reason in `errno`.
 fn check(result: c_int) -> io::Result<c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// The result of a call that returns a number of bytes, or -1.
+/// Converts the result of a call that returns a number of bytes, or -1.
 fn count(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
@@ -57,7 +57,7 @@ const SIGNALS: usize = 127;
 static PENDING: [AtomicBool; SIGNALS] = [const { AtomicBool::new(false) }; SIGNALS];
 static WAKEUP_FD: AtomicI32 = AtomicI32::new(-1);
 
-/// Sets the socket that the handler writes to. It is never closed, because it is borrowed forever.
+/// Sets the socket that the handler writes to. A `'static` reference, so it is never closed.
 pub fn set_wakeup_fd(write_end: &'static UnixStream) {
     WAKEUP_FD.store(write_end.as_raw_fd(), Ordering::Release);
 }
@@ -71,7 +71,8 @@ fn pending_flag(signal: c_int) -> Option<&'static AtomicBool> {
     PENDING.get(usize::try_from(signal).ok()?)
 }
 
-/// Runs between any two instructions of the program: it does only what `signal-safety(7)` allows.
+/// Runs when a signal is raised, between any two instructions of the program. So it does only what
+/// `signal-safety(7)` allows.
 extern "C" fn handle_signal(signal: c_int) {
     // SAFETY: the address of this thread's own errno. The interrupted code may be about to read it,
     // so it is restored below.
@@ -82,7 +83,8 @@ extern "C" fn handle_signal(signal: c_int) {
         flag.store(true, Ordering::Release);
     }
     let byte = 1_u8;
-    // SAFETY: one readable byte. A full pipe refuses it, which is fine: it is readable already.
+    // SAFETY: one readable byte. A full pipe refuses it, which is harmless, because a full pipe is
+    // readable.
     let write = || unsafe { libc::write(WAKEUP_FD.load(Ordering::Acquire), ptr::from_ref(&byte).cast(), 1) };
     // SAFETY: as above. Another signal may interrupt it.
     while write() == -1 && unsafe { *errno } == libc::EINTR {}
@@ -130,7 +132,7 @@ pub fn is_ignored(signal: c_int) -> io::Result<bool> {
     Ok(current.sa_sigaction == libc::SIG_IGN)
 }
 
-/// Ends the process by a signal whose default action does that. Returns only if it does not.
+/// Ends the process by a signal whose default action is to end it. Returns only if that fails.
 #[cfg(feature = "cli")]
 pub fn raise_default(signal: c_int) {
     if set_action(signal, libc::SIG_DFL).is_ok() {
@@ -144,8 +146,8 @@ fn set_action(signal: c_int, handler: libc::sighandler_t) -> io::Result<libc::si
     // SAFETY: all zero is a valid `sigaction`: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     action.sa_sigaction = handler;
-    // No SA_RESTART: a read that the kernel stops (SIGTTIN) has to return, so that the loop sees
-    // the signal that ends the program.
+    // No SA_RESTART: a read that the kernel stops (SIGTTIN) has to return, so that the loop can
+    // handle the signal that ends the program.
     let mut former = MaybeUninit::uninit();
     // SAFETY: `action` is complete, its handler async-signal-safe; `former` is filled on success.
     check(unsafe { libc::sigaction(signal, &raw const action, former.as_mut_ptr()) })?;
@@ -153,13 +155,13 @@ fn set_action(signal: c_int, handler: libc::sighandler_t) -> io::Result<libc::si
     Ok(unsafe { former.assume_init() })
 }
 
-// ---- stdout, as the program got it
+// ---- stdout, as the program inherited it
 
 #[cfg(feature = "cli")]
 static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Runs before `main`, and before Rust's runtime opens `/dev/null` in the place of a closed stdout.
-/// After that, nothing distinguishes the two.
+/// Records whether stdout is closed. Runs before `main`, and before Rust's runtime opens
+/// `/dev/null` instead of a closed stdout. After that, the two cannot be distinguished.
 #[cfg(feature = "cli")]
 extern "C" fn look_at_stdout() {
     // SAFETY: no pointers.
@@ -251,10 +253,9 @@ pub fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<Ow
     Ok(socket)
 }
 
-/// Duplicates a listening stream socket that the process was started with, whatever else uses the
-/// number `fd`: its owner keeps it. The duplicate is made non-blocking, and has the options of
-/// [`listen_tcp`] set if it is a TCP socket. Its number is `lowest` or above. Also returns its
-/// address family.
+/// Duplicates `fd`, a listening stream socket that the process was started with. `fd` itself stays
+/// open. The duplicate's number is `lowest` or above. The socket is made non-blocking, and a TCP
+/// socket gets the options of [`listen_tcp`]. Also returns the address family.
 #[cfg(target_os = "linux")]
 pub fn duplicate_listening(fd: c_int, lowest: c_int) -> io::Result<(OwnedFd, c_int)> {
     // SAFETY: no pointers.
@@ -289,12 +290,12 @@ fn get_options(socket: &impl AsFd, level: c_int, name: c_int, values: &mut [c_in
     #[allow(clippy::cast_possible_truncation)] // a few ints
     let mut size = mem::size_of_val(values) as socklen_t;
     let (fd, place) = (socket.as_fd().as_raw_fd(), values.as_mut_ptr().cast());
-    // SAFETY: `values` has room for the `size` bytes that the kernel writes at most.
+    // SAFETY: the kernel writes at most `size` bytes, and `values` has room for them.
     check(unsafe { libc::getsockopt(fd, level, name, place, &raw mut size) })?;
     Ok(())
 }
 
-/// The process at the other end of a Unix socket, see [`PEER_PID`].
+/// Returns the process ID of the peer of a Unix socket, see [`PEER_PID`].
 pub fn peer_pid(socket: &Socket) -> Option<u32> {
     let (level, name, index) = PEER_PID;
     let mut credentials = [0; 24]; // more than any system has
@@ -302,14 +303,16 @@ pub fn peer_pid(socket: &Socket) -> Option<u32> {
     u32::try_from(credentials[index]).ok().filter(|&pid| pid != 0)
 }
 
-/// `bind(2)`. With `SO_REUSEADDR`, the port may still have connections in `TIME_WAIT`.
+/// Binds a socket: `bind(2)`. With `SO_REUSEADDR`, the port may still have connections in
+/// `TIME_WAIT`.
 pub fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     // SAFETY: the address is complete, and is only read.
     with_raw_address(address, |raw, size| unsafe { libc::bind(socket.as_raw_fd(), raw, size) })
 }
 
-/// `connect(2)` on a non-blocking socket: the attempt has ended when the socket is writable.
+/// Begins to connect a non-blocking socket: `connect(2)`. The attempt has ended when the socket is
+/// writable.
 pub fn connect(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
     // SAFETY: the address is complete, and is only read.
     match with_raw_address(address, |raw, size| unsafe { libc::connect(socket.as_raw_fd(), raw, size) }) {
@@ -318,12 +321,12 @@ pub fn connect(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Calls `f` with an address as the kernel reads it, and its size.
+/// Calls `f` with the kernel's form of an address, and its size in bytes.
 fn with_raw_address(
     address: SocketAddr,
     f: impl FnOnce(*const libc::sockaddr, socklen_t) -> c_int,
 ) -> io::Result<()> {
-    // A BSD has a length in the structure, too. It stays zero, because the kernel sets it.
+    // On a BSD, the structure also has a length. It stays zero, because the kernel sets it.
     #[allow(clippy::cast_possible_truncation)] // 16, 28, and address families
     let result = match address {
         SocketAddr::V4(v4) => {
@@ -364,11 +367,11 @@ pub fn service_port(name: &std::ffi::CStr) -> Option<u16> {
     let data = unsafe { (*(*list).ai_addr).sa_data };
     // SAFETY: the list is not used any more.
     unsafe { libc::freeaddrinfo(list) };
-    // An IP address begins with its port, whichever family it is of.
+    // In both families, `sa_data` begins with the port.
     Some(u16::from_be_bytes([data[0].to_ne_bytes()[0], data[1].to_ne_bytes()[0]]))
 }
 
-/// `listen(2)`. On a socket that listens already, it sets the backlog.
+/// Makes a socket listen: `listen(2)`. On a socket that listens already, sets the backlog.
 pub fn listen(socket: &impl AsFd, backlog: i32) -> io::Result<()> {
     // SAFETY: no pointers.
     check(unsafe { libc::listen(socket.as_fd().as_raw_fd(), backlog) })?;
@@ -380,15 +383,15 @@ pub fn set_urgent_inline(socket: &impl AsFd) -> io::Result<()> {
     set_optional(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE)
 }
 
-/// Makes `close` send a reset and drop what is unsent: `SO_LINGER`, `socket(7)`.
+/// Makes `close` send a reset and drop unsent bytes: `SO_LINGER`, `socket(7)`.
 pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     set_option_raw(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger)
 }
 
-/// Bytes that were sent, and that the peer's kernel (on a Unix socket of Linux, the peer) has yet
-/// to take: `SIOCOUTQ`, `tcp(7)` and `unix(7)`. macOS has `SO_NWRITE`, and FreeBSD and NetBSD have
-/// `FIONWRITE`.
+/// Returns how many sent bytes have not been taken by the peer's kernel (on a Unix socket of Linux,
+/// by the peer): `SIOCOUTQ`, `tcp(7)` and `unix(7)`. macOS has `SO_NWRITE`, and FreeBSD and NetBSD
+/// have `FIONWRITE`.
 pub fn unacknowledged_bytes(socket: &Socket) -> io::Result<usize> {
     #[cfg(target_vendor = "apple")]
     let bytes = get_option(socket, libc::SO_NWRITE)?;
@@ -402,17 +405,18 @@ pub fn unacknowledged_bytes(socket: &Socket) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// `recv(2)` that does not block, whatever the flags of the open file description are.
+/// Receives without blocking, whatever the flags of the open file description are: `recv(2)`,
+/// `MSG_DONTWAIT`.
 pub fn receive_now(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     let (start, length) = (buffer.as_mut_ptr().cast::<c_void>(), buffer.len());
     // SAFETY: `length` writable bytes.
     count(unsafe { libc::recv(socket.as_fd().as_raw_fd(), start, length, libc::MSG_DONTWAIT) })
 }
 
-/// `send(2)` that does not block, whatever the flags of the open file description are, and raises
-/// no `SIGPIPE`.
+/// Sends without blocking and without `SIGPIPE`, whatever the flags of the open file description
+/// are: `send(2)`, `MSG_DONTWAIT`.
 pub fn send_now(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
-    // macOS waits for room in spite of `MSG_DONTWAIT` (`sosendcheck` in XNU's uipc_socket.c). But a
+    // macOS waits for room despite `MSG_DONTWAIT` (`sosendcheck` in XNU's uipc_socket.c). But a
     // writable socket has room for a small write: `SO_SNDLOWAT` is 2048 bytes.
     #[cfg(target_vendor = "apple")]
     let bytes = if is_ready_now(socket, libc::POLLOUT)? {
@@ -441,9 +445,9 @@ pub fn monotonic_time() -> io::Result<Duration> {
 
 // ---- descriptors of any kind
 
-/// `read(2)` that does not block, whatever the flags of the open file description are:
-/// `RWF_NOWAIT`, `preadv2(2)`. `EOPNOTSUPP` if this kind of descriptor does not support it: pipes
-/// do, terminals do not. Only Linux has it.
+/// Reads without blocking, whatever the flags of the open file description are: `RWF_NOWAIT`,
+/// `preadv2(2)`. Fails with `EOPNOTSUPP` if this kind of descriptor does not support it. Pipes
+/// support it, terminals do not. Only Linux has it.
 #[cfg(target_os = "linux")]
 pub fn read_now(descriptor: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
@@ -452,7 +456,7 @@ pub fn read_now(descriptor: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> 
     count(unsafe { libc::preadv2(fd, &raw const part, 1, -1, libc::RWF_NOWAIT) })
 }
 
-/// `write(2)` that does not block, see [`read_now`].
+/// Writes without blocking, see [`read_now`].
 #[cfg(target_os = "linux")]
 pub fn write_now(descriptor: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
@@ -461,7 +465,7 @@ pub fn write_now(descriptor: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     count(unsafe { libc::pwritev2(fd, &raw const part, 1, -1, libc::RWF_NOWAIT) })
 }
 
-/// `write(2)`, which may block.
+/// Writes: `write(2)`, which may block.
 pub fn write(descriptor: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let fd = descriptor.as_fd().as_raw_fd();
     // SAFETY: `bytes.len()` readable bytes.
@@ -486,8 +490,8 @@ pub fn access_mode(descriptor: &impl AsFd) -> io::Result<c_int> {
     Ok(status_flags(descriptor)? & libc::O_ACCMODE)
 }
 
-/// Takes the lock of a file or directory, which is released with its last descriptor: `flock(2)`.
-/// `WouldBlock` while another process has it.
+/// Takes the lock of a file or directory: `flock(2)`. The lock is released when its last descriptor
+/// is closed. Fails with `WouldBlock` while another process holds it.
 pub fn try_lock(file: &impl AsFd) -> io::Result<()> {
     // SAFETY: no pointers.
     check(unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
@@ -511,7 +515,7 @@ pub fn reopenable_path(file: &impl AsFd) -> io::Result<std::path::PathBuf> {
     Ok(std::ffi::OsStr::from_bytes(name).into())
 }
 
-/// Returns whether it is the controlling terminal, the one that `/dev/tty` stands for: `tty(4)`.
+/// Returns whether the descriptor is the controlling terminal, which `/dev/tty` opens: `tty(4)`.
 pub fn is_controlling_terminal(descriptor: &impl AsFd) -> bool {
     // SAFETY: no pointers.
     let of_terminal = unsafe { libc::tcgetsid(descriptor.as_fd().as_raw_fd()) };
@@ -519,9 +523,9 @@ pub fn is_controlling_terminal(descriptor: &impl AsFd) -> bool {
     of_terminal != -1 && of_terminal == unsafe { libc::getsid(0) }
 }
 
-/// Returns whether this process is in the background of the terminal: `tcgetpgrp(3)`. Then the
-/// terminal is used by another process, and the kernel stops this one with SIGTTOU if it changes
-/// anything there.
+/// Returns whether this process is in the background of the terminal: `tcgetpgrp(3)`. Then another
+/// process uses the terminal, and the kernel stops this process with SIGTTOU if it changes anything
+/// there.
 #[cfg(feature = "cli")]
 pub fn is_in_background(terminal: &impl AsFd) -> bool {
     // SAFETY: no pointers.
@@ -530,22 +534,22 @@ pub fn is_in_background(terminal: &impl AsFd) -> bool {
     foreground != -1 && foreground != unsafe { libc::getpgrp() }
 }
 
-/// Discards what was typed and has not been read: `tcflush(3)`. It fails if it is not a terminal,
-/// which has no such input.
+/// Discards input that was typed and not read: `tcflush(3)`. Does nothing if the descriptor is not
+/// a terminal.
 #[cfg(feature = "cli")]
 pub fn discard_input(terminal: &impl AsFd) {
     // SAFETY: no pointers.
     unsafe { libc::tcflush(terminal.as_fd().as_raw_fd(), libc::TCIFLUSH) };
 }
 
-/// Returns whether a line, or the end, can be read from the terminal now.
+/// Returns whether a line, or the end of file, can be read from the terminal now.
 #[cfg(feature = "cli")]
 pub fn has_input(terminal: &impl AsFd) -> bool {
     is_ready_now(terminal, libc::POLLIN).unwrap_or(false)
 }
 
-/// Returns the columns and rows of a terminal's window: `TIOCGWINSZ`, `ioctl_tty(2)`. A terminal
-/// that does not know them counts as one of the usual size.
+/// Returns the columns and rows of a terminal's window: `TIOCGWINSZ`, `ioctl_tty(2)`. If the
+/// terminal does not know them, returns 80 and 24.
 #[cfg(feature = "cli")]
 pub fn window_size(terminal: &impl AsFd) -> (usize, usize) {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
@@ -555,7 +559,7 @@ pub fn window_size(terminal: &impl AsFd) -> (usize, usize) {
     (or_else(size.ws_col, 80), or_else(size.ws_row, 24))
 }
 
-/// Checks whether one read or write of the descriptor would not block now.
+/// Returns whether one read or write of the descriptor would not block now.
 pub fn is_ready_now(descriptor: &impl AsFd, events: libc::c_short) -> io::Result<bool> {
     poll(descriptor, events, 0)
 }
@@ -569,7 +573,8 @@ pub fn wait_until_readable(descriptor: &impl AsFd) -> io::Result<()> {
     poll(descriptor, libc::POLLIN, -1).map(drop)
 }
 
-/// `poll(2)` of one descriptor, with a timeout in milliseconds.
+/// Polls one descriptor: `poll(2)`, with a timeout in milliseconds (-1: none). Returns whether it
+/// is ready.
 fn poll(descriptor: &impl AsFd, events: libc::c_short, timeout: c_int) -> io::Result<bool> {
     let mut one = libc::pollfd { fd: descriptor.as_fd().as_raw_fd(), events, revents: 0 };
     // SAFETY: an array of one `pollfd`.

@@ -1,4 +1,4 @@
-//! What is particular to Linux. `bsd.rs` defines the same names.
+//! The parts of `sys` that are specific to Linux. `bsd.rs` defines the same names.
 //!
 //! Read next: `../sys.rs`.
 
@@ -20,8 +20,8 @@ pub(super) use libc::__errno_location as errno_location;
 /// The interest of every socket. It is registered once and never changed.
 pub const SOCKET_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 
-/// Hang-ups and errors are always reported, whatever the interest. This one adds nothing to them
-/// for a descriptor that is written.
+/// epoll always reports hang-ups and errors. For a descriptor that we write to, this interest adds
+/// nothing to them.
 pub const ERRORS_ONLY: Interest = Interest::PRIORITY;
 
 /// Whether events report urgent data.
@@ -30,8 +30,8 @@ pub const REPORTS_URGENT_DATA: bool = true;
 /// How many events one poll may report for one source.
 pub const EVENTS_PER_SOURCE: usize = 1;
 
-/// Whether a regular file may block: some pseudo-files do (`trace_pipe`), and epoll takes those. It
-/// refuses the others.
+/// Whether a regular file may block. Some pseudo-files do (`trace_pipe`), and epoll accepts those.
+/// It refuses the others.
 pub const REGULAR_FILES_MAY_BLOCK: bool = true;
 
 /// Returns whether an error of the registration means that the descriptor cannot be polled:
@@ -82,6 +82,6 @@ pub fn reopenable_path(file: &File) -> io::Result<PathBuf> {
     Ok(format!("/proc/self/fd/{}", file.as_raw_fd()).into())
 }
 
-/// The signal by which a user asks a program for its statistics. Linux has none of its own.
+/// The signal by which a user asks a program for its statistics. Linux has no such signal.
 #[cfg(feature = "cli")]
 pub const SIGINFO: Option<c_int> = None;
