@@ -1,9 +1,9 @@
-//! Pages for those who use the library or compare it with others. They answer what the guide and
-//! the documentation of the items do not.
+//! Pages for people who use the library or compare it with others. They answer questions that
+//! neither the guide nor the documentation of the items answers.
 //!
 //! | page | what it answers |
 //! | --- | --- |
-//! | [`asyncio`] | what is it called here? |
+//! | [`asyncio`] | what is the name of an asyncio function here? |
 //! | [`styles`] | sockets, protocol or streams: which one, and what does it cost? |
 //! | [`performance`] | how fast is it, how was that measured, and what was tried? |
 //! | [`platforms`] | what is different or missing on macOS and the BSDs? |
