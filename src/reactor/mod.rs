@@ -67,7 +67,7 @@ const REMOVAL_ROUNDS: usize = 8;
 /// How many events one poll can report. The next poll reports the others.
 const EVENT_CAPACITY: usize = 1024;
 
-/// The capacity, in jobs, that the queue keeps after it was much longer.
+/// How much capacity, in jobs, the queue keeps after a burst.
 const RETAINED_JOBS: usize = 4096;
 
 /// Something to do later.

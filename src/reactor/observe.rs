@@ -1,4 +1,4 @@
-//! Observability: observers are notified of what the loop does, as it happens.
+//! Observability: observers are notified of each action of the loop.
 //!
 //! Invariant: observers never change what the loop does. They receive values and a shared reference
 //! to the reactor. Without observers, the cost is one check for an empty list, and no timestamp is

@@ -1,9 +1,9 @@
 //! Calls from other threads.
 //!
-//! Invariant: the reactor never leaves its thread. Other threads send jobs to its inbox. While the
-//! inbox holds a job, the waker is triggered: the thread that sends the first job does that, and so
-//! does a reactor that leaves jobs for the next turn. So one event is enough for many jobs, and
-//! threads that send faster than the loop works cannot starve its sources.
+//! Invariant: the reactor never leaves its thread. Other threads send jobs to its inbox. The thread
+//! that sends the first job triggers the waker. If the reactor leaves jobs for the next turn, it
+//! triggers the waker again. So one event is enough for many jobs, and threads that send faster
+//! than the loop works cannot starve its sources.
 //!
 //! Read next: `mod.rs`, step 3 of a turn.
 

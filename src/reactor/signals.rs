@@ -49,7 +49,7 @@ struct SignalPipe(&'static UnixStream);
 
 impl Source for SignalPipe {
     fn ready(&mut self, _: Id, _: Ready, reactor: &mut Reactor) -> Next {
-        // First the bytes, then the flags: a signal in between causes a second call, and none is
+        // Read the bytes before the flags. A signal in between causes a second call, and none is
         // missed.
         let mut bytes = [0; 64];
         while matches!(self.0.read(&mut bytes), Ok(1..)) {}

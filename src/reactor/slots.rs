@@ -152,7 +152,7 @@ enum State {
 struct Slot {
     state: State,
     generation: u32,
-    /// The bits of its queued call, while the reactor's queue has an entry for it.
+    /// The bits of the source's queued call, while the reactor's queue has an entry for it.
     queued: Option<Ready>,
 }
 

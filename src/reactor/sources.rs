@@ -5,7 +5,7 @@
 //! release what it holds elsewhere: timers, a place among a listener's connections, the
 //! registration of a descriptor that stays open.
 //!
-//! Read next: `slots.rs`, where they live.
+//! Read next: `slots.rs`, where sources live.
 
 use std::any::Any;
 use std::io;
@@ -239,7 +239,7 @@ pub(super) struct Running<'a> {
     id: Id,
     /// `None` after the source was put back.
     source: Option<Box<dyn Source>>,
-    /// Whether another source made this call, and runs on after it.
+    /// Whether another source made this call, and continues after it.
     is_nested: bool,
 }
 

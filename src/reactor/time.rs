@@ -22,7 +22,8 @@ use super::{Id, Job, Reactor, Ready};
 /// adding them to the clock could overflow.
 pub(crate) const FAR_FUTURE: Duration = Duration::from_secs(1_000_000_000);
 
-/// A timer that was set, for [`Reactor::cancel`]. After it has run, it names no timer any more.
+/// Identifies a timer that was set, for [`Reactor::cancel`]. After the timer has run, it identifies
+/// no timer.
 ///
 /// Like an [`Id`], it is only meaningful for the reactor that returned it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
