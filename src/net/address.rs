@@ -41,8 +41,8 @@ pub enum Address {
     Tcp(SocketAddr),
     /// The path of a Unix stream socket. The path is empty if that end has no name.
     Unix(PathBuf),
-    /// A Unix socket without a file: a name in the abstract namespace of Linux, `unix(7)`. Other
-    /// systems have none: there, parsing such an address, listening and connecting fail.
+    /// A Unix socket without a file: a name in the abstract namespace of Linux, `unix(7)`. On other
+    /// systems, such an address cannot be parsed, and using it fails.
     Abstract(Vec<u8>),
 }
 

@@ -85,8 +85,8 @@ type Outcome = Result<(Socket, Address), NotConnected>;
 
 type OnDone = Box<dyn FnOnce(&mut Reactor, Id, Outcome)>;
 
-/// Connects to the first of `addresses` that answers. Calls `on_done` with the outcome. It can
-/// install a connection in the connector's slot, which is then called from the queue.
+/// Connects to the first of `addresses` that answers. Calls `on_done` with the outcome. `on_done`
+/// can install a connection in the connector's slot. That connection is then called from the queue.
 pub(crate) fn connect<T: Source>(
     reactor: &mut Reactor,
     addresses: &[Address],

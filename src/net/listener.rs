@@ -1,13 +1,14 @@
 //! The listener: accepts connections and passes each one to a closure.
 //!
 //! Invariant: neither a peer nor resource exhaustion ever stops the listener. Its sockets are
-//! edge-triggered, so which of them may have a pending connection is remembered until `accept`
-//! returns `WouldBlock`. If it stops earlier, it continues later. The reason decides when:
+//! edge-triggered, so it remembers which of them may have a pending connection, until `accept`
+//! returns `WouldBlock`. If it stops earlier, it continues later. When it continues depends on the
+//! reason:
 //!
 //! - the budget: it returns `Again`;
-//! - the limit on connections: the next one that closes calls it again;
+//! - the limit on connections: the next connection that closes calls it again;
 //! - missing descriptors, or a turn in which every `accept` failed: the next connection that closes
-//!   calls it again. So does a timer after one second, because a descriptor may be closed
+//!   calls it again, and a timer does so after one second, because a descriptor may be closed
 //!   elsewhere.
 //!
 //! Read next: `../transport/connection.rs`, what happens to a connection; `connector.rs`, the other
@@ -34,7 +35,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 pub struct ListenOptions {
     /// The limit on open connections. At the limit the listener stops accepting, and later peers
     /// wait in the kernel's backlog. With `None`, the default, only the number of descriptors
-    /// limits them. With 0, no connection is accepted.
+    /// limits the connections. With 0, no connection is accepted.
     pub max_connections: Option<usize>,
     /// The length of the kernel's queue of connections that are not accepted yet, see `listen(2)`.
     /// The default is 4096.

@@ -46,7 +46,7 @@ impl ListeningSocket {
     ///
     /// For the path of a Unix socket, this locks the directory, because another server may start at
     /// the same time. If another process holds that lock, this blocks for up to five seconds, so
-    /// call it before the loop runs.
+    /// listen before the loop runs.
     ///
     /// # Errors
     /// The error names the address and the reason:
@@ -91,8 +91,9 @@ impl ListeningSocket {
 
     /// Duplicates the listening sockets that the process was started with: socket activation, as
     /// systemd does it (`sd_listen_fds(3)`). There are none unless `LISTEN_PID` is the number of
-    /// this process and `LISTEN_FDS` is the number of sockets. With them, a server can restart
-    /// without refusing a connection, and it can listen on a port for which it has no permission.
+    /// this process and `LISTEN_FDS` is the number of sockets. With socket activation, a server can
+    /// restart without refusing a connection, and it can listen on a port for which it has no
+    /// permission.
     ///
     /// The sockets are identified by number only, so call this before anything else opens a
     /// descriptor. They are made non-blocking. The descriptors that the process was started with

@@ -30,8 +30,8 @@ pub(crate) use listener::listen;
 use std::fmt;
 use std::io;
 
-/// Shows an error as `strerror(3)` does, without the number that `std` appends. If the user can
-/// remedy the error, adds how.
+/// Shows an error as `strerror(3)` does, without the number that `std` appends. Adds the remedy if
+/// the user can remedy the error.
 #[doc(hidden)] // for the two programs
 #[derive(Debug)]
 pub struct ErrorText<'a>(pub &'a io::Error);

@@ -40,8 +40,8 @@ use crate::sys;
 
 /// The program's side of a connection: callbacks (asyncio: `asyncio.Protocol`).
 ///
-/// The defaults of the callbacks suit a peer that closes in order, and they bound the memory that a
-/// peer can use. An echo server:
+/// The defaults of the callbacks close the connection when the peer ends its side, and they bound
+/// the memory that a peer can use. An echo server:
 ///
 /// ```
 /// use echo_reactor::{Protocol, Transport};
@@ -318,7 +318,7 @@ impl Transport<'_> {
         self.id
     }
 
-    /// Returns the handle of this connection, whose protocol is a `P`: in a protocol,
+    /// Returns the handle of this connection, whose protocol is a `P`. Inside a protocol, use
     /// `transport.handle::<Self>()`.
     #[must_use]
     pub fn handle<P: Protocol>(&self) -> Handle<Connection<P>> {
