@@ -2,17 +2,17 @@
 //! write programs on it.
 //!
 //! ```text
-//!    your program     callbacks: Protocol     async fn: Task     closures: Reactor::watch
-//!                             │                     │                    │
-//!    transport/,         Connection              Stream                  │     stdio/  Input, Output
-//!    streams/                └────── Duplex ────────┘                    │                │
-//!                                       │                                │                │
-//!    net/                 Listener, Connector: open connections          │                │
-//!                                       │                                │                │
-//!    reactor/         ──────────────────┴──── Source, Id, Ready ─────────┴────────────────┘
-//!                                 turn: poll ▸ events ▸ queue ▸ timers
-//!                                       │
-//!    mio                 one epoll or kqueue instance
+//!  your program  callbacks: Protocol     async fn: Task     closures: Reactor::watch
+//!                        │                     │                    │
+//!  transport/,      Connection              Stream                  │     stdio/  Input, Output
+//!  streams/             └────── Duplex ────────┘                    │                │
+//!                                  │                                │                │
+//!  net/              Listener, Connector: make connections          │                │
+//!                                  │                                │                │
+//!  reactor/      ──────────────────┴──── Source, Id, Ready ─────────┴────────────────┘
+//!                            turn: poll ▸ events ▸ queue ▸ timers
+//!                                  │
+//!  mio              one epoll or kqueue instance
 //! ```
 //!
 //! Data flows one way: kernel → turn → source → protocol → transport → kernel.
@@ -45,7 +45,8 @@
 //!
 //! fn main() -> std::io::Result<()> {
 //!     let mut reactor = Reactor::new()?;
-//!     create_server(&mut reactor, &["127.0.0.1:7777".parse()?], &ListenOptions::default(), || Echo)?;
+//!     let addresses = ["127.0.0.1:7777".parse()?];
+//!     create_server(&mut reactor, &addresses, &ListenOptions::default(), || Echo)?;
 //!     reactor.run()
 //! }
 //! ```
@@ -61,7 +62,7 @@
 //! | `transport/connection.rs` | which callback is called when |
 //! | `transport/duplex/` | the two directions of a connection: the read, the write and the close path |
 //! | [`net`] | where connections come from: `listener.rs` is the accept path |
-//! | [`streams`] | an `async fn` in the place of a protocol |
+//! | [`streams`] | an `async fn` instead of a protocol |
 //! | `mailbox.rs`, `lines.rs` | a bounded queue between sources; splitting bytes into lines |
 //! | [`stdio`] | stdin and stdout, of every kind |
 //! | [`reactor::observe`], [`timeline`] | observing the loop |
@@ -69,11 +70,11 @@
 //!
 //! # Six rules
 //!
-//! 1. **Taken out, put back.** A source that runs is out of its slot. So `&mut source` and `&mut
-//!    Reactor` never overlap, and the compiler checks that. A callback may do anything: add, wake
-//!    and remove sources, even its own source, and stop the loop. Sources share no state, so there
-//!    is no `Rc<RefCell>` between them. (There is one exception: a stream's source shares its state
-//!    with the reader and the writer, which belong to a future.)
+//! 1. **Taken out, put back.** A source that runs is out of its slot. So `&mut source` and
+//!    `&mut Reactor` never overlap, and the compiler checks that. A callback may do anything: add,
+//!    wake and remove sources, even its own source, and stop the loop. Sources share no state, so
+//!    there is no `Rc<RefCell>` between them. (There is one exception: a stream's source shares its
+//!    state with the reader and the writer, which belong to a future.)
 //! 2. **Addresses, not pointers.** An [`Id`] is the number of a slot and a generation, which counts
 //!    the uses of the slot. A [`Handle`] is an `Id` together with the type of the source. When the
 //!    source has left, both find nothing. So an event for a source that was removed earlier in the
@@ -96,8 +97,8 @@
 //!
 //! # Coming from asyncio
 //!
-//! Where asyncio has a name for something, this library uses the same name: [`docs::asyncio`] has
-//! the whole table. [`docs::styles`] compares the three styles and their costs.
+//! Many names are the same as in asyncio. [`docs::asyncio`] has the whole table. [`docs::styles`]
+//! compares the three styles and their costs.
 
 // The README's program is compiled as a test.
 #[cfg(doctest)]

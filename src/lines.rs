@@ -1,4 +1,4 @@
-//! Cutting bytes into lines, with a limit.
+//! Splitting bytes into lines, with a limit.
 //!
 //! Invariant: a call that fails consumes nothing, so no byte is lost.
 //!

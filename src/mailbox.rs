@@ -3,8 +3,8 @@
 //! Invariant: `try_send` never fills a mailbox beyond its capacity. (Only an item whose receiver is
 //! gone is put back even if the mailbox is full.) A source that finds the mailbox full is woken
 //! when there is room. A source that finds it empty is woken when there is an item. This is how
-//! backpressure from a slow network reaches stdin. Sources need not register: a failed `try_send`
-//! or `try_recv` is enough.
+//! backpressure from a slow network reaches stdin. Sources need not register for that: a `try_send`
+//! or `try_recv` without success is enough.
 //!
 //! Each item, and each free place, wakes only one source, because waking thousands of receivers for
 //! each item would be expensive. The woken source may have left, or may not take the item. So the

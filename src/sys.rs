@@ -57,7 +57,8 @@ const SIGNALS: usize = 127;
 static PENDING: [AtomicBool; SIGNALS] = [const { AtomicBool::new(false) }; SIGNALS];
 static WAKEUP_FD: AtomicI32 = AtomicI32::new(-1);
 
-/// Sets the socket that the handler writes to. A `'static` reference, so it is never closed.
+/// Sets the socket that the handler writes to. The socket is never closed, because the reference is
+/// `'static`.
 pub fn set_wakeup_fd(write_end: &'static UnixStream) {
     WAKEUP_FD.store(write_end.as_raw_fd(), Ordering::Release);
 }
@@ -327,7 +328,7 @@ fn with_raw_address(
     f: impl FnOnce(*const libc::sockaddr, socklen_t) -> c_int,
 ) -> io::Result<()> {
     // On a BSD, the structure also has a length. It stays zero, because the kernel sets it.
-    #[allow(clippy::cast_possible_truncation)] // 16, 28, and address families
+    #[allow(clippy::cast_possible_truncation)] // sizes of 16 and 28 bytes, and address families
     let result = match address {
         SocketAddr::V4(v4) => {
             // SAFETY: all zero is a valid address.

@@ -33,7 +33,7 @@ pub const ERRORS_ONLY: Interest = Interest::READABLE;
 /// even with `SO_OOBINLINE`), so a short read never proves that nothing is left.
 pub const REPORTS_URGENT_DATA: bool = false;
 
-/// How many events one poll may report for one source: each filter has its own.
+/// How many events one poll may report for one source. Each filter reports its own event.
 pub const EVENTS_PER_SOURCE: usize = 2;
 
 /// Whether a regular file may block. It does not, although kqueue accepts it. (At the end of the
