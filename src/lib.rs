@@ -1,5 +1,5 @@
-//! A single-threaded event loop that you can read in an afternoon, and three styles in which to
-//! write programs on it.
+//! A single-threaded event loop that you can read in an afternoon, with three styles of writing
+//! programs on it.
 //!
 //! ```text
 //!  your program  callbacks: Protocol     async fn: Task     closures: Reactor::watch
@@ -24,7 +24,8 @@
 //! - A **source** is a state machine that the reactor calls: a connection, a listener, or stdin. It
 //!   lives in a **slot** of the reactor.
 //! - A **protocol** is your code for one connection. Its **transport** is what it writes to.
-//! - **Backpressure**: if a peer does not read, writing to it pauses, and so does reading from it.
+//! - A peer **ends its side** of a connection when it stops sending: its FIN arrives, and a read
+//!   returns 0. It can still receive.
 //!
 //! **To learn how an event loop works**, build one: [`guide`] is a course of fourteen short
 //! chapters. **To use this loop**, read on; [`Protocol`] and [`create_server`] are most of what a
@@ -71,10 +72,11 @@
 //! # Six rules
 //!
 //! 1. **Taken out, put back.** A source that runs is out of its slot. So `&mut source` and
-//!    `&mut Reactor` never overlap, and the compiler checks that. A callback may do anything: add,
-//!    wake and remove sources, even its own source, and stop the loop. Sources share no state, so
-//!    there is no `Rc<RefCell>` between them. (There is one exception: a stream's source shares its
-//!    state with the reader and the writer, which belong to a future.)
+//!    `&mut Reactor` never overlap, and the compiler checks that. (Rust allows only one mutable
+//!    reference to an object at a time.) A callback may do anything: add, wake and remove sources,
+//!    even its own source, and stop the loop. Sources share no objects, so there is no
+//!    `Rc<RefCell>` between them. (There is one exception: a stream's source shares its state with
+//!    the reader and the writer, which belong to a future.)
 //! 2. **Addresses, not pointers.** An [`Id`] is the number of a slot and a generation, which counts
 //!    the uses of the slot. A [`Handle`] is an `Id` together with the type of the source. When the
 //!    source has left, both find nothing. So an event for a source that was removed earlier in the

@@ -1,7 +1,7 @@
 //! The system calls that neither `std` nor `mio` wraps, as safe functions.
 //!
 //! Invariant: all `unsafe` code of the crate is in this file, and each block has the reason why it
-//! is sound. Every function is safe to call with any arguments. The functions add little to the
+//! is sound. Every public function is sound with any arguments. The functions add little to the
 //! system calls, so their man pages are their documentation.
 //!
 //! The differences between systems are in this file and in `sys/linux.rs` and `sys/bsd.rs`, which

@@ -63,8 +63,7 @@ impl Timers {
 }
 
 pub(super) enum Clock {
-    /// The monotonic clock of the system. The time is kept until the end of the turn in which it
-    /// was read.
+    /// The monotonic clock of the system, and the time that this turn has read, if any.
     System(Cell<Option<Instant>>),
     /// A time that a test has set. It does not advance.
     Set(Instant),

@@ -4,10 +4,10 @@
 //! - The consequences of a callback (`pause_writing`, the end of the connection) are handled after
 //!   it has returned. So no callback of a protocol runs inside another one.
 //! - Timers and timeouts are handled last, after the pending I/O.
-//! - Budgets: one call of [`Source::ready`] reads at most about 256 KiB and sends at most about
-//!   256 KiB (`SCRATCH_SIZE`). Then it returns `Again`. A read of a few bytes counts as one of
-//!   1 KiB, because each system call takes time. So a peer that sends without a pause does not
-//!   starve the others.
+//! - Budgets: a call of [`Source::ready`] stops reading after 256 KiB (`SCRATCH_SIZE`), and stops
+//!   sending after as much. Then it returns `Again`. A read of a few bytes counts as one of 1 KiB,
+//!   because each system call takes time. So a peer that sends without a pause does not starve the
+//!   others.
 //!
 //! Read next: `duplex/`, which reads and writes the socket.
 

@@ -54,7 +54,9 @@ impl Duplex {
     fn set_timeout(&mut self, limit: Duration, is_linger: bool, id: Id, reactor: &mut Reactor) {
         let (moved, end) = (reactor.now(), reactor.after(limit));
         let (limit, timer) = (end - moved, reactor.timeout_at(end, id));
-        let unacknowledged = if is_linger { self.unacknowledged() } else { 0 }; // the first check counts unsent bytes as moved
+        // An idle timeout starts with 0, so bytes that the kernel holds at the first check count as
+        // moved.
+        let unacknowledged = if is_linger { self.unacknowledged() } else { 0 };
         self.cancel_timeout(reactor);
         self.timeout = Some(Box::new(Timeout { limit, moved, unacknowledged, is_linger, timer }));
     }
