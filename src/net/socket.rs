@@ -74,7 +74,7 @@ impl Socket {
     /// This holds only if a read ends early for no other reason. The kernel ends a read of a
     /// **Unix** socket before a message that carries descriptors or other credentials (`unix(7)`),
     /// so this never holds for a Unix socket. The kernel ends a read of a **TCP** socket at the
-    /// mark of urgent data and at the peer's FIN. epoll reports both, and kqueue only the FIN. It
+    /// mark of urgent data and at the peer's FIN. epoll reports both, and kqueue only the FIN. This
     /// would not hold for a layer that decrypts records (TLS): a read returns one record, and the
     /// next one may be buffered already.
     pub(crate) fn short_read_means_empty(&self, ready: Ready) -> bool {

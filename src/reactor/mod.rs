@@ -180,7 +180,7 @@ impl Reactor {
 
     /// Runs turns until `done` returns `true`, or until `limit` has elapsed on the system clock.
     /// Returns what `done` returned last. I/O that was ready before the limit is still handled. A
-    /// call of [`stop`](Self::stop) has no effect here, or on the next [`run`](Self::run).
+    /// call of [`stop`](Self::stop) ends neither this call nor the next [`run`](Self::run).
     ///
     /// # Errors
     /// As for [`run`](Self::run).

@@ -5,8 +5,8 @@
 //! other error, except `Interrupted`, is logged and ends the watch. The closure keeps its state in
 //! the variables that it captures.
 //!
-//! The next layer adds two things that a watch lacks. A watch has no budget, so a peer that sends
-//! without a pause can hold the loop. And an `accept` that fails ends the watch.
+//! A watch has no budget, so a peer that sends without a pause can hold the loop. An `accept` that
+//! fails ends the watch of a listening socket. The next layer solves both problems.
 //!
 //! Read next: `../transport/mod.rs`.
 

@@ -59,7 +59,7 @@ impl Duplex {
         if is_gone {
             let error = self.socket.take_error().ok().flatten();
             self.break_write(error.unwrap_or_else(|| ErrorKind::BrokenPipe.into()));
-            self.write_buffer = WriteBuffer::default(); // these bytes are lost, and a further write would hide the error
+            self.write_buffer = WriteBuffer::default(); // lost: another write would hide the error
         }
         is_gone
     }

@@ -7,7 +7,8 @@
 //! A slow peer may take bytes from the kernel's send buffer for a long time before we can write
 //! again. So we also check how many bytes the kernel still holds, four times per limit, and only
 //! while there are some. A stalled connection ends at most a quarter of the limit late (or one
-//! limit late, if it was quiet before). While the peer reads, the connection never ends.
+//! limit late, if it was quiet before). While the peer reads what we send, the idle timeout never
+//! ends the connection.
 //!
 //! Read next: `../connection.rs`, which handles pending I/O before a timeout.
 

@@ -95,7 +95,7 @@ impl Duplex {
             }
             Err(error) => {
                 self.break_write(error);
-                length // lost
+                length // all of them are lost
             }
         }
     }
