@@ -5,9 +5,9 @@
 //!   it has returned. So no callback of a protocol runs inside another one.
 //! - Timers and timeouts are handled last, after the pending I/O.
 //! - Budgets: a call of [`Source::ready`] stops reading after 256 KiB (`SCRATCH_SIZE`), and stops
-//!   sending after as much. Then it returns `Again`. A read of a few bytes counts as one of 1 KiB,
-//!   because each system call takes time. So a peer that sends without a pause does not starve the
-//!   others.
+//!   sending after as much. Then it returns `Again`. So a peer that sends without a pause does not
+//!   starve the others. A read of a few bytes counts as one of 1 KiB, because each system call
+//!   takes time.
 //!
 //! Read next: `duplex/`, which reads and writes the socket.
 
