@@ -6,10 +6,12 @@
 mod common;
 
 use std::cell::Cell;
-use std::io::{IoSlice, Write};
+use std::io::{IoSlice, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{turn_until, turn_until_quiet};
@@ -153,4 +155,37 @@ impl Observer for Calls {
     fn on_dispatch(&mut self, _: &DispatchEnd) {
         self.0.set(self.0.get() + 1);
     }
+}
+
+#[test]
+fn one_large_write_is_sent_in_bounded_parts() {
+    const ALL: usize = 32 << 20;
+    struct Large;
+    impl Protocol for Large {
+        fn data_received(&mut self, transport: &mut Transport, _: &[u8]) {
+            transport.write(&vec![7; ALL]);
+        }
+    }
+    /// The most that one call of a source has sent, in bytes.
+    struct Sent(Rc<Cell<u64>>);
+    impl Observer for Sent {
+        fn on_dispatch(&mut self, dispatch: &DispatchEnd) {
+            let count = dispatch.stats.map_or(0, |(before, after)| after.bytes_out - before.bytes_out);
+            self.0.set(self.0.get().max(count));
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let most = Rc::new(Cell::new(0));
+    reactor.add_observer(Sent(most.clone()));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let ours = mio::net::TcpStream::from_std(listener.accept().unwrap().0);
+    Connection::from_socket(&mut reactor, ours, Large).unwrap();
+    let reader = thread::spawn(move || {
+        peer.write_all(b"!").unwrap();
+        peer.read_exact(&mut vec![0; ALL]).unwrap();
+    });
+    turn_until(&mut reactor, "all bytes were received", |_| reader.is_finished());
+    reader.join().unwrap();
+    assert!(most.get() <= SCRATCH_SIZE as u64, "{} bytes in one call", most.get());
 }

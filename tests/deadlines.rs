@@ -16,8 +16,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    Process, Server, client_command, halves, has_descriptors, new_reactor, ping, serve_once, turn_until,
-    turn_until_quiet,
+    Process, Scratch, Server, client_command, halves, has_descriptors, new_reactor, ping, serve_once,
+    turn_until, turn_until_quiet,
 };
 use echo_reactor::{
     Address, CloseReason, ConnectOptions, Connection, ConnectionLost, Either, Elapsed, Handle, Id,
@@ -302,6 +302,7 @@ fn user_timer_wakes_the_protocol_and_keeps_the_idle_timeout() {
 #[test]
 fn user_timer_does_not_end_a_lingering_connection() {
     let mut reactor = Reactor::new().unwrap();
+    reactor.set_now(Instant::now());
     let (handle, log, mut peer) = connection_with_timeout(&mut reactor);
     handle.enter(&mut reactor, |_, transport| transport.close()).unwrap();
     reactor.wake_at(reactor.now(), handle.id());
@@ -472,4 +473,135 @@ fn run_until_does_the_io_that_came_in_time_before_it_gives_up() {
     });
     let received = reactor.run_until(Duration::from_millis(10), move |_| !note.0.borrow().is_empty());
     assert!(received.unwrap(), "{:?}", log.0.borrow());
+}
+
+/// Blocks in a callback, in a turn whose time is known, and then calls `then`.
+struct Blocks<F>(Option<F>, Log);
+
+impl<F: FnOnce(&mut Transport) + 'static> Protocol for Blocks<F> {
+    fn connection_made(&mut self, transport: &mut Transport) {
+        transport.set_idle_timeout(Some(LIMIT));
+    }
+    fn data_received(&mut self, transport: &mut Transport, _: &[u8]) {
+        let _ = transport.reactor().now();
+        suspend();
+        if let Some(then) = self.0.take() {
+            then(transport);
+        }
+    }
+    fn connection_lost(&mut self, _: &mut Reactor, lost: ConnectionLost) {
+        self.1.push(lost.reason.to_string());
+    }
+}
+
+/// Runs a callback that blocks and then calls `then`, until `log` has an entry.
+fn block_then(log: &Log, then: impl FnOnce(&mut Transport) + 'static) {
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, peer) = mio::net::UnixStream::pair().unwrap();
+    Connection::from_socket(&mut reactor, ours, Blocks(Some(then), log.clone())).unwrap();
+    turn_until_quiet(&mut reactor);
+    let mut peer = UnixStream::from(std::os::fd::OwnedFd::from(peer));
+    peer.write_all(b"question").unwrap();
+    peer.set_nonblocking(true).unwrap();
+    turn_until(&mut reactor, "the limit has ended", |_| {
+        let _ = peer.read(&mut [0; 16]); // what waits in the kernel would extend the limit
+        !log.0.borrow().is_empty()
+    });
+}
+
+#[test]
+fn callback_that_blocks_does_not_use_up_the_idle_limit() {
+    let (log, answered) = (Log::default(), Rc::new(Cell::new(None)));
+    let when = answered.clone();
+    block_then(&log, move |transport| {
+        when.set(Some(Instant::now()));
+        transport.write(b"answer"); // the last byte that moves
+    });
+    assert!(answered.get().unwrap().elapsed() >= LIMIT);
+    assert_eq!(*log.0.borrow(), ["idle for too long"]);
+}
+
+#[test]
+fn callback_that_blocks_does_not_use_up_the_linger_limit() {
+    let (log, closed) = (Log::default(), Rc::new(Cell::new(None)));
+    let when = closed.clone();
+    block_then(&log, move |transport| {
+        when.set(Some(Instant::now()));
+        transport.close(); // the peer does not end its side
+    });
+    assert!(closed.get().unwrap().elapsed() >= LIMIT);
+    assert_eq!(*log.0.borrow(), ["the peer did not end its side in time"]);
+}
+
+#[test]
+fn callback_that_blocks_does_not_use_up_the_connect_timeout() {
+    struct Waiting(Log);
+    impl Protocol for Waiting {
+        fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
+        fn connection_lost(&mut self, _: &mut Reactor, lost: ConnectionLost) {
+            self.0.push(lost.reason.to_string());
+        }
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let _first = UnixStream::connect(&path).unwrap(); // fills the backlog
+    let (log, began) = (Log::default(), Rc::new(Cell::new(None)));
+    let (lost, when) = (log.clone(), began.clone());
+    block_then(&log, move |transport| {
+        when.set(Some(Instant::now()));
+        transport.set_idle_timeout(None);
+        let mut options = ConnectOptions::default();
+        options.timeout = LIMIT;
+        create_connection(transport.reactor(), &[Address::Unix(path)], &options, Waiting(lost));
+    });
+    assert!(began.get().unwrap().elapsed() >= LIMIT, "{:?}", log.0.borrow());
+}
+
+#[test]
+fn timeout_that_is_set_in_the_call_of_an_expired_one_replaces_it() {
+    let mut reactor = Reactor::new().unwrap();
+    let start = Instant::now();
+    reactor.set_now(start);
+    let (ours, _peer) = mio::net::UnixStream::pair().unwrap();
+    struct SetsAgain;
+    impl Protocol for SetsAgain {
+        fn connection_made(&mut self, transport: &mut Transport) {
+            transport.set_idle_timeout(Some(LIMIT));
+        }
+        fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
+        fn woken(&mut self, transport: &mut Transport) {
+            transport.set_idle_timeout(Some(10 * LIMIT));
+        }
+    }
+    let handle = Connection::from_socket(&mut reactor, ours, SetsAgain).unwrap();
+    turn_until_quiet(&mut reactor);
+    // Both are due in one turn, so the timeout is merged into the call that calls `woken`.
+    reactor.call_at(start + LIMIT / 2, move |reactor| _ = reactor.wake(handle.id()));
+    reactor.set_now(start + LIMIT);
+    turn_until_quiet(&mut reactor);
+    assert!(reactor.contains(handle.id()));
+    assert_eq!(reactor.timer_count(), 1);
+    reactor.remove(handle.id());
+    assert_eq!(reactor.timer_count(), 0);
+}
+
+#[test]
+fn peer_whose_bytes_wait_because_reading_is_paused_is_not_idle() {
+    let mut reactor = Reactor::new().unwrap();
+    let start = Instant::now();
+    reactor.set_now(start);
+    let (handle, log, mut peer) = connection_with_timeout(&mut reactor);
+    handle.enter(&mut reactor, |_, transport| transport.pause_reading()).unwrap();
+    peer.write_all(b"waits").unwrap();
+    for number in 1..5 {
+        turn_until_quiet(&mut reactor);
+        reactor.set_now(start + number * LIMIT);
+    }
+    handle.enter(&mut reactor, |_, transport| transport.resume_reading()).unwrap();
+    turn_until_quiet(&mut reactor);
+    assert_eq!(*log.0.borrow(), ["data"]);
+    reactor.set_now(start + 6 * LIMIT);
+    turn_until(&mut reactor, "the connection is idle", |_| log.0.borrow().len() == 2);
 }

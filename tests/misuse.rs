@@ -13,7 +13,8 @@ use std::process::Command;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use common::{turn_until, turn_until_quiet};
+use common::{panics, turn_until, turn_until_quiet};
+use echo_reactor::observe::{Observer, Phase};
 use echo_reactor::{
     Connection, ConnectionLost, Handle, Id, ListenOptions, Listener, ListeningSocket, Mailbox, Next,
     Protocol, Reactor, Ready, Source, Transport, create_server,
@@ -66,7 +67,7 @@ fn loop_continues_after_a_caught_panic_in_a_call() {
 #[test]
 fn failed_signal_handler_leaves_signals_to_other_reactors() {
     let mut first = Reactor::new().unwrap();
-    for signal in [9, -1, 1000] {
+    for signal in [9, 11, 8, -1, 1000] {
         let error = first.on_signal(signal, |_| ()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{signal}");
         assert_eq!(first.source_count(), 0);
@@ -408,6 +409,20 @@ fn connection_is_reset_if_the_loop_ends_by_a_panic() {
 }
 
 #[test]
+fn run_inside_a_run_is_an_error_and_does_not_take_its_stop() {
+    let mut reactor = Reactor::new().unwrap();
+    let turns = Rc::new(Cell::new(0));
+    let after = turns.clone();
+    reactor.call_soon(move |reactor| {
+        reactor.stop();
+        assert!(reactor.run().is_err());
+        reactor.call_soon(move |_| after.set(1));
+    });
+    reactor.run().unwrap();
+    assert_eq!(turns.get(), 0, "the run ended after that turn");
+}
+
+#[test]
 fn stop_that_run_until_ignores_does_not_end_the_next_run() {
     let mut reactor = Reactor::new().unwrap();
     reactor.call_soon(Reactor::stop);
@@ -426,4 +441,30 @@ fn blocking_socket_does_not_block_the_loop() {
     let mut reactor = Reactor::new().unwrap();
     Connection::from_socket(&mut reactor, mio::net::UnixStream::from_std(ours), Silent).unwrap();
     assert!(common::is_nonblocking(&duplicate));
+}
+
+#[test]
+fn observer_that_panics_between_two_calls_is_removed_and_the_loop_runs_on() {
+    struct Counting(Rc<Cell<u32>>);
+    impl Observer for Counting {
+        fn on_step(&mut self, _: Phase, _: &Reactor) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+    struct Panics(Phase);
+    impl Observer for Panics {
+        fn on_step(&mut self, phase: Phase, _: &Reactor) {
+            assert!(phase != self.0, "the thing under test");
+        }
+    }
+    for phase in [Phase::Timeout, Phase::Poll, Phase::Queue] {
+        let (mut reactor, steps) = (Reactor::new().unwrap(), Rc::new(Cell::new(0)));
+        reactor.add_observer(Panics(phase));
+        reactor.add_observer(Counting(steps.clone()));
+        reactor.call_soon(|_| ());
+        assert!(panics(|| reactor.turn(Some(Duration::ZERO)).unwrap()), "{phase:?}");
+        let before = steps.get();
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+        assert!(steps.get() > before, "the other observer is still called");
+    }
 }

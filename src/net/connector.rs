@@ -198,7 +198,7 @@ impl Connector {
                 let timeout = reactor.timeout_at(deadline, id);
                 self.state = State::Connecting { address, socket, timeout };
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock && reactor.now() < deadline => {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && reactor.actual_time() < deadline => {
                 let retry = reactor.timeout_at(deadline.min(reactor.after(BACKLOG_RETRY)), id);
                 self.state = State::BacklogFull { address, deadline, retry };
             }

@@ -171,6 +171,9 @@ impl Reactor {
 
     /// Runs turns until [`stop`](Self::stop) is called or `goes_on` returns `false`.
     pub(crate) fn run_while(&mut self, goes_on: impl Fn() -> bool) -> io::Result<()> {
+        if self.is_running || self.events.is_none() {
+            return Err(running_already()); // before it could take the `stop` of the run around it
+        }
         while goes_on() && !self.stopping {
             self.turn(None)?;
         }
@@ -179,8 +182,8 @@ impl Reactor {
     }
 
     /// Runs turns until `done` returns `true`, or until `limit` has elapsed on the system clock.
-    /// Returns what `done` returned last. I/O that was ready before the limit is still handled. A
-    /// call of [`stop`](Self::stop) ends neither this call nor the next [`run`](Self::run).
+    /// Returns what `done` returned last. One more turn handles I/O that was ready before the limit,
+    /// within the budgets. A call of [`stop`](Self::stop) ends neither this call nor the next [`run`](Self::run).
     ///
     /// # Errors
     /// As for [`run`](Self::run).
@@ -203,7 +206,8 @@ impl Reactor {
         }
     }
 
-    /// Makes [`run`](Self::run) return after the current turn.
+    /// Makes [`run`](Self::run) return after the current turn. Between two turns, it makes the next
+    /// `run` return without a turn.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
@@ -218,12 +222,14 @@ impl Reactor {
             self.remove_panicked();
         }
         let Some(events) = self.events.take_if(|_| !self.is_running) else {
-            return Err(io::Error::other("a turn or a source of this reactor is running already"));
+            return Err(running_already());
         };
-        self.step(Phase::Timeout);
-        let mut lent = LentEvents { reactor: self, events, dispatched: 0 };
+        // Until the poll, the list has the events of the last turn.
+        let mut lent = LentEvents { reactor: self, events, dispatched: usize::MAX };
         let LentEvents { reactor, events, dispatched } = &mut lent;
+        reactor.step(Phase::Timeout);
         let due = reactor.poll_events(events, at_most)?;
+        *dispatched = 0;
         reactor.turn_count += 1;
         let began = reactor.is_observed().then(Instant::now);
         reactor.step(Phase::Poll);
@@ -310,6 +316,10 @@ impl Reactor {
         self.local.return_scratch(scratch);
         result
     }
+}
+
+fn running_already() -> io::Error {
+    io::Error::other("a turn or a source of this reactor is running already")
 }
 
 impl Drop for Reactor {

@@ -6,7 +6,6 @@
 //!
 //! Read next: `../timeline/mod.rs`, which writes all of it to a file.
 
-use std::mem;
 use std::time::{Duration, Instant};
 
 use super::{Id, Job, Next, Reactor, Ready, Source};
@@ -222,12 +221,10 @@ impl Reactor {
 
     /// Notifies the observers that the loop is between two calls.
     pub(super) fn step(&mut self, phase: Phase) {
-        if self.is_observed() {
-            let mut observers = mem::take(&mut self.observers);
-            for observer in &mut observers {
-                observer.on_step(phase, self);
-            }
-            self.observers = observers; // none was added meanwhile: that needs `&mut Reactor`
+        for _ in 0..self.observers.len() {
+            let mut observer = self.observers.remove(0); // so one that panics is removed
+            observer.on_step(phase, self);
+            self.observers.push(observer);
         }
     }
 

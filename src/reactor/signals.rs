@@ -96,8 +96,14 @@ impl Reactor {
     ///
     /// # Errors
     /// `ResourceBusy` if another reactor of this process handles signals; `InvalidInput` for a
-    /// signal that cannot be caught, see `sigaction(2)`. After an error, nothing has changed.
+    /// signal that cannot be caught, see `sigaction(2)`, or that reports a fault of the running
+    /// instruction, such as `SIGSEGV`. After an error, nothing has changed.
     pub fn on_signal(&mut self, signal: i32, f: impl FnMut(&mut Reactor) + 'static) -> io::Result<()> {
+        // After a handler has returned, the instruction would run and fail again: signal(7).
+        if matches!(signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL) {
+            let text = format!("signal {signal} reports a fault, and cannot be handled later");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let callback = self.insert(SignalCallback(Box::new(f))).id();
         let registrations = self.signals.iter_mut().flat_map(|signals| &mut signals.registrations);
         if let Some(same) = registrations.into_iter().find(|registration| registration.signal == signal) {

@@ -152,7 +152,8 @@ impl Reactor {
     /// the call and the drop wait until it returns. Returns `false` if `id` names no source.
     ///
     /// Removing a connection aborts it. To end it gracefully, use
-    /// [`Transport::close`](crate::Transport::close).
+    /// [`Transport::close`](crate::Transport::close). A connection that removes itself can write until
+    /// its callback returns.
     pub fn remove(&mut self, id: Id) -> bool {
         if !self.contains(id) {
             return false;

@@ -130,12 +130,13 @@ impl Reactor {
     /// Calls `f` after `delay`, counted from this turn's [`now`](Self::now) (asyncio:
     /// `call_later`).
     pub fn call_later(&mut self, delay: Duration, f: impl FnOnce(&mut Reactor) + 'static) -> Timer {
-        self.call_at(self.after(delay), f)
+        self.call_at(self.now() + delay.min(FAR_FUTURE), f)
     }
 
-    /// Returns the time of this turn plus `delay`, which is limited to [`FAR_FUTURE`].
+    /// Returns the current time plus `delay`, which is limited to [`FAR_FUTURE`]: the end of a limit
+    /// that begins now. The turn's time would be too early, because a callback may have blocked.
     pub(crate) fn after(&self, delay: Duration) -> Instant {
-        self.now() + delay.min(FAR_FUTURE)
+        self.actual_time() + delay.min(FAR_FUTURE)
     }
 
     /// Cancels a timer (asyncio: `TimerHandle.cancel`). Returns `false` if it has run or was

@@ -26,7 +26,7 @@ use super::task::Waiter;
 use super::{Either, Reader, Writer, race};
 use crate::mailbox::{Mailbox, TryRecv};
 use crate::net::{Address, ConnectError, ConnectOptions, NotConnected, connect};
-use crate::reactor::{FAR_FUTURE, Handle, Id, LoopHandle, Next, Reactor, Ready, SCRATCH_SIZE, Source, Timer};
+use crate::reactor::{Handle, Id, LoopHandle, Next, Reactor, Ready, SCRATCH_SIZE, Source, Timer};
 use crate::transport::{Duplex, KERNEL_BUFFER};
 
 /// The side of an operation that the future holds. Its output is `None` if the operation will never
@@ -234,7 +234,7 @@ impl LoopHandle {
     /// Waits for `delay` (asyncio: `sleep`).
     pub async fn sleep(&self, delay: Duration) {
         let begin = move |reactor: &mut Reactor, completion: Completion<()>| {
-            let end = reactor.actual_time() + delay.min(FAR_FUTURE);
+            let end = reactor.after(delay);
             Stage::Timer(reactor.call_at(end, move |_| completion.complete(())))
         };
         Operation::start(self, begin).or_never().await;

@@ -132,7 +132,7 @@ impl State {
         if let Connection::Open(duplex) = &mut self.connection {
             duplex.note(ready);
             if !duplex.has_nothing_pending() || duplex.may_discard() {
-                duplex.flush(RETAINED_CAPACITY, || reactor.now());
+                duplex.flush(RETAINED_CAPACITY, || reactor.actual_time());
                 self.read_budget = duplex.discard(self.read_budget, reactor);
                 duplex.advance(id, reactor);
                 if ready.intersects(Ready::TIMEOUT) {
@@ -150,7 +150,7 @@ impl State {
                 duplex.close();
             }
             duplex.check_hang_up(); // it depends on the end of file, which may have come in this call
-            duplex.flush(RETAINED_CAPACITY, || reactor.now());
+            duplex.flush(RETAINED_CAPACITY, || reactor.actual_time());
             if duplex.has_nothing_pending() && !duplex.may_discard() {
                 return Next::Wait;
             }

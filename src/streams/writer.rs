@@ -81,7 +81,8 @@ impl Writer {
         self.stream.with_duplex(Duplex::write_eof);
     }
 
-    /// Ends the connection at once, with a reset. Buffered bytes are lost.
+    /// Ends the connection at once. Buffered bytes are lost. A TCP peer gets a reset; the peer of a
+    /// Unix socket reads what was sent, and then the end of file.
     pub fn abort(&mut self) {
         self.stream.abort();
     }

@@ -193,7 +193,7 @@ impl<P: Protocol> Connection<P> {
                 match self.duplex.receive(scratch) {
                     Received::Bytes(count) => {
                         budget = budget.saturating_sub(count.max(SMALLEST_CHARGE));
-                        self.duplex.touch(|| reactor.now());
+                        self.duplex.touch(|| reactor.actual_time());
                         self.call(id, reactor, |protocol, transport| {
                             protocol.data_received(transport, &scratch[..count]);
                         });
@@ -239,7 +239,7 @@ impl<P: Protocol> Source for Connection<P> {
             self.make(id, reactor);
         }
         if !self.duplex.has_nothing_pending() {
-            self.duplex.flush(0, || reactor.now());
+            self.duplex.flush(0, || reactor.actual_time());
             self.after_callback(id, reactor);
         }
         if self.duplex.may_read() {

@@ -202,7 +202,7 @@ impl Transport<'_> {
     /// Sends `bytes`. The part that the socket does not take at once is buffered and sent later. If
     /// sending fails, `connection_lost` is called with the error.
     pub fn write(&mut self, bytes: &[u8]) -> Flow {
-        self.duplex.write(bytes, || self.reactor.now())
+        self.duplex.write(bytes, || self.reactor.actual_time())
     }
 
     /// Returns what [`write`](Self::write) would return now.
@@ -220,14 +220,15 @@ impl Transport<'_> {
     /// Ends the connection gracefully: sends what is buffered, ends our side, and discards input
     /// until the peer has ended its side. (Closing the socket earlier could cause a reset, which
     /// destroys bytes that are on their way.) After this callback, only `connection_lost` is
-    /// called. The peer has 30 seconds to take more of what is buffered, and then 30 seconds to end
-    /// its side. Otherwise the connection ends with [`CloseReason::LingerTimeout`]. A shorter
+    /// called. The peer has 30 seconds to acknowledge more of what is buffered, and then 30 seconds
+    /// to end its side. Otherwise the connection ends with [`CloseReason::LingerTimeout`]. A shorter
     /// [`set_idle_timeout`](Self::set_idle_timeout) shortens these limits.
     pub fn close(&mut self) {
         self.duplex.close();
     }
 
-    /// Ends the connection at once, with a reset. Buffered bytes are dropped.
+    /// Ends the connection at once. Buffered bytes are dropped. A TCP peer gets a reset. A Unix socket
+    /// has none: its peer reads what was sent, and then the end of file.
     pub fn abort(&mut self) {
         self.duplex.end(CloseReason::Aborted);
     }
@@ -260,7 +261,9 @@ impl Transport<'_> {
         self.duplex.set_write_marks(high, low);
     }
 
-    /// Ends the connection when no byte has moved, either way, for `limit` (`None`: never).
+    /// Ends the connection when no byte has moved, either way, for `limit` (`None`: never). While
+    /// reading is paused, a peer whose bytes wait in our kernel is not idle, unless bytes are buffered
+    /// that it does not take.
     pub fn set_idle_timeout(&mut self, limit: Option<Duration>) {
         self.duplex.set_idle_timeout(limit, self.id, self.reactor);
     }

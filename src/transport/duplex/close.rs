@@ -59,7 +59,6 @@ impl Duplex {
         if is_gone {
             let error = self.socket.take_error().ok().flatten();
             self.break_write(error.unwrap_or_else(|| ErrorKind::BrokenPipe.into()));
-            self.write_buffer = WriteBuffer::default(); // lost: another write would hide the error
         }
         is_gone
     }
@@ -82,7 +81,7 @@ impl Duplex {
         }
         if matches!(self.write, WriteState::Draining) && self.write_buffer.is_empty() {
             self.write = WriteState::Shutdown;
-            self.touch(|| reactor.now()); // the linger timeout counts from here
+            self.touch(|| reactor.actual_time()); // the linger timeout counts from here
             // If both directions have ended, closing the socket sends the FIN.
             if self.read != ReadState::Eof
                 && let Err(mut error) = self.socket.shutdown_write()
@@ -120,7 +119,7 @@ impl Duplex {
     /// the kernel still delivers the data.
     pub fn take_end(&mut self) -> CloseReason {
         if self.is_closing() {
-            self.note(Ready::NONE); // a new budget, because this is not a call of the source
+            self.send_budget = usize::MAX; // there is no further call
             self.flush(0, Instant::now);
             if self.write_buffer.is_empty() && self.ended.is_none() {
                 return CloseReason::Aborted;
@@ -132,7 +131,7 @@ impl Duplex {
 }
 
 /// Resets a connection that is dropped before it has ended, for example while its thread unwinds.
-/// Otherwise the peer could mistake half an answer for a whole one.
+/// Otherwise the peer could mistake half an answer for a whole one. (A Unix socket has no reset.)
 impl Drop for Duplex {
     fn drop(&mut self) {
         self.take_end();

@@ -5,18 +5,19 @@
 //! again for each byte that moves. When it expires, we check how long ago the last byte moved.
 //!
 //! A slow peer may take bytes from the kernel's send buffer for a long time before we can write
-//! again. So we also check how many bytes the kernel still holds, four times per limit, and only
-//! while there are some. A stalled connection ends at most a quarter of the limit late (or one
-//! limit late, if it was quiet before). While the peer reads what we send, the idle timeout never
-//! ends the connection.
+//! again. So we also check how many bytes the peer has yet to acknowledge, four times per limit, and
+//! only while there are some. A stalled connection ends at most a quarter of the limit late (or one
+//! limit late, if it was quiet before). While the peer acknowledges bytes, the idle timeout never
+//! ends the connection. (A peer whose receive buffer is full acknowledges nothing until it has read
+//! a large part of the buffer.)
 //!
 //! Read next: `../connection.rs`, which handles pending I/O before a timeout.
 
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::Duplex;
-use crate::reactor::{Id, Reactor, Timer};
+use super::{Duplex, ReadState};
+use crate::reactor::{FAR_FUTURE, Id, Reactor, Ready, Timer};
 use crate::sys;
 use crate::transport::CloseReason;
 
@@ -53,8 +54,8 @@ impl Duplex {
     }
 
     fn set_timeout(&mut self, limit: Duration, is_linger: bool, id: Id, reactor: &mut Reactor) {
-        let (moved, end) = (reactor.now(), reactor.after(limit));
-        let (limit, timer) = (end - moved, reactor.timeout_at(end, id));
+        let (moved, limit) = (reactor.actual_time(), limit.min(FAR_FUTURE));
+        let timer = reactor.timeout_at(moved + limit, id);
         // An idle timeout starts with 0, so bytes that the kernel holds at the first check count as
         // moved.
         let unacknowledged = if is_linger { self.unacknowledged() } else { 0 };
@@ -110,16 +111,21 @@ impl Duplex {
     /// again.
     pub fn on_timeout(&mut self, id: Id, reactor: &mut Reactor) {
         let (now, left) = (reactor.now(), self.unacknowledged());
+        // Bytes wait for us, so the peer is not idle.
+        let we_pause = self.read == ReadState::Paused
+            && self.ready.intersects(Ready::READABLE)
+            && self.write_buffer.is_empty();
         let Some(timeout) = &mut self.timeout else { return };
         // After our FIN, only the peer's end of file matters, and not what the peer reads.
         let counts = !timeout.is_linger || !self.write_buffer.is_empty();
-        if counts && left != mem::replace(&mut timeout.unacknowledged, left) {
+        if we_pause || counts && left != mem::replace(&mut timeout.unacknowledged, left) {
             timeout.moved = now;
         }
         let end = timeout.moved + timeout.limit;
         if now < end {
             let next = if left > 0 { end.min(now + timeout.limit / 4) } else { end };
-            timeout.timer = reactor.timeout_at(next, id);
+            let timer = reactor.timeout_at(next, id);
+            reactor.cancel(mem::replace(&mut timeout.timer, timer)); // a callback may have set one
         } else {
             let is_linger = timeout.is_linger;
             self.end(if is_linger { CloseReason::LingerTimeout } else { CloseReason::IdleTimeout });

@@ -8,7 +8,7 @@
 use std::io::{self, ErrorKind};
 use std::time::Instant;
 
-use super::{Duplex, KERNEL_BUFFER};
+use super::{Duplex, KERNEL_BUFFER, WriteBuffer};
 use crate::net::ErrorText;
 use crate::reactor::Ready;
 use crate::transport::Flow;
@@ -42,13 +42,14 @@ impl Duplex {
         let may_send =
             self.write_buffer.is_empty() && self.ready.intersects(Ready::WRITABLE) && self.send_budget > 0;
         let sent = if may_send && !bytes.is_empty() {
-            let result = self.socket.write(bytes);
-            self.after_send(result, bytes.len(), now)
+            let length = bytes.len().min(self.send_budget);
+            let result = self.socket.write(&bytes[..length]);
+            self.after_send(result, length, now)
         } else {
             0
         };
         if sent < bytes.len() {
-            self.write_buffer.push(&bytes[sent..]);
+            self.buffer(&bytes[sent..]);
         }
         self.flow()
     }
@@ -64,15 +65,14 @@ impl Duplex {
     /// buffer keeps at most `retain` bytes of memory.
     pub fn flush(&mut self, retain: usize, now: impl FnOnce() -> Instant) {
         if self.may_flush() && self.send_budget > 0 {
-            let length = self.write_buffer.len();
-            let result = self.socket.write(self.write_buffer.as_slice());
+            let length = self.write_buffer.len().min(self.send_budget);
+            let result = self.socket.write(&self.write_buffer.as_slice()[..length]);
             let sent = self.after_send(result, length, now);
             self.write_buffer.consume(sent, retain);
         }
     }
 
-    /// Records the result of a write of `length` bytes. Returns how many of them are done: sent, or
-    /// lost by an error.
+    /// Records the result of a write of `length` bytes. Returns how many of them are sent.
     fn after_send(
         &mut self,
         result: io::Result<usize>,
@@ -95,7 +95,7 @@ impl Duplex {
             }
             Err(error) => {
                 self.break_write(error);
-                length // all of them are lost
+                0
             }
         }
     }
@@ -105,6 +105,7 @@ impl Duplex {
     /// connection.
     pub(super) fn break_write(&mut self, error: io::Error) {
         self.write = WriteState::Broken { error, rest: KERNEL_BUFFER };
+        self.write_buffer = WriteBuffer::default();
         self.ready |= Ready::READABLE;
         self.resume_reading();
     }
