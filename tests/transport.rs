@@ -394,6 +394,7 @@ fn idle_timeout_counts_bytes_that_only_the_kernel_moves() {
         record.borrow().reason.is_none()
     };
     assert!(at(&mut reactor, 8), "the first check finds bytes in the kernel's buffer");
+    assert_eq!(reactor.timers().next().unwrap().0, start + Duration::from_secs(10));
     peer.read_exact(&mut [0; 100]).unwrap(); // only the kernel's buffer shrinks
     assert!(at(&mut reactor, 10), "the buffer is checked four times per timeout");
     for second in 11..18 {
@@ -766,4 +767,112 @@ fn failed_connection_reads_a_bounded_part_of_a_flood() {
     let received = record.borrow().data.len();
     assert!(received < 16 << 20, "{received} bytes were delivered");
     flood.join().unwrap();
+}
+
+#[test]
+fn transport_reports_its_bytes_and_the_process_of_its_peer() {
+    let mut reactor = Reactor::new().unwrap();
+    let seen = Rc::new(RefCell::new(None));
+    let note = seen.clone();
+    let (_, _, mut peer) = connection(&mut reactor, move |what, transport| {
+        if what == "data" {
+            transport.write(b"four");
+            let counts = (transport.bytes_in(), transport.bytes_out(), transport.idle_time());
+            *note.borrow_mut() = Some((counts, transport.peer_pid()));
+        }
+    });
+    peer.write_all(b"seven77").unwrap();
+    turn_until(&mut reactor, "data", |_| seen.borrow().is_some());
+    let own = cfg!(target_os = "linux").then(std::process::id);
+    let (counts, pid) = seen.borrow_mut().take().unwrap();
+    assert_eq!(counts, (7, 4, None), "idle time is only tracked while a timeout is set");
+    assert!(own.is_none() || pid == own, "{pid:?}");
+    let (_, _, tcp_peer) = tcp(&mut reactor, |_, transport| assert_eq!(transport.peer_pid(), None));
+    drop(tcp_peer);
+}
+
+#[test]
+fn idle_time_counts_from_the_last_byte_and_ends_with_close() {
+    let mut reactor = Reactor::new().unwrap();
+    let start = Instant::now();
+    reactor.set_now(start);
+    let (handle, record, mut peer) = connection(&mut reactor, |what, transport| {
+        if what == "made" {
+            transport.set_idle_timeout(Some(Duration::from_secs(60)));
+        }
+    });
+    let idle_time = |reactor: &mut Reactor| handle.enter(reactor, |_, t| t.idle_time()).unwrap();
+    turn_until_quiet(&mut reactor);
+    reactor.set_now(start + Duration::from_secs(10));
+    assert_eq!(idle_time(&mut reactor), Some(Duration::from_secs(10)));
+    peer.write_all(b"x").unwrap();
+    turn_until(&mut reactor, "the byte was received", |_| !record.borrow().data.is_empty());
+    reactor.set_now(start + Duration::from_secs(15));
+    assert_eq!(idle_time(&mut reactor), Some(Duration::from_secs(5)));
+    handle.enter(&mut reactor, |_, transport| transport.close()).unwrap();
+    turn_until_quiet(&mut reactor);
+    assert_eq!(idle_time(&mut reactor), None);
+}
+
+#[test]
+fn timeout_that_is_set_after_an_abort_leaves_no_timer() {
+    let mut reactor = Reactor::new().unwrap();
+    let (handle, record, _peer) = connection(&mut reactor, |_, _| ());
+    let aborted = handle.enter(&mut reactor, |_, transport| {
+        transport.abort();
+        transport.set_idle_timeout(Some(Duration::from_secs(1)));
+    });
+    aborted.unwrap();
+    turn_until_lost(&mut reactor, &record);
+    assert_eq!(reactor.timer_count(), 0);
+}
+
+#[test]
+fn stalled_peer_is_reset_by_a_timeout_and_a_quiet_one_is_closed() {
+    for (bytes, expected) in [(0, None), (32 << 20, Some(ErrorKind::ConnectionReset))] {
+        let mut reactor = Reactor::new().unwrap();
+        let start = Instant::now();
+        reactor.set_now(start);
+        let (handle, record, mut peer) = tcp(&mut reactor, |_, _| ());
+        handle
+            .enter(&mut reactor, |_, transport| {
+                transport.set_idle_timeout(Some(Duration::from_secs(1)));
+                transport.write(&vec![7; bytes]);
+            })
+            .unwrap();
+        for seconds in 1..9 {
+            turn_until_quiet(&mut reactor);
+            reactor.set_now(start + Duration::from_secs(seconds));
+        }
+        turn_until_lost(&mut reactor, &record);
+        let read = std::iter::from_fn(|| match peer.read(&mut vec![0; 1 << 20]) {
+            Ok(0) => Some(Ok(())),
+            Ok(_) => Some(Err(None)),
+            Err(error) => Some(Err(Some(error.kind()))),
+        });
+        let end = read.into_iter().find(|result| *result != Err(None)).unwrap();
+        assert_eq!(end.err().flatten(), expected, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn connection_is_not_closing_while_its_own_side_is_open() {
+    let mut reactor = Reactor::new().unwrap();
+    let (handle, record, peer) = connection(&mut reactor, |_, _| ());
+    peer.shutdown(Shutdown::Write).unwrap();
+    turn_until(&mut reactor, "end of file", |_| record.borrow().calls.contains(&"eof"));
+    assert!(!handle.enter(&mut reactor, |_, transport| transport.is_closing()).unwrap());
+    reactor.wake(handle.id());
+    turn_until(&mut reactor, "woken", |_| record.borrow().calls.contains(&"woken"));
+    assert!(
+        handle.enter(&mut reactor, |_, transport| (transport.close(), transport.is_closing()).1).unwrap()
+    );
+}
+
+#[test]
+fn water_marks_are_64_and_16_kib_unless_set() {
+    let mut reactor = Reactor::new().unwrap();
+    let (handle, ..) = connection(&mut reactor, |_, _| ());
+    let state = reactor.slot(handle.id()).unwrap().connection.unwrap();
+    assert_eq!((state.high, state.low), (64 * 1024, 16 * 1024));
 }
