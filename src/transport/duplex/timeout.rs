@@ -73,7 +73,6 @@ impl Duplex {
 
     pub fn set_idle_timeout(&mut self, limit: Option<Duration>, id: Id, reactor: &mut Reactor) {
         match limit {
-            _ if self.has_ended() => {}
             _ if self.is_lingering() => self.shorten_linger(limit.unwrap_or(LINGER), id, reactor),
             Some(limit) => self.set_timeout(limit, false, id, reactor),
             None => self.cancel_timeout(reactor),
