@@ -29,7 +29,7 @@ impl Protocol for Client {
         while transport.flow() == Flow::Open {
             match self.lines.try_recv(transport.reactor(), id) {
                 TryRecv::Item(Ok(line)) => drop(transport.write(&line)),
-                TryRecv::Item(Err(_)) | TryRecv::Closed => return transport.write_eof(),
+                TryRecv::Item(Err(_)) | TryRecv::Closed => transport.write_eof(),
                 TryRecv::Empty => break,
             }
         }

@@ -6,10 +6,10 @@
 //! backpressure from a slow network reaches stdin. Sources need not register for that: a `try_send`
 //! or `try_recv` without success is enough.
 //!
-//! Each item, and each free place, wakes only one source, because waking thousands of receivers for
-//! each item would be expensive. The woken source may have left, or may not take the item. So the
-//! mailbox itself is called after it, and wakes the next source if the item or the place is still
-//! there.
+//! The sources that wait are woken one at a time, in the order in which they came. If others wait,
+//! the mailbox itself is called after the woken source, and wakes the next one if an item or a place
+//! is still there. So a source that takes everything and waits again stands behind the others.
+//! Waking all of them for each item would also be expensive.
 //!
 //! ```text
 //!   sender ── try_send ──▶ ┌───┬───┬───┬───┐ ── try_recv ──▶ receiver
@@ -141,7 +141,7 @@ impl<T: 'static> Handle<Mailbox<T>> {
             (Flow::Full, _) => return Err(TrySendError::Full(item)),
             _ => return Err(TrySendError::Closed(item)),
         }
-        self.wake_one(reactor, |mailbox| &mut mailbox.receivers);
+        self.wake_first(reactor, |mailbox| &mut mailbox.receivers);
         Ok(())
     }
 
@@ -169,7 +169,7 @@ impl<T: 'static> Handle<Mailbox<T>> {
     pub(crate) fn try_recv_numbered(self, reactor: &mut Reactor, waiter: Id) -> TryRecv<(u64, T)> {
         match reactor.get_mut(self).map(|mailbox| (mailbox.items.pop_front(), mailbox.closed)) {
             Ok((Some(item), _)) => {
-                self.wake_one(reactor, |mailbox| &mut mailbox.senders);
+                self.wake_first(reactor, |mailbox| &mut mailbox.senders);
                 TryRecv::Item(item)
             }
             Ok((None, false)) | Err(Unavailable::Running) => {
@@ -203,7 +203,7 @@ impl<T: 'static> Handle<Mailbox<T>> {
         if let Ok(mailbox) = reactor.get_mut(self) {
             let place = mailbox.items.partition_point(|(number, _)| *number < item.0);
             mailbox.items.insert(place, item);
-            self.wake_one(reactor, |mailbox| &mut mailbox.receivers);
+            self.wake_first(reactor, |mailbox| &mut mailbox.receivers);
         }
     }
 
@@ -214,8 +214,8 @@ impl<T: 'static> Handle<Mailbox<T>> {
     }
 
     /// Wakes the first waiter. If there are others, the mailbox is called after it.
-    fn wake_one(self, reactor: &mut Reactor, list: fn(&mut Mailbox<T>) -> &mut Waiters) {
-        let others_wait = reactor.with(self, |mailbox, reactor| list(mailbox).wake_one(reactor));
+    fn wake_first(self, reactor: &mut Reactor, list: fn(&mut Mailbox<T>) -> &mut Waiters) {
+        let others_wait = reactor.with(self, |mailbox, reactor| list(mailbox).wake_first(reactor));
         if others_wait == Ok(true) {
             reactor.call_again(self.id());
         }
@@ -223,12 +223,10 @@ impl<T: 'static> Handle<Mailbox<T>> {
 }
 
 impl<T: 'static> Source for Mailbox<T> {
-    /// Called after the sources that were woken. Wakes one more source for each item and each place
-    /// that is left.
+    /// Called after a source that was woken. Wakes the next one if an item or a place is left.
     fn ready(&mut self, _: Id, _: Ready, reactor: &mut Reactor) -> Next {
-        let (items, places) = (self.items.len(), self.capacity.saturating_sub(self.items.len()));
-        let receivers_wait = items > 0 && (0..items).all(|_| self.receivers.wake_one(reactor));
-        let senders_wait = places > 0 && (0..places).all(|_| self.senders.wake_one(reactor));
+        let receivers_wait = !self.items.is_empty() && self.receivers.wake_first(reactor);
+        let senders_wait = self.has_room() && self.senders.wake_first(reactor);
         if receivers_wait || senders_wait { Next::Again } else { Next::Wait }
     }
 
@@ -244,6 +242,8 @@ pub(crate) struct Waiters {
     queue: VecDeque<Id>,
     /// The same ids, to find one quickly.
     members: HashSet<Id>,
+    /// The source that was woken last.
+    woken: Option<Id>,
 }
 
 impl Waiters {
@@ -255,16 +255,23 @@ impl Waiters {
             // Forget the sources that have left.
             self.queue.retain(|&id| reactor.contains(id));
             self.members.retain(|&id| id == waiter || reactor.contains(id));
+            if self.queue.len() > self.queue.capacity() / 2 {
+                self.queue.reserve(self.queue.len()); // so it is long until the next search
+            }
         }
         self.queue.push_back(waiter);
     }
 
-    /// Wakes the first waiter that is still there. Returns whether others wait.
-    fn wake_one(&mut self, reactor: &mut Reactor) -> bool {
-        while let Some(id) = self.queue.pop_front() {
-            self.members.remove(&id);
-            if reactor.wake(id) {
-                break;
+    /// Wakes the first waiter that is still there, unless the last one has yet to be called. Returns
+    /// whether others wait. Then the caller queues a call of itself, and calls this again in it.
+    pub fn wake_first(&mut self, reactor: &mut Reactor) -> bool {
+        if !self.woken.is_some_and(|id| reactor.is_queued(id)) {
+            self.woken = None;
+            while self.woken.is_none()
+                && let Some(id) = self.queue.pop_front()
+            {
+                self.members.remove(&id);
+                self.woken = reactor.wake(id).then_some(id);
             }
         }
         !self.queue.is_empty()

@@ -16,7 +16,10 @@ use std::time::{Duration, Instant};
 
 use common::{turn_until, turn_until_quiet};
 use echo_reactor::observe::{DispatchEnd, Observer};
-use echo_reactor::{Connection, Handle, Mailbox, Protocol, Reactor, SCRATCH_SIZE, Transport, TryRecv};
+use echo_reactor::{
+    Connection, Flow, Handle, Id, Mailbox, Next, Output, Protocol, Reactor, Ready, SCRATCH_SIZE, Source,
+    Transport, TryRecv,
+};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 
 /// Counts the calls of `data_received`.
@@ -188,4 +191,108 @@ fn one_large_write_is_sent_in_bounded_parts() {
     turn_until(&mut reactor, "all bytes were received", |_| reader.is_finished());
     reader.join().unwrap();
     assert!(most.get() <= SCRATCH_SIZE as u64, "{} bytes in one call", most.get());
+}
+
+/// Does as much as it can each time that it is woken, and counts that.
+struct Greedy<F>(F, Rc<Cell<usize>>);
+
+impl<F: FnMut(&mut Reactor, Id) -> bool + 'static> Source for Greedy<F> {
+    fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
+        while (self.0)(reactor, id) {
+            self.1.set(self.1.get() + 1);
+        }
+        Next::Wait
+    }
+}
+
+/// Adds three greedy sources that do the same. Returns how much each of them has done.
+fn add_greedy<F>(reactor: &mut Reactor, f: F) -> [Rc<Cell<usize>>; 3]
+where
+    F: FnMut(&mut Reactor, Id) -> bool + Copy + 'static,
+{
+    [(); 3].map(|()| {
+        let done = Rc::new(Cell::new(0));
+        let source = reactor.insert(Greedy(f, done.clone()));
+        reactor.wake(source.id());
+        done
+    })
+}
+
+#[track_caller]
+fn assert_fair(done: &[Rc<Cell<usize>>; 3]) {
+    let done = done.each_ref().map(|done| done.get());
+    assert!(done.iter().min() > Some(&(done.iter().sum::<usize>() / 4)), "{done:?}");
+}
+
+#[test]
+fn greedy_senders_of_a_mailbox_take_turns() {
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, 16);
+    let sent = add_greedy(&mut reactor, move |reactor, id| mailbox.try_send(reactor, id, ()).is_ok());
+    let receiver = mailbox.id();
+    for _ in 0..100 {
+        turn_until_quiet(&mut reactor);
+        while matches!(mailbox.try_recv(&mut reactor, receiver), TryRecv::Item(())) {}
+    }
+    assert_fair(&sent);
+}
+
+#[test]
+fn greedy_receivers_of_a_mailbox_take_turns() {
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, 16);
+    let received = add_greedy(&mut reactor, move |reactor, id| {
+        matches!(mailbox.try_recv(reactor, id), TryRecv::Item(()))
+    });
+    let sender = mailbox.id();
+    for _ in 0..100 {
+        turn_until_quiet(&mut reactor);
+        while mailbox.try_send(&mut reactor, sender, ()).is_ok() {}
+    }
+    assert_fair(&received);
+}
+
+#[test]
+fn greedy_writers_of_an_output_take_turns() {
+    let mut reactor = Reactor::new().unwrap();
+    let (mut reading, writing) = std::io::pipe().unwrap();
+    let output = Output::open(&mut reactor, &writing, |_, _| ()).unwrap();
+    let written = add_greedy(&mut reactor, move |reactor, id| {
+        output.flow(reactor, id) == Flow::Open && output.write(reactor, id, &[7; 1024]) != Flow::Closed
+    });
+    let reader = thread::spawn(move || reading.read_exact(&mut vec![0; 16 << 20]).unwrap());
+    turn_until(&mut reactor, "all bytes were read", |_| reader.is_finished());
+    reader.join().unwrap();
+    assert_fair(&written);
+}
+
+#[test]
+fn woken_waiter_that_leaves_passes_its_turn_on() {
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, 1);
+    let received = add_greedy(&mut reactor, move |reactor, id| {
+        matches!(mailbox.try_recv(reactor, id), TryRecv::Item(()))
+    });
+    turn_until_quiet(&mut reactor);
+    let first = reactor.slots().nth(1).unwrap().id; // after the mailbox
+    mailbox.try_send(&mut reactor, first, ()).unwrap(); // wakes the first one
+    reactor.remove(first);
+    turn_until_quiet(&mut reactor);
+    assert_eq!(received.each_ref().map(|received| received.get()), [0, 1, 0]);
+}
+
+#[test]
+fn one_large_write_on_an_output_is_written_in_bounded_parts() {
+    const ALL: usize = 8 << 20;
+    let mut reactor = Reactor::new().unwrap();
+    let null = std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap(); // takes everything
+    let output = Output::open(&mut reactor, &null, |_, error| panic!("{error}")).unwrap();
+    output.write(&mut reactor, output.id(), &vec![7; ALL]);
+    let mut left = ALL;
+    while left > 0 {
+        let buffered = output.buffered(&reactor).unwrap();
+        assert!((1..=SCRATCH_SIZE).contains(&(left - buffered)), "{} bytes in one turn", left - buffered);
+        left = buffered;
+        reactor.turn(None).unwrap();
+    }
 }

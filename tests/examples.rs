@@ -16,6 +16,7 @@ use common::{
     A_WHILE, Lines, Outcome, PATIENCE, Process, Server, assert_same_bytes, collect, connect, noise, outcome,
     ping, send_until_stalled, serve_once,
 };
+use rustix::process::Signal;
 
 const SERVERS: [&str; 4] = ["echo-server", "sock_server", "stream_server", "protocol_server"];
 const CLIENTS: [&str; 4] = ["echo-client", "sock_client", "stream_client", "protocol_client"];
@@ -474,4 +475,33 @@ fn load_reports_a_wrong_echo_and_a_lost_connection() {
     server.join().unwrap();
     assert_eq!(outcome.code, 1);
     assert!(outcome.stderr.contains("load: lost a connection"), "{}", outcome.stderr);
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: F_SETPIPE_SZ")]
+fn every_client_goes_on_after_the_end_of_its_input_and_a_full_output_at_once() {
+    let echo = noise(1 << 20, 33);
+    each_client(|name| {
+        let sent = echo.clone();
+        let (stop, stopped) = mpsc::channel::<()>();
+        let (address, server) = serve_once(move |mut stream| {
+            let _ = stream.write_all(&sent); // more than stdout and the buffers of the client take
+            let _ = stopped.recv_timeout(PATIENCE);
+            let _ = stream.read_to_end(&mut Vec::new()); // until the client ends its side
+        });
+        let mut process = client(name, &address);
+        let mut stdout = process.child.stdout.take().unwrap();
+        process.comes_to_rest(); // it does not read, because stdout is full
+        process.signal(Signal::STOP);
+        drop(process.child.stdin.take());
+        let mut got = vec![0; 64 << 10];
+        stdout.read_exact(&mut got).unwrap();
+        rustix::pipe::fcntl_setpipe_size(&stdout, 1 << 20).unwrap(); // room for all that is buffered
+        process.signal(Signal::CONT);
+        stop.send(()).unwrap();
+        let rest = common::collect(stdout).recv_timeout(PATIENCE);
+        got.extend(rest.unwrap_or_else(|_| panic!("{name} does not read on")));
+        server.join().unwrap();
+        assert_same_bytes(&got, &echo);
+    });
 }

@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - Bytes are written in order, and none is dropped unless the descriptor fails. Callers that
-//!   respect [`Flow::Full`] keep the buffer bounded, and are woken when there is room.
+//!   respect [`Flow::Full`] keep the buffer bounded, and are woken one after the other when there is
+//!   room.
 //! - An error is reported once, even while nobody writes.
 //! - The descriptor is registered for writing only while something is buffered. Otherwise each line
 //!   that another program writes on the same terminal would wake the loop.
@@ -16,7 +17,7 @@ use mio::Interest;
 
 use super::{Descriptor, Direction};
 use crate::mailbox::Waiters;
-use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Unavailable};
+use crate::reactor::{Handle, Id, Next, Reactor, Ready, SCRATCH_SIZE, Source, Unavailable};
 use crate::sys::ERRORS_ONLY;
 use crate::transport::{Flow, HIGH_WATER, LOW_WATER, WriteBuffer};
 
@@ -62,14 +63,15 @@ impl Output {
         if is_pollable { reactor.add(output, ERRORS_ONLY) } else { Ok(reactor.insert(output)) }
     }
 
-    /// Writes as much as the descriptor takes, and returns how many bytes need no further attempt.
-    /// After an error, all bytes count as written, because they are lost anyway.
-    fn send(&mut self, mut bytes: &[u8], id: Id, reactor: &mut Reactor) -> usize {
-        let length = bytes.len();
-        while self.writable && !bytes.is_empty() {
-            let result = match self.descriptor.write(bytes) {
+    /// Writes as much as the descriptor takes, up to the budget, and returns how many bytes need no
+    /// further attempt. After an error, all bytes count as written, because they are lost anyway.
+    fn send(&mut self, bytes: &[u8], id: Id, reactor: &mut Reactor) -> usize {
+        let budget = bytes.len().min(SCRATCH_SIZE);
+        let mut sent = 0;
+        while self.writable && sent < budget {
+            let result = match self.descriptor.write(&bytes[sent..budget]) {
                 Ok(count) => {
-                    bytes = &bytes[count..];
+                    sent += count;
                     Ok(())
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
@@ -81,10 +83,13 @@ impl Output {
             };
             if let Err(error) = result {
                 self.fail(error, reactor);
-                return length;
+                return bytes.len();
             }
         }
-        length - bytes.len()
+        if self.writable && sent < bytes.len() {
+            reactor.call_again(id); // for the rest
+        }
+        sent
     }
 
     fn register_for_writing(&self, id: Id, reactor: &mut Reactor) -> io::Result<()> {
@@ -101,8 +106,8 @@ impl Output {
         if self.on_error.is_some() {
             self.buffer = buffer; // otherwise no write will succeed
         }
-        if self.buffer.len() <= LOW_WATER {
-            self.waiting.wake_all(reactor);
+        if self.buffer.len() <= LOW_WATER && self.waiting.wake_first(reactor) {
+            reactor.call_again(id); // for the next one, if there is still room
         }
         if self.buffer.is_empty() {
             self.on_flushed.drain(..).for_each(|call| reactor.call_soon(call));

@@ -131,6 +131,7 @@ impl State {
         self.read_budget = SCRATCH_SIZE;
         if let Connection::Open(duplex) = &mut self.connection {
             duplex.note(ready);
+            self.read_budget = duplex.read_budget(ready);
             if !duplex.has_nothing_pending() || duplex.may_discard() {
                 duplex.flush(RETAINED_CAPACITY, || reactor.actual_time());
                 self.read_budget = duplex.discard(self.read_budget, reactor);

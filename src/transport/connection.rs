@@ -14,13 +14,13 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::duplex::{Duplex, KERNEL_BUFFER, Notification, Received, SMALLEST_CHARGE};
+use super::duplex::{Duplex, Notification, Received, SMALLEST_CHARGE};
 use super::{CloseReason, ConnectionLost, Protocol, Transport};
 use crate::net::{
     Address, ConnectOptions, ListenOptions, Listener, ListeningSocket, NotConnected, Socket, connect, listen,
 };
 use crate::reactor::observe::{ConnectionState, IoStats};
-use crate::reactor::{Handle, Id, Next, Reactor, Ready, SCRATCH_SIZE, Source, Unavailable};
+use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Unavailable};
 use crate::sys;
 
 /// Listens on all of `addresses`, or, if one fails, on none (asyncio: `create_server`). Each
@@ -243,10 +243,7 @@ impl<P: Protocol> Source for Connection<P> {
             self.after_callback(id, reactor);
         }
         if self.duplex.may_read() {
-            // Read before a timeout is handled. One byte shows that the connection is not idle, but
-            // only the end of file ends a linger timeout, so read everything that the kernel has.
-            let is_due = ready.intersects(Ready::TIMEOUT) && self.duplex.is_lingering();
-            self.read(if is_due { KERNEL_BUFFER } else { SCRATCH_SIZE }, id, reactor);
+            self.read(self.duplex.read_budget(ready), id, reactor);
         }
         if self.duplex.check_hang_up() {
             self.after_callback(id, reactor);

@@ -6,8 +6,8 @@
 
 use std::io::{self, ErrorKind};
 
-use super::{Duplex, SMALLEST_CHARGE, WriteState};
-use crate::reactor::{Reactor, Ready};
+use super::{Duplex, KERNEL_BUFFER, SMALLEST_CHARGE, WriteState};
+use crate::reactor::{Reactor, Ready, SCRATCH_SIZE};
 use crate::transport::CloseReason;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,14 @@ impl Duplex {
     /// Returns whether a read may return data to deliver.
     pub fn may_deliver(&self) -> bool {
         self.ready.intersects(Ready::READABLE) && self.read == ReadState::Open
+    }
+
+    /// Returns how many bytes one call of the source may read. A linger timeout is decided only after
+    /// everything that has arrived was read, because the end of file may be behind it. (One byte is
+    /// enough to refute an idle timeout.)
+    pub fn read_budget(&self, ready: Ready) -> usize {
+        let decides = ready.intersects(Ready::TIMEOUT) && self.is_lingering();
+        if decides { KERNEL_BUFFER } else { SCRATCH_SIZE }
     }
 
     /// Reads once: one system call.
@@ -131,5 +139,23 @@ impl Duplex {
         if self.read == ReadState::Paused {
             self.read = ReadState::Open;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::Mailbox;
+
+    #[test]
+    fn only_a_linger_timeout_reads_more_than_one_budget() {
+        let mut reactor = Reactor::new().unwrap();
+        let (ours, _peer) = mio::net::UnixStream::pair().unwrap();
+        let mut duplex = Duplex::new(ours.into(), None);
+        assert_eq!(duplex.read_budget(Ready::TIMEOUT), SCRATCH_SIZE);
+        let id = Mailbox::<u8>::new(&mut reactor, 1).id();
+        duplex.start_linger(id, &mut reactor);
+        assert_eq!(duplex.read_budget(Ready::TIMEOUT), KERNEL_BUFFER);
+        assert_eq!(duplex.read_budget(Ready::READABLE), SCRATCH_SIZE);
     }
 }
