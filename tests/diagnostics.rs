@@ -6,13 +6,12 @@ mod common;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use common::{
     Lines, Process, Scratch, Server, Terminal, assert_one_line, client_command, connect, connect_unix,
-    eventually, is_nonblocking, ping, pipe, server_command,
+    eventually, full_pipe, is_nonblocking, ping, pipe, server_command,
 };
 use rustix::process::Signal;
 
@@ -34,15 +33,6 @@ fn server_runs_with_stdout_and_stderr_closed_or_full() {
         process.signal(Signal::TERM);
         assert_eq!(process.wait_code(), 0, "{redirection}");
     }
-}
-
-/// A blocking pipe that is full from the start.
-fn full_pipe() -> (OwnedFd, OwnedFd) {
-    let (reader, writer) = pipe();
-    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
-    while rustix::io::write(&writer, &[b'\n'; 4096]).is_ok() {}
-    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::empty()).unwrap();
-    (reader, writer)
 }
 
 #[test]

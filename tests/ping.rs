@@ -291,15 +291,61 @@ fn quiet_prints_only_the_summary() {
 }
 
 #[test]
-fn second_signal_ends_the_client_without_a_false_line() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap(); // it answers nothing
-    let mut process = start(&[&listener.local_addr().unwrap().to_string()]);
-    let out = Lines::of(process.child.stdout.take().unwrap());
-    out.next_with("PING ");
+fn second_signal_skips_the_wait_for_the_last_echo_and_prints_the_summary() {
+    for (second, arguments, code) in
+        [(Signal::INT, &["-q"][..], 1), (Signal::INT, &["--json"], 1), (Signal::TERM, &["-q"], 143)]
+    {
+        let (received, receive) = std::sync::mpsc::channel();
+        let (address, _server) = serve_once(move |mut stream| {
+            stream.read_exact(&mut [0; 64]).unwrap();
+            received.send(()).unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()); // the server never answers
+        });
+        let mut process = start(&[arguments, &[&address]].concat());
+        receive.recv_timeout(common::PATIENCE).unwrap();
+        let began = Instant::now();
+        let mut signals = [Signal::INT, second].into_iter().chain(std::iter::repeat(Signal::INT));
+        eventually("the client exits", || {
+            process.signal(signals.next().unwrap()); // many more than two
+            process.child.try_wait().unwrap().is_some()
+        });
+        let took = began.elapsed();
+        let outcome = outcome_of(&mut process);
+        let text = lines(&outcome).concat();
+        assert!(text.contains(" 1 lost (100 %)") || text.contains(r#""lost": 1"#), "{text}");
+        assert_eq!(outcome.code, code, "{arguments:?}");
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+}
+
+#[test]
+fn signal_ends_the_client_if_the_summary_cannot_be_written() {
+    let server = Server::start(&[]);
+    let (_reader, stdout) = common::full_pipe();
+    let mut command = client_command();
+    command.args(["--ping", "--json", "-c", "1", server.address()]).stdin(Stdio::null());
+    let mut process = Process::spawn(command.stdout(stdout));
+    eventually("the client has closed its connection", || {
+        let statistics = server.statistics();
+        statistics[..2] == [0, 1]
+    });
     process.signal(Signal::INT);
-    process.signal(Signal::TERM); // two of the same kind might arrive as one
-    assert!([130, 143].contains(&process.wait_code()));
-    assert_eq!(out.rest(), Vec::<String>::new());
+    assert_eq!(process.wait_code(), 130);
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /dev/full")]
+fn write_error_of_the_summary_exits_1() {
+    let server = Server::start(&[]);
+    for arguments in [&["--json", "-c", "1"][..], &["-q", "-c", "1"], &["-c", "1"]] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut command = client_command();
+        command.arg("--ping").args(arguments).arg(server.address()).stdin(Stdio::null());
+        let mut process = Process::spawn(command.stdout(full).stderr(Stdio::piped()));
+        let stderr = Lines::of(process.child.stderr.take().unwrap()).rest().join("\n");
+        assert_eq!(process.wait_code(), 1, "{arguments:?}: {stderr}");
+        assert_one_line(&stderr, &["cannot write standard output: No space left on device"]);
+    }
 }
 
 #[test]
@@ -404,24 +450,6 @@ fn sigint_waits_a_second_for_the_last_echo() {
     let outcome = outcome_of(&mut process);
     assert!(began.elapsed() >= Duration::from_secs(1));
     assert_eq!((outcome.code, counters(&json(&outcome))), (1, [1, 0, 1, 0, 0]));
-}
-
-#[test]
-fn second_sigint_ends_the_client_at_once() {
-    let (address, _server) = serve_once(|mut stream| {
-        let _ = stream.read_to_end(&mut Vec::new()); // the server never answers
-    });
-    let mut process = start(&[&address]);
-    Lines::of(process.child.stdout.take().unwrap()).next_with("PING ");
-    process.signal(Signal::INT);
-    process.signal(Signal::INT);
-    let mut ended = false;
-    eventually("the client exits", || {
-        process.signal(Signal::INT);
-        ended = process.child.try_wait().unwrap().is_some();
-        ended
-    });
-    assert_eq!(process.wait_code(), 130);
 }
 
 #[test]

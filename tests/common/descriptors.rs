@@ -19,6 +19,15 @@ pub fn pipe() -> (OwnedFd, OwnedFd) {
     (reader.into(), writer.into())
 }
 
+/// A blocking pipe that is full from the start.
+pub fn full_pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = pipe();
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
+    while rustix::io::write(&writer, &[b'\n'; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::empty()).unwrap();
+    (reader, writer)
+}
+
 /// Both ends of a FIFO: the read end and the write end.
 pub fn fifo(scratch: &Scratch, name: &str) -> (OwnedFd, OwnedFd) {
     let path = scratch.path(name);

@@ -154,16 +154,26 @@ fn end_or_wait(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
     }
 }
 
-/// Called for a signal. The first one ends the session after the last echo, and the second ends the
-/// program.
+/// Called for a signal. The first one ends the session after the last echo. The second one does not
+/// wait for that echo: `timeout(1)` sends each signal twice. Once the summary was printed, a signal
+/// ends the program at once.
 fn interrupt(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, signal: i32) {
     let mut this = session.borrow_mut();
-    if this.stage != Stage::Running || !this.tally.has_started() {
-        this.outcome.set(Exit::Signal(signal), None);
-        this.stage = Stage::Ended;
-        return reactor.stop();
-    }
-    this.stage = Stage::Stopping(signal, Instant::now() + LAST_ECHO_TIMEOUT);
+    let wait = match this.stage {
+        Stage::Running if this.tally.has_started() => LAST_ECHO_TIMEOUT,
+        Stage::Stopping(..) => Duration::ZERO,
+        Stage::Running | Stage::Ended => {
+            this.stage = Stage::Ended;
+            let outcome = this.outcome.clone();
+            // After the callbacks that are queued: if the summary is on stdout, one of them sets
+            // the outcome.
+            return reactor.call_soon(move |reactor| {
+                outcome.set(Exit::Signal(signal), None);
+                reactor.stop();
+            });
+        }
+    };
+    this.stage = Stage::Stopping(signal, Instant::now() + wait);
     drop(this);
     end_or_wait(session, reactor);
 }
@@ -182,12 +192,14 @@ fn finish(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, error: Option<S
         _ if error.is_some() || !this.tally.is_success() => cli::FAILURE,
         _ => cli::DONE,
     };
-    this.outcome.set(exit, error);
     this.stage = Stage::Ended;
     if let Some(timer) = this.timer.take() {
         reactor.cancel(timer);
     }
     let (connection, output, is_answered) = (this.connection, this.output, this.is_answered());
+    // If the summary cannot be written, that error is the outcome.
+    let outcome = this.outcome.clone();
+    output.on_flushed(reactor, move |_| outcome.set(exit, error));
     reactor.call_soon(move |reactor| {
         let close = |connection: Handle<Connection<Ping>>| {
             connection.enter(reactor, |_, transport| {
