@@ -180,6 +180,12 @@ impl<T: 'static> Handle<Mailbox<T>> {
         }
     }
 
+    /// Returns whether there is no item.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_empty(self, reactor: &Reactor) -> bool {
+        reactor.get(self).map_or(true, |mailbox| mailbox.items.is_empty())
+    }
+
     /// Closes the mailbox, so that nothing more can be sent. Items in it can still be received.
     pub fn close(self, reactor: &mut Reactor) {
         let closed = reactor.with(self, |mailbox, reactor| {

@@ -527,6 +527,51 @@ fn prompt_is_shown_again_after_a_stop() {
 }
 
 #[test]
+fn stop_that_no_shell_notices_leaves_one_prompt() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let process = client(&terminal, server.address());
+    terminal.see_row("> ");
+    let redrawn = "\x1b8"; // the cursor is restored
+    // What is typed while the client is stopped, what appears then, and the row of the cursor.
+    let steps = [
+        ("hello\nhalf typed", "< hello", "> half typed"),
+        ("", redrawn, "> half typed"),
+        ("\x7f!", redrawn, "> half type!"),
+        ("\nhalf typed\x7f\x15again\n", "< again", "> "),
+        ("", redrawn, "> "),
+        ("x", redrawn, "> x"),
+    ];
+    for (typed, shown, row) in steps {
+        terminal.unseen_so_far();
+        process.signal(Signal::STOP);
+        terminal.type_in(typed);
+        process.signal(Signal::CONT);
+        terminal.see(shown);
+        terminal.see_row(row);
+    }
+    terminal.type_in("\n");
+    terminal.see("< x");
+    terminal.see_row("> ");
+    let typed = ["> hello", "< hello", "> half type!", "again", "< half type!", "< again", "> x", "< x", ">"];
+    assert_eq!(terminal.rows()[1..], typed);
+    end(terminal, process);
+}
+
+#[test]
+fn prompt_is_shown_before_the_first_connection() {
+    let dead = common::DeadPort::new();
+    let mut terminal = Terminal::new();
+    let mut process = client_with(&terminal, &["--reconnect", &dead.1.to_string()]);
+    terminal.see("reconnecting");
+    terminal.see_row("> ");
+    terminal.type_in("hello");
+    terminal.see_row("> hello");
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait_code(), 143);
+}
+
+#[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: setsid(1)")]
 fn ctrl_c_leaves_no_empty_row() {
     let server = Server::start(&[]);

@@ -102,23 +102,29 @@ impl Display {
 
     /// Shows the prompt, unless the next line is entered already or the program is in the
     /// background.
-    pub fn prompt(&self, reactor: &mut Reactor, waiter: Id) {
+    pub fn prompt(&self, reactor: &mut Reactor) {
+        self.show_prompt(reactor, Screen::prompt);
+    }
+
+    /// Shows the prompt after the program was stopped and continued.
+    fn resume(&self, reactor: &mut Reactor) {
         if let Some(screen) = &self.screen
+            && is_in_background(&io::stdin())
+        {
+            screen.borrow_mut().forget_prompt(); // the shell uses the terminal
+        }
+        self.show_prompt(reactor, Screen::prompt_again);
+    }
+
+    fn show_prompt(&self, reactor: &mut Reactor, compose: impl FnOnce(&mut Screen) -> String) {
+        if let Some(screen) = &self.screen
+            && !self.input.has_unreceived(reactor)
             && !has_input(&io::stdin())
             && !is_in_background(&io::stdin())
         {
-            let text = screen.borrow_mut().prompt();
-            self.write(reactor, waiter, &text);
+            let text = compose(&mut screen.borrow_mut());
+            self.write(reactor, self.output.id(), &text);
         }
-    }
-
-    /// Shows the prompt after the program was stopped and continued: the shell has left the cursor
-    /// on a new row.
-    fn resume(&self, reactor: &mut Reactor) {
-        if let Some(screen) = &self.screen {
-            screen.borrow_mut().forget_prompt();
-        }
-        self.prompt(reactor, self.output.id());
     }
 
     /// Moves the cursor to an empty row, and calls `f` when everything is written.

@@ -156,6 +156,14 @@ impl Input {
     }
 }
 
+impl Handle<Input> {
+    /// Returns whether something was read that is not received yet.
+    #[cfg(feature = "cli")]
+    pub(crate) fn has_unreceived(self, reactor: &Reactor) -> bool {
+        reactor.get(self).is_ok_and(|input| !input.lines.is_empty() || !input.mailbox.is_empty(reactor))
+    }
+}
+
 impl Source for Input {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
         self.readable |= ready.intersects(Ready::READABLE);

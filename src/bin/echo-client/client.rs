@@ -92,6 +92,7 @@ impl Client {
     fn reconnect(self, reactor: &mut Reactor, transfer: Box<Transfer>, reason: String) {
         let Client { session, mut failures, .. } = self;
         let delay = failures.add(reason);
+        transfer.prompt(reactor);
         reactor.call_later(delay, move |reactor| {
             let address = session.options.address.clone();
             cli::look_up(reactor, &address, move |reactor, addresses| {

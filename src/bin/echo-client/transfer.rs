@@ -100,9 +100,16 @@ impl Transfer {
                 true
             }
             TryRecv::Empty => {
-                self.display.prompt(transport.reactor(), id);
+                self.prompt(transport.reactor());
                 false
             }
+        }
+    }
+
+    /// Shows the prompt if more input may come.
+    pub fn prompt(&self, reactor: &mut Reactor) {
+        if self.stdin == Stdin::Open {
+            self.display.prompt(reactor);
         }
     }
 

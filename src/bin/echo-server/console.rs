@@ -118,7 +118,7 @@ impl Source for Console {
                 TryRecv::Item(Err(error)) => log::warn!("cannot read standard input: {}", ErrorText(&error)),
                 TryRecv::Empty => {
                     if self.shutdown.is_serving() {
-                        self.display.prompt(reactor, id);
+                        self.display.prompt(reactor);
                     }
                     return Next::Wait;
                 }
