@@ -143,6 +143,29 @@ fn say_sends_its_bytes_unchanged() {
 }
 
 #[test]
+fn blanks_before_a_command_are_skipped_and_a_tab_ends_it() {
+    let (mut server, mut operator) = start(&["127.0.0.1:0"]);
+    let mut stream = server.connect();
+    ping(&mut stream, b"x");
+    operator.write_all(b" \n\t\n say one\n\tsay\t two \n say \n \t close\t7\n\tdance\n").unwrap();
+    for reply in [
+        "sent to 1 connection",
+        "sent to 1 connection",
+        "error: usage: say TEXT",
+        "error: no connection '7' (see list)",
+        "error: unknown command 'dance' (see help)",
+    ] {
+        assert_eq!(server.out.next(), reply);
+    }
+    let mut received = [0; 10];
+    stream.read_exact(&mut received).unwrap();
+    assert_eq!(&received, b"one\n two \n");
+    operator.write_all(b"\tquit\n").unwrap();
+    drop(stream);
+    assert_eq!(server.process.wait_code(), 0);
+}
+
+#[test]
 fn line_that_is_too_long_is_rejected_as_a_whole() {
     const LIMIT: usize = 64 * 1024;
     let (server, mut operator) = start(&["127.0.0.1:0"]);

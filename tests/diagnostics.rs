@@ -20,9 +20,13 @@ use rustix::process::Signal;
 fn server_runs_with_stdout_and_stderr_closed_or_full() {
     let bin = env!("CARGO_BIN_EXE_echo-server");
     let scratch = Scratch::new();
-    for (index, redirection) in
-        ["1>&- 2>&-", "1>/dev/full 2>/dev/full", "1>&2 2>&-", "</dev/null 0<&- 1>&- 2>&-"].iter().enumerate()
-    {
+    let cases = [
+        ("1>&- 2>&-", 0),
+        ("1>/dev/full 2>/dev/full", 1),
+        ("1>&2 2>&-", 0),
+        ("</dev/null 0<&- 1>&- 2>&-", 0),
+    ];
+    for (index, (redirection, code)) in cases.into_iter().enumerate() {
         let path = scratch.path(&index.to_string());
         let script = format!("exec {bin} -vvv unix:{} {redirection}", path.display());
         let mut process = Process::spawn(Command::new("sh").args(["-c", &script]));
@@ -31,8 +35,48 @@ fn server_runs_with_stdout_and_stderr_closed_or_full() {
         ping(&mut stream, b"no log line in here");
         drop(stream);
         process.signal(Signal::TERM);
-        assert_eq!(process.wait_code(), 0, "{redirection}");
+        assert_eq!(process.wait_code(), code, "{redirection}");
     }
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /dev/full")]
+fn server_reports_a_full_stdout_once_and_exits_1() {
+    let scratch = Scratch::new();
+    for (option, input) in [("-q", ""), ("--console", "list\nstats\n"), ("--step", "\n\n\n")] {
+        let path = scratch.path(option);
+        let mut command = server_command();
+        command.args([option, &format!("unix:{}", path.display())]).stdin(Stdio::piped());
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut process = Process::spawn(command.stdout(full).stderr(Stdio::piped()));
+        let err = Lines::of(process.child.stderr.take().unwrap());
+        let line = err.next();
+        assert_eq!(line, "echo-server: cannot write standard output: No space left on device");
+        process.child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        ping(&mut connect_unix(&path), b"it still serves");
+        process.signal(Signal::TERM);
+        assert_eq!(process.wait_code(), 1, "{option}");
+        assert_eq!(err.rest(), Vec::<String>::new());
+    }
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /dev/full")]
+fn console_reports_a_stdout_that_fails_later() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let out = scratch.path("out");
+    // The limit of one block has room for `listening on ADDR`, and not for many replies.
+    let script = r#"ulimit -f 1; exec "$0" --console "unix:$1" >"$2""#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_echo-server")]).args([&path, &out]).stdin(Stdio::piped());
+    let mut process = Process::spawn(command.stderr(Stdio::piped()));
+    let err = Lines::of(process.child.stderr.take().unwrap());
+    let mut operator = process.child.stdin.take().unwrap();
+    operator.write_all(&[&b"help\n".repeat(30)[..], b"quit\n"].concat()).unwrap();
+    assert_eq!(err.next(), "echo-server: cannot write standard output: File too large");
+    assert_eq!(process.wait_code(), 1);
+    assert_eq!(err.rest(), Vec::<String>::new());
 }
 
 #[test]

@@ -11,15 +11,17 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::{Level, LevelFilter};
 
-use super::Escaped;
+use super::{ErrorText, Escaped};
 use crate::stdio::write_shared;
 use crate::{Descriptor, Direction, sys};
 
 static STDOUT: OnceLock<Option<Descriptor>> = OnceLock::new();
 static STDERR: OnceLock<Option<Descriptor>> = OnceLock::new();
+static STDOUT_FAILED: AtomicBool = AtomicBool::new(false);
 
 /// Turns text for stderr into the text to write there now. See [`route_stderr`].
 pub type Route = Box<dyn FnMut(String) -> String>;
@@ -132,9 +134,26 @@ pub fn route_stderr(route: Option<Route>) {
     ROUTE.set(route);
 }
 
-/// Writes text on stdout unchanged.
+/// Writes text on stdout unchanged. See [`stdout_failed`] for what is dropped.
 pub fn write_stdout(text: impl Display) {
-    let _ = try_write_stdout(text);
+    if let Err(error) = try_write_stdout(text) {
+        stdout_failed(&error);
+    }
+}
+
+/// Reports the first error of stdout, after which the program runs on and ends with status 1. It is
+/// no error if nobody wants the text: stdout is closed, its reader is gone, or its reader is slow.
+pub fn stdout_failed(error: &io::Error) {
+    let is_unwanted = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::WouldBlock)
+        || error.raw_os_error() == Some(libc::EBADF);
+    if !is_unwanted && !STDOUT_FAILED.swap(true, Ordering::Relaxed) {
+        log::error!("cannot write standard output: {}", ErrorText(error));
+    }
+}
+
+/// Returns whether [`stdout_failed`] has reported an error.
+pub(super) fn has_stdout_failed() -> bool {
+    STDOUT_FAILED.load(Ordering::Relaxed)
 }
 
 /// Writes text on stdout. Returns an error if some of it was dropped.

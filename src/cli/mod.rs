@@ -25,7 +25,9 @@ pub use addresses::{AddressArgument, Family, source_address};
 pub use arguments::{
     UsageError, address, address_after, client_address, option_name, positive_number, unexpected, value,
 };
-pub use diagnostics::{Verbosity, init_logging, report, route_stderr, write_stderr, write_stdout};
+pub use diagnostics::{
+    Verbosity, init_logging, report, route_stderr, stdout_failed, write_stderr, write_stdout,
+};
 pub use display::{Display, is_on_terminal};
 pub use histogram::Histogram;
 pub use lookup::look_up;
@@ -87,6 +89,7 @@ pub fn main<O>(
         }
     };
     match exit {
+        DONE if diagnostics::has_stdout_failed() => ExitCode::FAILURE,
         Exit::Status(status) => ExitCode::from(status),
         Exit::Signal(signal) => {
             sys::raise_default(signal);

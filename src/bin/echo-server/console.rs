@@ -8,7 +8,7 @@
 use std::io::{self, IsTerminal};
 use std::{array, iter, str};
 
-use echo_reactor::cli::{Display, ErrorText, Escaped, counted, is_on_terminal, report};
+use echo_reactor::cli::{Display, ErrorText, Escaped, counted, is_on_terminal, report, stdout_failed};
 use echo_reactor::{
     Chunk, Connection, Flow, Framing, Handle, Id, Input, Listener, Mailbox, Next, Output, Reactor, Ready,
     Source, Transport, TryRecv,
@@ -46,9 +46,7 @@ impl Console {
     ) -> io::Result<Display> {
         let lines = Mailbox::new(reactor, 16);
         let stdin = Input::open(reactor, &io::stdin(), Framing::Lines, lines)?;
-        let stdout = Output::open(reactor, &io::stdout(), |_, error| {
-            log::info!("cannot write standard output: {}", ErrorText(&error));
-        })?;
+        let stdout = Output::open(reactor, &io::stdout(), |_, error| stdout_failed(&error))?;
         let display = Display::new(reactor, stdin, stdout, is_on_terminal(), false)?;
         let console = Console { lines, overlong: false, display: display.clone(), listener, shutdown };
         let console = reactor.insert(console);
@@ -69,7 +67,9 @@ impl Console {
     }
 
     fn execute(&self, line: &[u8], reactor: &mut Reactor) -> String {
-        if let Some(text) = line.strip_prefix(b"say ").filter(|text| !text.is_empty()) {
+        let line = line.trim_ascii_start();
+        let text = line.strip_prefix(b"say ").or_else(|| line.strip_prefix(b"say\t"));
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
             return broadcast(reactor, text);
         }
         let line = line.strip_suffix(b"\r").unwrap_or(line);
