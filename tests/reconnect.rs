@@ -6,7 +6,7 @@
 mod common;
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -118,6 +118,39 @@ fn each_new_reason_and_each_connection_is_reported_once() {
     drop(stdin);
     assert_eq!(process.wait_code(), 0);
     assert_eq!(err.rest(), Vec::<String>::new());
+}
+
+#[test]
+fn timeout_counts_only_while_an_echo_or_the_end_is_outstanding() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut command = client_command();
+    command.args(["-r", "-w", "300ms", &address]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = Process::spawn(&mut command);
+    let out = Lines::of(process.child.stdout.take().unwrap());
+    let mut stdin = process.child.stdin.take().unwrap();
+    let (mut first, _) = listener.accept().unwrap();
+    let mut line = [0; 2];
+    for text in [b"a\n", b"b\n"] {
+        first.set_read_timeout(Some(2 * A_WHILE)).unwrap(); // longer than the timeout of the client
+        let error = first.read(&mut line).expect_err("an idle connection stays open");
+        assert!([ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()), "{error}");
+        first.set_read_timeout(Some(common::PATIENCE)).unwrap();
+        stdin.write_all(text).unwrap();
+        first.read_exact(&mut line).unwrap();
+        if text == b"a\n" {
+            first.write_all(&line).unwrap();
+            assert_eq!(out.next(), "a");
+        }
+    }
+    // The second echo is outstanding.
+    let (mut second, _) = listener.accept().unwrap();
+    second.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"b\n");
+    second.write_all(&line).unwrap();
+    assert_eq!(out.next(), "b");
+    drop(stdin);
+    assert_eq!(process.wait_code(), 0, "everything came back, so a server that does not close is no error");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! Read next: `window.rs`, `../../cli/display.rs`.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use echo_reactor::cli::{Display, ErrorText, counted};
 use echo_reactor::{Chunk, CloseReason, Flow, Handle, Mailbox, Reactor, Transport, TryRecv};
@@ -29,6 +30,9 @@ pub struct Transfer {
     shows_echo: bool,
     /// With `--check` or `--reconnect`: the bytes whose echo has not arrived yet.
     window: Option<Window>,
+    /// With `--reconnect`: the timeout, which is set only while an echo or the end is outstanding.
+    /// Otherwise an idle session would reconnect again and again.
+    timeout_of_echo: Option<Duration>,
     progress: Rc<Progress>,
     /// An error after which no connection can continue the transfer.
     fatal_error: Option<String>,
@@ -42,8 +46,16 @@ impl Transfer {
         progress: Rc<Progress>,
     ) -> Self {
         let window = (options.check || options.reconnect).then(Window::default);
-        let shows_echo = !options.check;
-        Transfer { chunks, stdin: Stdin::Open, display, shows_echo, window, progress, fatal_error: None }
+        Transfer {
+            chunks,
+            stdin: Stdin::Open,
+            display,
+            shows_echo: !options.check,
+            window,
+            timeout_of_echo: options.timeout.filter(|_| options.reconnect),
+            progress,
+            fatal_error: None,
+        }
     }
 
     /// Starts on a new connection. Bytes whose echo has not arrived are sent again.
@@ -75,6 +87,15 @@ impl Transfer {
             if !self.next_chunk(transport) {
                 break;
             }
+        }
+        self.update_timeout(transport);
+    }
+
+    fn update_timeout(&self, transport: &mut Transport) {
+        let Some(timeout) = self.timeout_of_echo else { return };
+        let is_idle = self.stdin == Stdin::Open && self.window.as_ref().is_none_or(Window::is_empty);
+        if transport.idle_time().is_some() == is_idle {
+            transport.set_idle_timeout((!is_idle).then_some(timeout));
         }
     }
 

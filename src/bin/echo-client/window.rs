@@ -38,6 +38,11 @@ impl Window {
         self.bytes.extend(bytes);
     }
 
+    /// Returns whether every echo has arrived.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Returns whether another chunk of stdin fits.
     pub fn has_room(&self) -> bool {
         self.bytes.len() + MAX_WRITE <= MAX_SIZE
