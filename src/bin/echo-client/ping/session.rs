@@ -1,6 +1,6 @@
 //! The state of a `--ping` session: the messages that were sent, and their results.
 //!
-//! Invariant: each message is sent once, and has one result: its echo was received in time, or it
+//! Invariant: each message is sent at most once, and has one result: its echo was received in time, or it
 //! is lost. The next message is sent only when the result is known. The echoes of a connection
 //! arrive in the order of its messages, so the order identifies a late echo.
 //!
@@ -41,7 +41,7 @@ pub struct Session {
     outstanding: VecDeque<Message>,
     /// How many bytes of the first message's echo were received.
     echoed: usize,
-    /// How many messages were sent when surplus bytes were last reported.
+    /// The last message before the surplus bytes that were last reported.
     surplus_after: u64,
     pub tally: Tally,
 }
@@ -101,7 +101,7 @@ impl Session {
     }
 
     fn has_next(&self) -> bool {
-        self.stage == Stage::Running && self.ping.count.is_none_or(|count| self.tally.sent < count)
+        self.stage == Stage::Running && self.ping.count.is_none_or(|count| self.tally.sequence < count)
     }
 
     /// Returns whether the next message is due.
@@ -177,10 +177,11 @@ impl Session {
 
     /// Counts a message that cannot be sent as lost. The next one is due after `pause`.
     pub fn skip(&mut self, reactor: &mut Reactor, pause: Duration, why: &str) {
-        self.tally.sent += 1;
+        self.tally.sequence += 1;
+        self.tally.unsent += 1;
         self.tally.lost += 1;
         self.next_send = (self.next_send + pause).max(Instant::now());
-        self.print(reactor, format_args!("lost: seq={} {why}", self.tally.sent));
+        self.print(reactor, format_args!("lost: seq={} {why}", self.tally.sequence));
     }
 
     /// Returns whether too many messages are unanswered, so that no more are sent.
@@ -199,8 +200,8 @@ impl Session {
     }
 
     pub fn send(&mut self, transport: &mut Transport) {
-        self.tally.sent += 1;
-        let sequence = self.tally.sent;
+        self.tally.sequence += 1;
+        let sequence = self.tally.sequence;
         let message: Vec<u8> = (0..self.ping.size).map(|offset| byte_at(sequence, offset)).collect();
         let sent_at = Instant::now();
         transport.write(&message);
@@ -249,7 +250,7 @@ impl Session {
     /// that a server that floods cannot fill the output buffer.
     fn report_surplus(&mut self, reactor: &mut Reactor, count: usize, peer: &str) {
         self.tally.surplus += count as u64;
-        let sequence = self.tally.sent;
+        let sequence = self.tally.sequence;
         if mem::replace(&mut self.surplus_after, sequence) != sequence {
             let bytes = counted(count, "byte");
             self.print(reactor, format_args!("surplus: {bytes} from {peer} after seq={sequence}"));

@@ -1,6 +1,6 @@
 //! The counters of `--ping`, and their summary: text like that of `ping`, or a JSON object.
 //!
-//! Invariant: each sent message is received, lost or pending.
+//! Invariant: each message is received, lost or pending. A message that could not be sent is lost.
 //!
 //! Read next: `statistics.rs`.
 
@@ -12,9 +12,11 @@ use super::statistics::{Statistics, milliseconds};
 
 pub struct Tally {
     began: Instant,
-    /// How many messages were sent. This is also the sequence number of the last message.
-    pub sent: u64,
+    /// The sequence number of the last message.
+    pub sequence: u64,
     pub lost: u64,
+    /// Lost messages that were not sent: there was no connection, or the server did not read.
+    pub unsent: u64,
     /// Lost messages whose echo arrived late.
     pub late: u64,
     /// Lost messages whose echo had a wrong byte.
@@ -30,8 +32,9 @@ impl Tally {
     pub fn new() -> Self {
         Tally {
             began: Instant::now(),
-            sent: 0,
+            sequence: 0,
             lost: 0,
+            unsent: 0,
             late: 0,
             wrong: 0,
             surplus: 0,
@@ -42,24 +45,28 @@ impl Tally {
 
     /// Returns whether there is anything to report.
     pub fn has_started(&self) -> bool {
-        self.connects.count() > 0 || self.sent > 0
+        self.connects.count() > 0 || self.sequence > 0
     }
 
     pub fn is_success(&self) -> bool {
         self.lost == 0 && self.surplus == 0
     }
 
+    fn sent(&self) -> u64 {
+        self.sequence - self.unsent
+    }
+
     /// Returns the summary for a person. It starts with an empty line, because a terminal may have
     /// echoed `^C`.
     pub fn to_text(&self, server: &str) -> String {
         #[allow(clippy::cast_precision_loss)] // three digits are shown
-        let percent = (1e5 * self.lost as f64 / self.sent.max(1) as f64).round() / 1e3;
+        let percent = (1e5 * self.lost as f64 / self.sequence.max(1) as f64).round() / 1e3;
         let mut counts = vec![
-            format!("{} sent", self.sent),
+            format!("{} sent", self.sent()),
             format!("{} received", self.round_trips.count()),
             format!("{} lost ({percent} %)", self.lost),
         ];
-        for (count, what) in [(self.late, "late"), (self.wrong, "wrong")] {
+        for (count, what) in [(self.unsent, "not sent"), (self.late, "late"), (self.wrong, "wrong")] {
             counts.extend((count > 0).then(|| format!("{count} {what}")));
         }
         counts.extend((self.surplus > 0).then(|| counted(self.surplus, "surplus byte")));
@@ -86,9 +93,10 @@ impl Tally {
         let server = server.replace('\\', r"\\").replace('"', r#"\""#);
         let counters = [
             ("size", size as u64),
-            ("sent", self.sent),
+            ("sent", self.sent()),
             ("received", self.round_trips.count()),
             ("lost", self.lost),
+            ("not_sent", self.unsent),
             ("late", self.late),
             ("wrong", self.wrong),
             ("surplus_bytes", self.surplus),
