@@ -397,3 +397,23 @@ fn progress_redraws_one_line_on_a_terminal() {
     assert_eq!(process.wait_code(), 0);
     assert!(terminal.unseen().ends_with("/s\r\n"), "the last line stays");
 }
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
+fn signal_prints_the_verdict_of_check() {
+    let server = Server::start(&[]);
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut command = client_command();
+        command.args(["--check", server.address()]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Process::spawn(&mut command);
+        let mut stdin = process.child.stdin.take().unwrap();
+        let before = server.statistics()[4];
+        stdin.write_all(b"hello\n").unwrap();
+        eventually("the server has sent the echo", || server.statistics()[4] == before + 6);
+        process.comes_to_rest(); // the client has received it
+        process.signal(signal);
+        assert_eq!(process.wait_code(), 128 + signal.as_raw());
+        let lines = Lines::of(process.child.stderr.take().unwrap()).rest();
+        assert_eq!(lines, ["echo-client: 6 bytes came back unchanged"]);
+    }
+}

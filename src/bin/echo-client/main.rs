@@ -54,9 +54,10 @@ impl Outcome {
         }
     }
 
+    /// Returns whether the program has done its work, or a signal of the user ended it.
     fn is_success(&self) -> bool {
         let outcome = self.0.take();
-        let success = matches!(outcome, Some((cli::DONE, _)));
+        let success = matches!(outcome, Some((cli::DONE | Exit::Signal(libc::SIGINT | libc::SIGTERM), _)));
         self.0.set(outcome);
         success
     }
@@ -87,7 +88,8 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
     reactor.set_spin(options.spin);
     cli::add_observers(&mut reactor, options.timeline.as_ref())?;
     let interactive = cli::is_on_terminal() && !options.raw;
-    catch_signals(&mut reactor, outcome, interactive).map_err(cannot("catch signals"))?;
+    let prints_end = options.check || log::log_enabled!(log::Level::Info);
+    catch_signals(&mut reactor, outcome, interactive, prints_end).map_err(cannot("catch signals"))?;
     let stdout = {
         let outcome = outcome.clone();
         Output::open(&mut reactor, &io::stdout(), move |reactor, error| {
@@ -132,12 +134,17 @@ fn run_loop(reactor: &mut Reactor, outcome: &Outcome) {
     }
 }
 
-fn catch_signals(reactor: &mut Reactor, outcome: &Outcome, interactive: bool) -> io::Result<()> {
+fn catch_signals(
+    reactor: &mut Reactor,
+    outcome: &Outcome,
+    interactive: bool,
+    prints_end: bool,
+) -> io::Result<()> {
     for signal in [libc::SIGINT, libc::SIGTERM] {
         let outcome = outcome.clone();
         cli::on_signal(reactor, signal, move |reactor| {
-            // At Ctrl-C, the shell moves the cursor to a new row.
-            if interactive && signal != libc::SIGINT {
+            // At Ctrl-C, the shell moves the cursor to a new row, unless our last line comes first.
+            if interactive && (signal != libc::SIGINT || prints_end) {
                 write_stdout("\n");
             }
             outcome.set(Exit::Signal(signal), None);
