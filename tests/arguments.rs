@@ -69,6 +69,15 @@ fn usage_error_is_one_line_and_exits_2() {
         (&["two\nlines"], &["bad address 'two\\nlines'", "control characters"]),
         (&["--two\u{9b}lines"], &["unknown option '--two\\u{9b}lines'"]),
         (&["--verbose=x"], &["option '--verbose' takes no value"]),
+        (&["--help=x"], &["option '--help' takes no value"]),
+        (&["--version="], &["option '--version' takes no value"]),
+        (&["--timeline="], &["invalid value '' for --timeline: the name is empty"]),
+        (&["--timeline", "-"], &["invalid value '-' for --timeline: expected a file; type ./- if it is one"]),
+        (
+            &["--timeline", ":7"],
+            &["invalid value ':7' for --timeline: expected a file; type ./:7 if it is one"],
+        ),
+        (&["localhost/7777"], &["for a Unix socket, the address is unix:localhost/7777"]),
     ];
     for (arguments, parts) in cases {
         for (name, run) in [("echo-server", server as fn(&[&str]) -> Outcome), ("echo-client", client)] {
@@ -132,8 +141,8 @@ fn invalid_value_is_reported_with_its_option() {
     }
     for (option, value, limit) in [
         ("-c", "1048577", "1048576"),
-        ("-b", "1025M", "1024M"),
-        ("-b", "99999999999999999999", "1024M"),
+        ("-b", "1025M", "1G"),
+        ("-b", "99999999999999999999", "1G"),
         ("--backlog", "65536", "65535"),
     ] {
         let reason = format!("invalid value '{value}' for {option}: must be at most {limit} (see --help)");
@@ -167,6 +176,8 @@ fn client_takes_one_address_in_one_or_two_arguments() {
     for (arguments, reason) in [
         (&["127.0.0.1:1", "127.0.0.1:2"][..], "unexpected argument '127.0.0.1:2'"),
         (&["127.0.0.1", "1", "2"], "unexpected argument '2'"),
+        (&["-", ":1"], "bad address '- :1': '-' is not a host"),
+        (&["--check", "--raw"], "option '--raw' cannot be used with --check: no echo is shown"),
         (&["localhost", "nosuch"], "bad address 'localhost nosuch': 'nosuch' is neither a port number"),
         (&["127.0.0.1:0"], "bad address '127.0.0.1:0': nobody can connect to port 0"),
         (&["localhost", "0"], "bad address 'localhost:0': nobody can connect to port 0"),
@@ -209,7 +220,7 @@ fn missing_descriptors_are_reported_with_the_remedy() {
         shell.args(["-c", r#"ulimit -n 5; exec "$0" 127.0.0.1:1"#]).arg(path);
         let outcome = run(&mut shell, b"");
         assert_eq!(outcome.code, 1);
-        assert_one_line(&outcome.stderr, &["cannot ", "Too many open files, see 'ulimit -n'"]);
+        assert_one_line(&outcome.stderr, &[": Too many open files, see 'ulimit -n': cannot "]);
     }
 }
 
@@ -255,5 +266,11 @@ fn unknown_host_is_named_in_the_error() {
         let outcome = run(&["no.such.host.invalid:7777"]);
         assert_eq!(outcome.code, 1);
         assert_one_line(&outcome.stderr, &["cannot resolve no.such.host.invalid: "]);
+        let outcome = run(&["no.such.sock"]);
+        assert_eq!(outcome.code, 1);
+        assert_one_line(
+            &outcome.stderr,
+            &["cannot resolve no.such.sock: ", "; a Unix socket is unix:no.such.sock"],
+        );
     }
 }

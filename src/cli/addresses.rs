@@ -84,12 +84,12 @@ impl AddressArgument {
             return Ok(AddressArgument { place: Place::Unix(Address::unix(name)?), family });
         }
         let text = text.to_str().ok_or("it is not UTF-8")?;
-        if text.starts_with(['@', '/']) || text.starts_with("./") || text.starts_with("../") {
-            return Err(format!("for a Unix socket, the address is unix:{text}"));
-        }
         if let Some((_, rest)) = text.split_once("://") {
             let server = rest.split('/').next().unwrap_or(rest);
             return Err(format!("it is a URL; expected only HOST:PORT, such as '{server}'"));
+        }
+        if text.starts_with('@') || text.contains('/') {
+            return Err(format!("for a Unix socket, the address is unix:{text}"));
         }
         let place = match split(text)? {
             ("*", port) => {
@@ -194,6 +194,7 @@ fn port(text: &str) -> Result<u16, String> {
 fn host_name(text: &str) -> Result<String, String> {
     match text {
         "" => Err("the host is empty".into()),
+        "-" => Err("'-' is not a host".into()),
         text if text.contains(|c: char| c.is_whitespace() || c.is_control()) => {
             Err("a host name cannot contain spaces or control characters".into())
         }
@@ -300,6 +301,9 @@ mod tests {
             ("tcp:127.0.0.1:7", "too many colons"),
             ("/tmp/x.sock", "unix:/tmp/x.sock"),
             ("./x.sock", "unix:./x.sock"),
+            ("run/x.sock", "unix:run/x.sock"),
+            ("localhost/7777", "unix:localhost/7777"),
+            ("-", "'-' is not a host"),
             ("@name", "unix:@name"),
             ("::1:7", "needs brackets: [::1]:7777"),
             ("[host]:1", "only an IPv6 address"),

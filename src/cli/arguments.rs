@@ -7,11 +7,12 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use lexopt::{Arg, Error, Parser};
 
-use super::{AddressArgument, Escaped, Family};
+use super::{AddressArgument, Command, Escaped, Family};
 
 /// A mistake in the arguments, described in one line.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,6 +68,31 @@ pub fn value<T>(
     result.map_err(|why| {
         UsageError(format!("invalid value '{}' for {option}: {why}", Escaped(given.as_bytes())))
     })
+}
+
+/// Returns the value of `option`, which names a file to write.
+///
+/// # Errors
+/// The error names the option, and says why the value names no file. `-` is not standard output,
+/// and an address after the option is probably meant as an address.
+pub fn file(parser: &mut Parser, option: &str) -> Result<PathBuf, UsageError> {
+    let given = parser.value()?;
+    let name = Escaped(given.as_bytes());
+    let why = match given.as_bytes() {
+        b"" => "the name is empty".into(),
+        b"-" | [b':', ..] => format!("expected a file; type ./{name} if it is one"),
+        _ => return Ok(given.into()),
+    };
+    Err(UsageError(format!("invalid value '{name}' for {option}: {why}")))
+}
+
+/// Returns the command that prints the help or the version.
+///
+/// # Errors
+/// The option that asks for it has a value.
+pub fn print<O>(parser: &mut Parser, text: &str) -> Result<Command<O>, UsageError> {
+    parser.next()?; // fails if there is a value
+    Ok(Command::Print(text.into()))
 }
 
 /// Parses a whole number from 1 to `max`.

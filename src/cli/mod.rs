@@ -23,7 +23,8 @@ use lexopt::Arg;
 
 pub use addresses::{AddressArgument, Family, source_address};
 pub use arguments::{
-    UsageError, address, address_after, client_address, option_name, positive_number, unexpected, value,
+    UsageError, address, address_after, client_address, file, option_name, positive_number, print,
+    unexpected, value,
 };
 pub use diagnostics::{
     Verbosity, init_logging, report, route_stderr, stdout_failed, write_stderr, write_stdout,
@@ -111,7 +112,8 @@ pub fn on_signal(
     if sys::is_ignored(signal)? { Ok(()) } else { reactor.on_signal(signal, f) }
 }
 
-/// Adds context to an error: `cannot WHAT: REASON`.
+/// Adds context to an error: `cannot WHAT: REASON`. If no descriptor is left, the reason is first,
+/// because any step may be the one that fails.
 ///
 /// ```
 /// use echo_reactor::cli::cannot;
@@ -119,7 +121,14 @@ pub fn on_signal(
 /// assert_eq!(cannot("open the file")(denied).to_string(), "cannot open the file: Permission denied");
 /// ```
 pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
-    move |error| io::Error::new(error.kind(), format!("cannot {what}: {}", ErrorText(&error)))
+    move |error| {
+        let reason = ErrorText(&error);
+        let text = match error.raw_os_error() {
+            Some(libc::EMFILE) => format!("{reason}: cannot {what}"),
+            _ => format!("cannot {what}: {reason}"),
+        };
+        io::Error::new(error.kind(), text)
+    }
 }
 
 /// Formats a number of things.
@@ -161,7 +170,7 @@ fn run_on<A>(
             match argument {
                 Arg::Value(text) => arguments.push(text),
                 Arg::Short('h') | Arg::Long("help") => {
-                    return Ok(Command::Print(format!("Usage: {name} {usage}\n")));
+                    return arguments::print(&mut parser, &format!("Usage: {name} {usage}\n"));
                 }
                 other => return Err(unexpected(other)),
             }

@@ -77,5 +77,10 @@ fn has_family(address: &SocketAddr) -> bool {
 fn unknown(host: &str, error: &io::Error) -> io::Error {
     let text = ErrorText(error).to_string();
     let reason = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-    io::Error::new(error.kind(), format!("cannot resolve {host}: {reason}"))
+    let hint = if host.rsplit_once('.').is_some_and(|(_, end)| end == "sock") {
+        format!("; a Unix socket is unix:{host}")
+    } else {
+        String::new()
+    };
+    io::Error::new(error.kind(), format!("cannot resolve {host}: {reason}{hint}"))
 }

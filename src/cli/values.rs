@@ -27,6 +27,7 @@ pub fn nonzero_size(text: &str, max: usize) -> Result<usize, String> {
     match digits.parse::<usize>().ok().and_then(|number| number.checked_mul(factor)) {
         Some(0) => Err("must not be zero".into()),
         Some(size) if size <= max << 20 => Ok(size),
+        _ if max.is_multiple_of(1024) => Err(format!("must be at most {}G", max / 1024)),
         _ => Err(format!("must be at most {max}M")),
     }
 }
@@ -86,7 +87,7 @@ mod tests {
         assert_eq!(nonzero_size("1", 9), Ok(1));
         assert_eq!(nonzero_size("64K", 9), Ok(65_536));
         assert_eq!(nonzero_size("2g", 2048), Ok(2 << 30));
-        assert_eq!(nonzero_size("2049M", 2048), Err("must be at most 2048M".into()));
+        assert_eq!(nonzero_size("2049M", 2048), Err("must be at most 2G".into()));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use lexopt::{Arg, Parser};
 
 use echo_reactor::ConnectOptions;
 use echo_reactor::cli::{
-    AddressArgument, Command, Family, UsageError, Verbosity, client_address, duration, nonzero_duration,
-    nonzero_size, option_name, positive_number, source_address, unexpected, value,
+    AddressArgument, Command, Family, UsageError, Verbosity, client_address, duration, file,
+    nonzero_duration, nonzero_size, option_name, positive_number, print, source_address, unexpected, value,
 };
 
 use crate::ping::PingOptions;
@@ -87,13 +87,13 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
                 never_with_ping = Some("--raw");
                 raw = true;
             }
-            Arg::Long("timeline") => timeline = Some(parser.value()?.into()),
+            Arg::Long("timeline") => timeline = Some(file(&mut parser, &name)?),
             Arg::Long("spin") => spin = value(&mut parser, &name, duration)?,
             Arg::Short('v') | Arg::Long("verbose") => verbosity.increase(),
             Arg::Short('q') | Arg::Long("quiet") => verbosity.quiet(),
-            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Print(HELP.into())),
+            Arg::Short('h') | Arg::Long("help") => return print(&mut parser, HELP),
             Arg::Short('V') | Arg::Long("version") => {
-                return Ok(Command::Print(concat!("echo-client ", env!("CARGO_PKG_VERSION"), "\n").into()));
+                return print(&mut parser, concat!("echo-client ", env!("CARGO_PKG_VERSION"), "\n"));
             }
             Arg::Short('4') => family = Family::V4,
             Arg::Short('6') => family = Family::V6,
@@ -115,6 +115,9 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             return Err(UsageError(format!("option '{option}' cannot be used with --ping")));
         }
         _ => {}
+    }
+    if check && raw {
+        return Err(UsageError("option '--raw' cannot be used with --check: no echo is shown".into()));
     }
     let address = client_address(&arguments, family)?;
     if address.has_port_zero() {

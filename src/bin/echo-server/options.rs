@@ -9,8 +9,8 @@ use lexopt::{Arg, Parser};
 
 use echo_reactor::ListenOptions;
 use echo_reactor::cli::{
-    AddressArgument, Command, Family, UsageError, Verbosity, address_after, duration, nonzero_duration,
-    nonzero_size, option_name, positive_number, unexpected, value,
+    AddressArgument, Command, Family, UsageError, Verbosity, address_after, duration, file, nonzero_duration,
+    nonzero_size, option_name, positive_number, print, unexpected, value,
 };
 
 const HELP: &str = include_str!("help.txt");
@@ -70,13 +70,13 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
             Arg::Short('g') | Arg::Long("grace") => options.grace = value(&mut parser, &name, duration)?,
             Arg::Long("console") => options.console = true,
             Arg::Long("step") => options.step = true,
-            Arg::Long("timeline") => options.timeline = Some(parser.value()?.into()),
+            Arg::Long("timeline") => options.timeline = Some(file(&mut parser, &name)?),
             Arg::Long("spin") => options.spin = value(&mut parser, &name, duration)?,
             Arg::Short('v') | Arg::Long("verbose") => options.verbosity.increase(),
             Arg::Short('q') | Arg::Long("quiet") => options.verbosity.quiet(),
-            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Print(HELP.into())),
+            Arg::Short('h') | Arg::Long("help") => return print(&mut parser, HELP),
             Arg::Short('V') | Arg::Long("version") => {
-                return Ok(Command::Print(concat!("echo-server ", env!("CARGO_PKG_VERSION"), "\n").into()));
+                return print(&mut parser, concat!("echo-server ", env!("CARGO_PKG_VERSION"), "\n"));
             }
             Arg::Short('4') => options.family = Family::V4,
             Arg::Short('6') => options.family = Family::V6,
