@@ -72,6 +72,24 @@ fn shutdown_is_immediate_without_connections_or_grace() {
     assert!(began.elapsed() < Duration::from_secs(10));
 }
 
+/// Sends SIGTERM again as soon as the shutdown has begun: `timeout(1)` sends each signal to the
+/// process and to its group.
+fn exit_code_after_a_repeated_signal() -> i32 {
+    let mut server = Server::start(&["-v", "--grace", "0.2"]);
+    let mut stream = server.connect();
+    ping(&mut stream, b"x");
+    server.process.signal(Signal::TERM);
+    server.err.next_with("shutting down");
+    server.process.signal(Signal::TERM);
+    server.process.wait_code() // the peer stays, so only the grace time or the signal ends the server
+}
+
+#[test]
+fn signal_that_is_repeated_at_once_does_not_end_the_grace_time() {
+    // On a machine under load, the repetition may be late.
+    assert!((0..5).any(|_| exit_code_after_a_repeated_signal() == 0));
+}
+
 #[test]
 fn second_signal_ends_the_server_and_removes_the_socket_file() {
     let scratch = Scratch::new();

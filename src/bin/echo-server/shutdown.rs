@@ -1,22 +1,27 @@
 //! Graceful shutdown: stops accepting, sends what is buffered, closes each connection with a FIN,
-//! and then stops the loop. A second request stops the loop immediately.
+//! and then stops the loop. A second request stops the loop immediately, unless it is the same
+//! signal just after the first: `timeout(1)` sends each signal twice.
 //!
 //! Read next: `console.rs`.
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use echo_reactor::cli::{self, Exit};
 use echo_reactor::{Connection, Handle, Listener, Reactor, Unavailable};
 
 use crate::echo::Echo;
 
+/// A signal that is repeated so soon is the same request.
+const REPETITION: Duration = Duration::from_millis(100);
+
 #[derive(Clone, Copy)]
 enum Stage {
     Serving,
-    /// Connections are finishing. Then the program ends with this exit.
-    Draining(Exit),
+    /// Connections are finishing. Then the program ends with this exit. The signal and the time are
+    /// those of the request, if there was one.
+    Draining(Exit, Option<(i32, Instant)>),
     /// A second request arrived, with this signal.
     Killed(i32),
 }
@@ -43,7 +48,7 @@ impl Shutdown {
         let stopped = shutdown.clone();
         listener.on_stopped(reactor, move |reactor| {
             if let Stage::Serving = stopped.stage.get() {
-                stopped.drain(reactor, cli::FAILURE);
+                stopped.drain(reactor, cli::FAILURE, None);
             }
         })?;
         Ok(shutdown)
@@ -51,9 +56,11 @@ impl Shutdown {
 
     /// Begins the shutdown because of a signal, or of a command that is equivalent to one.
     pub fn begin(&self, reactor: &mut Reactor, signal: i32) {
+        let now = reactor.now();
         match self.stage.get() {
-            Stage::Serving => self.drain(reactor, cli::DONE),
-            Stage::Draining(_) | Stage::Killed(_) => {
+            Stage::Serving => self.drain(reactor, cli::DONE, Some((signal, now))),
+            Stage::Draining(_, Some((first, when))) if first == signal && now < when + REPETITION => {}
+            Stage::Draining(..) | Stage::Killed(_) => {
                 self.stage.set(Stage::Killed(signal));
                 reactor.stop();
             }
@@ -64,7 +71,7 @@ impl Shutdown {
     pub fn exit(&self) -> Exit {
         match self.stage.get() {
             Stage::Serving => cli::DONE,
-            Stage::Draining(exit) => exit,
+            Stage::Draining(exit, _) => exit,
             Stage::Killed(signal) => Exit::Signal(signal),
         }
     }
@@ -76,11 +83,11 @@ impl Shutdown {
 
     /// Returns whether open connections may still finish.
     pub fn is_draining(&self) -> bool {
-        matches!(self.stage.get(), Stage::Draining(_))
+        matches!(self.stage.get(), Stage::Draining(..))
     }
 
-    fn drain(&self, reactor: &mut Reactor, exit: Exit) {
-        self.stage.set(Stage::Draining(exit));
+    fn drain(&self, reactor: &mut Reactor, exit: Exit, request: Option<(i32, Instant)>) {
+        self.stage.set(Stage::Draining(exit, request));
         reactor.call_later(self.grace, Reactor::stop);
         if self.finish_connections(reactor).is_err() {
             reactor.stop(); // without a listener, nothing reports the last connection
