@@ -533,7 +533,7 @@ fn stop_that_no_shell_notices_leaves_one_prompt() {
     let process = client(&terminal, server.address());
     terminal.see_row("> ");
     let redrawn = "\x1b8"; // the cursor is restored
-    // What is typed while the client is stopped, what appears then, and the row of the cursor.
+    // The text that is typed during the stop, the text that appears then, and the cursor's row.
     let steps = [
         ("hello\nhalf typed", "< hello", "> half typed"),
         ("", redrawn, "> half typed"),
@@ -694,6 +694,18 @@ fn ctrl_c_ends_the_client_by_sigint() {
     process.signal(Signal::INT);
     assert_eq!(process.wait_code(), 130);
     assert_eq!(terminal.unseen(), "", "the shell moves the cursor to a new row");
+}
+
+#[test]
+fn verdict_of_check_has_its_own_row_after_ctrl_c() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let mut process = client_with(&terminal, &["--check", server.address()]);
+    terminal.see_row("> ");
+    process.signal(Signal::INT);
+    assert_eq!(process.wait_code(), 130);
+    terminal.see("unchanged");
+    assert_eq!(terminal.rows()[1..], [">", "echo-client: 0 bytes came back unchanged"]);
 }
 
 // ---- stdout or stderr is not a terminal

@@ -1,8 +1,8 @@
 //! The state of a `--ping` session: the messages that were sent, and their results.
 //!
-//! Invariant: each message is sent at most once, and has one result: its echo was received in time, or it
-//! is lost. The next message is sent only when the result is known. The echoes of a connection
-//! arrive in the order of its messages, so the order identifies a late echo.
+//! Invariant: each message is sent at most once, and has one result: its echo was received in time,
+//! or it is lost. The next message is sent only when the result is known. The echoes of a
+//! connection arrive in the order of its messages, so the order identifies a late echo.
 //!
 //! Read next: `tally.rs`.
 
