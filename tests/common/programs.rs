@@ -51,10 +51,11 @@ pub fn example(name: &str) -> PathBuf {
 pub fn program(path: impl AsRef<OsStr>) -> Command {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default(); // only Linux has it
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0");
-    let is_ignored = u64::from_str_radix(ignored.trim(), 16).unwrap() & 1 << (Signal::INT.as_raw() - 1) != 0;
+    let wanted = [Signal::HUP, Signal::INT, Signal::QUIT].map(|signal| 1_u64 << (signal.as_raw() - 1));
+    let is_ignored = u64::from_str_radix(ignored.trim(), 16).unwrap() & wanted.iter().sum::<u64>() != 0;
     let mut command = Command::new(if is_ignored { OsStr::new("env") } else { path.as_ref() });
     if is_ignored {
-        command.arg("--default-signal=INT").arg(path);
+        command.arg("--default-signal=HUP,INT,QUIT").arg(path);
     }
     command.env_remove("RUST_LOG").env("TERM", "xterm").stdin(Stdio::null());
     command
