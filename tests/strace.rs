@@ -180,3 +180,35 @@ fn steps_make_the_system_calls_that_the_guide_shows() {
     }
     assert_is_shown("10_stdin", trace_client);
 }
+
+/// The last call of a budget fails, and more peers wait in the kernel's queue.
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: strace")]
+fn failed_accept_at_the_end_of_a_budget_strands_nobody() {
+    if !common::has_strace() {
+        return;
+    }
+    let scratch = Scratch::new();
+    // All peers are there when the first poll begins, so there is one event for all.
+    let options = [
+        "-D",
+        "-e",
+        "inject=epoll_wait:delay_enter=100ms:when=1",
+        "-e",
+        "inject=accept4:error=EPERM:when=16",
+    ];
+    for step in ["07_budget", "08_write_buffer", "09_timers", "11_callbacks", "12_task"] {
+        println!("{step}"); // names the step if the test fails
+        let trace = scratch.path(step);
+        let mut command = traced(step, trace.to_str().unwrap(), &options);
+        let mut server = Server::run(command.arg("127.0.0.1:0").stdin(Stdio::piped()), 1);
+        let mut peers: Vec<_> = (0..30).map(|_| connect(server.address())).collect();
+        for peer in &mut peers {
+            peer.set_read_timeout(Some(PATIENCE)).unwrap();
+            peer.write_all(b"hello").unwrap();
+            peer.read_exact(&mut [0; 5]).unwrap();
+        }
+        server.process.signal(Signal::KILL);
+        server.process.wait();
+    }
+}

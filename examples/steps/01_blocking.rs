@@ -3,8 +3,8 @@
 //! `read` sleeps until the peer has sent something, and `write_all` sleeps until the kernel has
 //! taken everything. So a peer that neither sends nor reads makes all other peers wait.
 //!
-//! Try: `sleep 5 | echo-client & time (echo hello | echo-client)`. The second client waits for five
-//! seconds.
+//! Try: `sleep 5 | echo-client & sleep 1; time (echo hello | echo-client)`. The second client waits
+//! for four seconds.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -79,18 +79,18 @@ impl Server {
     }
 
     fn accept(&mut self) {
-        let mut result = Ok(());
+        let mut failures = 0;
         for _ in 0..BUDGET {
-            // An error may concern one connection only, so the next call may succeed.
-            result = self.listener.accept().map(|(stream, _)| self.add(stream));
-            if matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock) {
-                return;
+            match self.listener.accept() {
+                Ok((stream, _)) => self.add(stream),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // An error may concern one connection only, so the next call may succeed.
+                Err(_) if failures < BUDGET - 1 => failures += 1,
+                // Every call has failed, for example because no descriptor is left.
+                Err(error) => return eprintln!("accept: {error}"), // `close` calls it again
             }
         }
-        match result {
-            Ok(()) => drop(self.again.insert(LISTENER)),
-            Err(error) => eprintln!("accept: {error}"), // no descriptor is left: `close` calls it again
-        }
+        self.again.insert(LISTENER);
     }
 
     fn add(&mut self, mut stream: TcpStream) {

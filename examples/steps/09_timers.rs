@@ -35,9 +35,9 @@ fn main() -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let idle_limit = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(60_000_u32);
     let mut server = Server::new(TcpListener::from_std(listener), Duration::from_millis(idle_limit.into()))?;
-    let waker = server.waker.clone();
+    let loop_waker = server.loop_waker.clone();
     let (sender, messages) = mpsc::channel();
-    thread::spawn(move || wait_for_stop(&sender, &waker));
+    thread::spawn(move || wait_for_stop(&sender, &loop_waker));
     let mut events = Events::with_capacity(64);
     while server.listener.is_some() || !server.connections.is_empty() {
         server.turn(&mut events)?;
@@ -49,10 +49,10 @@ fn main() -> io::Result<()> {
 }
 
 /// Runs in a thread of its own, because reading stdin blocks.
-fn wait_for_stop(sender: &mpsc::Sender<()>, waker: &Waker) {
+fn wait_for_stop(sender: &mpsc::Sender<()>, loop_waker: &Waker) {
     let mut lines = io::stdin().lines().map_while(Result::ok);
     if lines.any(|line| line == "stop") && sender.send(()).is_ok() {
-        let _ = waker.wake(); // the message first: the loop looks for it when it wakes
+        let _ = loop_waker.wake(); // the message first: the loop looks for it when it wakes
     }
 }
 
@@ -64,7 +64,7 @@ struct Server {
     /// Tokens of those that stopped early. They are called in the next turn.
     again: BTreeSet<Token>,
     /// Kept, because a waker that is dropped takes its wake-up with it.
-    waker: Arc<Waker>,
+    loop_waker: Arc<Waker>,
     timers: BTreeSet<(Instant, Token)>,
     idle_limit: Duration,
     buffer: Vec<u8>,
@@ -74,10 +74,10 @@ impl Server {
     fn new(mut listener: TcpListener, idle_limit: Duration) -> io::Result<Self> {
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let loop_waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (connections, again, timers) = (Table::default(), BTreeSet::new(), BTreeSet::new());
         let (listener, buffer) = (Some(listener), vec![0; BUFFER_SIZE]);
-        Ok(Server { poll, listener, connections, again, waker, timers, idle_limit, buffer })
+        Ok(Server { poll, listener, connections, again, loop_waker, timers, idle_limit, buffer })
     }
 
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
@@ -122,19 +122,19 @@ impl Server {
     }
 
     fn accept(&mut self) {
-        let mut result = Ok(());
+        let mut failures = 0;
         for _ in 0..BUDGET {
             let Some(listener) = &self.listener else { return };
-            // An error may concern one connection only, so the next call may succeed.
-            result = listener.accept().map(|(stream, _)| self.add(stream));
-            if matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock) {
-                return;
+            match listener.accept() {
+                Ok((stream, _)) => self.add(stream),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // An error may concern one connection only, so the next call may succeed.
+                Err(_) if failures < BUDGET - 1 => failures += 1,
+                // Every call has failed, for example because no descriptor is left.
+                Err(error) => return eprintln!("accept: {error}"), // `close` calls it again
             }
         }
-        match result {
-            Ok(()) => drop(self.again.insert(LISTENER)),
-            Err(error) => eprintln!("accept: {error}"), // no descriptor is left: `close` calls it again
-        }
+        self.again.insert(LISTENER);
     }
 
     fn add(&mut self, mut stream: TcpStream) {

@@ -37,9 +37,9 @@ fn main() -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let idle_limit = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(60_000_u32);
     let mut server = Server::new(TcpListener::from_std(listener), Duration::from_millis(idle_limit.into()))?;
-    let waker = server.waker.clone();
+    let loop_waker = server.loop_waker.clone();
     let (sender, messages) = mpsc::channel();
-    thread::spawn(move || wait_for_stop(&sender, &waker));
+    thread::spawn(move || wait_for_stop(&sender, &loop_waker));
     let mut events = Events::with_capacity(64);
     while server.listener.is_some() || !server.tasks.is_empty() {
         server.turn(&mut events)?;
@@ -51,10 +51,10 @@ fn main() -> io::Result<()> {
 }
 
 /// Runs in a thread of its own, because reading stdin blocks.
-fn wait_for_stop(sender: &Sender<()>, waker: &Waker) {
+fn wait_for_stop(sender: &Sender<()>, loop_waker: &Waker) {
     let mut lines = io::stdin().lines().map_while(Result::ok);
     if lines.any(|line| line == "stop") && sender.send(()).is_ok() {
-        let _ = waker.wake(); // the message first: the loop looks for it when it wakes
+        let _ = loop_waker.wake(); // the message first: the loop looks for it when it wakes
     }
 }
 
@@ -77,7 +77,7 @@ struct Server {
     woken: Receiver<Token>,
     sender: Sender<Token>,
     /// Kept, because a waker that is dropped takes its wake-up with it.
-    waker: Arc<Waker>,
+    loop_waker: Arc<Waker>,
     timers: BTreeSet<(Instant, Token)>,
     idle_limit: Duration,
 }
@@ -86,10 +86,10 @@ impl Server {
     fn new(mut listener: TcpListener, idle_limit: Duration) -> io::Result<Self> {
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let loop_waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (sender, woken) = mpsc::channel();
         let (listener, tasks, timers) = (Some(listener), Table::default(), BTreeSet::new());
-        Ok(Server { poll, listener, tasks, woken, sender, waker, timers, idle_limit })
+        Ok(Server { poll, listener, tasks, woken, sender, loop_waker, timers, idle_limit })
     }
 
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
@@ -132,19 +132,19 @@ impl Server {
     }
 
     fn accept(&mut self) {
-        let mut result = Ok(());
+        let mut failures = 0;
         for _ in 0..BUDGET {
             let Some(listener) = &self.listener else { return };
-            // An error may concern one connection only, so the next call may succeed.
-            result = listener.accept().map(|(stream, _)| self.add(stream));
-            if matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock) {
-                return;
+            match listener.accept() {
+                Ok((stream, _)) => self.add(stream),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // An error may concern one connection only, so the next call may succeed.
+                Err(_) if failures < BUDGET - 1 => failures += 1,
+                // Every call has failed, for example because no descriptor is left.
+                Err(error) => return eprintln!("accept: {error}"), // `close` calls it again
             }
         }
-        match result {
-            Ok(()) => self.waker_of(LISTENER).wake(),
-            Err(error) => eprintln!("accept: {error}"), // no descriptor is left: `close` calls it again
-        }
+        self.waker_of(LISTENER).wake();
     }
 
     fn add(&mut self, mut stream: TcpStream) {
@@ -162,7 +162,7 @@ impl Server {
     }
 
     fn waker_of(&self, token: Token) -> task::Waker {
-        Arc::new(TaskWaker { token, sender: self.sender.clone(), waker: self.waker.clone() }).into()
+        Arc::new(TaskWaker { token, sender: self.sender.clone(), loop_waker: self.loop_waker.clone() }).into()
     }
 
     fn dispatch(&mut self, token: Token, event: &Event) {
@@ -243,13 +243,13 @@ impl Table {
 struct TaskWaker {
     token: Token,
     sender: Sender<Token>,
-    waker: Arc<Waker>,
+    loop_waker: Arc<Waker>,
 }
 
 impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
         if self.sender.send(self.token).is_ok() {
-            let _ = self.waker.wake();
+            let _ = self.loop_waker.wake();
         }
     }
 }
