@@ -94,6 +94,15 @@ pub fn judge(limit: Duration, check: impl FnOnce() -> Verdict + Send + 'static) 
     })
 }
 
+/// Calls a part of an answer in a thread of its own. A panic there ends the check.
+pub fn in_another_thread(call: impl FnOnce() + Send + 'static) {
+    let call = move || panic::catch_unwind(AssertUnwindSafe(call)).map_err(mistake_of);
+    let thread = thread::Builder::new().name(ANSWER.to_owned()).spawn(call).unwrap();
+    if let Err(Mistake(sentence)) = thread.join().unwrap() {
+        stop(sentence);
+    }
+}
+
 fn mistake_of(payload: Box<dyn Any + Send>) -> Mistake {
     let payload = match payload.downcast::<Mistake>() {
         Ok(mistake) => return *mistake,
@@ -101,8 +110,8 @@ fn mistake_of(payload: Box<dyn Any + Send>) -> Mistake {
     };
     let text = payload.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("without a message");
-    match text.strip_prefix("not yet implemented: ") {
-        Some(hint) => Mistake(format!("there is still a gap. Hint: {hint}")),
+    match text.strip_prefix("not yet implemented") {
+        Some(hint) => Mistake(format!("there is still a gap{}", hint.replacen(": ", ". Hint: ", 1))),
         None => Mistake(format!("your answer panicked{}: {text}", PLACE.take().unwrap_or_default())),
     }
 }

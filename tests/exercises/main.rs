@@ -106,4 +106,7 @@ exercises! {
     ex11_futures((send, Receive::new)):
         forgets_to_wake, keeps_the_first_waker, leaves_no_waker, unlocks_in_between,
         wakes_before_it_sends, wakes_itself;
+    ex12_closing(turn):
+        closes_after_the_shutdown, closes_at_would_block, no_budget, no_limit, reads_once,
+        shuts_down_first, waits_at_the_end;
 }

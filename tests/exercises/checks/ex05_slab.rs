@@ -43,7 +43,11 @@ pub fn check<S: Slab>(new: fn() -> S) -> Verdict {
     table.remove(bob);
     let [eve, fay] = ["eve", "fay"].map(|name| table.insert(name));
     ensure!(eve.index == bob.index, "the slot of an entry that was removed is not used again");
-    ensure!(fay.index != eve.index, "an entry was removed twice, and then two entries got its one slot");
+    ensure!(
+        fay.index != eve.index,
+        "an entry was removed twice, and then two entries got its one slot. The second removal had a stale \
+         token: its generation does not equal the slot's"
+    );
     let found = table.take_out(bob);
     ensure!(found.is_none(), "the token of `bob`, who has gone, found {found:?} in the same slot");
     table.remove(bob);

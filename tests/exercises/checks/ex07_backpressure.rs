@@ -165,12 +165,12 @@ impl<E: Echo> Loop<E> {
         if count == 0 && self.sent.len() > self.received.len() {
             ensure!(
                 unread == 0 || unsent > LOW_WATER,
-                "deadlock: {unread} bytes have arrived, and only {unsent} are unsent. Reading has to resume, \
-                 but no event comes for bytes that arrived while it was paused"
+                "{unread} bytes are in the socket and are never read, although no more than {unsent} are \
+                 unsent. Reading has to resume, but no event comes for bytes that arrived while it was paused"
             );
             ensure!(
                 unsent == 0,
-                "deadlock: {unsent} bytes are unsent, the socket has room for more, and nothing is written"
+                "{unsent} bytes are unsent, the socket has room for them, and they are never written"
             );
             ensure!(false, "the peer sent {} bytes, and got {}", self.sent.len(), self.received.len());
         }

@@ -4,9 +4,8 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
 
-use crate::judge::{Verdict, doing, ensure};
+use crate::judge::{Verdict, doing, ensure, in_another_thread};
 
 /// The state that the future and the other thread share.
 #[derive(Clone, Default)]
@@ -77,8 +76,7 @@ pub fn check<F: Future<Output = u32>>((send, new): (SendFn, fn(Mailbox) -> F)) -
     doing("in `poll` or `send`: a thread that locks the mailbox twice waits for itself");
     let send_from_a_thread = move |mailbox: &Mailbox, value| {
         let mailbox = mailbox.clone();
-        let thread = thread::spawn(move || send(&mailbox, value));
-        thread.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload));
+        in_another_thread(move || send(&mailbox, value));
     };
     let poll = |mailbox: &Mailbox, future: std::pin::Pin<&mut F>, task: &Arc<Task>| {
         mailbox.0.locks.store(0, Ordering::SeqCst);

@@ -9,3 +9,4 @@ pub mod ex08_timers;
 pub mod ex09_stdin;
 pub mod ex10_protocol;
 pub mod ex11_futures;
+pub mod ex12_closing;

@@ -76,3 +76,13 @@ pub mod ex11_futures {
     pub mod wakes_before_it_sends;
     pub mod wakes_itself;
 }
+
+pub mod ex12_closing {
+    pub mod closes_after_the_shutdown;
+    pub mod closes_at_would_block;
+    pub mod no_budget;
+    pub mod no_limit;
+    pub mod reads_once;
+    pub mod shuts_down_first;
+    pub mod waits_at_the_end;
+}

@@ -1,5 +1,5 @@
 //! Mistake: while reading is paused, nothing is written either.
-//! Verdict: bytes are unsent, the socket has room for more, and nothing is written
+//! Verdict: bytes are unsent, the socket has room for them, and they are never written
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};

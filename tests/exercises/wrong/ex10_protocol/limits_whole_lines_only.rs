@@ -1,5 +1,5 @@
 //! Mistake: a line is measured when its newline has come.
-//! Verdict: 1 MiB has come without a newline, and the protocol waits for more
+//! Verdict: 64 KiB have come without a newline, and the protocol waits for more
 
 use echo_reactor::{Protocol, Transport};
 
