@@ -37,9 +37,13 @@ const SERVERS: [&str; 11] = [
 
 const TABLE: &str = "src/guide/steps.md";
 
+/// The reader's own program, `examples/mine.rs`.
+const MINE: &str = "mine";
+
 fn path(step: &str) -> PathBuf {
     let programs = PathBuf::from(env!("CARGO_BIN_EXE_echo-server"));
-    let path = programs.with_file_name("examples").join(format!("step_{step}"));
+    let file = if step == MINE { MINE.to_owned() } else { format!("step_{step}") };
+    let path = programs.with_file_name("examples").join(file);
     assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
     path
 }
@@ -615,7 +619,8 @@ fn each_step_behaves_as_the_table_of_the_guide_shows() {
         (0..SERVERS.len()).for_each(|step| text += &format!(" {} |", found[&(row, step)].text()));
         text += "\n";
     }
-    text += "\nStep 10 is the client, so it has no column.\n";
+    text += "\n\"–\" means that the step lacks the part that the row is about. ";
+    text += "Step 10 is the client, so it\nhas no column.\n";
     if is_update {
         fs::write(TABLE, text).unwrap();
     } else {
@@ -623,5 +628,14 @@ fn each_step_behaves_as_the_table_of_the_guide_shows() {
             table, text,
             "{TABLE} is stale: UPDATE=1 cargo test --test steps\n{table}\nfound:\n{text}"
         );
+    }
+}
+
+/// Prints the rows of the table that are about steps 1 to 8, for the reader's own program.
+#[test]
+#[ignore = "the reader's program"]
+fn mine() {
+    for behaviour in BEHAVIOURS.iter().filter(|behaviour| behaviour.from < "09") {
+        println!("{} {}", find(behaviour, MINE, None).text(), behaviour.text);
     }
 }
