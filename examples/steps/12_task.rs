@@ -285,19 +285,19 @@ struct Stream {
     /// Calls that are left in this turn.
     budget: Cell<usize>,
     /// The waker of the future that waits.
-    waker: RefCell<Option<task::Waker>>,
+    waiting: RefCell<Option<task::Waker>>,
 }
 
 impl Stream {
     fn new(socket: TcpStream) -> Self {
         let (readable, writable) = (Cell::default(), Cell::default());
-        Stream { socket, readable, writable, budget: Cell::default(), waker: RefCell::default() }
+        Stream { socket, readable, writable, budget: Cell::default(), waiting: RefCell::default() }
     }
 
     fn notify(&self, event: &Event) {
         self.readable.set(self.readable.get() || event.is_readable());
         self.writable.set(self.writable.get() || event.is_writable());
-        if let Some(waker) = self.waker.take() {
+        if let Some(waker) = self.waiting.take() {
             waker.wake();
         }
     }
@@ -332,7 +332,7 @@ impl Stream {
                     result => return task::Poll::Ready(result),
                 }
             }
-            self.waker.replace(Some(context.waker().clone()));
+            self.waiting.replace(Some(context.waker().clone()));
             task::Poll::Pending
         })
         .await
