@@ -1,6 +1,7 @@
 //! Each step of the course behaves as the table in `src/guide/steps.md` shows.
 //!
-//! `UPDATE=1 cargo test --test steps` writes the table.
+//! `UPDATE=1 cargo test --test steps` writes the table. The test `mine` prints a column of it for
+//! `examples/mine.rs`, which the reader writes in chapter 7.
 
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 
