@@ -1,10 +1,10 @@
 //! Exercise 12: close in order.
 //!
 //! The program has written its last bytes, and closes the connection. Send what is unsent. Then shut
-//! down for writing, and read and throw away until the peer has ended its side. `turn` is called for
-//! each event, which is edge-triggered, and in the turn after it has returned `Again`. It makes at
-//! most `BUDGET` reads and writes. After `Done` the loop closes the socket, so nothing may be unread
-//! by then. It is different when `is_late` is true: the connection has had its time, and ends.
+//! down for writing, and read and throw away until the peer has ended its side. Only then return
+//! `Done`, and the loop closes the socket. The loop calls `turn` for each event, which is
+//! edge-triggered, in the turn after it has returned `Again`, and when the time limit has passed
+//! (`is_late`). A call makes at most `BUDGET` reads and writes. When it is late, return `Done` at once.
 //! The types that you need are in `checks/ex12_closing.rs`. You may read it.
 //!
 //!     cargo test --test exercises ex12_closing -- --ignored
