@@ -636,6 +636,7 @@ fn each_step_behaves_as_the_table_of_the_guide_shows() {
 #[test]
 #[ignore = "the reader's program"]
 fn mine() {
+    path(MINE); // it is built
     for behaviour in BEHAVIOURS.iter().filter(|behaviour| behaviour.from < "09") {
         println!("{} {}", find(behaviour, MINE, None).text(), behaviour.text);
     }
