@@ -300,7 +300,10 @@ fn expected(state: &Value) -> Value {
         _ => "4 queue",
     };
     let count = |list: &str| state["loop"][list].as_array().unwrap().len();
-    json!({ "slots": ids, "halves": halves, "phase": phase, "events": count("events"), "timers": count("timers") })
+    // The events of a poll that is under way are not known yet.
+    let is_under_way = state["site"]["waiting"] == false && state["loop"]["phase"] == "timeout";
+    let events = if is_under_way { 0 } else { count("events") };
+    json!({ "slots": ids, "halves": halves, "phase": phase, "events": events, "timers": count("timers") })
 }
 
 #[test]

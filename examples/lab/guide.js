@@ -46,8 +46,8 @@ function block(lines) {
 }
 
 function render(text) {
-  const [blocks, lines] = [[], text.split("\n")];
-  let [paragraph, code] = [[], null];
+  const lines = text.split("\n");
+  let [blocks, paragraph, code, outer] = [[], [], null, null];
   const finish = () => {
     if (paragraph.length) blocks.push(block(paragraph));
     paragraph = [];
@@ -59,11 +59,19 @@ function render(text) {
       code = code ? null : [];
     } else if (code) {
       if (!/^# |^#$/.test(line)) code.push(line); // hidden lines of a doctest
+    } else if (line.startsWith("<details>")) {
+      finish();
+      [outer, blocks] = [blocks, [element("summary", line.replace(/<[^>]*>/g, ""))]];
+    } else if (line.startsWith("</details>")) {
+      finish();
+      [blocks, outer] = [[...outer, element("details", ...blocks.flat())], null];
     } else if (line.trim() === "") finish();
     else if (!/^\[[^\]]+\]: /.test(line)) paragraph.push(line);
   }
   finish();
-  chapter.replaceChildren(...blocks.flat());
+  const back = element("a", "← The laboratory");
+  back.href = "/";
+  chapter.replaceChildren(back, ...blocks.flat());
 }
 
 const answer = await fetch(`${location.pathname}.md`);

@@ -25,6 +25,8 @@ pub enum Entry {
         slept: Duration,
         timeout: Option<Duration>,
         events: usize,
+        /// Whether it slept only until the next sample for the page was due.
+        for_a_sample: bool,
         /// The source of the first event. `None` means that another thread has called.
         first: Option<Id>,
     },
@@ -99,7 +101,12 @@ impl Entry {
     /// Returns the kind, the sentence, and the chapter.
     fn sentence(&self, name: impl Fn(Id) -> String) -> (&'static str, String, &'static str) {
         match self {
-            Entry::Poll { turn, at, slept, timeout, events, first } => {
+            Entry::Poll { turn, at, for_a_sample: true, .. } => (
+                "poll",
+                format!("Turn {turn}, at {}: the laboratory woke the loop to show its state.", seconds(*at)),
+                "timers",
+            ),
+            Entry::Poll { turn, at, slept, timeout, events, first, .. } => {
                 let turn = format!("Turn {turn}, at {}", seconds(*at));
                 let first = first.map_or("another thread".into(), name);
                 let reported = match events {
@@ -139,7 +146,7 @@ impl Entry {
                 let mut chapter = "edge";
                 if kind == "Listener" {
                     let accepted = match added {
-                        0 => " It could accept no connection.".into(),
+                        0 => " It accepted nobody: nobody waits, or no descriptor is left.".into(),
                         1 => " It accepted one connection.".into(),
                         _ => format!(" It accepted {added} connections."),
                     };
@@ -234,5 +241,9 @@ fn seconds(millis: u64) -> String {
 }
 
 fn duration(duration: Duration) -> String {
-    format!("{duration:.1?}")
+    match duration.as_micros() {
+        micros @ 0..1000 => format!("{micros} µs"),
+        1000..1_000_000 => format!("{:.1} ms", duration.as_secs_f64() * 1e3),
+        _ => format!("{:.1} s", duration.as_secs_f64()),
+    }
 }

@@ -6,6 +6,7 @@
 const PHASES = ["timeout", "poll", "events", "queue", "timers"];
 const PHASE_NAMES = ["time to sleep", "poll", "events", "queue", "timers"];
 const byId = (id) => document.getElementById(id);
+const INTRODUCTION = [...byId("look").children];
 
 let state = null; // the last state, while the laboratory answers
 let scenarios = [];
@@ -33,11 +34,11 @@ function setText(target, text) {
 }
 
 /** Replaces a list if its data has changed. */
-function setList(target, items, build) {
-  const key = JSON.stringify(items);
+function setList(target, items, build, empty = "none") {
+  const key = JSON.stringify([items, empty]);
   if (target.dataset.key === key) return;
   target.dataset.key = key;
-  target.replaceChildren(...(items.length ? items.map(build) : [element("li", { class: "none" }, "none")]));
+  target.replaceChildren(...(items.length ? items.map(build) : [element("li", { class: "none" }, empty)]));
 }
 
 // ---- figures
@@ -61,6 +62,7 @@ const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 // ---- commands
 
 async function send(command) {
+  show("");
   try {
     const answer = await fetch("/do", {
       method: "POST",
@@ -68,7 +70,7 @@ async function send(command) {
       body: JSON.stringify(command),
     });
     const { error } = await answer.json();
-    show(error ?? "");
+    if (error) show(error);
   } catch {
     show(NO_ANSWER);
   }
@@ -99,13 +101,16 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !state) return;
   if (event.target.closest("select, input")) return;
   const key = event.key.toLowerCase();
-  if (key === " " && !event.target.closest("button, a")) runOrHold();
+  if (key === " " && !event.target.closest("a")) runOrHold(); // Enter presses a button
   else if (key === "t") send({ do: "turn" });
   else if (key === "c") send({ do: "call" });
   else if (key === "s") slowMotion();
   else return;
   event.preventDefault();
 });
+
+// Some browsers press a button when Space is released.
+document.addEventListener("keyup", (event) => event.key === " " && event.target.closest("button") && event.preventDefault());
 
 byId("rate").addEventListener("change", () => state?.site.pace === "slow" && slowMotion());
 byId("choice").addEventListener("change", (event) => event.target.value && play(event.target.value));
@@ -124,9 +129,11 @@ function draw() {
   const held = site.waiting && site.pace !== "slow";
   const busy = rate.turns > 50;
   const current = site.waiting ? PHASES.indexOf(loop.phase) : busy ? -1 : PHASES.indexOf(site.phase);
+  // The sample was taken before the turn that is under way.
+  const isUnderWay = !site.waiting && !busy && loop.phase === "timeout";
   drawControls(site);
   drawStatus(held, busy);
-  drawTurn(loop, current);
+  drawTurn(loop, current, isUnderWay);
   drawSlots(loop);
   drawPeers(site, loop);
   drawLog(loop.log);
@@ -193,19 +200,20 @@ function longestSleep(loop) {
   return loop.timers.length ? seconds(loop.timers[0][0] - now()) : "no limit";
 }
 
-function drawTurn(loop, current) {
+function drawTurn(loop, current, isUnderWay) {
   drawRing(loop, current);
   PHASES.forEach((_, index) => {
     const item = byId("phases").children[index];
     item.toggleAttribute("aria-current", index === current);
-    setText(item.lastChild, index === 0 ? longestSleep(loop) : micros(loop.times[index]));
+    const time = index === current ? "…" : "";
+    setText(item.lastChild, index === 0 ? longestSleep(loop) : isUnderWay ? time : micros(loop.times[index]));
   });
   const name = (id) => id ?? "a closure";
   const events = loop.events.map(([id, ready, fate]) => [id ?? "another thread", ready, fate]);
-  setList(byId("events"), more(events, loop.eventCount), ([id, ready, fate]) => {
+  setList(byId("events"), isUnderWay ? [] : more(events, loop.eventCount), ([id, ready, fate]) => {
     const text = { waiting: "waiting", delivered: "delivered", stale: "dropped", queued: "joins its queued call" }[fate] ?? "";
     return element("li", {}, element("span", { class: "id" }, id), ` ${ready} `, element("span", { class: `fate ${fate}` }, text));
-  });
+  }, isUnderWay ? "not known yet" : "none");
   setList(byId("queue"), more(loop.queue.map((id) => [name(id)]), loop.queueCount), ([text]) => element("li", {}, text));
   const timers = loop.timers.map(([at, id]) => [name(id), seconds(at - now())]);
   setList(byId("timers"), more(timers, loop.timerCount), ([text, left]) => element("li", {}, text, left ? ` in ${left}` : ""));
@@ -237,7 +245,7 @@ function drawRing(loop, current) {
   PHASES.forEach((_, index) => {
     for (const part of [ring.children[2 * index], ring.children[2 * index + 1]]) part.classList.toggle("now", index === current);
   });
-  const starts = loop.phase === "timeout" && state.site.waiting;
+  const starts = loop.phase === "timeout"; // the sample was taken where a turn begins
   setText(ring.lastChild, String(loop.turn + (starts ? 1 : 0)));
 }
 
@@ -380,7 +388,7 @@ function drawScenario(site) {
   const scenario = scenarios.find(({ name }) => name === site.scenario);
   for (const button of byId("list").children) button.setAttribute("aria-current", String(button.dataset.scenario === site.scenario));
   byId("choice").value = site.scenario;
-  if (!scenario) return;
+  if (!scenario) return byId("look").replaceChildren(...INTRODUCTION);
   const buttons = scenario.then.map(([text, action, peer]) => element("button", { "data-do": action, "data-peer": peer }, text));
   byId("look").replaceChildren(
     element("ol", {}, ...scenario.look.map((text) => element("li", {}, text))),
@@ -426,7 +434,7 @@ function request() {
 
 // Update the times while the loop sleeps.
 setInterval(() => {
-  if (state?.loop && now() - state.loop.at > 1000) rate = { turns: 0, calls: 0 };
+  if (state?.loop && now() - state.loop.at > 300) rate = { turns: 0, calls: 0 };
   if (state) request();
 }, 200);
 
@@ -443,7 +451,8 @@ for (const { name, title } of scenarios) {
 const source = new EventSource("/events");
 source.onmessage = (event) => receive(event.data);
 source.onopen = () => {
-  state = null; // it may be another laboratory
+  state = lastRateSample = shownScenario = null; // it may be another laboratory
+  rate = { turns: 0, calls: 0 };
   byId("main").inert = false;
 };
 source.onerror = () => {

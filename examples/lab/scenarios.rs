@@ -74,7 +74,7 @@ pub const SCENARIOS: &[Scenario] = &[
         look: &[
             "Peer A sends as fast as it can. Peer B sends a line. The kernel's buffers are large here, so that A always has more. Step turn by turn.",
             "A call reads about 256 KiB, its budget, and returns Again: the connection is queued. While the queue has entries, the poll does not sleep.",
-            "B waits for at most one call of A's connection. Without the budget, B would wait until the end of the flood.",
+            "B waits for at most two calls of A's connection: one for its event, and one from the queue. Without the budget, B would wait until the end of the flood.",
         ],
         chapter: "budget",
         setup: &[("connect", "A"), ("connect", "B"), ("flood", "A"), ("line", "B")],

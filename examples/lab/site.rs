@@ -42,6 +42,8 @@ pub struct Site {
     peers: RefCell<Peers>,
     /// The scenario that is set up, and the number of its first log entry.
     scenario: Cell<(&'static str, u64)>,
+    /// Whether a scenario is being set up.
+    is_setting_up: Cell<bool>,
     /// Open files that use up the descriptors.
     files: RefCell<Vec<File>>,
     port: Cell<u16>,
@@ -64,6 +66,7 @@ pub fn serve(
         observed,
         peers,
         scenario: Cell::new(("", 0)),
+        is_setting_up: Cell::new(false),
         files: RefCell::default(),
         port: Cell::new(0),
         state: RefCell::default(),
@@ -166,7 +169,12 @@ async fn command(site: &Rc<Site>, handle: &echo_reactor::LoopHandle, body: &[u8]
     let (action, peer) = (text("do"), text("peer"));
     if action == "scenario" {
         let scenario = scenarios::find(&text("name")).ok_or("There is no such scenario.")?;
-        return site.play(handle, scenario).await;
+        if site.is_setting_up.replace(true) {
+            return Err("Another scenario is being set up.".into());
+        }
+        let played = site.play(handle, scenario).await;
+        site.is_setting_up.set(false);
+        return played;
     }
     let rate = command["rate"].as_f64().unwrap_or(1.0).clamp(0.1, 1000.0);
     let (clone, chosen) = (site.clone(), action.clone());

@@ -233,9 +233,6 @@ impl Observer for Watcher {
         self.times = [Duration::ZERO; 5];
         let slept = poll.ended - poll.began;
         self.times[Phase::Poll as usize] = slept;
-        if self.must_wait.get() && poll.events == 0 && poll.timeout.is_some_and(|limit| limit <= INTERVAL) {
-            return; // the loop woke only for a sample
-        }
         self.poll = Some(*poll);
     }
 
@@ -293,9 +290,13 @@ impl Observer for Watcher {
         if let Some(poll) = self.poll.take() {
             let first = self.events.first().and_then(|(id, ..)| *id);
             let (turn, at) = (self.turn, self.lab.millis(poll.ended));
+            let for_a_sample = self.must_wait.get()
+                && poll.events == 0
+                && poll.timeout.is_some_and(|limit| limit <= INTERVAL);
             self.log(Entry::Poll {
                 turn,
                 at,
+                for_a_sample,
                 slept: poll.ended - poll.began,
                 timeout: poll.timeout,
                 events: poll.events,
