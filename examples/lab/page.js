@@ -285,7 +285,7 @@ function buildPair(name) {
       part("name", element("strong", { class: "id" }), element("span", { class: "ready" }), element("span", { class: "pill warn stalled" })),
       part("half read", element("span", {}, "read half"), pill(), element("span", { class: "facts" })),
       part("half write", element("span", {}, "write half"), pill(), element("span", { class: "facts" })),
-      part("buffer", part("fill"), part("mark", element("span", {}, "low")), part("mark", element("span", {}, "high")), part("amount")),
+      part("buffer", part("fill"), part("mark", element("span", {}, "low")), part("mark", element("span", {}, "high"))),
     ),
   );
   pair.append(part("backlog facts", "waits in the kernel's backlog: the listener has not accepted it yet"));
@@ -344,7 +344,7 @@ function drawServerSide(find, slot) {
   const since = connection.stalledSince;
   setText(find(".stalled"), since === null ? "" : `stalled for ${seconds(now() - since)}, since ${seconds(since)}`);
   setText(find(".ready"), `readiness: ${connection.ready === "again" ? "nothing" : connection.ready}`);
-  for (const [half, text] of [["read", `${bytes(connection.in)} in`], ["write", `${bytes(connection.out)} out`]]) {
+  for (const [half, text] of [["read", `${bytes(connection.in)} in`], ["write", `${bytes(connection.out)} out${connection.buffered ? `, ${bytes(connection.buffered)} buffered` : ""}`]]) {
     const pill = find(`.${half} .pill`);
     setText(pill, connection[half]);
     pill.className = `pill ${STATE_KINDS[connection[half]] ?? ""}`;
@@ -358,7 +358,6 @@ function drawServerSide(find, slot) {
   low.style.left = `${(100 * connection.low) / scale}%`;
   high.style.left = `${(100 * connection.high) / scale}%`;
   find(".buffer").title = `write buffer: ${bytes(connection.buffered)}`;
-  setText(find(".amount"), connection.buffered ? `${bytes(connection.buffered)} buffered` : "");
   find(".buffer").setAttribute("role", "img");
   find(".buffer").setAttribute("aria-label", `write buffer: ${bytes(connection.buffered)}, low-water mark ${bytes(connection.low)}, high-water mark ${bytes(connection.high)}`);
 }
