@@ -496,7 +496,7 @@ fn every_client_goes_on_after_the_end_of_its_input_and_a_full_output_at_once() {
         drop(process.child.stdin.take());
         let mut got = vec![0; 64 << 10];
         stdout.read_exact(&mut got).unwrap();
-        rustix::pipe::fcntl_setpipe_size(&stdout, 1 << 20).unwrap(); // room for all that is buffered
+        common::enlarge(&stdout); // so there is room for all that is buffered
         process.signal(Signal::CONT);
         stop.send(()).unwrap();
         let rest = common::collect(stdout).recv_timeout(PATIENCE);

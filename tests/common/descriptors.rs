@@ -52,6 +52,12 @@ pub fn feed(to: impl Into<OwnedFd>, bytes: &[u8]) -> thread::JoinHandle<()> {
     thread::spawn(move || drop(to.write_all(&bytes)))
 }
 
+/// Gives a pipe room for 1 MiB. Only Linux can do that.
+pub fn enlarge(_pipe: impl AsFd) {
+    #[cfg(target_os = "linux")]
+    rustix::pipe::fcntl_setpipe_size(_pipe, 1 << 20).unwrap();
+}
+
 /// Reads a stream to its end in the background.
 pub fn collect(mut stream: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
