@@ -395,7 +395,7 @@ fn flush_waits_until_the_kernel_has_everything() {
         writer.flush().await.unwrap();
         noted.set(true);
         writer.write_eof();
-        assert_eq!(writer.flush().await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+        writer.flush().await.unwrap(); // it was written before the end
     });
     turn_until_quiet(&mut reactor);
     assert!(!flushed.get());
@@ -406,6 +406,32 @@ fn flush_waits_until_the_kernel_has_everything() {
     turn_until(&mut reactor, "the peer has all bytes", |_| thread.is_finished());
     assert_same_bytes(&thread.join().unwrap().unwrap(), &noise(8 << 20, 55));
     assert!(flushed.get());
+}
+
+#[test]
+fn flush_after_write_eof_waits_for_the_rest_and_fails_if_it_is_lost() {
+    let results = Rc::new(RefCell::new(Vec::new()));
+    for peer_reads in [true, false] {
+        let noted = results.clone();
+        let (mut reactor, mut peer) = hand_over(move |_reader, mut writer| async move {
+            writer.write_all(&noise(8 << 20, 57)).await.unwrap();
+            writer.write_eof();
+            for _ in 0..2 {
+                let result = writer.flush().await; // the second time, the FIN is sent
+                noted.borrow_mut().push(result.map_err(|error| error.kind()));
+            }
+        });
+        turn_until_quiet(&mut reactor);
+        assert_eq!(results.borrow().len(), 0);
+        let thread = thread::spawn(move || match peer_reads {
+            true => drop(peer.read_to_end(&mut Vec::new())),
+            false => reset_on_close(&peer),
+        });
+        turn_until(&mut reactor, "both flushes have returned", |_| results.borrow().len() == 2);
+        thread.join().unwrap();
+        let expected = if peer_reads { Ok(()) } else { Err(ErrorKind::ConnectionReset) };
+        assert_eq!(results.take(), [expected; 2]);
+    }
 }
 
 #[test]

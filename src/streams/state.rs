@@ -117,7 +117,7 @@ impl State {
         match wait {
             Wait::Input => duplex.may_deliver() || duplex.is_at_eof(),
             Wait::Room => duplex.buffered() <= duplex.write_marks().1 || duplex.flow() == Flow::Closed,
-            Wait::Flushed => duplex.buffered() == 0 || duplex.flow() == Flow::Closed,
+            Wait::Flushed => duplex.buffered() == 0,
             Wait::Broken => duplex.flow() == Flow::Closed,
         }
     }
@@ -283,9 +283,9 @@ impl State {
     }
 
     /// Returns `Ready` if a wait of the writer is over, with an error if no write will succeed any
-    /// more.
+    /// more. After `write_eof`, a flush can still succeed.
     pub fn poll_writable(&self, wait: Wait) -> Poll<io::Result<()>> {
-        match self.write_error() {
+        match if wait == Wait::Flushed { self.failure() } else { self.write_error() } {
             Some(error) => Poll::Ready(Err(error)),
             None if self.is_over(wait) => Poll::Ready(Ok(())),
             None => Poll::Pending,
@@ -294,12 +294,14 @@ impl State {
 
     /// The error of the next write, if no write will succeed any more.
     fn write_error(&self) -> Option<io::Error> {
+        self.is_over(Wait::Broken).then(|| self.failure().unwrap_or_else(|| ErrorKind::BrokenPipe.into()))
+    }
+
+    /// The error that broke the connection, if there is one.
+    fn failure(&self) -> Option<io::Error> {
         match &self.connection {
-            Connection::Open(duplex) if duplex.flow() == Flow::Closed => Some(duplex.write_error()),
-            Connection::Open(_) => None,
-            Connection::Closed { reason, .. } => {
-                Some(reason.to_error().unwrap_or_else(|| ErrorKind::BrokenPipe.into()))
-            }
+            Connection::Open(duplex) => duplex.failure(),
+            Connection::Closed { reason, .. } => reason.to_error(),
         }
     }
 

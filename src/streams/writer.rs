@@ -57,10 +57,11 @@ impl Writer {
         self.stream.try_write(bytes)
     }
 
-    /// Waits until the kernel has taken everything that was written.
+    /// Waits until the kernel has taken everything that was written, also after
+    /// [`write_eof`](Self::write_eof).
     ///
     /// # Errors
-    /// As for [`write_all`](Self::write_all).
+    /// The error that broke the connection, if it is broken.
     pub async fn flush(&mut self) -> io::Result<()> {
         self.stream.writable(Wait::Flushed).await
     }

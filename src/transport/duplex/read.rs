@@ -111,11 +111,8 @@ impl Duplex {
         if self.read != ReadState::Eof {
             return None;
         }
-        let error = match &self.ended {
-            Some(reason) => reason.to_error(),
-            None => self.was_reset().then(|| self.write_error()),
-        };
-        Some(error.map_or(Ok(0), Err))
+        let is_error = self.ended.is_some() || self.was_reset();
+        Some(self.failure().filter(|_| is_error).map_or(Ok(0), Err))
     }
 
     /// Returns whether an end of file means that the connection was reset. After a broken pipe it

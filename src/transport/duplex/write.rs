@@ -125,14 +125,13 @@ impl Duplex {
         }
     }
 
-    /// Returns why nothing can be written any more: the error of a write at [`Flow::Closed`].
-    pub fn write_error(&self) -> io::Error {
-        match (&self.write, &self.ended) {
-            (WriteState::Broken { error, .. }, _) => {
-                io::Error::new(error.kind(), ErrorText(error).to_string())
+    /// Returns the error that broke the write side or ended the connection, if there is one.
+    pub fn failure(&self) -> Option<io::Error> {
+        match &self.write {
+            WriteState::Broken { error, .. } => {
+                Some(io::Error::new(error.kind(), ErrorText(error).to_string()))
             }
-            (_, Some(reason)) => reason.to_error().unwrap_or_else(|| ErrorKind::BrokenPipe.into()),
-            (_, None) => ErrorKind::BrokenPipe.into(),
+            _ => self.ended.as_ref()?.to_error(),
         }
     }
 
