@@ -235,6 +235,24 @@ fn timeout_reads_what_has_arrived_although_it_exceeds_the_read_budget() {
 }
 
 #[test]
+fn timeout_around_a_spawned_task_reads_what_has_arrived() {
+    let (mut reactor, handle) = new_reactor();
+    let (mut reader, _writer, mut peer) = halves(&mut reactor);
+    let sent = 60_000; // in small reads, which use up the budget of twelve turns
+    peer.write_all(&vec![0; sent]).unwrap();
+    let read_all = async move {
+        let (mut count, mut buffer) = (0, [0; 20]);
+        while count < sent {
+            count += reader.read(&mut buffer).await.unwrap();
+        }
+        count
+    };
+    let result = reactor
+        .run_until_complete(async move { handle.timeout(Duration::ZERO, handle.spawn(read_all)).await });
+    assert_eq!(result.unwrap(), Ok(Ok(sent)));
+}
+
+#[test]
 fn server_echoes_data_sent_while_it_was_stopped() {
     let server = Server::start(&["--idle-timeout", "0.2"]);
     let mut streams: Vec<_> = (0..50).map(|_| server.connect()).collect();

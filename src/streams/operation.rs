@@ -12,15 +12,15 @@ use std::any::type_name;
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::state::STOPPED_AT_BUDGET;
+use super::state::STOPPED_READS;
 use super::stream::StreamSource;
 use super::task::Waiter;
 use super::{Either, Reader, Writer, race};
@@ -240,31 +240,25 @@ impl LoopHandle {
         Operation::start(self, begin).or_never().await;
     }
 
-    /// Waits for `future`, but no longer than `limit` (asyncio: `wait_for`). When the time is up, a
-    /// stream may need some more turns to read what has arrived already. The future gets at most 32
-    /// such turns (8 MiB if its reads are large), and is then dropped.
+    /// Waits for `future`, but no longer than `limit` (asyncio: `wait_for`). When the time is up,
+    /// `future`, or a task that it waits for, may need some more turns to read what has arrived
+    /// already. It gets them while reads of any stream stop at their budget: at most 64 turns, which
+    /// are enough for 8 MiB if its reads are large. Then `future` is dropped.
     ///
     /// # Errors
     /// [`Elapsed`] if the time is up first.
     pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, Elapsed> {
-        let mut future = pin!(future);
-        let stopped_at_budget = Cell::new(false);
-        let polled = poll_fn(|context| {
-            let others = STOPPED_AT_BUDGET.replace(false); // for a timeout around this one
-            let output = future.as_mut().poll(context);
-            stopped_at_budget.set(STOPPED_AT_BUDGET.get());
-            STOPPED_AT_BUDGET.set(others || stopped_at_budget.get());
-            output
-        });
         let time_is_up = async {
             self.sleep(limit).await;
-            // A stream may need some turns to read what has arrived already.
-            let mut turns = 0..KERNEL_BUFFER / SCRATCH_SIZE;
-            while stopped_at_budget.get() && turns.next().is_some() {
-                self.call(|_| ()).await;
+            for _ in 0..KERNEL_BUFFER / SCRATCH_SIZE {
+                let before = STOPPED_READS.get();
+                self.call(|_| ()).await; // returns in a later turn
+                if STOPPED_READS.get() == before {
+                    break; // everything that had arrived is read
+                }
             }
         };
-        match race(polled, time_is_up).await {
+        match race(future, time_is_up).await {
             Either::First(output) => Ok(output),
             Either::Second(()) => Err(Elapsed),
         }

@@ -30,9 +30,9 @@ const RETAINED_CAPACITY: usize = 1024;
 const READ_AHEAD: usize = 64 * 1024;
 
 thread_local! {
-    /// Whether a read has stopped at its budget although there is more to read.
-    /// `LoopHandle::timeout` reads and resets it.
-    pub(super) static STOPPED_AT_BUDGET: Cell<bool> = const { Cell::new(false) };
+    /// How many reads of this thread have stopped at their budget although there was more to read.
+    /// `LoopHandle::timeout` watches it.
+    pub(super) static STOPPED_READS: Cell<u64> = const { Cell::new(0) };
 }
 
 pub(super) struct State {
@@ -240,7 +240,7 @@ impl State {
                     return Poll::Ready(Ok(count));
                 }
                 if self.read_budget == 0 && duplex.may_deliver() {
-                    STOPPED_AT_BUDGET.set(true);
+                    STOPPED_READS.set(STOPPED_READS.get() + 1);
                 }
                 // No event will report the bytes that the budget left unread, or the end of the
                 // connection.
