@@ -17,7 +17,7 @@ use common::{panics, turn_until, turn_until_quiet};
 use echo_reactor::observe::{Observer, Phase};
 use echo_reactor::{
     Connection, ConnectionLost, Handle, Id, ListenOptions, Listener, ListeningSocket, Mailbox, Next,
-    Protocol, Reactor, Ready, Source, Transport, create_server,
+    Protocol, Reactor, Ready, Source, Transport, create_server, start_server,
 };
 
 /// Panics at its first byte.
@@ -53,6 +53,53 @@ fn caught_panic_removes_only_the_panicking_source() {
     turn_until(&mut reactor, "the place is freed", |reactor| listener.stats(reactor).unwrap().open == 1);
     assert_eq!((lost.get(), reactor.handles::<Connection<Panicking>>().len()), (1, 1));
     assert!(std::io::Read::read(&mut peers[0], &mut [0]).is_err(), "its connection was reset");
+}
+
+/// Runs a server that panics for its first connection, and catches the panic. The second one has to
+/// be accepted, and only that one counts as open.
+fn assert_second_connection_is_accepted(mut reactor: Reactor, listener: Handle<Listener>) {
+    let address = listener.addresses(&reactor).unwrap()[0].to_string();
+    let mut first = TcpStream::connect(&address).unwrap();
+    assert!(panics(|| drop(reactor.run_until(common::PATIENCE, |_| false))));
+    turn_until_quiet(&mut reactor);
+    assert!(std::io::Read::read(&mut first, &mut [0]).is_err(), "its connection was reset");
+    let _second = TcpStream::connect(&address).unwrap();
+    turn_until(&mut reactor, "the second one is open", |reactor| {
+        listener.stats(reactor).is_ok_and(|stats| stats.open == 1)
+    });
+}
+
+/// Panics at the first call.
+fn panic_once(has_panicked: &mut bool) {
+    assert!(std::mem::replace(has_panicked, true), "the thing under test");
+}
+
+#[test]
+fn caught_panic_of_a_stream_handler_leaves_the_listener() {
+    let (mut reactor, mut has_panicked) = (Reactor::new().unwrap(), false);
+    let any = ["127.0.0.1:0".parse().unwrap()];
+    let handler = move |reader, writer| {
+        panic_once(&mut has_panicked); // before there is a future
+        async move {
+            std::future::pending::<()>().await;
+            drop((reader, writer));
+            Ok(())
+        }
+    };
+    let listener = start_server(&mut reactor, &any, &ListenOptions::default(), handler).unwrap();
+    assert_second_connection_is_accepted(reactor, listener);
+}
+
+#[test]
+fn caught_panic_of_a_factory_leaves_the_listener() {
+    let (mut reactor, mut has_panicked) = (Reactor::new().unwrap(), false);
+    let any = ["127.0.0.1:0".parse().unwrap()];
+    let factory = move || {
+        panic_once(&mut has_panicked);
+        Panicking(Rc::default())
+    };
+    let listener = create_server(&mut reactor, &any, &ListenOptions::default(), factory).unwrap();
+    assert_second_connection_is_accepted(reactor, listener);
 }
 
 #[test]

@@ -31,8 +31,10 @@ mod stream;
 mod task;
 mod writer;
 
-use std::future::{Future, poll_fn};
+use std::cell::RefCell;
+use std::future::Future;
 use std::io::{self, Write};
+use std::rc::Rc;
 
 pub use combinators::{CopyError, Either, copy, join, join_all, race, race_all, try_join};
 pub use operation::Elapsed;
@@ -51,9 +53,12 @@ use task::TaskSource;
 /// task of its own, which runs the future that `handler` returns (asyncio: `start_server`).
 ///
 /// When the handler returns, with or without an error, it drops its reader and its writer, and the
-/// connection is closed gracefully. An error is logged as a warning; without a logger it is written
-/// to stderr. If a peer disappears, the handler learns of it from the next read or write. The
-/// connection counts as open until both the reader and the writer are dropped.
+/// connection is closed gracefully. Each error is logged as a warning; without a logger it is
+/// written to stderr. A peer can cause such a line with each connection, so handle the errors that
+/// you expect, such as a reset, in the handler. If a peer disappears, the handler learns of it from
+/// the next read or write. The connection counts as open until its socket is closed. After both the
+/// reader and the writer are dropped, it sends what is buffered, and then waits up to 30 seconds for
+/// the peer to end its side.
 ///
 /// ```
 /// use echo_reactor::{Reactor, Reader, ListenOptions, Writer, start_server};
@@ -123,29 +128,31 @@ pub fn start_server<F>(
     reactor: &mut Reactor,
     addresses: &[Address],
     options: &ListenOptions,
-    mut handler: impl FnMut(Reader, Writer) -> F + 'static,
+    handler: impl FnMut(Reader, Writer) -> F + 'static,
 ) -> io::Result<Handle<Listener>>
 where
     F: Future<Output = io::Result<()>> + 'static,
 {
     let handle = reactor.handle()?;
     let sockets = ListeningSocket::bind_all(addresses, options)?;
+    let handler = Rc::new(RefCell::new(handler));
     listen(reactor, sockets, options, move |reactor, socket, peer, listener| {
         let (name, id) = (std::any::type_name::<F>(), reactor.reserve(&socket, Socket::INTEREST)?);
         let duplex = Duplex::new(socket, Some(peer.clone()));
         let (source, reader, writer) = StreamSource::new(&handle, id, duplex, Some(listener), name);
         reactor.install(id, source);
-        // Boxed, because a future that contains another one can need twice the memory.
-        let mut future = Box::pin(handler(reader, writer));
-        let reported = poll_fn(move |context| {
-            future.as_mut().poll(context).map(|result| {
-                if let Err(error) = result {
-                    report_failure(&peer, &error);
-                }
-            })
-        });
+        let handler = handler.clone();
+        // The task calls the handler, so that a panic of the handler cannot end the listener.
+        let reported = async move {
+            // Boxed, because a future that contains another one can need twice the memory.
+            let future = Box::pin(handler.borrow_mut()(reader, writer));
+            drop(handler);
+            if let Err(error) = future.await {
+                report_failure(&peer, &error);
+            }
+        };
         let task = TaskSource::new(&handle, reported, name).insert(reactor);
-        reactor.call_again(task); // from the queue, so that its panic cannot end the listener
+        reactor.call_again(task);
         Ok(())
     })
 }

@@ -13,6 +13,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::duplex::{Duplex, Notification, Received, SMALLEST_CHARGE};
 use super::{CloseReason, ConnectionLost, Protocol, Transport};
@@ -66,8 +67,12 @@ pub fn create_server_with_sockets<P: Protocol>(
     mut factory: impl FnMut() -> P + 'static,
 ) -> io::Result<Handle<Listener>> {
     listen(reactor, sockets, options, move |reactor, socket, peer, listener| {
-        let connection = Connection::new(Duplex::new(socket, Some(peer)), factory(), Some(listener));
-        connection.start(reactor).map(drop)
+        let duplex = Duplex::new(socket, Some(peer));
+        let protocol = catch_unwind(AssertUnwindSafe(&mut factory)).map_err(|panic| {
+            reactor.call_soon(|_| resume_unwind(panic)); // from the queue, so that the listener stays
+            io::Error::other("the factory of its protocol panicked")
+        })?;
+        Connection::new(duplex, protocol, Some(listener)).start(reactor).map(drop)
     })
 }
 
