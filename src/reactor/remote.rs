@@ -67,6 +67,9 @@ impl Remote {
     /// turn takes at most 1024 calls from other threads, in order. The rest waits for the turn
     /// after it.
     ///
+    /// The number of calls that wait has no limit. A thread that may be faster than the loop must
+    /// limit them itself. For example, it waits for an answer on a channel before the next call.
+    ///
     /// # Errors
     /// [`Stopped`] if the reactor is gone.
     pub fn call(&self, f: impl FnOnce(&mut Reactor) + Send + 'static) -> Result<(), Stopped> {

@@ -12,7 +12,9 @@
 //!
 //! Invariant: see `mod.rs`. Known gap: a read may block on a terminal that belongs to another user,
 //! is not our controlling terminal, and is read by another process between our `poll` and our
-//! `read`. On macOS and the BSDs the same holds for a pipe that another process reads, too.
+//! `read`. On macOS and the BSDs the same holds for a pipe that another process reads, too. A write
+//! may block on such a terminal even if no other process uses it: `poll` reports a terminal as
+//! writable when it has any room, and our write of up to `PIPE_BUF` bytes may need more.
 //!
 //! Read next: `input.rs`.
 

@@ -4,8 +4,9 @@
 //! belongs to the open file description, which `dup(2)` and `fork(2)` share. So setting it on our
 //! stdin sets it for the shell as well, and it stays set when the program is killed.
 //!
-//! Invariant: the flags of a descriptor that we were given are never changed, and no call on one
-//! ever blocks the loop.
+//! Invariant: the flags of a descriptor that we were given are never changed, and no read or write
+//! on one blocks the loop. (The exception is a terminal that cannot be reopened: see the known gap
+//! in `descriptor.rs`.)
 //!
 //! Read next: `descriptor.rs` (how), then `input.rs` and `output.rs` (the two sources).
 
