@@ -17,7 +17,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::{Duplex, ReadState};
-use crate::reactor::{FAR_FUTURE, Id, Reactor, Ready, Timer};
+use crate::reactor::{FAR_FUTURE, Id, Reactor, Timer};
 use crate::sys;
 use crate::transport::CloseReason;
 
@@ -110,10 +110,11 @@ impl Duplex {
     /// again.
     pub fn on_timeout(&mut self, id: Id, reactor: &mut Reactor) {
         let (now, left) = (reactor.now(), self.unacknowledged());
-        // Bytes wait for us, so the peer is not idle.
+        // Bytes wait for us, so the peer is not idle. (`READABLE` does not prove that: the last read
+        // before the pause may have taken all of them.)
         let we_pause = self.read == ReadState::Paused
-            && self.ready.intersects(Ready::READABLE)
-            && self.write_buffer.is_empty();
+            && self.write_buffer.is_empty()
+            && sys::is_ready_now(&self.socket, libc::POLLIN).unwrap_or(false);
         let Some(timeout) = &mut self.timeout else { return };
         // After our FIN, only the peer's end of file matters, and not what the peer reads.
         let counts = !timeout.is_linger || !self.write_buffer.is_empty();
