@@ -1,18 +1,18 @@
 //! A connection without its protocol: a socket, and a state machine for each direction.
 //!
 //! ```text
-//!  ReadState                                      WriteState
-//!     Open ◀──pause/resume──▶ Paused                 Open ──an error──▶ Broken
-//!      │ └──────close───┐        │                    │
-//!      │ end of file    ▼        │ close          write_eof, close
-//!      │            Discarding ◀─┘                    ▼
-//!      ▼                │ end of file             Draining ──an error──▶ Broken
-//!     Eof ◀─────────────┘                             │ all sent: FIN
-//!                                                     ▼
-//!                                                  Shutdown
+//!  ReadState    Open ──────────────── pause ────────────▶ Paused
+//!               Paused ──────────── resume, error ──────▶ Open
+//!               Open, Paused ───────── close ───────────▶ Discarding
+//!               Open, Discarding ─── end of file ───────▶ Eof
+//!
+//!  WriteState   Open ───────────── write_eof, close ────▶ Draining
+//!               Draining ───────────── all sent ────────▶ Shutdown   (the FIN is sent)
+//!               Open, Draining ──────── error ──────────▶ Broken     (a write has failed)
 //! ```
 //!
-//! When writing breaks, `Paused` becomes `Open`, so that data that has arrived is read.
+//! When writing breaks, `Paused` becomes `Open`, so that data that has arrived is read. The diagram
+//! is checked by `tests/connection_model/`.
 //!
 //! Invariant: readiness is remembered, not asked for again. An event sets a bit in `ready`, and
 //! `WouldBlock` clears it. A short write clears it, too, and so does a short read if it proves that
