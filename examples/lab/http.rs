@@ -12,6 +12,7 @@ use echo_reactor::{Reader, Writer};
 const MOST_HEAD: usize = 8 * 1024;
 const MOST_BODY: usize = 1024;
 
+#[derive(Debug, PartialEq, Eq)]
 pub struct Request {
     pub method: String,
     pub path: String,
@@ -22,6 +23,7 @@ pub struct Request {
 }
 
 /// The refusal of a request: the status, and a sentence for a person.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Refused(pub &'static str, pub String);
 
 fn refused<T>(status: &'static str, why: impl Into<String>) -> Result<T, Refused> {
@@ -52,7 +54,7 @@ pub async fn read(
 }
 
 /// Parses a request. Returns it and its length, or `None` if it is not complete.
-fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Refused> {
+pub fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Refused> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Request::new(&mut headers);
     let length = match head.parse(bytes) {

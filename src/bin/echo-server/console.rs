@@ -3,10 +3,10 @@
 //! Invariant: the console never delays a connection. If stdout is full, replies are dropped. The
 //! end of stdin ends the console, not the server. No part of a line that is too long is executed.
 //!
-//! Read next: `main.rs`.
+//! Read next: `command.rs`, which parses a line; `main.rs`.
 
 use std::io::{self, IsTerminal};
-use std::{array, iter, str};
+use std::{array, iter};
 
 use echo_reactor::cli::{Display, ErrorText, Escaped, counted, is_on_terminal, report, stdout_failed};
 use echo_reactor::{
@@ -15,6 +15,7 @@ use echo_reactor::{
 };
 
 use crate::NAME;
+use crate::command::Command;
 use crate::echo::{Echo, EndedBy};
 use crate::shutdown::Shutdown;
 use crate::statistics::statistics;
@@ -67,28 +68,18 @@ impl Console {
     }
 
     fn execute(&self, line: &[u8], reactor: &mut Reactor) -> String {
-        let line = line.trim_ascii_start();
-        let text = line.strip_prefix(b"say ").or_else(|| line.strip_prefix(b"say\t"));
-        if let Some(text) = text.filter(|text| !text.is_empty()) {
-            return broadcast(reactor, text);
-        }
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        match str::from_utf8(line).unwrap_or_default().split_whitespace().collect::<Vec<_>>()[..] {
-            ["help"] => HELP.into(),
-            ["stats"] => statistics(reactor, self.listener) + "\n",
-            ["list"] => list(reactor),
-            ["close", number] => close(reactor, number),
-            ["quit"] => {
+        match Command::parse(line) {
+            Ok(Command::Nothing) => String::new(),
+            Ok(Command::Help) => HELP.into(),
+            Ok(Command::Stats) => statistics(reactor, self.listener) + "\n",
+            Ok(Command::List) => list(reactor),
+            Ok(Command::Say(text)) => broadcast(reactor, text),
+            Ok(Command::Close(number)) => close(reactor, number),
+            Ok(Command::Quit) => {
                 self.shutdown.begin(reactor, libc::SIGTERM);
                 String::new()
             }
-            ["say"] => String::from("error: usage: say TEXT\n"),
-            ["close", ..] => String::from("error: usage: close ID (see list)\n"),
-            [command @ ("help" | "stats" | "list" | "quit"), ..] => {
-                format!("error: {command} takes no argument\n")
-            }
-            [] if line.is_empty() => String::new(),
-            _ => format!("error: unknown command '{}' (see help)\n", Escaped(line)),
+            Err(error) => format!("error: {error}\n"),
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Read next: `echo.rs`, which serves each peer; `shutdown.rs`, which ends the server.
 
+mod command;
 mod console;
 mod echo;
 mod options;
