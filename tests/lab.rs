@@ -185,6 +185,24 @@ fn stalled_peer_is_shown_with_the_start_of_the_stall() {
 }
 
 #[test]
+fn log_says_how_a_connection_ended_and_what_was_discarded() {
+    let lab = Lab::start();
+    lab.command(r#"{"do":"scenario","name":"linger"}"#);
+    lab.command(r#"{"do":"run"}"#);
+    lab.state_with("A stalls", |state| state["loop"]["slots"][1]["connection"]["read"] == "paused");
+    lab.command(r#"{"do":"server-close","peer":"A"}"#);
+    lab.command(r#"{"do":"read","peer":"A"}"#);
+    lab.state_with("the end of A", |state| Lab::log(state).contains("(peer A) discarded what it read"));
+    lab.command(r#"{"do":"scenario","name":"echo"}"#);
+    lab.command(r#"{"do":"run"}"#);
+    lab.state_with("the echo", |state| peer(state, 0)["received"] == 13);
+    lab.command(r#"{"do":"reset","peer":"A"}"#);
+    lab.state_with("the reset", |state| Lab::log(state).contains("The peer has reset the connection."));
+    lab.command(r#"{"do":"thread"}"#);
+    lab.state_with("the call", |state| Lab::log(state).contains("Another thread has queued a closure."));
+}
+
+#[test]
 fn peers_and_their_bytes_are_limited() {
     let lab = Lab::start();
     for _ in 0..8 {

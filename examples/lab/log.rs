@@ -27,6 +27,8 @@ pub enum Entry {
         events: usize,
         /// Whether it slept only until the next sample for the page was due.
         for_a_sample: bool,
+        /// Whether the queue was empty, so that only a timer can be due.
+        only_timers: bool,
         /// The source of the first event. `None` means that another thread has called.
         first: Option<Id>,
     },
@@ -39,6 +41,8 @@ pub enum Entry {
         stats: Option<(IoStats, IoStats)>,
         /// How many sources the call has added.
         added: usize,
+        /// Whether the peer has reset the connection.
+        is_reset: bool,
     },
     Closure {
         origin: Origin,
@@ -106,7 +110,7 @@ impl Entry {
                 format!("Turn {turn}, at {}: the laboratory woke the loop to show its state.", seconds(*at)),
                 "timers",
             ),
-            Entry::Poll { turn, at, slept, timeout, events, first, .. } => {
+            Entry::Poll { turn, at, slept, timeout, events, first, only_timers, .. } => {
                 let turn = format!("Turn {turn}, at {}", seconds(*at));
                 let first = first.map_or("another thread".into(), name);
                 let reported = match events {
@@ -115,13 +119,16 @@ impl Entry {
                     _ => format!("{events} events, the first for {first}"),
                 };
                 match (timeout, events) {
-                    (Some(Duration::ZERO), _) => (
-                        "poll",
-                        format!(
-                            "{turn}: the poll did not sleep, because work was due. It reported {reported}."
-                        ),
-                        "budget",
-                    ),
+                    (Some(Duration::ZERO), _) => {
+                        let (due, chapter) = if *only_timers {
+                            ("a timer was due", "timers")
+                        } else {
+                            ("the queue had entries", "budget")
+                        };
+                        let text =
+                            format!("{turn}: the poll did not sleep, because {due}. It reported {reported}.");
+                        ("poll", text, chapter)
+                    }
                     (Some(_), 0) => (
                         "poll",
                         format!("{turn}: the poll slept for {}, until a timer was due.", duration(*slept)),
@@ -137,7 +144,7 @@ impl Entry {
                     }
                 }
             }
-            Entry::Call { id, type_name, ready, next, took, stats, added } => {
+            Entry::Call { id, type_name, ready, next, took, stats, added, is_reset } => {
                 let type_name = short_name(type_name);
                 let kind = type_name.split('<').next().unwrap_or(&type_name);
                 let cause =
@@ -146,7 +153,7 @@ impl Entry {
                 let mut chapter = "edge";
                 if kind == "Listener" {
                     let accepted = match added {
-                        0 => " It accepted nobody: nobody waits, or no descriptor is left.".into(),
+                        0 => " It accepted no connection.".into(),
                         1 => " It accepted one connection.".into(),
                         _ => format!(" It accepted {added} connections."),
                     };
@@ -161,7 +168,10 @@ impl Entry {
                         (0, _) => text += &format!(" It sent {}.", bytes(sent)),
                         _ => text += &format!(" It read {} and sent {}.", bytes(read), bytes(sent)),
                     }
-                    if ready.intersects(Ready::READ_CLOSED) {
+                    if *is_reset {
+                        text += " The peer has reset the connection.";
+                        chapter = "closing";
+                    } else if ready.intersects(Ready::READ_CLOSED) {
                         text += " The peer has ended its side.";
                         chapter = "closing";
                     }

@@ -72,7 +72,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "flood",
         title: "A flood and the budget",
         look: &[
-            "Peer A sends as fast as it can. Peer B sends a line. The kernel's buffers are large here, so that A always has more. Step turn by turn.",
+            "Peer A sends as fast as it can. Peer B sends a line. The kernel's buffers are large here, so that A always has more. Press “One turn” several times.",
             "A call reads about 256 KiB, its budget, and returns Again: the connection is queued. While the queue has entries, the poll does not sleep.",
             "B waits for at most two calls of A's connection: one for its event, and one from the queue. Without the budget, B would wait until the end of the flood.",
         ],

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use crate::gate::Pace;
 use crate::http::{self, Refused, Request};
 use crate::lab::Lab;
+use crate::log::Entry;
 use crate::observed::Observed;
 use crate::pages;
 use crate::peers::Peers;
@@ -326,13 +327,23 @@ impl Site {
         match action {
             "run" => gate.set(Pace::Run),
             "hold" => gate.set(Pace::Held),
-            "turn" => self.one_turn(),
+            "turn" => gate.set(Pace::Turn),
             "call" => gate.one_call(),
             "slow" => gate.set(Pace::Slow(Duration::from_secs_f64(1.0 / rate))),
-            "timer" => self.observed.set_timer(Duration::from_secs(3)),
-            "block" => self.observed.block(Duration::from_secs(2)),
-            "thread" => self.observed.call_from_a_thread(),
+            "timer" => {
+                self.say("The page has asked for a timer of 3 s, with a call from its own thread.", "timers");
+                self.observed.set_timer(Duration::from_secs(3));
+            }
+            "block" => {
+                self.say("The page has queued a closure that sleeps for 2 s.", "blocking");
+                self.observed.block(Duration::from_secs(2));
+            }
+            "thread" => {
+                self.say("Another thread has queued a closure.", "timers");
+                self.observed.call_from_a_thread();
+            }
             "two-threads" => {
+                self.say("Two other threads have queued a closure each.", "timers");
                 self.observed.call_from_a_thread();
                 self.observed.call_from_a_thread();
             }
@@ -363,8 +374,9 @@ impl Site {
         Ok(())
     }
 
-    fn one_turn(&self) {
-        self.lab.gate.set(Pace::Turn);
+    /// Logs what the page does, in grey as the acts of the peers.
+    fn say(&self, text: &str, chapter: &'static str) {
+        self.lab.log().push(Entry::Peer(text.into(), chapter));
     }
 
     /// Opens files until the process has no descriptor left, and closes them after a while.

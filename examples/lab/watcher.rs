@@ -17,7 +17,7 @@ use echo_reactor::observe::{
     CallbackEnd, ConnectionState, DispatchEnd, IoStats, Observer, Phase, PollEnd, Slot, TurnEnd,
 };
 use echo_reactor::timeline::short_name;
-use echo_reactor::{Address, Id, Reactor, Ready};
+use echo_reactor::{Address, Id, Next, Reactor, Ready};
 use serde_json::{Value, json};
 
 use crate::lab::Lab;
@@ -57,6 +57,14 @@ pub struct Watcher {
     next_event: usize,
     /// Whether a source was called since the last step.
     called: bool,
+    /// A source that had something to read but received and accepted nothing, until the next step.
+    idle_call: Option<Id>,
+    /// The next event, if it reports that the peer has reset its connection.
+    reset: Option<Id>,
+    /// How many calls of this turn's queue are left. `None`: not counted.
+    queue_left: Option<usize>,
+    /// Whether the queue was empty before the poll, so that only a timer can be due.
+    queue_was_empty: bool,
     /// The time of each phase in this turn, and in the last one.
     times: [Duration; 5],
     last_times: [Duration; 5],
@@ -87,6 +95,10 @@ impl Watcher {
             events: Vec::new(),
             next_event: 0,
             called: false,
+            idle_call: None,
+            reset: None,
+            queue_left: None,
+            queue_was_empty: true,
             times: [Duration::ZERO; 5],
             last_times: [Duration::ZERO; 5],
             spent: Duration::ZERO,
@@ -117,6 +129,36 @@ impl Watcher {
                 *fate = Fate::Stale;
                 self.log(Entry::Stale(id));
             }
+        }
+    }
+
+    /// Returns the source of the next event if both directions have ended, although the server has
+    /// not ended its own: then the peer has reset the connection.
+    fn next_reset(&self, reactor: &Reactor) -> Option<Id> {
+        let (id, ready, _) = self.events.get(self.next_event)?;
+        if !ready.intersects(Ready::WRITE_CLOSED) {
+            return None;
+        }
+        let slot = reactor.slot((*id)?)?;
+        (slot.connection?.write == "open").then_some(slot.id)
+    }
+
+    /// Says why a call received nothing.
+    fn explain_idle_call(&mut self, reactor: &Reactor) {
+        let Some(id) = self.idle_call.take() else { return };
+        let Some(slot) = reactor.slot(id) else { return };
+        let is_discarding = slot.connection.is_some_and(|state| state.read == "discarding");
+        let retries = slot.type_name.is_some_and(|name| name.contains("Listener"))
+            && reactor.timers().any(|(_, source)| source == Some(id));
+        if retries {
+            let text = "The system call accept failed with EMFILE: no descriptor is left. The listener tries again in a second.";
+            self.log(Entry::Note(text.into(), "hostile"));
+        } else if is_discarding {
+            let text = format!(
+                "Connection {} discarded what it read, because the server has closed.",
+                self.name(id)
+            );
+            self.log(Entry::Note(text, "closing"));
         }
     }
 
@@ -154,6 +196,9 @@ impl Watcher {
             reactor.timers().take(LISTED).map(|(when, id)| json!([at(when), self.who(id)])).collect();
         let queue = reactor.queue();
         let listed: Vec<Value> = queue.iter().take(LISTED).map(|&id| self.who(id)).collect();
+        if self.phase != Phase::Queue {
+            self.queue_left = Some(queue.len());
+        }
         let slots: Vec<Value> = reactor.slots().map(|slot| self.slot(&slot)).collect();
         let events: Vec<Value> = self
             .events
@@ -176,7 +221,7 @@ impl Watcher {
             "times": micros(if self.phase == Phase::Timeout { self.last_times } else { self.times }),
             "events": events, "eventCount": self.events.len(), "timers": timers,
             "timerCount": reactor.timer_count(), "queue": listed, "queueCount": queue.len(),
-            "slots": slots, "log": log, "at": at(Instant::now()),
+            "queueLeft": self.queue_left, "slots": slots, "log": log, "at": at(Instant::now()),
         });
         self.lab.publish(sample.to_string());
     }
@@ -230,6 +275,7 @@ impl Observer for Watcher {
         self.turn += 1;
         self.events.clear();
         self.next_event = 0;
+        self.queue_left = None;
         self.times = [Duration::ZERO; 5];
         let slept = poll.ended - poll.began;
         self.times[Phase::Poll as usize] = slept;
@@ -256,7 +302,20 @@ impl Observer for Watcher {
         }
         let (id, type_name, ready, next) = (call.id, call.type_name, call.ready, call.next);
         let added = std::mem::take(&mut self.added);
-        self.log(Entry::Call { id, type_name, ready, next, took, stats: call.stats, added });
+        let is_idle =
+            added == 0 && call.stats.is_none_or(|(before, after)| before.bytes_in == after.bytes_in);
+        self.idle_call =
+            (is_idle && (ready.intersects(Ready::READABLE) || next == Next::Again)).then_some(id);
+        self.log(Entry::Call {
+            id,
+            type_name,
+            ready,
+            next,
+            took,
+            stats: call.stats,
+            added,
+            is_reset: self.reset == Some(id),
+        });
     }
 
     fn on_callback(&mut self, call: &CallbackEnd) {
@@ -290,28 +349,35 @@ impl Observer for Watcher {
         if let Some(poll) = self.poll.take() {
             let first = self.events.first().and_then(|(id, ..)| *id);
             let (turn, at) = (self.turn, self.lab.millis(poll.ended));
-            let for_a_sample = self.must_wait.get()
-                && poll.events == 0
-                && poll.timeout.is_some_and(|limit| limit <= INTERVAL);
+            let for_a_sample = self.must_wait.get() && poll.events == 0 && poll.timeout == Some(INTERVAL);
             self.log(Entry::Poll {
                 turn,
                 at,
                 for_a_sample,
+                only_timers: self.queue_was_empty,
                 slept: poll.ended - poll.began,
                 timeout: poll.timeout,
                 events: poll.events,
                 first,
             });
         }
+        self.explain_idle_call(reactor);
+        if phase == Phase::Queue {
+            self.queue_left = self.queue_left.map(|left| left.saturating_sub(1));
+        }
         if phase == Phase::Events {
             self.finish_event(reactor);
         }
+        self.reset = self.next_reset(reactor);
         self.called = false;
         let lab = &self.lab;
         let waited = !lab.gate.is_open() && lab.clone().gate.pass(phase, || self.sample(reactor));
         if phase == Phase::Timeout && (waited || self.allowance > 0) {
             self.allowance = self.allowance.saturating_sub(1);
             self.sample(reactor);
+        }
+        if phase == Phase::Timeout {
+            self.queue_was_empty = reactor.queue().is_empty();
         }
         self.lab.set_phase(self.next_phase(phase));
     }
