@@ -6,6 +6,7 @@
 const PHASES = ["timeout", "poll", "events", "queue", "timers"];
 const PHASE_NAMES = ["time to sleep", "poll", "events", "queue", "timers"];
 const byId = (id) => document.getElementById(id);
+const ADVISED = { "Run": "run", "One turn": "turn-button" };
 const INTRODUCTION = [...byId("look").children];
 
 let state = null; // the last state, while the laboratory answers
@@ -14,6 +15,7 @@ let shownScenario = null;
 let offset = 0; // the time of the page minus the time of the laboratory
 let rate = { turns: 0, calls: 0 };
 let lastRateSample = null;
+let advised = "call"; // the button that the text says to press first
 let lastChange = 0; // when a turn or a step last changed something
 
 // ---- elements
@@ -99,8 +101,9 @@ document.addEventListener("click", (event) => {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !state) return;
-  if (event.target.closest("select, input")) return;
   const key = event.key.toLowerCase();
+  // A select uses Space, and letters to search; the names of the rates begin with no letter.
+  if (event.target.closest("#choice") || (key === " " && event.target.closest("select"))) return;
   if (key === " " && !event.target.closest("a")) runOrHold(); // Enter presses a button
   else if (key === "t") send({ do: "turn" });
   else if (key === "c") send({ do: "call" });
@@ -147,7 +150,7 @@ function drawControls(site) {
     run.dataset.runs = String(runs);
     run.replaceChildren(runs ? "Hold " : "Run ", element("kbd", {}, "Space"));
   }
-  byId("call").classList.toggle("main", !runs);
+  for (const id of ["run", "turn-button", "call"]) byId(id).classList.toggle("main", !runs && id === advised);
   byId("slow").setAttribute("aria-pressed", String(site.pace === "slow"));
 }
 
@@ -156,7 +159,15 @@ function describe(held, busy) {
   const { site, loop } = state;
   const waiting = loop.events.filter(([, , fate]) => fate === "waiting").length;
   const nextTimer = loop.timers.length ? loop.timers[0][0] - now() : null;
+  const queued = loop.phase === "timers" ? 0 : loop.queueLeft ?? loop.queueCount;
   if (site.waiting) {
+    const next = waiting
+      ? `${plural(waiting, "event")} to deliver`
+      : queued
+        ? `${plural(queued, "call")} from the queue`
+        : loop.timerCount
+          ? "the timers that are due, and the turn ends"
+          : "the end of the turn";
     const start = site.pace === "slow" ? "Slow motion" : "Held";
     switch (loop.phase) {
       case "timeout": {
@@ -170,13 +181,9 @@ function describe(held, busy) {
         return `${start} where turn ${loop.turn + 1} begins. Next is the poll: ${sleep}.`;
       }
       case "poll":
-        return waiting
-          ? `${start} after the poll of turn ${loop.turn}. Next: ${plural(waiting, "event")} to deliver.`
-          : `${start} after the poll of turn ${loop.turn}, which reported no event. Next: what is due.`;
-      default: {
-        const next = waiting ? `${plural(waiting, "event")} to deliver` : "the queue and the timers, and the turn ends";
+        return `${start} after the poll of turn ${loop.turn}${loop.eventCount ? "" : ", which reported no event"}. Next: ${next}.`;
+      default:
         return `${start} in turn ${loop.turn}, between two calls. Next: ${next}.`;
-      }
     }
   }
   if (busy) return `The loop runs: ${Math.round(rate.turns).toLocaleString("en")} turns and ${Math.round(rate.calls).toLocaleString("en")} calls a second.`;
@@ -250,7 +257,12 @@ function drawRing(loop, current) {
 }
 
 function drawSlots(loop) {
-  setList(byId("slots"), loop.slots.map((slot) => [slot.id, slot.type, slot.pending, slot.connection?.peer ?? null]), ([id, type, pending, peer]) => {
+  const slots = loop.slots.map((slot) => [slot.id, slot.type, slot.pending, slot.connection?.peer ?? null]);
+  const shown = slots.findLastIndex(([, type]) => type) + 3; // two vacant slots after the last one in use
+  const hidden = slots.length - shown;
+  if (hidden > 0) slots.splice(shown, hidden, [plural(hidden, "more vacant slot")]);
+  setList(byId("slots"), slots, ([id, type, pending, peer]) => {
+    if (type === undefined) return element("li", { class: "vacant" }, id);
     if (!type) {
       const [slot, generation] = id.split(".");
       return element("li", { class: "vacant" }, `slot ${slot}: vacant, next id ${slot}.${Number(generation) + 1}`);
@@ -308,7 +320,9 @@ function drawPeers(site, loop) {
     drawPair(pair, peer, loop.slots.find((slot) => slot.connection?.peer === peer.name));
   });
   byId("nobody").hidden = names.length > 0;
-  byId("connect").disabled = names.length >= 8;
+  const isFull = site.peers.filter((peer) => !peer.ended).length >= 8;
+  byId("connect").disabled = isFull;
+  byId("connect").title = isFull ? "The laboratory has at most eight peers: let one leave first" : "";
 }
 
 function drawPair(pair, peer, slot) {
@@ -387,6 +401,7 @@ function drawScenario(site) {
   const scenario = scenarios.find(({ name }) => name === site.scenario);
   for (const button of byId("list").children) button.setAttribute("aria-current", String(button.dataset.scenario === site.scenario));
   byId("choice").value = site.scenario;
+  advised = ADVISED[scenario?.look.join().match(/Press “([^”]+)”/i)?.[1]] ?? "call";
   if (!scenario) return byId("look").replaceChildren(...INTRODUCTION);
   const buttons = scenario.then.map(([text, action, peer]) => element("button", { "data-do": action, "data-peer": peer }, text));
   byId("look").replaceChildren(
@@ -433,6 +448,7 @@ function request() {
 
 // Update the times while the loop sleeps.
 setInterval(() => {
+  if (state) setText(byId("clock"), seconds(now()));
   if (state?.loop && now() - state.loop.at > 300) rate = { turns: 0, calls: 0 };
   if (state) request();
 }, 200);
