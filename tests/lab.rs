@@ -42,7 +42,8 @@ fn page_and_its_parts_and_chapters_are_served() {
     let lab = Lab::start();
     let (status, page) = lab.get("/");
     assert_eq!(status, 200);
-    for part in ["/page.css", "/page.js", "/guide.css", "/guide.js", "/scenarios", "/state", "/guide/edge"] {
+    let parts = ["/page.css", "/page.js", "/connections.js", "/elements.js", "/guide.css", "/guide.js"];
+    for part in parts.into_iter().chain(["/scenarios", "/state", "/guide/edge"]) {
         assert_eq!(lab.get(part).0, 200, "{part}");
     }
     assert!(page.contains("/page.css") && page.contains("/page.js"));

@@ -5,10 +5,12 @@
 
 use std::fs;
 
-const PAGES: [(&str, &str, &str); 5] = [
+const PAGES: [(&str, &str, &str); 7] = [
     ("/", "text/html", include_str!("page.html")),
     ("/page.css", "text/css", include_str!("page.css")),
     ("/page.js", "text/javascript", include_str!("page.js")),
+    ("/connections.js", "text/javascript", include_str!("connections.js")),
+    ("/elements.js", "text/javascript", include_str!("elements.js")),
     ("/guide.css", "text/css", include_str!("guide.css")),
     ("/guide.js", "text/javascript", include_str!("guide.js")),
 ];
