@@ -269,13 +269,12 @@ fn open_page_costs_the_loop_at_most_a_tenth_of_its_rate() {
     let (mut plain, mut watched) = (connect_all(&address), connect_all(&lab.server));
     let mut page = open_page(&lab);
     thread::spawn(move || io::copy(&mut page, &mut io::sink()));
-    let mut ratios: Vec<f64> = (0..21)
-        .map(|_| {
-            let plain = time_per_message(&server, "protocol_server", &mut plain);
-            time_per_message(&lab.process, "observed", &mut watched) / plain
-        })
-        .collect();
-    ratios.sort_by(f64::total_cmp);
-    println!("watched/plain: median {:.3}, from {:.3} to {:.3}", ratios[10], ratios[0], ratios[20]);
-    assert!(ratios[10] < 1.1, "{ratios:.2?}");
+    // The lowest of many figures is the one that other programs have disturbed least.
+    let (mut lowest, mut lowest_watched) = (f64::MAX, f64::MAX);
+    for _ in 0..31 {
+        lowest = lowest.min(time_per_message(&server, "protocol_server", &mut plain));
+        lowest_watched = lowest_watched.min(time_per_message(&lab.process, "observed", &mut watched));
+    }
+    println!("{:.2} µs a message, and {:.2} µs with an open page", lowest * 1e6, lowest_watched * 1e6);
+    assert!(lowest_watched < 1.1 * lowest);
 }
