@@ -248,8 +248,8 @@ pub(crate) struct Waiters {
     queue: VecDeque<Id>,
     /// The same ids, to find one quickly.
     members: HashSet<Id>,
-    /// The source that was woken last.
-    woken: Option<Id>,
+    /// The source that was woken last, and the turn of that.
+    woken: Option<(Id, u64)>,
 }
 
 impl Waiters {
@@ -271,13 +271,15 @@ impl Waiters {
     /// Wakes the first waiter that is still there, unless the last one has yet to be called. Returns
     /// whether others wait. Then the caller queues a call of itself, and calls this again in it.
     pub fn wake_first(&mut self, reactor: &mut Reactor) -> bool {
-        if !self.woken.is_some_and(|id| reactor.is_queued(id)) {
+        // A wake-up of turn n is delivered by the end of turn n + 1. A source that is queued after
+        // that has queued itself again.
+        if !self.woken.is_some_and(|(id, turn)| reactor.is_queued(id) && reactor.turn_count() <= turn + 1) {
             self.woken = None;
             while self.woken.is_none()
                 && let Some(id) = self.queue.pop_front()
             {
                 self.members.remove(&id);
-                self.woken = reactor.wake(id).then_some(id);
+                self.woken = reactor.wake(id).then_some((id, reactor.turn_count()));
             }
         }
         !self.queue.is_empty()

@@ -296,3 +296,35 @@ fn one_large_write_on_an_output_is_written_in_bounded_parts() {
         reactor.turn(None).unwrap();
     }
 }
+
+#[test]
+fn woken_waiter_that_stays_busy_does_not_hold_up_the_next_one() {
+    /// Takes one item, and then queues itself in each turn.
+    struct Busy(Handle<Mailbox<()>>, Rc<Cell<usize>>);
+    impl Source for Busy {
+        fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
+            if self.1.get() == 0 && matches!(self.0.try_recv(reactor, id), TryRecv::Item(())) {
+                self.1.set(1);
+            }
+            if self.1.get() == 0 { Next::Wait } else { Next::Again }
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, 2);
+    let taken = [(); 2].map(|()| {
+        let taken = Rc::new(Cell::new(0));
+        let source = reactor.insert(Busy(mailbox, taken.clone()));
+        reactor.wake(source.id());
+        taken
+    });
+    for _ in 0..5 {
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    for _ in 0..2 {
+        mailbox.try_send(&mut reactor, mailbox.id(), ()).unwrap();
+    }
+    for _ in 0..10 {
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert_eq!(taken.each_ref().map(|taken| taken.get()), [1, 1]);
+}

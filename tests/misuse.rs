@@ -456,6 +456,25 @@ fn connection_is_reset_if_the_loop_ends_by_a_panic() {
 }
 
 #[test]
+fn observer_that_panics_after_the_poll_loses_no_event() {
+    struct Panics(bool);
+    impl Observer for Panics {
+        fn on_event(&mut self, _: Option<Id>, _: Ready) {
+            assert!(std::mem::replace(&mut self.0, true), "the thing under test");
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let lost = Rc::new(Cell::new(0));
+    let (ours, peer) = mio::net::UnixStream::pair().unwrap();
+    Connection::from_socket(&mut reactor, ours, Panicking(lost.clone())).unwrap();
+    turn_until_quiet(&mut reactor);
+    reactor.add_observer(Panics(false));
+    drop(peer);
+    assert!(panics(|| reactor.turn(None).unwrap()));
+    turn_until(&mut reactor, "the end of file", |_| lost.get() == 1);
+}
+
+#[test]
 fn run_inside_a_run_is_an_error_and_does_not_take_its_stop() {
     let mut reactor = Reactor::new().unwrap();
     let turns = Rc::new(Cell::new(0));

@@ -127,6 +127,8 @@ pub struct Reactor {
     signals: Option<Signals>,
     observers: Vec<Box<dyn Observer>>,
     turn_count: u64,
+    /// When the last poll began, if there was a timer.
+    polled_at: Option<Instant>,
     stopping: bool,
     /// Whether a source is out of its slot, so that no turn may begin.
     is_running: bool,
@@ -153,6 +155,7 @@ impl Reactor {
             signals: None,
             observers: Vec::new(),
             turn_count: 0,
+            polled_at: None,
             stopping: false,
             is_running: false,
             panicked: Vec::new(),
@@ -228,8 +231,7 @@ impl Reactor {
         let mut lent = LentEvents { reactor: self, events, dispatched: usize::MAX };
         let LentEvents { reactor, events, dispatched } = &mut lent;
         reactor.step(Phase::Timeout);
-        let due = reactor.poll_events(events, at_most)?;
-        *dispatched = 0;
+        let due = reactor.poll_events(events, at_most, dispatched)?;
         reactor.turn_count += 1;
         let began = reactor.is_observed().then(Instant::now);
         reactor.step(Phase::Poll);

@@ -172,6 +172,12 @@ impl Reactor {
         }
     }
 
+    /// Returns when the last poll began: I/O that was there by then has been handled before a timer
+    /// runs. The turn's time may be later, if a callback has blocked.
+    pub(crate) fn polled_at(&self) -> Instant {
+        self.polled_at.unwrap_or_else(|| self.now())
+    }
+
     /// Stops the clock at `now`, for tests. It shows that time until it is set again.
     pub fn set_now(&mut self, now: Instant) {
         self.clock = Clock::Set(now);

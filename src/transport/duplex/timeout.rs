@@ -109,7 +109,7 @@ impl Duplex {
     /// Handles the expired timer, after the pending I/O: ends the connection, or sets the timer
     /// again.
     pub fn on_timeout(&mut self, id: Id, reactor: &mut Reactor) {
-        let (now, left) = (reactor.now(), self.unacknowledged());
+        let (now, left) = (reactor.polled_at(), self.unacknowledged());
         // Bytes wait for us, so the peer is not idle. (`READABLE` does not prove that: the last read
         // before the pause may have taken all of them.)
         let we_pause = self.read == ReadState::Paused
@@ -119,7 +119,7 @@ impl Duplex {
         // After our FIN, only the peer's end of file matters, and not what the peer reads.
         let counts = !timeout.is_linger || !self.write_buffer.is_empty();
         if we_pause || counts && left != mem::replace(&mut timeout.unacknowledged, left) {
-            timeout.moved = now;
+            timeout.moved = reactor.actual_time();
         }
         let end = timeout.moved + timeout.limit;
         if now < end {
