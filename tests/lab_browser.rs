@@ -520,6 +520,12 @@ fn keys_command_the_loop_and_a_lost_laboratory_is_named() {
     session.browser.press("s");
     session.browser.shows("slow motion", "document.getElementById('slow').ariaPressed === 'true'");
 
+    (0..6).for_each(|_| session.lab.command(r#"{"do":"connect"}"#));
+    session.browser.shows(
+        "why a ninth peer cannot connect",
+        "document.getElementById('connect').title.includes('eight')",
+    );
+
     let address = session.lab.host.clone();
     drop(session.lab);
     session.browser.shows("that the laboratory does not answer", &status("does not answer"));
