@@ -26,7 +26,15 @@ const now = () => performance.now() - offset;
 
 // ---- commands
 
-async function send(command) {
+let lastCommand = Promise.resolve();
+
+/** Sends a command after the one before: two requests may overtake each other. */
+function send(command) {
+  if (command.do === "scenario") post(command); // takes long, and the others must not wait for it
+  else lastCommand = lastCommand.then(() => post(command));
+}
+
+async function post(command) {
   show("");
   try {
     const answer = await fetch("/do", {
