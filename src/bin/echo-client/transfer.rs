@@ -30,9 +30,13 @@ pub struct Transfer {
     shows_echo: bool,
     /// With `--check` or `--reconnect`: the bytes whose echo has not arrived yet.
     window: Option<Window>,
-    /// With `--reconnect`: the timeout, which is set only while an echo or the end is outstanding.
+    /// How long no byte may move while the server has something to do.
+    timeout: Option<Duration>,
+    /// With `--reconnect`: whether the timeout is set only while an echo or the end is outstanding.
     /// Otherwise an idle session would reconnect again and again.
-    timeout_of_echo: Option<Duration>,
+    may_be_idle: bool,
+    /// Whether reading is paused because stdout is full.
+    stdout_is_full: bool,
     progress: Rc<Progress>,
     /// An error after which no connection can continue the transfer.
     fatal_error: Option<String>,
@@ -52,7 +56,9 @@ impl Transfer {
             display,
             shows_echo: !options.check,
             window,
-            timeout_of_echo: options.timeout.filter(|_| options.reconnect),
+            timeout: options.timeout,
+            may_be_idle: options.reconnect,
+            stdout_is_full: false,
             progress,
             fatal_error: None,
         }
@@ -91,11 +97,16 @@ impl Transfer {
         self.update_timeout(transport);
     }
 
+    /// Sets the timeout while the server has something to do. While stdout is full, it is not the
+    /// server that is slow.
     fn update_timeout(&self, transport: &mut Transport) {
-        let Some(timeout) = self.timeout_of_echo else { return };
-        let is_idle = self.stdin == Stdin::Open && self.window.as_ref().is_none_or(Window::is_empty);
-        if transport.idle_time().is_some() == is_idle {
-            transport.set_idle_timeout((!is_idle).then_some(timeout));
+        let Some(timeout) = self.timeout.filter(|_| !transport.is_closing()) else { return };
+        let is_idle = self.may_be_idle
+            && self.stdin == Stdin::Open
+            && self.window.as_ref().is_none_or(Window::is_empty);
+        let counts = !is_idle && !self.stdout_is_full;
+        if transport.idle_time().is_some() != counts {
+            transport.set_idle_timeout(counts.then_some(timeout));
         }
     }
 
@@ -147,7 +158,7 @@ impl Transfer {
         } else {
             Flow::Open
         };
-        read_if_room(transport, flow);
+        self.read_if_room(transport, flow);
         match difference {
             Some(Difference::Changed { sent, received }) => self.fail(
                 format!("the echo differs at offset {offset}: sent {sent:#04x}, received {received:#04x}"),
@@ -169,7 +180,7 @@ impl Transfer {
         self.send(transport);
         let id = transport.id();
         let flow = self.display.flow(transport.reactor(), id);
-        read_if_room(transport, flow);
+        self.read_if_room(transport, flow);
     }
 
     fn fail(&mut self, error: String, transport: &mut Transport) {
@@ -231,12 +242,15 @@ impl Transfer {
     pub fn finish(&mut self, reactor: &mut Reactor, f: impl FnOnce(&mut Reactor) + 'static) {
         self.display.finish(reactor, f);
     }
-}
 
-/// Pauses reading while stdout is full. Stdout wakes the connection when it has room.
-fn read_if_room(transport: &mut Transport, flow: Flow) {
-    match flow {
-        Flow::Full => transport.pause_reading(),
-        Flow::Open | Flow::Closed => transport.resume_reading(),
+    /// Pauses reading while stdout is full. Stdout wakes the connection when it has room.
+    fn read_if_room(&mut self, transport: &mut Transport, flow: Flow) {
+        self.stdout_is_full = flow == Flow::Full;
+        if self.stdout_is_full {
+            transport.pause_reading();
+        } else {
+            transport.resume_reading();
+        }
+        self.update_timeout(transport);
     }
 }
