@@ -8,7 +8,7 @@
 //!
 //! The sources that wait are woken one at a time, in the order in which they came. If others wait,
 //! the mailbox itself is called after the woken source, and wakes the next one if an item or a place
-//! is still there. So a source that takes everything and waits again stands behind the others.
+//! is still there. So a source that takes everything and waits again is behind the others.
 //! Waking all of them for each item would also be expensive.
 //!
 //! ```text

@@ -406,7 +406,7 @@ fn panic_in_as_fd_leaves_no_source() {
     assert_eq!(reactor.source_count(), 0);
 }
 
-/// What a source does when the reactor is dropped.
+/// A source that calls a closure when it is removed, also because the reactor is dropped.
 struct Late<F: FnMut(&mut Reactor)>(F);
 
 impl<F: FnMut(&mut Reactor) + 'static> Source for Late<F> {

@@ -22,7 +22,7 @@ use echo_reactor::{
 use proptest::prelude::*;
 use rustix::net::sockopt::set_socket_linger;
 
-/// What the task of a reader does.
+/// An act of the task that reads.
 #[derive(Clone, Debug)]
 enum Input {
     Read(usize),
@@ -34,7 +34,7 @@ enum Input {
     Turns(u8),
 }
 
-/// What the task of a writer does.
+/// An act of the task that writes.
 #[derive(Clone, Debug)]
 enum Output {
     Write(usize),
@@ -46,7 +46,7 @@ enum Output {
     Turns(u8),
 }
 
-/// What the peer does, or the loop.
+/// An act of the peer or of the loop.
 #[derive(Clone, Debug)]
 enum Step {
     Writes(usize),

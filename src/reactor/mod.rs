@@ -224,14 +224,14 @@ impl Reactor {
         if !self.is_running && self.events.is_some() {
             self.remove_panicked();
         }
-        let Some(events) = self.events.take_if(|_| !self.is_running) else {
+        let Some(mut events) = self.events.take_if(|_| !self.is_running) else {
             return Err(running_already());
         };
-        // Until the poll, the list has the events of the last turn.
-        let mut lent = LentEvents { reactor: self, events, dispatched: usize::MAX };
+        events.clear(); // those of the last turn
+        let mut lent = LentEvents { reactor: self, events, dispatched: 0 };
         let LentEvents { reactor, events, dispatched } = &mut lent;
         reactor.step(Phase::Timeout);
-        let due = reactor.poll_events(events, at_most, dispatched)?;
+        let due = reactor.poll_events(events, at_most)?;
         reactor.turn_count += 1;
         let began = reactor.is_observed().then(Instant::now);
         reactor.step(Phase::Poll);

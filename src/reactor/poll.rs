@@ -39,7 +39,6 @@ impl Reactor {
         &mut self,
         events: &mut Events,
         at_most: Option<Duration>,
-        dispatched: &mut usize,
     ) -> io::Result<Option<Instant>> {
         self.clock.forget();
         let began = self.timers.next().map(|_| self.now());
@@ -63,7 +62,6 @@ impl Reactor {
             other => other?,
         }
         self.polled_at = began;
-        *dispatched = 0; // from here on, a panic must not lose them
         let count = events.iter().count();
         if let Some(began) = observed {
             let end = PollEnd { began, ended: Instant::now(), timeout, events: count };

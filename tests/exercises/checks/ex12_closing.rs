@@ -45,7 +45,7 @@ pub struct Stream {
     calls: usize,
 }
 
-/// What the peer does.
+/// An act of the peer.
 #[derive(PartialEq)]
 enum Peer {
     Talks,
