@@ -1,11 +1,11 @@
 //! Step 6: a table of state machines, with tokens that go stale harmlessly.
 //!
 //! A slot of the table is used again when its connection has gone. A token is a slot and a
-//! generation. The generation goes up with each use, so an old token never finds the slot's next
-//! connection. In this step only a connection's own event removes it, so no token is stale yet. The
-//! queue and the timers of later steps keep tokens for longer. A connection that runs is taken out of
-//! its slot, so it may use the whole server, for example its one read buffer. The behaviour is that
-//! of step 5.
+//! generation. The generation goes up when a connection goes, so an old token never finds the
+//! slot's next connection. In this step only a connection's own event removes it, so no token is
+//! stale yet. The queue and the timers of later steps keep tokens for longer. A connection that runs
+//! is taken out of its slot, so it may use the whole server, for example its one read buffer. The
+//! behaviour is that of step 5.
 //!
 //! Try: `strace -e epoll_ctl -p $(pgrep step_06)`, then connect, leave and connect again. `u64` is
 //! the token.
