@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use common::{panics, turn_until, turn_until_quiet};
-use echo_reactor::observe::{Observer, Phase};
+use echo_reactor::observe::{CallbackEnd, DispatchEnd, IoStats, Observer, Phase, PollEnd, TurnEnd};
 use echo_reactor::{
     Connection, ConnectionLost, Handle, Id, ListenOptions, Listener, ListeningSocket, Mailbox, Next,
     Protocol, Reactor, Ready, Source, Transport, create_server, start_server,
@@ -456,25 +456,6 @@ fn connection_is_reset_if_the_loop_ends_by_a_panic() {
 }
 
 #[test]
-fn observer_that_panics_after_the_poll_loses_no_event() {
-    struct Panics(bool);
-    impl Observer for Panics {
-        fn on_event(&mut self, _: Option<Id>, _: Ready) {
-            assert!(std::mem::replace(&mut self.0, true), "the thing under test");
-        }
-    }
-    let mut reactor = Reactor::new().unwrap();
-    let lost = Rc::new(Cell::new(0));
-    let (ours, peer) = mio::net::UnixStream::pair().unwrap();
-    Connection::from_socket(&mut reactor, ours, Panicking(lost.clone())).unwrap();
-    turn_until_quiet(&mut reactor);
-    reactor.add_observer(Panics(false));
-    drop(peer);
-    assert!(panics(|| reactor.turn(None).unwrap()));
-    turn_until(&mut reactor, "the end of file", |_| lost.get() == 1);
-}
-
-#[test]
 fn run_inside_a_run_is_an_error_and_does_not_take_its_stop() {
     let mut reactor = Reactor::new().unwrap();
     let turns = Rc::new(Cell::new(0));
@@ -509,28 +490,72 @@ fn blocking_socket_does_not_block_the_loop() {
     assert!(common::is_nonblocking(&duplicate));
 }
 
+/// Panics at the notification of this name.
+struct PanicsAt(&'static str);
+
+impl PanicsAt {
+    fn notified(&self, name: &str) {
+        assert!(name != self.0, "the thing under test");
+    }
+}
+
+impl Observer for PanicsAt {
+    fn on_poll(&mut self, _: &PollEnd) {
+        self.notified("poll");
+    }
+    fn on_event(&mut self, _: Option<Id>, _: Ready) {
+        self.notified("event");
+    }
+    fn on_dispatch(&mut self, _: &DispatchEnd) {
+        self.notified("dispatch");
+    }
+    fn on_callback(&mut self, _: &CallbackEnd) {
+        self.notified("callback");
+    }
+    fn on_added(&mut self, _: Id, _: &'static str, _: Option<IoStats>, _: Instant) {
+        self.notified("added");
+    }
+    fn on_removed(&mut self, _: Id, _: Instant) {
+        self.notified("removed");
+    }
+    fn on_turn_end(&mut self, _: &TurnEnd) {
+        self.notified("turn end");
+    }
+    fn on_step(&mut self, phase: Phase, _: &Reactor) {
+        self.notified(&format!("{phase:?}"));
+    }
+}
+
 #[test]
-fn observer_that_panics_between_two_calls_is_removed_and_the_loop_runs_on() {
-    struct Counting(Rc<Cell<u32>>);
-    impl Observer for Counting {
+fn observer_that_panics_is_removed_and_does_no_damage() {
+    struct Steps(Rc<Cell<u32>>);
+    impl Observer for Steps {
         fn on_step(&mut self, _: Phase, _: &Reactor) {
             self.0.set(self.0.get() + 1);
         }
     }
-    struct Panics(Phase);
-    impl Observer for Panics {
-        fn on_step(&mut self, phase: Phase, _: &Reactor) {
-            assert!(phase != self.0, "the thing under test");
-        }
-    }
-    for phase in [Phase::Timeout, Phase::Poll, Phase::Queue] {
+    let notifications = ["poll", "event", "dispatch", "callback", "added", "removed", "turn end"];
+    for name in notifications.into_iter().chain(["Timeout", "Poll", "Events", "Queue", "Timers"]) {
         let (mut reactor, steps) = (Reactor::new().unwrap(), Rc::new(Cell::new(0)));
-        reactor.add_observer(Panics(phase));
-        reactor.add_observer(Counting(steps.clone()));
+        let (lost, any) = (Rc::new(Cell::new(0)), ["127.0.0.1:0".parse().unwrap()]);
+        let protocol = Panicking(lost.clone());
+        let options = ListenOptions::default();
+        let listener = create_server(&mut reactor, &any, &options, move || protocol.clone()).unwrap();
+        reactor.add_observer(PanicsAt(name));
+        reactor.add_observer(Steps(steps.clone()));
         reactor.call_soon(|_| ());
-        assert!(panics(|| reactor.turn(Some(Duration::ZERO)).unwrap()), "{phase:?}");
+        reactor.call_later(Duration::ZERO, |_| ());
+        drop(TcpStream::connect(listener.addresses(&reactor).unwrap()[0].to_string()).unwrap());
+
+        let (mut panicked, deadline) = (0, Instant::now() + common::PATIENCE);
+        while lost.get() == 0 || reactor.source_count() > 1 || panicked == 0 {
+            assert!(Instant::now() < deadline, "{name}: {} sources are left", reactor.source_count());
+            panicked += u32::from(panics(|| reactor.turn(Some(Duration::from_millis(10))).unwrap()));
+        }
         let before = steps.get();
-        reactor.turn(Some(Duration::ZERO)).unwrap();
-        assert!(steps.get() > before, "the other observer is still called");
+        turn_until_quiet(&mut reactor);
+        assert!(steps.get() > before, "{name}: the other observer is still called");
+        assert_eq!((panicked, lost.get()), (1, 1), "{name}");
+        assert_eq!(listener.stats(&reactor).unwrap().open, 0, "{name}");
     }
 }

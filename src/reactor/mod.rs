@@ -33,8 +33,10 @@ mod sources;
 mod time;
 mod watch;
 
+use std::any::Any;
 use std::cell::Cell;
 use std::io;
+use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -126,6 +128,8 @@ pub struct Reactor {
     remote: Option<Remote>,
     signals: Option<Signals>,
     observers: Vec<Box<dyn Observer>>,
+    /// The panic of an observer, which continues at the end of the turn.
+    observer_panic: Option<Box<dyn Any + Send>>,
     turn_count: u64,
     /// When the last poll began, if there was a timer.
     polled_at: Option<Instant>,
@@ -154,6 +158,7 @@ impl Reactor {
             remote: None,
             signals: None,
             observers: Vec::new(),
+            observer_panic: None,
             turn_count: 0,
             polled_at: None,
             stopping: false,
@@ -246,7 +251,10 @@ impl Reactor {
         }
         if let Some(began) = began {
             let turn = TurnEnd { number: reactor.turn_count, began, ended: Instant::now() };
-            reactor.notify(|observer| observer.on_turn_end(&turn));
+            reactor.notify(|observer, _| observer.on_turn_end(&turn));
+        }
+        if let Some(panic) = reactor.observer_panic.take() {
+            resume_unwind(panic);
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 //!
 //! Read next: `../timeline/mod.rs`, which writes all of it to a file.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use super::{Id, Job, Next, Reactor, Ready, Source};
@@ -190,7 +191,8 @@ pub struct TurnEnd {
 }
 
 impl Reactor {
-    /// Notifies `observer` of everything that the loop does from now on.
+    /// Notifies `observer` of everything that the loop does from now on. An observer that panics is
+    /// removed, and its panic continues at the end of the turn.
     pub fn add_observer(&mut self, observer: impl Observer + 'static) {
         self.observers.push(Box::new(observer));
     }
@@ -220,11 +222,10 @@ impl Reactor {
     }
 
     /// Notifies the observers that the loop is between two calls.
+    #[inline]
     pub(super) fn step(&mut self, phase: Phase) {
-        for _ in 0..self.observers.len() {
-            let mut observer = self.observers.remove(0); // so one that panics is removed
-            observer.on_step(phase, self);
-            self.observers.push(observer);
+        if self.is_observed() {
+            self.notify(|observer, reactor| observer.on_step(phase, reactor));
         }
     }
 
@@ -232,9 +233,15 @@ impl Reactor {
         !self.observers.is_empty()
     }
 
-    pub(super) fn notify(&mut self, mut event: impl FnMut(&mut dyn Observer)) {
-        for observer in &mut self.observers {
-            event(observer.as_mut());
+    /// Calls `event` with each observer. One that panics is removed. Its panic continues when the
+    /// turn has ended, because here it could interrupt any other action.
+    pub(super) fn notify(&mut self, mut event: impl FnMut(&mut dyn Observer, &Reactor)) {
+        for _ in 0..self.observers.len() {
+            let mut observer = self.observers.remove(0);
+            match catch_unwind(AssertUnwindSafe(|| event(observer.as_mut(), self))) {
+                Ok(()) => self.observers.push(observer),
+                Err(panic) => self.observer_panic = Some(panic),
+            }
         }
     }
 
@@ -245,7 +252,7 @@ impl Reactor {
         let stats = before.zip(source.stats()).filter(|_| self.slots.contains(id));
         let type_name = source.type_name();
         let dispatch = DispatchEnd { id, type_name, ready, next, began, ended: Instant::now(), stats };
-        self.notify(|observer| observer.on_dispatch(&dispatch));
+        self.notify(|observer, _| observer.on_dispatch(&dispatch));
         next
     }
 
@@ -254,7 +261,7 @@ impl Reactor {
         f(self);
         if let Some(began) = began {
             let callback = CallbackEnd { origin, began, ended: Instant::now() };
-            self.notify(|observer| observer.on_callback(&callback));
+            self.notify(|observer, _| observer.on_callback(&callback));
         }
     }
 }

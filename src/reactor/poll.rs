@@ -65,10 +65,10 @@ impl Reactor {
         let count = events.iter().count();
         if let Some(began) = observed {
             let end = PollEnd { began, ended: Instant::now(), timeout, events: count };
-            self.notify(|observer| observer.on_poll(&end));
+            self.notify(|observer, _| observer.on_poll(&end));
             for event in &*events {
                 let id = (event.token() != remote::TOKEN).then(|| Id::from_token(event.token()));
-                self.notify(|observer| observer.on_event(id, event.into()));
+                self.notify(|observer, _| observer.on_event(id, event.into()));
             }
         }
         Ok(began.filter(|_| self.has_reported_everything(count)))

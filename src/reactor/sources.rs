@@ -143,7 +143,7 @@ impl Reactor {
         // This fails only if the slot was vacated meanwhile. Then the handle finds nothing.
         drop(self.slots.put_back(id, Box::new(source)));
         if let Some((type_name, stats, now)) = observed {
-            self.notify(|observer| observer.on_added(id, type_name, stats, now));
+            self.notify(|observer, _| observer.on_added(id, type_name, stats, now));
         }
         Handle::new(id)
     }
@@ -158,11 +158,12 @@ impl Reactor {
         if !self.contains(id) {
             return false;
         }
+        let source = self.slots.vacate(id);
         if self.is_observed() {
             let now = Instant::now();
-            self.notify(|observer| observer.on_removed(id, now));
+            self.notify(|observer, _| observer.on_removed(id, now));
         }
-        if let Some(mut source) = self.slots.vacate(id) {
+        if let Some(mut source) = source {
             source.removed(id, self);
         }
         true
