@@ -156,18 +156,20 @@ fn set_action(signal: c_int, handler: libc::sighandler_t) -> io::Result<libc::si
     Ok(unsafe { former.assume_init() })
 }
 
-// ---- stdout, as the program inherited it
+// ---- stdin and stdout, as the program inherited them
 
 #[cfg(feature = "cli")]
-static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+static WERE_CLOSED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
 
-/// Records whether stdout is closed. Runs before `main`, and before Rust's runtime opens
-/// `/dev/null` instead of a closed stdout. After that, the two cannot be distinguished.
+/// Records whether stdin and stdout are closed. Runs before `main`, and before Rust's runtime opens
+/// `/dev/null` in the place of each closed one. After that, the two cannot be distinguished.
 #[cfg(feature = "cli")]
-extern "C" fn look_at_stdout() {
-    // SAFETY: no pointers.
-    let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) };
-    STDOUT_WAS_CLOSED.store(flags == -1, Ordering::Relaxed);
+extern "C" fn look_at_stdio() {
+    for (fd, was_closed) in [libc::STDIN_FILENO, libc::STDOUT_FILENO].into_iter().zip(&WERE_CLOSED) {
+        // SAFETY: no pointers.
+        let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+        was_closed.store(flags == -1, Ordering::Relaxed);
+    }
 }
 
 #[cfg(feature = "cli")]
@@ -177,12 +179,21 @@ extern "C" fn look_at_stdout() {
 #[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".init_array"))]
 // SAFETY: as above.
 #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
-static AT_START: extern "C" fn() = look_at_stdout;
+static AT_START: extern "C" fn() = look_at_stdio;
 
-/// Returns whether stdout was closed when the program started.
+/// Checks that `stream`, which is stdin or stdout, was open when the program started.
+///
+/// # Errors
+/// `EBADF` if it was closed. The descriptor is `/dev/null` then.
 #[cfg(feature = "cli")]
-pub fn stdout_was_closed() -> bool {
-    STDOUT_WAS_CLOSED.load(Ordering::Relaxed)
+pub fn check_was_open(stream: &impl AsFd) -> io::Result<()> {
+    let index = usize::try_from(stream.as_fd().as_raw_fd()).unwrap_or(usize::MAX);
+    match WERE_CLOSED.get(index) {
+        Some(was_closed) if was_closed.load(Ordering::Relaxed) => {
+            Err(io::Error::from_raw_os_error(libc::EBADF))
+        }
+        _ => Ok(()),
+    }
 }
 
 // ---- sockets

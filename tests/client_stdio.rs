@@ -83,10 +83,17 @@ fn file_is_read_from_its_current_offset() {
 }
 
 #[test]
-fn closed_stdin_counts_as_empty() {
+fn closed_stdin_is_an_error_unless_it_is_not_read() {
     let server = Server::start(&[]);
-    let script = format!("exec {} {} <&-", env!("CARGO_BIN_EXE_echo-client"), server.address());
-    assert_echoed(&run(std::process::Command::new("sh").args(["-c", &script]), b""), b"");
+    let run_client = |arguments: &str| {
+        let script = format!("exec {} {arguments} {}", env!("CARGO_BIN_EXE_echo-client"), server.address());
+        run(std::process::Command::new("sh").args(["-c", &script]), b"")
+    };
+    let outcome = run_client("<&-");
+    assert_eq!(outcome.code, 1);
+    assert_one_line(&outcome.stderr, &["echo-client: cannot read standard input: Bad file descriptor"]);
+    assert_eq!(run_client("--ping -c 1 <&-").code, 0);
+    assert_echoed(&run_client("</dev/null"), b"");
 }
 
 #[test]

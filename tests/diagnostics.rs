@@ -21,10 +21,11 @@ fn server_runs_with_stdout_and_stderr_closed_or_full() {
     let bin = env!("CARGO_BIN_EXE_echo-server");
     let scratch = Scratch::new();
     let cases = [
-        ("1>&- 2>&-", 0),
+        ("1>&- 2>&-", 1),
         ("1>/dev/full 2>/dev/full", 1),
         ("1>&2 2>&-", 0),
-        ("</dev/null 0<&- 1>&- 2>&-", 0),
+        ("0<&- 1>&- 2>&-", 1),
+        ("0<&-", 0),
     ];
     for (index, (redirection, code)) in cases.into_iter().enumerate() {
         let path = scratch.path(&index.to_string());
@@ -56,6 +57,27 @@ fn server_reports_a_full_stdout_once_and_exits_1() {
         ping(&mut connect_unix(&path), b"it still serves");
         process.signal(Signal::TERM);
         assert_eq!(process.wait_code(), 1, "{option}");
+        assert_eq!(err.rest(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn server_reports_a_closed_stdout_and_a_closed_stdin_that_it_needs() {
+    for (redirection, error, serves) in [
+        (">&-", "cannot write standard output", true),
+        ("--console >&- </dev/null", "cannot write standard output", true),
+        ("--console <&-", "cannot read standard input", false),
+        ("--step <&-", "cannot read standard input", false),
+    ] {
+        let script = format!("exec {} -g 0 127.0.0.1:0 {redirection}", env!("CARGO_BIN_EXE_echo-server"));
+        let mut command = Command::new("sh");
+        let mut process = Process::spawn(command.args(["-c", &script]).stderr(Stdio::piped()));
+        let err = Lines::of(process.child.stderr.take().unwrap());
+        assert_eq!(err.next(), format!("echo-server: {error}: Bad file descriptor"), "{redirection}");
+        if serves {
+            process.signal(Signal::TERM);
+        }
+        assert_eq!(process.wait_code(), 1, "{redirection}");
         assert_eq!(err.rest(), Vec::<String>::new());
     }
 }

@@ -142,10 +142,9 @@ pub fn write_stdout(text: impl Display) {
 }
 
 /// Reports the first error of stdout, after which the program runs on and ends with status 1. It is
-/// no error if nobody wants the text: stdout is closed, its reader is gone, or its reader is slow.
+/// no error if nobody wants the text: the reader of stdout is gone or slow.
 pub fn stdout_failed(error: &io::Error) {
-    let is_unwanted = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::WouldBlock)
-        || error.raw_os_error() == Some(libc::EBADF);
+    let is_unwanted = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::WouldBlock);
     if !is_unwanted && !STDOUT_FAILED.swap(true, Ordering::Relaxed) {
         log::error!("cannot write standard output: {}", ErrorText(error));
     }
@@ -158,9 +157,7 @@ pub(super) fn has_stdout_failed() -> bool {
 
 /// Writes text on stdout. Returns an error if some of it was dropped.
 pub(super) fn try_write_stdout(text: impl Display) -> io::Result<()> {
-    if sys::stdout_was_closed() {
-        return Err(io::Error::from_raw_os_error(libc::EBADF));
-    }
+    sys::check_was_open(&io::stdout())?;
     write_now(&STDOUT, &io::stdout(), text.to_string().as_bytes())
 }
 

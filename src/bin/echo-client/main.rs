@@ -76,8 +76,11 @@ fn main() -> ExitCode {
 }
 
 fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
-    if cli::stdout_was_closed() && !options.check {
-        return Err(cannot("write standard output")(io::Error::from_raw_os_error(libc::EBADF)));
+    if !options.check {
+        cli::check_was_open(&io::stdout()).map_err(cannot("write standard output"))?;
+    }
+    if options.ping.is_none() {
+        cli::check_was_open(&io::stdin()).map_err(cannot("read standard input"))?;
     }
     // Resolve the name before any signal is caught, so that Ctrl-C can end a slow lookup.
     let addresses = match options.address.to_connect() {

@@ -47,6 +47,9 @@ fn main() -> ExitCode {
 const NEVER: Duration = Duration::MAX;
 
 fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exit> {
+    if options.console || options.step {
+        cli::check_was_open(&io::stdin()).map_err(cannot("read standard input"))?;
+    }
     let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
     reactor.set_spin(options.spin);
     cli::add_observers(&mut reactor, options.timeline.as_ref())?;
