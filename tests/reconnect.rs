@@ -11,6 +11,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use common::{
     A_WHILE, DeadPort, Lines, Network, Process, Server, assert_one_line, assert_same_bytes, client_command,
     collect, eventually, noise, run, serve_once, server_command,
 };
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal};
 
 /// Reads a stream to its end, and counts the bytes as they arrive.
 fn count(mut stream: impl Read + Send + 'static) -> (Arc<AtomicUsize>, std::sync::mpsc::Receiver<Vec<u8>>) {
@@ -112,6 +113,7 @@ fn each_new_reason_and_each_connection_is_reported_once() {
     assert!(lost.contains("warning: ") && lost.contains(&address.to_string()), "{lost}");
     let refused = err.next();
     assert!(refused.contains("Connection refused; reconnecting in "), "{refused}");
+    assert!(refused.ends_with(" ms, then until it succeeds (-v logs each attempt)"), "{refused}");
     thread::sleep(2 * A_WHILE); // the thing under test: more refusals are not reported
     let _server = Server::on(&[&address.to_string()], &[]);
     assert_eq!(err.next(), format!("echo-client: connected to {address}"));
@@ -308,7 +310,8 @@ fn first_delay_is_100_to_200_ms() {
     let mut process =
         Process::spawn(client_command().args(["--reconnect", &dead.1.to_string()]).stderr(Stdio::piped()));
     let line = Lines::of(process.child.stderr.take().unwrap()).next_with("reconnecting in ");
-    let delay: u32 = line.split(' ').rev().nth(1).unwrap().parse().unwrap();
+    let (_, delay) = line.split_once("reconnecting in ").unwrap();
+    let delay: u32 = delay.split(' ').next().unwrap().parse().unwrap();
     assert!((100..=200).contains(&delay), "{line}");
 }
 
@@ -399,21 +402,55 @@ fn progress_redraws_one_line_on_a_terminal() {
 }
 
 #[test]
+fn last_progress_line_is_redrawn_before_the_error() {
+    let (address, server) = serve_once(|mut stream| {
+        let mut bytes = [0; 10];
+        stream.read_exact(&mut bytes).unwrap();
+        stream.write_all(&bytes).unwrap();
+        assert_eq!(stream.read(&mut bytes).unwrap(), 1); // then close
+    });
+    let mut terminal = common::Terminal::with_window(120, 10);
+    let mut command = client_command();
+    command.args(["--progress", &address]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut process = Process::spawn(command.stderr(terminal.stdio()));
+    let mut stdin = process.child.stdin.take().unwrap();
+    stdin.write_all(b"0123456789").unwrap();
+    terminal.see("10 B sent, 10 B echoed");
+    stdin.write_all(b"x").unwrap();
+    assert_eq!(process.wait_code(), 1);
+    server.join().unwrap();
+    terminal.see("1 of 11 bytes sent did not come back\r\n");
+    let rows = terminal.rows();
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert!(rows[0].starts_with("11 B sent, 10 B echoed, "), "{rows:?}");
+    assert!(rows[1].starts_with("echo-client: "), "{rows:?}");
+}
+
+#[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn signal_prints_the_verdict_of_check() {
-    let server = Server::start(&[]);
-    for signal in [Signal::INT, Signal::TERM] {
+    let no_core = Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(Resource::Core, no_core).unwrap(); // SIGQUIT would write one
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
+        let (sender, has_echoed) = mpsc::channel();
+        let (address, server) = serve_once(move |mut stream| {
+            let mut bytes = [0; 10];
+            stream.read_exact(&mut bytes).unwrap();
+            stream.write_all(&bytes[..6]).unwrap();
+            sender.send(()).unwrap();
+            let _ = stream.read(&mut bytes); // until the client ends
+        });
         let mut command = client_command();
-        command.args(["--check", server.address()]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        command.args(["--check", &address]).stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::spawn(&mut command);
+        let err = Lines::of(process.child.stderr.take().unwrap());
         let mut stdin = process.child.stdin.take().unwrap();
-        let before = server.statistics()[4];
-        stdin.write_all(b"hello\n").unwrap();
-        eventually("the server has sent the echo", || server.statistics()[4] == before + 6);
-        process.comes_to_rest(); // the client has received it
+        stdin.write_all(b"0123456789").unwrap();
+        has_echoed.recv_timeout(common::PATIENCE).unwrap();
+        process.comes_to_rest(); // the client has received the echo
         process.signal(signal);
         assert_eq!(process.wait_code(), 128 + signal.as_raw());
-        let lines = Lines::of(process.child.stderr.take().unwrap()).rest();
-        assert_eq!(lines, ["echo-client: 6 bytes came back unchanged"]);
+        assert_eq!(err.rest(), ["echo-client: interrupted: 6 of 10 bytes sent came back unchanged"]);
+        server.join().unwrap();
     }
 }

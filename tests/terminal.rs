@@ -705,7 +705,10 @@ fn verdict_of_check_has_its_own_row_after_ctrl_c() {
     process.signal(Signal::INT);
     assert_eq!(process.wait_code(), 130);
     terminal.see("unchanged");
-    assert_eq!(terminal.rows()[1..], [">", "echo-client: 0 bytes came back unchanged"]);
+    assert_eq!(
+        terminal.rows()[1..],
+        [">", "echo-client: interrupted: 0 of 0 bytes sent came back unchanged"]
+    );
 }
 
 // ---- stdout or stderr is not a terminal

@@ -54,8 +54,12 @@ impl Failures {
     /// Returns the delay before the next attempt.
     pub fn add(&mut self, reason: String) -> Duration {
         let delay = retry_delay(self.count);
-        let level = if reason == self.reason { Level::Info } else { Level::Warn };
-        log::log!(level, "{reason}; reconnecting in {} ms", delay.as_millis());
+        let (level, rest) = if reason == self.reason {
+            (Level::Info, "")
+        } else {
+            (Level::Warn, ", then until it succeeds (-v logs each attempt)")
+        };
+        log::log!(level, "{reason}; reconnecting in {} ms{rest}", delay.as_millis());
         *self = Failures { count: self.count.saturating_add(1), reason };
         delay
     }

@@ -30,6 +30,9 @@ const NAME: &str = "echo-client";
 /// The maximum number of chunks of stdin that wait for the connection.
 const MAILBOX_CAPACITY: usize = 4;
 
+/// The signals of a person or a system that end the program.
+const ENDING_SIGNALS: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+
 /// The exit, and the error that is printed before it.
 type ExitAndError = (Exit, Option<String>);
 
@@ -54,12 +57,12 @@ impl Outcome {
         }
     }
 
-    /// Returns whether the program has done its work, or a signal of the user ended it.
-    fn is_success(&self) -> bool {
+    /// Returns how the program ends, if that is decided.
+    fn exit(&self) -> Option<Exit> {
         let outcome = self.0.take();
-        let success = matches!(outcome, Some((cli::DONE | Exit::Signal(libc::SIGINT | libc::SIGTERM), _)));
+        let exit = outcome.as_ref().map(|(exit, _)| *exit);
         self.0.set(outcome);
-        success
+        exit
     }
 }
 
@@ -119,12 +122,21 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
     Client::connect(&mut reactor, Rc::new(session), Box::new(transfer), Failures::default(), addresses);
     run_loop(&mut reactor, outcome);
     display.close(&reactor);
+    progress.finish(); // first, because the last line is redrawn
     let ByteCounts { sent, received } = progress.counts();
     outcome.report_error();
     log::info!("bytes: {sent} sent, {received} received; {:.3} s", began.elapsed().as_secs_f64());
-    progress.finish();
-    if check && outcome.is_success() && log::log_enabled!(log::Level::Warn) {
-        report(NAME, format_args!("{} came back unchanged", counted(received, "byte")));
+    if check && log::log_enabled!(log::Level::Warn) {
+        match outcome.exit() {
+            Some(cli::DONE) => {
+                report(NAME, format_args!("{} came back unchanged", counted(received, "byte")));
+            }
+            Some(Exit::Signal(signal)) if signal != libc::SIGPIPE => {
+                let sent = counted(sent, "byte");
+                report(NAME, format_args!("interrupted: {received} of {sent} sent came back unchanged"));
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -143,7 +155,7 @@ fn catch_signals(
     interactive: bool,
     prints_end: bool,
 ) -> io::Result<()> {
-    for signal in [libc::SIGINT, libc::SIGTERM] {
+    for signal in ENDING_SIGNALS {
         let outcome = outcome.clone();
         cli::on_signal(reactor, signal, move |reactor| {
             // At Ctrl-C, the shell moves the cursor to a new row, unless our last line comes first.

@@ -188,7 +188,7 @@ impl Transfer {
         transport.abort();
     }
 
-    /// Returns whether all of stdin was sent and came back.
+    /// Returns whether all of stdin was sent, and at least as many bytes came back.
     pub fn is_complete(&self) -> bool {
         let ByteCounts { sent, received } = self.progress.counts();
         self.stdin == Stdin::Ended && self.fatal_error.is_none() && received >= sent
@@ -233,7 +233,7 @@ impl Transfer {
         };
         Some(match missing {
             0 if sent == 0 => format!("{cause}; nothing was sent"),
-            0 => format!("{cause}; everything sent came back ({})", counted(sent, "byte")),
+            0 => format!("{cause}; {} sent, {received} received", counted(sent, "byte")),
             _ => format!("{cause}; {end}{missing} of {} sent did not come back", counted(sent, "byte")),
         })
     }

@@ -67,7 +67,7 @@ pub fn start(
     addresses: io::Result<Vec<Address>>,
 ) -> io::Result<()> {
     let session = Rc::new(RefCell::new(Session::new(options, ping, output, outcome)));
-    for signal in [libc::SIGINT, libc::SIGTERM] {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         let session = session.clone();
         cli::on_signal(reactor, signal, move |reactor| interrupt(&session, reactor, signal))
             .map_err(cannot("catch signals"))?;
@@ -188,7 +188,7 @@ fn finish(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, error: Option<S
         this.output.write(reactor, this.output.id(), summary.as_bytes());
     }
     let exit = match this.stage {
-        Stage::Stopping(libc::SIGTERM, _) => Exit::Signal(libc::SIGTERM),
+        Stage::Stopping(signal @ (libc::SIGTERM | libc::SIGHUP), _) => Exit::Signal(signal),
         _ if error.is_some() || !this.tally.is_success() => cli::FAILURE,
         _ => cli::DONE,
     };
