@@ -80,7 +80,9 @@ impl AddressArgument {
     /// # Errors
     /// The error says what is wrong with the argument.
     pub fn parse(text: &OsStr, family: Family) -> Result<Self, String> {
-        if let Some(name) = text.as_bytes().strip_prefix(b"unix:") {
+        if let Some((scheme, name)) = text.as_bytes().split_at_checked(5)
+            && scheme.eq_ignore_ascii_case(b"unix:")
+        {
             return Ok(AddressArgument { place: Place::Unix(Address::unix(name)?), family });
         }
         let text = text.to_str().ok_or("it is not UTF-8")?;
@@ -88,7 +90,7 @@ impl AddressArgument {
             let server = rest.split('/').next().unwrap_or(rest);
             return Err(format!("it is a URL; expected only HOST:PORT, such as '{server}'"));
         }
-        if text.starts_with('@') || text.contains('/') {
+        if text.starts_with('@') || text.split(':').next().is_some_and(|host| host.contains('/')) {
             return Err(format!("for a Unix socket, the address is unix:{text}"));
         }
         let place = match split(text)? {
@@ -165,11 +167,16 @@ fn split(text: &str) -> Result<(&str, Option<&str>), String> {
     match text.split_once(':') {
         None => Ok((text, None)),
         Some((_, rest)) if rest.contains(':') => {
-            let hint = if is_ipv6(text) {
-                let example = if text.starts_with("::1:") { "::1" } else { text };
-                format!("an IPv6 address needs brackets: [{example}]:{DEFAULT_PORT}")
-            } else {
-                "it has too many colons".into()
+            let needs_brackets = |host, port| format!("an IPv6 address needs brackets: [{host}]:{port}");
+            let hint = match text.rsplit_once(':') {
+                // `::1:7` is an address, too, but nobody means that one.
+                Some((host, port))
+                    if is_number(port) && is_ipv6(host) && (host == "::1" || !is_ipv6(text)) =>
+                {
+                    needs_brackets(host, port)
+                }
+                _ if is_ipv6(text) => needs_brackets(text, "7777"),
+                _ => "it has too many colons".into(),
             };
             Err(format!("expected HOST:PORT; {hint}"))
         }
@@ -254,6 +261,7 @@ mod tests {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
         assert_eq!(parse("localhost").unwrap().to_string(), "localhost:7777");
+        assert_eq!(parse("UNIX:/x").unwrap().to_string(), "unix:/x");
         match parse("unix:@x") {
             Ok(address) => assert!(sys::HAS_ABSTRACT_NAMES && address.to_string() == "unix:@x"),
             Err(error) => assert!(!sys::HAS_ABSTRACT_NAMES && error.contains("only Linux"), "{error}"),
@@ -305,7 +313,13 @@ mod tests {
             ("localhost/7777", "unix:localhost/7777"),
             ("-", "'-' is not a host"),
             ("@name", "unix:@name"),
-            ("::1:7", "needs brackets: [::1]:7777"),
+            ("::1:7", "needs brackets: [::1]:7"),
+            ("::1:24000", "needs brackets: [::1]:24000"),
+            ("host:7777/tcp", "'7777/tcp' is neither a port number"),
+            ("host:7777/", "'7777/' is neither a port number"),
+            ("[::1]:7777/tcp", "'7777/tcp' is neither a port number"),
+            ("::1:7777/tcp", "too many colons"),
+            ("run/x:1", "unix:run/x:1"),
             ("[host]:1", "only an IPv6 address"),
             ("http://localhost:7777/x", "it is a URL; expected only HOST:PORT, such as 'localhost:7777'"),
             ("unix:", "the path is empty"),
