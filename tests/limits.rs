@@ -99,6 +99,25 @@ fn peer_beyond_the_limit_is_served_after_a_close() {
 }
 
 #[test]
+fn warning_about_fd_exhaustion_follows_the_lines_of_accepted_connections() {
+    let server = Server::start(&["-v"]);
+    let limit = server.process.next_descriptor() + 3;
+    let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+    server.process.signal(Signal::STOP); // so that one turn accepts them
+    prlimit(Some(server.process.pid()), Resource::Nofile, limit).unwrap();
+    let _peers: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    server.process.signal(Signal::CONT);
+    let mut accepted = 0;
+    let warning = loop {
+        match server.err.next() {
+            line if line.contains(" from 127.0.0.1:") => accepted += 1,
+            line => break line,
+        }
+    };
+    assert!(accepted > 0 && warning.contains(&format!("({accepted} open); ")), "{accepted}, {warning}");
+}
+
+#[test]
 fn fd_exhaustion_delays_only_pending_connections() {
     let server = Server::start(&[]);
     let mut witness = server.connect();

@@ -219,12 +219,13 @@ impl Listener {
     /// Logs one warning per shortage.
     fn back_off(&mut self, error: &io::Error, id: Id, reactor: &mut Reactor) {
         let (error, open) = (ErrorText(error), self.stats.open);
-        match self.retry.replace(reactor.timeout_at(reactor.after(RETRY_DELAY), id)) {
-            Some(earlier) => drop(reactor.cancel(earlier)),
-            None => log::warn!(
-                "cannot accept more connections: {error} ({open} open); others wait until one closes",
-            ),
+        if let Some(earlier) = self.retry.replace(reactor.timeout_at(reactor.after(RETRY_DELAY), id)) {
+            reactor.cancel(earlier);
+            return;
         }
+        let warning = format!("cannot accept more connections: {error} ({open} open)");
+        // The connections that were accepted in this turn log their lines first.
+        reactor.call_soon(move |_| log::warn!("{warning}; others wait until one closes"));
     }
 
     fn drop_socket(&mut self, index: usize, error: &io::Error, reactor: &mut Reactor) {
