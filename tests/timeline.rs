@@ -120,9 +120,10 @@ fn client_writes_a_timeline_or_fails_with_the_reason() {
     let events = events(&path);
     assert_nested(&events);
     assert!(events.iter().any(|event| text(event, "name") == "Connection<Client>"));
-    for (file, reason) in
-        [("/nonexistent/file", "No such file or directory"), ("/dev/stdout", "Illegal seek")]
-    {
+    for (file, reason) in [
+        ("/nonexistent/file", "No such file or directory"),
+        ("/dev/stdout", "it is a pipe, a socket or a terminal, and not a file"),
+    ] {
         let outcome = run(client_command().args(["--timeline", file, server.address()]), b"");
         assert_eq!(outcome.code, 1);
         assert_one_line(&outcome.stderr, &["echo-client: cannot write the timeline", file, reason]);
@@ -154,6 +155,22 @@ fn file_at_its_size_limit_is_valid() {
     let events = events(&path);
     assert!(events.len() > 1000, "{}", events.len());
     assert_nested(&events);
+}
+
+#[test]
+fn file_at_its_size_limit_keeps_each_event_that_fits() {
+    let (server, scratch) = (env!("CARGO_BIN_EXE_echo-server"), Scratch::new());
+    let path = scratch.path("timeline.json");
+    let script = format!("ulimit -f 4; exec {server} --timeline {} 127.0.0.1:0", path.display());
+    let mut command = Command::new("sh");
+    let mut server = Server::run(command.args(["-c", &script]).env_remove("RUST_LOG"), 1);
+    ping(&mut server.connect(), b"x");
+    server.process.signal(Signal::TERM); // the events of so short a run are written at once
+    assert_eq!(server.process.wait_code(), 0);
+    assert!(server.err.next().ends_with(" ends here: File too large"));
+    let (size, events) = (std::fs::metadata(&path).unwrap().len(), events(&path));
+    // The unit of `ulimit -f` is 512 or 1024 bytes, and an event has at most 200.
+    assert!(size.next_multiple_of(512) - size < 200, "{size} bytes: {events:#?}");
 }
 
 #[test]

@@ -78,7 +78,12 @@ impl Timeline {
     pub fn create(path: &Path) -> io::Result<Self> {
         let program = std::env::args_os().next().unwrap_or_default();
         let name = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
-        let file = TraceFile::create(path, &json_safe(&name), LOOP, "loop")?;
+        let file = TraceFile::create(path, &json_safe(&name), LOOP, "loop").map_err(|error| {
+            if error.raw_os_error() != Some(libc::ESPIPE) {
+                return error;
+            }
+            io::Error::new(error.kind(), "it is a pipe, a socket or a terminal, and not a file")
+        })?;
         Ok(Timeline { path: path.to_owned(), file: Some(file), lives: Vec::new(), names: Vec::new() })
     }
 

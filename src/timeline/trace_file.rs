@@ -1,8 +1,8 @@
 //! A file of Chrome trace events: one JSON object each, in an array.
 //!
 //! Invariant: the file is a valid JSON array after every write, because each write replaces the
-//! last bracket with the new events and a new bracket. If a write fails, the old bracket is written
-//! again. Its place in the file is allocated, so this works on a full disk, too.
+//! last bracket with the new events and a new bracket. If a write fails, a bracket is written behind
+//! the last event that fits. Its place in the file is allocated, so this works on a full disk, too.
 //!
 //! Read next: `mod.rs`, which decides what the events are.
 
@@ -65,17 +65,21 @@ impl TraceFile {
 
     /// Writes what is pending.
     pub fn write(&mut self) -> io::Result<()> {
-        let length = self.pending.len() as u64;
+        let mut kept = self.pending.len();
         self.pending.extend_from_slice(BRACKET);
         let written = self.file.write_all_at(&self.pending, self.end);
-        self.pending.clear();
-        if let Err(error) = written {
-            self.file.write_all_at(BRACKET, self.end)?;
-            self.file.set_len(self.end + BRACKET.len() as u64)?;
-            return Err(error);
+        if written.is_err() {
+            // Keep the events that fit. The bracket takes the place of the next one.
+            let room = self.file.metadata()?.len().saturating_sub(self.end + BRACKET.len() as u64);
+            let mut starts = self.pending.windows(2).take(usize::try_from(room).unwrap_or(0) + 1);
+            kept = starts.rposition(|text| text == b",\n").unwrap_or(0);
+            let end = self.end + kept as u64;
+            self.file.write_all_at(BRACKET, end)?;
+            self.file.set_len(end + BRACKET.len() as u64)?;
         }
-        self.end += length;
-        Ok(())
+        self.pending.clear();
+        self.end += kept as u64;
+        written
     }
 
     /// Writes what is pending, if it is at least [`FLUSH_SIZE`] or the last write was
