@@ -7,7 +7,7 @@ mod common;
 use std::io::{Read, Write};
 use std::process::{ChildStdin, Stdio};
 
-use common::{A_WHILE, Server, assert_one_line, ping, run, server_command};
+use common::{A_WHILE, Process, Server, Terminal, assert_one_line, ping, run, server_command};
 use rustix::process::Signal;
 
 fn start() -> (Server, ChildStdin) {
@@ -15,7 +15,6 @@ fn start() -> (Server, ChildStdin) {
     command.args(["--step", "--grace", "0.1", "127.0.0.1:0"]).stdin(Stdio::piped());
     let mut server = Server::run(&mut command, 1);
     let stdin = server.process.child.stdin.take().unwrap();
-    assert!(server.out.next().starts_with("press Enter for one turn of the loop"));
     (server, stdin)
 }
 
@@ -61,7 +60,19 @@ fn each_enter_runs_and_describes_one_turn() {
     server.process.comes_to_rest();
 
     drop(stdin); // from now on the loop runs by itself
+    assert_eq!(server.out.next(), "end of standard input: the loop runs without stopping");
     ping(&mut server.connect(), b"hello");
+}
+
+#[test]
+fn only_a_terminal_is_asked_to_press_enter() {
+    let mut terminal = Terminal::new();
+    let mut command = server_command();
+    command.args(["--step", "127.0.0.1:0"]).stdin(terminal.stdio()).stdout(terminal.stdio());
+    let _process = Process::spawn(&mut command);
+    terminal.see("press Enter for one turn of the loop");
+    terminal.type_in("\x04");
+    terminal.see("end of standard input: the loop runs without stopping");
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! Read next: `src/reactor/mod.rs`, what a turn is; `src/reactor/observe.rs`, what an observer
 //! receives.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IsTerminal};
 use std::time::{Duration, Instant};
 
 use echo_reactor::cli::{cannot, counted, wait_until_readable, write_stdout};
@@ -22,15 +22,20 @@ use crate::shutdown::Shutdown;
 pub fn run(reactor: &mut Reactor, shutdown: &Shutdown) -> io::Result<()> {
     reactor.add_observer(Narrator { turn: reactor.turn_count() });
     let stdin = Descriptor::open(&io::stdin(), Direction::Read)?;
-    write_stdout(
-        "press Enter for one turn of the loop, which sleeps until something happens; \
-         press Ctrl-D to run without stopping\n",
-    );
+    if io::stdin().is_terminal() {
+        write_stdout(
+            "press Enter for one turn of the loop, which sleeps until something happens; \
+             press Ctrl-D to run without stopping\n",
+        );
+    }
     while shutdown.is_serving() {
         match wait_for_enter(&stdin).map_err(cannot("read standard input"))? {
             Wait::Enter => reactor.turn(None).map_err(cannot("wait for events"))?,
             Wait::Signal => reactor.turn(Some(Duration::ZERO)).map_err(cannot("wait for events"))?,
-            Wait::Eof => break,
+            Wait::Eof => {
+                write_stdout("end of standard input: the loop runs without stopping\n");
+                break;
+            }
         }
     }
     Ok(())
