@@ -431,7 +431,10 @@ fn last_progress_line_is_redrawn_before_the_error() {
 fn signal_prints_the_verdict_of_check() {
     let no_core = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, no_core).unwrap(); // SIGQUIT would write one
-    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
+    let (alone, reconnects) = ("-4", "-r");
+    for (signal, option) in
+        [(Signal::INT, alone), (Signal::TERM, reconnects), (Signal::HUP, reconnects), (Signal::QUIT, alone)]
+    {
         let (sender, has_echoed) = mpsc::channel();
         let (address, server) = serve_once(move |mut stream| {
             let mut bytes = [0; 10];
@@ -441,7 +444,7 @@ fn signal_prints_the_verdict_of_check() {
             let _ = stream.read(&mut bytes); // until the client ends
         });
         let mut command = client_command();
-        command.args(["--check", &address]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        command.args(["--check", option, &address]).stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::spawn(&mut command);
         let err = Lines::of(process.child.stderr.take().unwrap());
         let mut stdin = process.child.stdin.take().unwrap();

@@ -697,18 +697,22 @@ fn ctrl_c_ends_the_client_by_sigint() {
 }
 
 #[test]
-fn verdict_of_check_has_its_own_row_after_ctrl_c() {
+fn last_line_has_its_own_row_after_ctrl_c() {
     let server = Server::start(&[]);
-    let mut terminal = Terminal::new();
-    let mut process = client_with(&terminal, &["--check", server.address()]);
-    terminal.see_row("> ");
-    process.signal(Signal::INT);
-    assert_eq!(process.wait_code(), 130);
-    terminal.see("unchanged");
-    assert_eq!(
-        terminal.rows()[1..],
-        [">", "echo-client: interrupted: 0 of 0 bytes sent came back unchanged"]
-    );
+    for (option, line) in [
+        ("--check", "echo-client: interrupted: 0 of 0 bytes sent came back unchanged"),
+        ("--progress", "0 B sent, 0 B echoed, 0 B/s"),
+    ] {
+        let mut terminal = Terminal::new();
+        let mut process = client_with(&terminal, &[option, server.address()]);
+        terminal.see_row("> ");
+        terminal.type_in("half");
+        terminal.see("half");
+        process.signal(Signal::INT);
+        assert_eq!(process.wait_code(), 130);
+        terminal.see(line);
+        assert_eq!(terminal.rows()[1..], ["> half", line]);
+    }
 }
 
 // ---- stdout or stderr is not a terminal

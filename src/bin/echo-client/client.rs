@@ -196,6 +196,9 @@ impl Protocol for Client {
     fn connection_lost(&mut self, reactor: &mut Reactor, lost: ConnectionLost) {
         let reason = lost.reason;
         let Some(mut transfer) = self.transfer.take() else { return };
+        if self.session.outcome.exit().is_some() {
+            return; // the loop has stopped, and the reactor is dropped
+        }
         let options = &self.session.options;
         if options.reconnect && transfer.can_retry() && !transfer.is_complete() {
             let client = Client {

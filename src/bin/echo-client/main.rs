@@ -58,7 +58,7 @@ impl Outcome {
     }
 
     /// Returns how the program ends, if that is decided.
-    fn exit(&self) -> Option<Exit> {
+    pub fn exit(&self) -> Option<Exit> {
         let outcome = self.0.take();
         let exit = outcome.as_ref().map(|(exit, _)| *exit);
         self.0.set(outcome);
@@ -94,7 +94,7 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
     reactor.set_spin(options.spin);
     cli::add_observers(&mut reactor, options.timeline.as_ref())?;
     let interactive = cli::is_on_terminal() && !options.raw;
-    let prints_end = options.check || log::log_enabled!(log::Level::Info);
+    let prints_end = options.check || options.progress || log::log_enabled!(log::Level::Info);
     catch_signals(&mut reactor, outcome, interactive, prints_end).map_err(cannot("catch signals"))?;
     let stdout = {
         let outcome = outcome.clone();
