@@ -11,7 +11,7 @@ mod transfer;
 mod window;
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -98,8 +98,10 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
     catch_signals(&mut reactor, outcome, interactive, prints_end).map_err(cannot("catch signals"))?;
     let stdout = {
         let outcome = outcome.clone();
+        // A pipe may lose its reader, and a terminal may hang up.
+        let signal = if io::stdout().is_terminal() { libc::SIGHUP } else { libc::SIGPIPE };
         Output::open(&mut reactor, &io::stdout(), move |reactor, error| {
-            stdout_failed(&outcome, &error);
+            stdout_failed(&outcome, &error, signal);
             reactor.stop();
         })
         .map_err(cannot("open standard output"))?
@@ -169,9 +171,9 @@ fn catch_signals(
     Ok(())
 }
 
-fn stdout_failed(outcome: &Outcome, error: &io::Error) {
+fn stdout_failed(outcome: &Outcome, error: &io::Error, signal: i32) {
     if error.kind() == io::ErrorKind::BrokenPipe {
-        outcome.set(Exit::Signal(libc::SIGPIPE), None);
+        outcome.set(Exit::Signal(signal), None);
     } else {
         outcome.set(cli::FAILURE, Some(format!("cannot write standard output: {}", ErrorText(error))));
     }
