@@ -74,6 +74,10 @@ fn usage_error_is_one_line_and_exits_2() {
         (&["--timeline="], &["invalid value '' for --timeline: the name is empty"]),
         (&["--timeline", "-"], &["invalid value '-' for --timeline: expected a file; type ./- if it is one"]),
         (
+            &["--timeline", "/dev/stdout"],
+            &["invalid value '/dev/stdout' for --timeline: expected a file that nothing else writes to"],
+        ),
+        (
             &["--timeline", ":7"],
             &["invalid value ':7' for --timeline: expected a file; type ./:7 if it is one"],
         ),

@@ -122,7 +122,7 @@ fn client_writes_a_timeline_or_fails_with_the_reason() {
     assert!(events.iter().any(|event| text(event, "name") == "Connection<Client>"));
     for (file, reason) in [
         ("/nonexistent/file", "No such file or directory"),
-        ("/dev/stdout", "it is a pipe, a socket or a terminal, and not a file"),
+        ("/dev/fd/1", "it is a pipe, a socket or a terminal, and not a file"),
     ] {
         let outcome = run(client_command().args(["--timeline", file, server.address()]), b"");
         assert_eq!(outcome.code, 1);

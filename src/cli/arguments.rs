@@ -74,13 +74,14 @@ pub fn value<T>(
 ///
 /// # Errors
 /// The error names the option, and says why the value names no file. `-` is not standard output,
-/// and an address after the option is probably meant as an address.
+/// whose text would damage the file. An address after the option is probably meant as an address.
 pub fn file(parser: &mut Parser, option: &str) -> Result<PathBuf, UsageError> {
     let given = parser.value()?;
     let name = Escaped(given.as_bytes());
     let why = match given.as_bytes() {
         b"" => "the name is empty".into(),
         b"-" | [b':', ..] => format!("expected a file; type ./{name} if it is one"),
+        b"/dev/stdout" | b"/dev/stderr" => "expected a file that nothing else writes to".into(),
         _ => return Ok(given.into()),
     };
     Err(UsageError(format!("invalid value '{name}' for {option}: {why}")))
