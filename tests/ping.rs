@@ -292,9 +292,12 @@ fn quiet_prints_only_the_summary() {
 
 #[test]
 fn second_signal_skips_the_wait_for_the_last_echo_and_prints_the_summary() {
-    for (second, arguments, code) in
-        [(Signal::INT, &["-q"][..], 1), (Signal::INT, &["--json"], 1), (Signal::TERM, &["-q"], 143)]
-    {
+    for (second, arguments, code) in [
+        (Signal::INT, &["-q"][..], 1),
+        (Signal::INT, &["--json"], 1),
+        (Signal::TERM, &["-q"], 143),
+        (Signal::HUP, &["-q"], 129),
+    ] {
         let (received, receive) = std::sync::mpsc::channel();
         let (address, _server) = serve_once(move |mut stream| {
             stream.read_exact(&mut [0; 64]).unwrap();
