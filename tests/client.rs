@@ -301,10 +301,10 @@ fn timeout_does_not_count_while_stdout_is_full() {
     let server = Server::start(&[]);
     let bytes = noise(32 << 20, 7); // more than the buffers of stdout, both programs and the sockets hold
     let mut command = client_command();
-    command.args(["-w", "200ms", server.address()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.args(["-w", "1s", server.address()]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut process = Process::spawn(command.stderr(Stdio::piped()));
     let feeder = common::feed(process.child.stdin.take().unwrap(), &bytes);
-    thread::sleep(3 * Duration::from_millis(200)); // the thing under test: nobody reads stdout
+    thread::sleep(Duration::from_millis(1500)); // the thing under test: nobody reads stdout
     assert_echoed(&outcome(process), &bytes);
     feeder.join().unwrap();
 }
