@@ -47,20 +47,18 @@ impl Reactor {
             (own, given) => own.or(given),
         };
         let observed = self.is_observed().then(Instant::now);
-        let polled = if self.spin.is_zero() || timeout.is_some_and(|timeout| timeout.is_zero()) {
+        let mut polled = if self.spin.is_zero() || timeout.is_some_and(|timeout| timeout.is_zero()) {
             self.poll.poll(events, timeout)
         } else {
             self.spin_then_sleep(events, timeout)
         };
-        self.clock.forget();
-        match polled {
-            // A signal interrupted the poll. The signal handler has written to the signal pipe, so
-            // poll again to get that event in this turn.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                self.poll.poll(events, Some(Duration::ZERO))?;
-            }
-            other => other?,
+        // A signal interrupted the poll. The signal handler has written to the signal pipe, so poll
+        // again to get that event in this turn.
+        while polled.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
+            polled = self.poll.poll(events, Some(Duration::ZERO));
         }
+        self.clock.forget();
+        polled?;
         self.polled_at = began;
         let count = events.iter().count();
         if let Some(began) = observed {
