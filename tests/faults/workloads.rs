@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
@@ -54,6 +55,11 @@ fn named(program: &str, code: i32, stderr: &str, fault: Option<&str>) -> Verdict
         Some(_) if !stderr.lines().all(|line| is_line(&line)) => Err(format!("stray lines: {stderr}")),
         Some(_) => Ok("one line and status 1"),
     }
+}
+
+/// Whether SIGTERM comes during a call.
+fn is_terminated(fault: Option<&str>) -> bool {
+    fault.is_some_and(|fault| fault.contains("signal=TERM"))
 }
 
 /// Whether a `write` fails for good: a line on stdout or stderr may be lost then.
@@ -109,6 +115,7 @@ fn client(scratch: &Scratch, fault: Option<&str>, options: &[&str], ends: Ends) 
     // that.
     let is_patient = options.contains(&"--reconnect") && fault.is_some_and(|fault| fault.ends_with('+'));
     let mut status = traced.status(if is_patient { Duration::from_millis(1500) } else { LIMIT });
+    traced.kill(); // if it goes on, its output must end
     let output = stdout.map_or_else(
         || fs::read(scratch.path("out")).unwrap(),
         |all| all.recv_timeout(PATIENCE).unwrap_or_default(),
@@ -142,6 +149,7 @@ fn client(scratch: &Scratch, fault: Option<&str>, options: &[&str], ends: Ends) 
         }
         Some(status) => match status.code() {
             None if fault.is_some_and(|f| f.contains("write:error=EPIPE")) => Ok("ends as by SIGPIPE"),
+            None if is_terminated(fault) && status.signal() == Some(libc::SIGTERM) => Ok("ends by SIGTERM"),
             code => named("echo-client", code.unwrap_or(-1), &stderr, fault),
         },
     };
@@ -171,6 +179,7 @@ fn terminal(scratch: &Scratch, fault: Option<&str>) -> (Verdict, String) {
         Some(Some(0)) => Ok("unaffected"),
         Some(Some(1)) if shown.contains("echo-client: ") => Ok("one line and status 1"),
         Some(None) if fault.is_some_and(|f| f.contains("EPIPE")) => Ok("ends as by SIGPIPE"),
+        Some(None) if is_terminated(fault) => Ok("ends by SIGTERM"),
         // The writes to the screen fail, so it can show nothing.
         Some(Some(1)) if fault.is_some_and(|f| f.contains("write")) => Ok("status 1"),
         Some(code) => Err(format!("{code:?}; the screen shows {shown:?}")),
@@ -224,7 +233,10 @@ fn server(scratch: &Scratch, fault: Option<&str>, address: &str, options: &[&str
         Some(_) if address == "unix" && scratch.path("socket").exists() && stderr.is_empty() => {
             Err("the socket file is left behind without a word".into())
         }
+        // The signal came before there was a handler, or after the last one.
+        Some(None) if is_terminated(fault) && has_default_action(&log) => Ok("ends by SIGTERM"),
         Some(Some(0)) if served == 2 => Ok("unaffected"),
+        Some(Some(0)) if is_terminated(fault) => Ok("shuts down"),
         Some(Some(0)) if served == 1 => Ok("one connection ended"),
         Some(Some(0)) if listening.is_none() && fails_writing(fault) => Ok("its line on stdout is lost"),
         Some(Some(0)) if is_every && listening.is_some() => Ok("every connection ended"),
@@ -232,6 +244,12 @@ fn server(scratch: &Scratch, fault: Option<&str>, address: &str, options: &[&str
         Some(code) => named("echo-server", code.unwrap_or(-1), &stderr, fault),
     };
     (verdict, log)
+}
+
+/// Whether SIGTERM has its default action at the end of a run.
+fn has_default_action(log: &str) -> bool {
+    let last = log.lines().rfind(|line| line.contains("rt_sigaction(SIGTERM, {"));
+    last.is_none_or(|line| line.contains("{sa_handler=SIG_DFL"))
 }
 
 fn is_injected_into(log: &str, call: &str) -> bool {
