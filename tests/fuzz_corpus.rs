@@ -6,9 +6,12 @@ mod fuzz;
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// Runs a target on its corpus, and on some random inputs.
 fn run(target: &str, body: fn(&[u8])) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(()); // a body counts the descriptors of the process
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let inputs: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(!inputs.is_empty());
@@ -41,4 +44,14 @@ fn readers_return_what_a_search_in_all_bytes_finds() {
 #[test]
 fn reactor_survives_any_commands_in_any_order() {
     run("reactor", fuzz::reactor::run);
+}
+
+#[test]
+fn servers_and_clients_survive_any_commands_in_any_order() {
+    run("servers", fuzz::servers::run);
+}
+
+#[test]
+fn mailboxes_pipes_and_remote_calls_survive_any_commands_in_any_order() {
+    run("sources", fuzz::sources::run);
 }

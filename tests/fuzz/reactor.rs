@@ -15,6 +15,7 @@ use echo_reactor::{
     CloseReason, Connection, ConnectionLost, Flow, Handle, Protocol, Reactor, Socket, Timer, Transport, mio,
 };
 
+use super::calls::{Call, Calls};
 use super::input::Input;
 
 const MOST_CONNECTIONS: usize = 8;
@@ -22,27 +23,14 @@ const MOST_CONNECTIONS: usize = 8;
 const LARGEST_WRITE: usize = 300_000;
 const PERIOD: usize = 251;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Call {
-    Made,
-    Data,
-    Eof,
-    PauseWriting,
-    ResumeWriting,
-    Woken,
-    Lost,
-}
-
 /// The record of one end.
 struct End {
     handle: Option<Handle<Connection<Fuzzed>>>,
-    calls: Vec<Call>,
+    calls: Calls,
     written: usize,
     received: usize,
     /// The high-water mark.
     high: usize,
-    /// Whether only `connection_lost` may follow.
-    has_closed: bool,
     reason: Option<CloseReason>,
 }
 
@@ -74,23 +62,7 @@ impl Fuzzed {
     }
 
     fn record(&self, call: Call) {
-        let mut script = self.script.borrow_mut();
-        let end = &mut script.ends[self.number];
-        let calls = &mut end.calls;
-        let last_writing =
-            calls.iter().rfind(|call| matches!(call, Call::PauseWriting | Call::ResumeWriting));
-        let is_allowed = match call {
-            Call::Lost => !calls.contains(&Call::Lost),
-            _ if end.has_closed || calls.contains(&Call::Lost) => false,
-            Call::Made => calls.is_empty(),
-            _ if calls.is_empty() => false,
-            Call::Data | Call::Eof => !calls.contains(&Call::Eof),
-            Call::PauseWriting => last_writing != Some(&Call::PauseWriting),
-            Call::ResumeWriting => last_writing == Some(&Call::PauseWriting),
-            Call::Woken => true,
-        };
-        assert!(is_allowed, "{call:?} after {calls:?}, closed: {}", end.has_closed);
-        calls.push(call);
+        self.script.borrow_mut().ends[self.number].calls.record(call);
     }
 }
 
@@ -152,15 +124,15 @@ fn act(script: &Shared, number: usize, command: u8, transport: &mut Transport) {
         5 => transport.write_eof(),
         6 => {
             transport.close();
-            script.borrow_mut().ends[number].has_closed = true;
+            script.borrow_mut().ends[number].calls.has_closed = true;
         }
         7 => {
             transport.abort();
-            script.borrow_mut().ends[number].has_closed = true;
+            script.borrow_mut().ends[number].calls.has_closed = true;
         }
         8 => {
             let id = transport.id();
-            script.borrow_mut().ends[number].has_closed = true; // only `connection_lost` may follow
+            script.borrow_mut().ends[number].calls.has_closed = true; // only `connection_lost` may follow
             transport.reactor().remove(id);
         }
         9 => transport.set_idle_timeout((argument > 0).then(|| Duration::from_secs(argument.into()))),
@@ -198,7 +170,7 @@ fn outside(script: &Shared, command: u8, reactor: &mut Reactor) {
         }
         (7, Some(handle)) => {
             let is_gone = reactor.remove(handle.id());
-            script.borrow_mut().ends[number].has_closed |= is_gone;
+            script.borrow_mut().ends[number].calls.has_closed |= is_gone;
         }
         (8, _) => {
             let (shared, command) = (script.clone(), script.borrow_mut().input.byte());
@@ -220,11 +192,10 @@ fn connect(script: &Shared, is_tcp: bool, reactor: &mut Reactor) {
         let number = script.borrow().ends.len();
         let end = End {
             handle: None,
-            calls: Vec::new(),
+            calls: Calls::default(),
             written: 0,
             received: 0,
             high: 64 * 1024,
-            has_closed: false,
             reason: None,
         };
         script.borrow_mut().ends.push(end);
@@ -308,9 +279,9 @@ fn finish(script: &Shared, reactor: &mut Reactor) {
     assert_eq!(reactor.timer_count(), 0, "a timer is left");
     for pair in script.borrow().ends.chunks(2) {
         for (end, other) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
-            assert_eq!(end.calls.last(), Some(&Call::Lost));
+            assert_eq!(end.calls.all.last(), Some(&Call::Lost));
             let is_graceful = |end: &End| matches!(end.reason, Some(CloseReason::Closed));
-            if is_graceful(end) && is_graceful(other) && !end.has_closed {
+            if is_graceful(end) && is_graceful(other) && !end.calls.has_closed {
                 assert_eq!(end.received, other.written, "bytes are lost");
             }
         }
