@@ -223,6 +223,21 @@ fn turn(script: &Shared, is_short: bool, reactor: &mut Reactor) {
         assert!(server.accepted <= before + ACCEPTS_PER_TURN, "a turn without a budget");
     }
     assert_counted(script, reactor);
+    assert_timers(script, reactor);
+}
+
+/// Only a listener, a connector and a connection that closes have timers.
+fn assert_timers(script: &Shared, reactor: &Reactor) {
+    for id in reactor.timers().filter_map(|(_, id)| id) {
+        let is_of = |end: &&End| end.handle.is_some_and(|handle| handle.id() == id);
+        let end = script
+            .borrow()
+            .ends
+            .iter()
+            .find(is_of)
+            .map(|end| end.calls.has(Call::Made) && !end.calls.has_closed);
+        assert!(reactor.contains(id) && end != Some(true), "{id} has left a timer");
+    }
 }
 
 pub fn run(data: &[u8]) {
@@ -243,6 +258,9 @@ pub fn run(data: &[u8]) {
         is_short: false,
         was_short: false,
     }));
+    for command in [1, 2] {
+        outside(&script, command, &mut reactor); // so that short scripts find something
+    }
     while !script.borrow().input.is_empty() {
         let command = script.borrow_mut().input.byte();
         match command % 3 {

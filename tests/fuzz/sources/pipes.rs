@@ -54,11 +54,16 @@ pub fn receive_chunk(input: &mut InputPipe, id: Id, reactor: &mut Reactor) -> bo
     false
 }
 
+/// Returns a length: most are short.
+fn length(argument: usize) -> usize {
+    LARGEST_WRITE * argument.pow(4) / 255_usize.pow(4)
+}
+
 /// Writes if there is room. Returns whether the worker waits for room.
 pub fn write(output: &mut OutputPipe, id: Id, argument: usize, reactor: &mut Reactor) -> bool {
     let mut flow = output.handle.flow(reactor, id);
     if flow == Flow::Open {
-        let length = LARGEST_WRITE * argument.pow(2) / (255 * 255);
+        let length = length(argument);
         flow = output.handle.write(reactor, id, output.model.next(length));
         output.model.sent += if flow == Flow::Closed { 0 } else { length };
     }
@@ -103,7 +108,7 @@ pub fn feed(script: &mut Script, number: usize, argument: u8) {
         input.sender = None;
         script.workers.wake_all(List::Chunks(number));
     } else if let Some(mut sender) = input.sender.as_ref() {
-        let length = LARGEST_WRITE * usize::from(argument).pow(2) / (255 * 255);
+        let length = length(argument.into());
         input.model.sent += sender.write(input.model.next(length)).unwrap_or(0);
     }
 }
@@ -158,8 +163,8 @@ impl PipeModel {
             };
             (0..period + 3 * Self::LONGEST).map(byte).collect()
         };
-        let (period, number) = if self.has_long_lines { (70_000, 1) } else { (251, 0) };
-        let all = &PATTERNS.get_or_init(|| [pattern(251), pattern(70_000)])[number];
+        let (period, number) = if self.has_long_lines { (70_000, 1) } else { (1021, 0) };
+        let all = &PATTERNS.get_or_init(|| [pattern(1021), pattern(70_000)])[number];
         &all[offset % period..][..length]
     }
 }
