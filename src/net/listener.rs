@@ -23,7 +23,8 @@ use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Timer, Unavailabl
 
 use mio::Interest;
 
-/// How many times `accept` is called in one turn, at most.
+/// How many times `accept` is called in one call of the listener, at most. A turn may call it twice:
+/// for an event, and then from the queue, after the other events.
 const ACCEPTS_PER_TURN: usize = 64;
 
 /// How long to wait before accepting again while descriptors are missing.
