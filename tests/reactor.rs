@@ -140,6 +140,23 @@ fn stale_handle_is_harmless() {
 }
 
 #[test]
+fn handle_and_id_are_compared_and_printed_by_slot_and_generation() {
+    let mut reactor = Reactor::new().unwrap();
+    let handle = reactor.insert(Recorder(Rc::default()));
+    assert_eq!(handle, Handle::new(handle.id()));
+    assert_eq!(format!("{} {handle:?}", handle.id()), "0.0 Handle(0.0)");
+    reactor.remove(handle.id());
+    assert_eq!(reactor.insert(Recorder(Rc::default())).id().to_string(), "0.2");
+}
+
+#[test]
+fn readiness_bits_form_a_set() {
+    let both = Ready::READABLE | Ready::WRITABLE;
+    assert_eq!(both | Ready::READABLE, both);
+    assert_eq!(format!("{both:?} {:?}", Ready::NONE), "readable+writable again");
+}
+
+#[test]
 fn handle_of_the_wrong_type_finds_nothing() {
     let mut reactor = Reactor::new().unwrap();
     let handle = reactor.insert(Recorder(Rc::default()));

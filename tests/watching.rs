@@ -120,6 +120,15 @@ fn observer_sees_the_reactor_between_two_calls() {
     assert_eq!((slots[0].id, state.read, state.write), (id, "open", "open"));
     assert_eq!((state.stats.bytes_in, state.stats.bytes_out), (5, 5));
     assert!(state.ready.intersects(Ready::WRITABLE));
+
+    reactor.wake(id);
+    reactor.call_soon(|_| ());
+    reactor.wake_at(reactor.now() + Duration::from_secs(60), id);
+    assert_eq!(reactor.queue(), [Some(id), None]);
+    assert_eq!(reactor.timers().map(|(_, id)| id).collect::<Vec<_>>(), [Some(id)]);
+    reactor.turn(None).unwrap();
+    let state = reactor.slot(id).unwrap().connection.unwrap();
+    assert!(!state.ready.intersects(Ready::WOKEN), "a wake-up is not remembered");
     reactor.remove(id);
     let vacant = reactor.slots().next().unwrap();
     assert!(vacant.type_name.is_none() && vacant.id != id);

@@ -226,15 +226,13 @@ impl Reactor {
     /// # Errors
     /// As for [`run`](Self::run).
     pub fn turn(&mut self, at_most: Option<Duration>) -> io::Result<()> {
-        if !self.is_running && self.events.is_some() {
-            self.remove_panicked();
-        }
         let Some(mut events) = self.events.take_if(|_| !self.is_running) else {
             return Err(running_already());
         };
         events.clear(); // those of the last turn
         let mut lent = LentEvents { reactor: self, events, dispatched: 0 };
         let LentEvents { reactor, events, dispatched } = &mut lent;
+        reactor.remove_panicked();
         reactor.step(Phase::Timeout);
         let due = reactor.poll_events(events, at_most)?;
         reactor.turn_count += 1;

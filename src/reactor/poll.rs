@@ -47,7 +47,7 @@ impl Reactor {
             (own, given) => own.or(given),
         };
         let observed = self.is_observed().then(Instant::now);
-        let mut polled = if self.spin.is_zero() || timeout.is_some_and(|timeout| timeout.is_zero()) {
+        let mut polled = if self.spin.is_zero() {
             self.poll.poll(events, timeout)
         } else {
             self.spin_then_sleep(events, timeout)
