@@ -16,8 +16,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    Process, Scratch, Server, client_command, halves, has_descriptors, new_reactor, ping, serve_once,
-    turn_until, turn_until_quiet,
+    Process, Scratch, Server, accept, client_command, connect_unix, halves, has_descriptors, new_reactor,
+    ping, serve_once, turn_until, turn_until_quiet,
 };
 use echo_reactor::{
     Address, CloseReason, ConnectOptions, Connection, ConnectionLost, Either, Elapsed, Handle, Id,
@@ -232,6 +232,29 @@ fn timeout_reads_what_has_arrived_although_it_exceeds_the_read_budget() {
     assert_eq!(result.unwrap(), Err(Elapsed));
     drop(reactor);
     flood.join().unwrap();
+}
+
+#[test]
+fn timeout_gives_a_future_at_most_64_turns_to_read_on() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let (mut reactor, handle) = new_reactor();
+    let address = Address::Unix(path.clone());
+    let (mut reader, _writer, mut peer) = accept(&mut reactor, address, |_| connect_unix(&path));
+    peer.set_nonblocking(true).unwrap();
+    let before = reactor.turn_count();
+    let result = reactor.run_until_complete(async move {
+        let read_all = async {
+            loop {
+                while peer.write(&[0; 65536]).is_ok() {} // there is always more to read
+                reader.read(&mut [0; 1000]).await.unwrap();
+            }
+        };
+        handle.timeout(Duration::ZERO, read_all).await
+    });
+    assert!(matches!(result, Ok(Err(Elapsed))));
+    let turns = reactor.turn_count() - before;
+    assert!((32..80).contains(&turns), "{turns} turns");
 }
 
 #[test]

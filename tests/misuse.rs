@@ -6,6 +6,7 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
+use std::error::Error;
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,8 +17,9 @@ use std::time::{Duration, Instant};
 use common::{panics, turn_until, turn_until_quiet};
 use echo_reactor::observe::{CallbackEnd, DispatchEnd, IoStats, Observer, Phase, PollEnd, TurnEnd};
 use echo_reactor::{
-    Connection, ConnectionLost, Handle, Id, ListenOptions, Listener, ListeningSocket, Mailbox, Next,
-    Protocol, Reactor, Ready, Source, Transport, create_server, start_server,
+    Address, Cancelled, Connection, ConnectionLost, CopyError, Elapsed, Handle, Id, LineTooLong,
+    ListenOptions, Listener, ListeningSocket, Mailbox, Next, Protocol, Reactor, Ready, Source, Stopped,
+    Transport, TrySendError, Unavailable, create_server, start_server,
 };
 
 /// Panics at its first byte.
@@ -100,6 +102,29 @@ fn caught_panic_of_a_factory_leaves_the_listener() {
     };
     let listener = create_server(&mut reactor, &any, &ListenOptions::default(), factory).unwrap();
     assert_second_connection_is_accepted(reactor, listener);
+}
+
+#[test]
+fn every_error_says_what_is_wrong() {
+    let failed = || std::io::Error::other("broken");
+    let errors: [(Box<dyn Error>, &str); 13] = [
+        (Unavailable::Gone.into(), "the source is gone"),
+        (Unavailable::Running.into(), "the source is running"),
+        (Unavailable::Connecting.into(), "the connection is not established yet"),
+        (Unavailable::WrongType.into(), "the source is of another type"),
+        (TrySendError::Full(()).into(), "the mailbox is full"),
+        (TrySendError::Closed(()).into(), "the mailbox is closed"),
+        (Stopped.into(), "the reactor is gone"),
+        (Cancelled.into(), "the task was cancelled"),
+        (Elapsed.into(), "the time is up"),
+        (CopyError::Read(failed()).into(), "broken"),
+        (CopyError::Write(failed()).into(), "broken"),
+        (LineTooLong { limit: 4 }.into(), "the line is longer than 4 bytes"),
+        ("7".parse::<Address>().unwrap_err().into(), "'7' is not an address: expected IP:PORT or unix:PATH"),
+    ];
+    for (error, text) in errors {
+        assert_eq!(error.to_string(), text);
+    }
 }
 
 #[test]

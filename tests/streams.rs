@@ -17,8 +17,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use common::{
-    DeadPort, Scratch, accept, assert_same_bytes, connect, connect_unix, hand_over, noise, poll_once, shared,
-    turn_until, turn_until_quiet,
+    DeadPort, Scratch, accept, assert_same_bytes, connect, connect_unix, halves, hand_over, new_reactor,
+    noise, poll_once, shared, turn_until, turn_until_quiet,
 };
 use echo_reactor::observe::{DispatchEnd, IoStats, Observer};
 use echo_reactor::{
@@ -927,6 +927,57 @@ fn writer_knows_its_own_address_until_the_connection_has_ended() {
     let own = Address::from(peer.peer_addr().unwrap());
     turn_until_quiet(&mut reactor);
     assert_eq!(ends.take(), Some((own, ErrorKind::NotConnected)));
+}
+
+#[test]
+fn both_halves_know_the_peer_and_either_can_abort_the_connection() {
+    fn reader_aborts(mut reader: Reader, _writer: Writer) {
+        reader.abort();
+    }
+    fn writer_aborts(_reader: Reader, mut writer: Writer) {
+        writer.abort();
+    }
+    for abort in [reader_aborts, writer_aborts] {
+        let mut reactor = Reactor::new().unwrap();
+        let (reader, writer, mut peer) = halves(&mut reactor);
+        let address = Address::from(peer.local_addr().unwrap());
+        assert_eq!((reader.peer_addr(), writer.peer_addr()), (Some(&address), Some(&address)));
+        let states = |reactor: &Reactor| -> Vec<_> {
+            reactor
+                .slots()
+                .filter_map(|slot| slot.connection)
+                .map(|state| (state.read, state.write))
+                .collect()
+        };
+        assert_eq!(states(&reactor), [("open", "open")]);
+        let names: Vec<_> = reactor.slots().filter_map(|slot| slot.type_name).collect();
+        assert!(names.iter().any(|name| name.contains("accept")), "no handler's name: {names:?}");
+        abort(reader, writer);
+        turn_until_quiet(&mut reactor);
+        assert_eq!(states(&reactor), []);
+        peer.set_nonblocking(true).unwrap();
+        assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+}
+
+#[test]
+fn read_that_finds_nothing_costs_no_call_of_the_connection() {
+    let (mut reactor, handle) = new_reactor();
+    let (mut reader, _writer, _peer) = halves(&mut reactor);
+    let (calls, noted) = shared(0);
+    reactor.add_observer(Calls(noted));
+    handle.spawn(async move { reader.read(&mut [0; 8]).await });
+    turn_until_quiet(&mut reactor);
+    assert_eq!(calls.get(), 1, "one call of the task");
+}
+
+/// Counts the calls of all sources.
+struct Calls(Rc<Cell<usize>>);
+
+impl Observer for Calls {
+    fn on_dispatch(&mut self, _: &DispatchEnd) {
+        self.0.set(self.0.get() + 1);
+    }
 }
 
 #[test]
