@@ -97,7 +97,9 @@ fn unanswered_connect_fails_at_its_timeout() {
     let record = Rc::new(RefCell::new(Log::default()));
     let mut options = ConnectOptions::default();
     options.timeout = Duration::from_secs(5);
-    create_connection(&mut reactor, &[address.into()], &options, Greeting(record.clone()));
+    let handle = create_connection(&mut reactor, &[address.into()], &options, Greeting(record.clone()));
+    turn_until_quiet(&mut reactor);
+    reactor.wake(handle.id()); // this is neither an answer nor the timeout
     turn_until_quiet(&mut reactor);
     assert!(record.borrow().reason.is_none());
     reactor.set_now(start + Duration::from_secs(5));
@@ -135,9 +137,13 @@ fn full_unix_backlog_is_retried_until_the_timeout() {
     let record = Rc::new(RefCell::new(Log::default()));
     let mut options = ConnectOptions::default();
     options.timeout = common::PATIENCE;
-    create_connection(&mut reactor, &[Address::Unix(path.clone())], &options, Greeting(record.clone()));
+    let handle =
+        create_connection(&mut reactor, &[Address::Unix(path.clone())], &options, Greeting(record.clone()));
+    turn_until_quiet(&mut reactor);
+    reactor.wake(handle.id());
     turn_until_quiet(&mut reactor);
     assert!(record.borrow().calls.is_empty(), "{:?}", record.borrow().reason);
+    assert_eq!(reactor.timer_count(), 1, "one retry is scheduled");
     let (_accepted, _) = listener.accept().unwrap();
     turn_until(&mut reactor, "the connection is made", |_| record.borrow().calls == ["made"]);
     let (mut accepted, _) = listener.accept().unwrap();

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use common::{panics, turn_until, turn_until_quiet};
 use echo_reactor::observe::{CallbackEnd, DispatchEnd, IoStats, Observer, Phase, PollEnd, TurnEnd};
 use echo_reactor::{
-    Address, Cancelled, Connection, ConnectionLost, CopyError, Elapsed, Handle, Id, LineTooLong,
-    ListenOptions, Listener, ListeningSocket, Mailbox, Next, Protocol, Reactor, Ready, Source, Stopped,
-    Transport, TrySendError, Unavailable, create_server, start_server,
+    Address, Cancelled, ConnectError, Connection, ConnectionLost, CopyError, Elapsed, Handle, Id,
+    LineTooLong, ListenOptions, Listener, ListeningSocket, Mailbox, Next, Protocol, Reactor, Ready, Source,
+    Stopped, Transport, TrySendError, Unavailable, create_server, start_server,
 };
 
 /// Panics at its first byte.
@@ -107,7 +107,12 @@ fn caught_panic_of_a_factory_leaves_the_listener() {
 #[test]
 fn every_error_says_what_is_wrong() {
     let failed = || std::io::Error::other("broken");
-    let errors: [(Box<dyn Error>, &str); 13] = [
+    let mut unreachable = ConnectError::default();
+    unreachable.attempts.push(("127.0.0.1:7".parse().unwrap(), failed()));
+    unreachable.attempts.push(("unix:/x".parse().unwrap(), failed()));
+    let errors: [(Box<dyn Error>, &str); 15] = [
+        (ConnectError::default().into(), "no address to connect to"),
+        (unreachable.into(), "127.0.0.1:7: broken; unix:/x: broken"),
         (Unavailable::Gone.into(), "the source is gone"),
         (Unavailable::Running.into(), "the source is running"),
         (Unavailable::Connecting.into(), "the connection is not established yet"),

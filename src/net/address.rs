@@ -135,6 +135,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn unix_address_is_parsed_up_to_its_longest_name() {
+        let parse = |text: &str| Address::unix(text.as_bytes());
+        let longest = "x".repeat(if cfg!(target_os = "linux") { 107 } else { 103 });
+        assert_eq!(parse(&longest), Ok(Address::Unix(PathBuf::from(&longest))));
+        assert_eq!(
+            parse(&(longest.clone() + "x")),
+            Err(format!("the path is longer than {} bytes", longest.len()))
+        );
+        assert_eq!(parse(""), Err("the path is empty".into()));
+        assert_eq!(parse("a\0b"), Err("the path contains a zero byte".into()));
+        if sys::HAS_ABSTRACT_NAMES {
+            assert_eq!(parse(&format!("@{longest}")), Ok(Address::Abstract(longest.into())));
+            assert_eq!(parse("@"), Err("the name is empty".into()));
+            assert_eq!(parse("@a\0b"), Err("the name contains a zero byte".into()));
+        } else {
+            assert!(parse("@name").unwrap_err().contains("only Linux"));
+        }
+    }
+
+    #[test]
     fn unix_addresses_are_shown_on_one_line() {
         let path = Address::Unix("/run/a\nb\u{1b}[2J\u{9b}é".into());
         assert_eq!(path.to_string(), "unix:/run/a\\nb\\u{1b}[2J\\u{9b}é");

@@ -158,12 +158,9 @@ impl Source for Connector {
                     }
                 }
             }
-            State::BacklogFull { address, deadline, .. } if timed_out => {
+            State::BacklogFull { address, deadline, retry } => {
+                reactor.cancel(retry); // a wake-up retries early
                 self.begin(address, deadline, id, reactor);
-            }
-            waiting @ State::BacklogFull { .. } => {
-                self.state = waiting;
-                return Next::Wait;
             }
         }
         while matches!(self.state, State::Idle) {

@@ -168,17 +168,18 @@ impl Listener {
             let Err((kind, error)) = self.accept_one(index, id, reactor) else { continue };
             match kind {
                 AcceptError::WouldBlock => self.sockets[index].readable = false,
-                AcceptError::Transient if lost < ACCEPTS_PER_TURN - 1 => {
+                AcceptError::Transient => {
                     log::debug!("a connection was lost before it could be served: {}", ErrorText(&error));
                     self.stats.refused += 1;
                     lost += 1;
                 }
-                // Every `accept` of this turn failed, so something refuses all connections.
-                AcceptError::Transient | AcceptError::Exhausted => {
-                    self.back_off(&error, id, reactor);
-                    break;
-                }
+                AcceptError::Exhausted => lost = ACCEPTS_PER_TURN,
                 AcceptError::Fatal => self.drop_socket(index, &error, reactor),
+            }
+            // If every `accept` of a turn failed, something refuses all connections.
+            if lost == ACCEPTS_PER_TURN {
+                self.back_off(&error, id, reactor);
+                break;
             }
         }
         Next::Wait
@@ -354,3 +355,56 @@ impl Handle<Listener> {
 }
 
 crate::opaque_debug!(Listener);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+    use std::time::Instant;
+
+    /// A listener with pending connections, each of which fails with this error when it is served.
+    fn listen_and_fail(
+        reactor: &mut Reactor,
+        count: usize,
+        error: i32,
+    ) -> (Handle<Listener>, Vec<TcpStream>) {
+        let options = ListenOptions::default();
+        let sockets = ListeningSocket::bind_all(&["127.0.0.1:0".parse().unwrap()], &options).unwrap();
+        let fail = move |_: &mut Reactor, _, _, _| Err(io::Error::from_raw_os_error(error));
+        let listener = listen(reactor, sockets, &options, fail).unwrap();
+        let address = listener.addresses(reactor).unwrap()[0].to_string();
+        (listener, (0..count).map(|_| TcpStream::connect(&address).unwrap()).collect())
+    }
+
+    #[test]
+    fn accepting_pauses_at_a_shortage_or_after_a_turn_of_failures_only() {
+        for (error, per_turn) in [(libc::EMFILE, 1), (libc::EPERM, ACCEPTS_PER_TURN)] {
+            let mut reactor = Reactor::new().unwrap();
+            let mut now = Instant::now();
+            let (listener, _peers) = listen_and_fail(&mut reactor, 2 * per_turn, error);
+            for turn in 1..=2 {
+                reactor.set_now(now);
+                for _ in 0..3 {
+                    reactor.turn(Some(std::time::Duration::ZERO)).unwrap();
+                }
+                assert_eq!(listener.stats(&reactor).unwrap().refused, (turn * per_turn) as u64);
+                assert_eq!(reactor.timer_count(), 1, "it will accept again");
+                now += RETRY_DELAY;
+            }
+            reactor.set_now(now);
+            reactor.turn(None).unwrap();
+            assert_eq!(reactor.timer_count(), 0, "the shortage is over");
+        }
+    }
+
+    #[test]
+    fn unusable_socket_ends_its_listener() {
+        let mut reactor = Reactor::new().unwrap();
+        let (listener, _) = listen_and_fail(&mut reactor, 0, 0);
+        let socket = &reactor.get(listener).unwrap().sockets[0].socket;
+        rustix::net::shutdown(socket, rustix::net::Shutdown::Both).unwrap(); // accept fails: EINVAL
+        listener.on_stopped(&mut reactor, Reactor::stop).unwrap();
+        reactor.run().unwrap();
+        assert_eq!(listener.addresses(&reactor), Ok(Vec::new()));
+    }
+}
