@@ -169,6 +169,8 @@ fn closed_listener_keeps_connections_and_reports_the_last_close() {
     });
     reactor.run().unwrap();
     thread.join().unwrap();
+    let stats = listener.stats(&reactor).unwrap();
+    assert_eq!((stats.open, stats.bytes_in, stats.bytes_out), (0, 10, 10));
 }
 
 #[test]

@@ -963,12 +963,18 @@ fn both_halves_know_the_peer_and_either_can_abort_the_connection() {
 #[test]
 fn read_that_finds_nothing_costs_no_call_of_the_connection() {
     let (mut reactor, handle) = new_reactor();
-    let (mut reader, _writer, _peer) = halves(&mut reactor);
+    let (mut reader, _writer, peer) = halves(&mut reactor);
     let (calls, noted) = shared(0);
     reactor.add_observer(Calls(noted));
     handle.spawn(async move { reader.read(&mut [0; 8]).await });
     turn_until_quiet(&mut reactor);
     assert_eq!(calls.get(), 1, "one call of the task");
+    let names: Vec<_> = reactor.slots().filter_map(|slot| slot.type_name).collect();
+    assert!(
+        names.iter().any(|name| name.contains("read_that_finds_nothing")),
+        "no name of the task: {names:?}"
+    );
+    drop(peer);
 }
 
 /// Counts the calls of all sources.

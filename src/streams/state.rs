@@ -239,7 +239,7 @@ impl State {
                     self.read_budget = self.read_budget.saturating_sub(count.max(SMALLEST_CHARGE));
                     return Poll::Ready(Ok(count));
                 }
-                if self.read_budget == 0 && duplex.may_deliver() {
+                if duplex.may_deliver() {
                     STOPPED_READS.set(STOPPED_READS.get() + 1);
                 }
                 // No event will report the bytes that the budget left unread, or the end of the
