@@ -300,6 +300,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn source_that_is_added_again_keeps_its_one_place() {
+        let mut reactor = Reactor::new().unwrap();
+        let ids: Vec<Id> = (0..100).map(|_| Mailbox::<u8>::new(&mut reactor, 1).id()).collect();
+        let mut waiters = Waiters::default();
+        for &id in ids.iter().chain(&ids) {
+            waiters.add(id, &reactor);
+        }
+        assert_eq!(waiters.queue, ids);
+    }
+
+    #[test]
     fn removed_waiters_are_forgotten() {
         let mut reactor = Reactor::new().unwrap();
         let mut waiters = Waiters::default();

@@ -642,22 +642,25 @@ fn full_stderr_does_not_delay_the_server() {
 
 #[test]
 fn items_of_cancelled_receivers_keep_their_order() {
-    let mut reactor = Reactor::new().unwrap();
-    let mailbox = Mailbox::new(&mut reactor, 8);
-    let handle = reactor.handle().unwrap();
-    let receivers = [(); 2].map(|()| {
-        let inner = handle.clone();
-        handle.spawn(async move { inner.recv(mailbox).await })
-    });
-    turn_until_quiet(&mut reactor);
-    for number in 1..=3 {
-        mailbox.try_send(&mut reactor, mailbox.id(), number).unwrap();
+    for cancelled_first in [0, 1] {
+        let mut reactor = Reactor::new().unwrap();
+        let mailbox = Mailbox::new(&mut reactor, 8);
+        let handle = reactor.handle().unwrap();
+        let receivers = [(); 2].map(|()| {
+            let inner = handle.clone();
+            handle.spawn(async move { inner.recv(mailbox).await })
+        });
+        turn_until_quiet(&mut reactor);
+        for number in 1..=3 {
+            mailbox.try_send(&mut reactor, mailbox.id(), number).unwrap();
+        }
+        reactor.turn(Some(Duration::ZERO)).unwrap(); // both have an item, and have not returned it
+        receivers[cancelled_first].cancel();
+        receivers[1 - cancelled_first].cancel();
+        turn_until_quiet(&mut reactor);
+        let items = [(); 3].map(|()| mailbox.try_recv(&mut reactor, mailbox.id()));
+        assert_eq!(items, [1, 2, 3].map(TryRecv::Item), "{cancelled_first}");
     }
-    reactor.turn(Some(Duration::ZERO)).unwrap(); // both have an item, and have not returned it
-    receivers.iter().for_each(Task::cancel);
-    turn_until_quiet(&mut reactor);
-    let items = [(); 3].map(|()| mailbox.try_recv(&mut reactor, mailbox.id()));
-    assert_eq!(items, [1, 2, 3].map(TryRecv::Item));
 }
 
 #[test]
