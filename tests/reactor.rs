@@ -263,6 +263,20 @@ fn would_block_in_a_watch_waits_for_the_next_event() {
 }
 
 #[test]
+fn interrupted_watch_is_called_again() {
+    let mut reactor = Reactor::new().unwrap();
+    let (end, _other) = UnixStream::pair().unwrap();
+    let (calls, note) = log();
+    let watched = move |_: &mut UnixStream, _: &mut Reactor| {
+        note.borrow_mut().push(());
+        if note.borrow().len() < 3 { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+    };
+    let id = reactor.watch(end, watched).unwrap();
+    turn_until(&mut reactor, "the watch is finished", |reactor| !reactor.contains(id));
+    assert_eq!(calls.borrow().len(), 3);
+}
+
+#[test]
 fn error_in_a_watch_ends_only_that_watch() {
     let mut reactor = Reactor::new().unwrap();
     let (end, mut other) = UnixStream::pair().unwrap();

@@ -18,7 +18,7 @@ use common::{
     Echo, Lines, Process, Scratch, Server, Terminal, client_command, eventually, ping, pipe, turn_until,
 };
 use echo_reactor::observe::{CallbackEnd, DispatchEnd, IoStats, Observer, Origin, Phase, PollEnd, TurnEnd};
-use echo_reactor::{Connection, Id, Next, Protocol, Reactor, Ready, Source, Transport};
+use echo_reactor::{Connection, Id, Mailbox, Next, Protocol, Reactor, Ready, Source, Transport};
 use log::{LevelFilter, Log, Metadata, Record};
 use rustix::process::Signal;
 
@@ -58,6 +58,7 @@ impl Observer for Recorder {
 fn observer_is_notified_of_loop_events_in_order() {
     let mut reactor = Reactor::new().unwrap();
     let notes = Rc::new(RefCell::new(Vec::new()));
+    let without_counters = Mailbox::<u8>::new(&mut reactor, 1).id();
     reactor.add_observer(Recorder(notes.clone()));
     reactor.call_soon(|_| ());
     reactor.call_later(Duration::ZERO, |_| ());
@@ -76,8 +77,11 @@ fn observer_is_notified_of_loop_events_in_order() {
     reactor.turn(None).unwrap();
     assert_eq!(notes.take(), ["slept: 1 events", "ran: readable+writable Wait Some(5)", "turn 4"]);
     drop(peer);
-    turn_until(&mut reactor, "the connection is removed", |reactor| reactor.source_count() == 0);
+    turn_until(&mut reactor, "the connection is removed", |reactor| reactor.source_count() == 1);
     assert!(notes.take().contains(&"removed".into()));
+    reactor.wake(without_counters);
+    reactor.turn(None).unwrap();
+    assert!(notes.take().contains(&"ran: woken Wait None".into()));
 }
 
 #[derive(Default)]
