@@ -88,6 +88,8 @@ struct Fault {
 #[derive(Clone, Copy)]
 enum Occurrence {
     Only(usize),
+    /// This occurrence and the next one.
+    Twice(usize),
     /// This occurrence and all later ones.
     From(usize),
 }
@@ -122,7 +124,7 @@ fn next(jobs: &Mutex<Vec<(&'static Workload, Fault)>>) -> Option<(&'static Workl
 }
 
 /// Every fault of a workload: each call that it makes without a fault, with each error, at each of its
-/// first six occurrences and at all of them.
+/// first six occurrences, at two in a row (EINTR), and at all of them.
 fn faults(workload: &'static Workload, is_quick: bool) -> Vec<(&'static Workload, Fault)> {
     let scratch = Scratch::new();
     let (verdict, log) = (workload.run)(&scratch, None);
@@ -140,6 +142,10 @@ fn faults(workload: &'static Workload, is_quick: bool) -> Vec<(&'static Workload
             for n in 1..=after.min(if is_quick { 1 } else { 6 }) {
                 let occurrence = Occurrence::Only(before + n);
                 faults.push((workload, Fault { call, effect: effect.clone(), occurrence }));
+                if effect.ends_with("EINTR") {
+                    let occurrence = Occurrence::Twice(before + n);
+                    faults.push((workload, Fault { call, effect: effect.clone(), occurrence }));
+                }
             }
             if after > 0 && !is_quick && effect.starts_with("error") && !effect.ends_with("EINTR") {
                 faults.push((workload, Fault { call, effect, occurrence: Occurrence::From(before + 1) }));
@@ -163,6 +169,7 @@ fn count(log: &str, call: &str) -> (usize, usize) {
 fn inject(workload: &Workload, fault: &Fault) -> Verdict {
     let when = match fault.occurrence {
         Occurrence::Only(n) => n.to_string(),
+        Occurrence::Twice(n) => format!("{n}..{}", n + 1),
         Occurrence::From(n) => format!("{n}+"),
     };
     let scratch = Scratch::new();
@@ -193,6 +200,7 @@ fn report(results: &[(&str, Fault, Verdict)]) {
     for (workload, Fault { call, effect, occurrence }, verdict) in results {
         let occurrence = match occurrence {
             Occurrence::Only(n) => n.to_string(),
+            Occurrence::Twice(n) => format!("{n} and {}", n + 1),
             Occurrence::From(_) => "every".into(),
         };
         let outcome = verdict.as_ref().map_or_else(|reason| reason.replace('\n', "; "), |&o| o.to_owned());
