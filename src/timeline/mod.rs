@@ -260,9 +260,10 @@ mod tests {
 
     #[test]
     fn file_at_its_size_limit_is_valid_and_shows_open_connections() {
+        static LONG: [u8; 1 << 16] = [b'x'; 1 << 16]; // so that few events fill the file
         let path = std::env::temp_dir().join(format!("full-timeline-{}.json", std::process::id()));
         let mut timeline = Timeline::create(&path).unwrap();
-        let type_name: &'static str = "x".repeat(1 << 16).leak(); // so that few events fill the file
+        let type_name = str::from_utf8(&LONG).unwrap();
         let mut reactor = Reactor::new().unwrap();
         let id = Mailbox::<u8>::new(&mut reactor, 1).id();
         let behind = IoStats { backpressured: true, ..IoStats::default() };

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::judge::{Verdict, doing, ensure, in_another_thread};
@@ -39,9 +39,9 @@ impl Mailbox {
     }
 }
 
-/// The waker of the task. It counts.
+/// The waker of the task. It counts. It may be in the mailbox, so it does not own the mailbox.
 struct Task {
-    mailbox: Mailbox,
+    mailbox: Weak<Shared>,
     wakes: AtomicUsize,
     is_early: AtomicBool,
 }
@@ -49,7 +49,7 @@ struct Task {
 impl Task {
     fn new(mailbox: &Mailbox) -> Arc<Self> {
         Arc::new(Task {
-            mailbox: mailbox.clone(),
+            mailbox: Arc::downgrade(&mailbox.0),
             wakes: AtomicUsize::new(0),
             is_early: AtomicBool::new(false),
         })
@@ -64,8 +64,8 @@ impl Wake for Task {
     fn wake(self: Arc<Self>) {
         self.wakes.fetch_add(1, Ordering::SeqCst);
         // If it is locked, the task cannot look before the other thread has finished.
-        let state = self.mailbox.0.state.try_lock();
-        let is_early = state.is_ok_and(|state| state.value.is_none());
+        let Some(mailbox) = self.mailbox.upgrade() else { return };
+        let is_early = mailbox.state.try_lock().is_ok_and(|state| state.value.is_none());
         self.is_early.fetch_or(is_early, Ordering::SeqCst);
     }
 }
@@ -121,8 +121,9 @@ pub fn check<F: Future<Output = u32>>((send, new): (SendFn, fn(Mailbox) -> F)) -
 
     let mailbox = Mailbox::default(); // the value comes in the middle of a poll
     let (mut future, task) = (pin!(new(mailbox.clone())), Task::new(&mailbox));
-    let other = mailbox.clone();
-    *mailbox.0.between.lock().unwrap() = Some(Box::new(move || send_from_a_thread(&other, 7)));
+    let other = Arc::downgrade(&mailbox.0); // it may never be called
+    *mailbox.0.between.lock().unwrap() =
+        Some(Box::new(move || send_from_a_thread(&Mailbox(other.upgrade().unwrap()), 7)));
     let found = poll(&mailbox, future.as_mut(), &task);
     let has_value = mailbox.0.state.lock().unwrap().value.is_some();
     ensure!(
