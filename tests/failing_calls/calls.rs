@@ -84,7 +84,8 @@ thread_local! {
     static REGISTERED: RefCell<Vec<(c_int, c_int, libc::epoll_event)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs `f` with faults, of which the first one is under test. Returns what it returned, or its panic, and the calls that it has made.
+/// Runs `f` with faults. The first one is under test. Returns what `f` returned, or its panic, and the
+/// calls that it has made.
 pub fn with_faults<R>(faults: [Option<Fault>; 3], f: impl FnOnce() -> R) -> (thread::Result<R>, Counts) {
     REGISTERED.with_borrow_mut(Vec::clear);
     FAULTS.set(faults);
