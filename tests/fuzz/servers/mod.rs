@@ -268,10 +268,21 @@ pub fn run(data: &[u8]) {
             _ => outside(&script, command / 3, &mut reactor),
         }
     }
-    settle(&script, &mut reactor);
-    assert_nothing_waits(&script);
-    finish(&script, &mut reactor);
-    assert_eq!(descriptors, super::descriptors(), "a descriptor is left");
+    // Some scripts drop the reactor in the middle.
+    if data.len().is_multiple_of(8) {
+        script.borrow_mut().ends.iter_mut().for_each(|end| end.calls.has_closed = true);
+        reactor = Reactor::new().unwrap();
+        reactor.remote().unwrap();
+        script.borrow_mut().raw.clear();
+    } else {
+        settle(&script, &mut reactor);
+        assert_nothing_waits(&script);
+        finish(&script, &mut reactor);
+    }
+    assert!(script.borrow().ends.iter().all(|end| end.calls.all.last() == Some(&Call::Lost)));
+    assert_eq!(super::descriptors(), descriptors, "a descriptor is left");
+    script.borrow_mut().tasks.clear();
+    drop(reactor);
 }
 
 /// Runs turns until nothing happens any more, also not after the longest timeout.
@@ -340,6 +351,5 @@ fn finish(script: &Shared, reactor: &mut Reactor) {
         assert!(path.is_none_or(|path| !path.exists()), "a socket file is left");
         reactor.remove(server.handle.id());
     }
-    assert!(script.borrow().ends.iter().all(|end| end.calls.all.last() == Some(&Call::Lost)));
     assert_eq!((reactor.source_count(), reactor.timer_count()), (0, 0), "a source or a timer is left");
 }

@@ -41,15 +41,19 @@ impl Protocol for Peer {
     fn connection_made(&mut self, transport: &mut Transport) {
         let mut guard = self.script.borrow_mut();
         let script = &mut *guard;
-        let end = &mut script.ends[self.number];
-        end.handle = Some(transport.handle());
+        script.ends[self.number].handle = Some(transport.handle());
+        let end = &script.ends[self.number];
         if end.server.is_none() {
             let peer = transport.peer_addr().unwrap();
             let index = end.addresses.iter().position(|address| address == peer).expect("a wrong address");
-            let mut reachable = script.servers[..end.servers].iter().filter(|server| server.is_reachable());
-            let passed_over = reachable
-                .find(|server| server.listens_on_any(&end.addresses[..index]))
-                .map(|server| &server.addresses);
+            // A server may reset a connection before its client is called.
+            let has_reset = |server: usize| {
+                script.ends.iter().any(|end| end.server == Some(server) && end.calls.has_closed)
+            };
+            let passed_over = script.servers[..end.servers].iter().enumerate().find(|(number, server)| {
+                server.is_reachable() && server.listens_on_any(&end.addresses[..index]) && !has_reset(*number)
+            });
+            let passed_over = passed_over.map(|(_, server)| &server.addresses);
             assert!(passed_over.is_none() || script.was_short, "{passed_over:?} was not tried first");
             *script.connected.entry(peer.clone()).or_default() += 1;
             transport.write(&[u8::try_from(self.number).unwrap()]);

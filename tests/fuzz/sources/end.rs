@@ -101,6 +101,7 @@ pub fn finish(script: &Shared, reactor: &mut Reactor) {
     }
     let workers: Vec<Id> = guard.workers.all.iter().map(|worker| worker.id).collect();
     guard.inputs.clear();
+    guard.outputs.clear();
     drop(guard);
     for id in workers {
         reactor.remove(id);

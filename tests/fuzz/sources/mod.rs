@@ -254,6 +254,7 @@ pub fn run(data: &[u8]) {
     let remote = reactor.remote().unwrap();
     // libFuzzer does not ignore it, as the runtime of Rust does.
     reactor.on_signal(Signal::PIPE.as_raw(), |_| ()).unwrap();
+    let with_reactor = descriptors();
     let script = Rc::new(RefCell::new(Script {
         input: Input::new(data),
         workers: Workers::default(),
@@ -281,6 +282,7 @@ pub fn run(data: &[u8]) {
         settle(&script, &mut reactor);
         assert_nothing_waits(&script, &reactor);
         finish(&script, &mut reactor);
+        assert_eq!(descriptors(), with_reactor, "a descriptor is left");
     }
     drop(reactor);
     assert!(remote.call(|_| ()).is_err(), "a call to a reactor that is gone");
