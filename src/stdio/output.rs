@@ -71,6 +71,7 @@ impl Output {
         let mut sent = 0;
         while self.writable && sent < budget {
             let result = match self.descriptor.write(&bytes[sent..budget]) {
+                Ok(0) => Err(ErrorKind::WriteZero.into()), // otherwise this would go on forever
                 Ok(count) => {
                     sent += count;
                     Ok(())
