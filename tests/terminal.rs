@@ -573,14 +573,11 @@ fn prompt_is_shown_before_the_first_connection() {
 }
 
 #[test]
-#[ignore = "fails in some whole runs: the race is not found yet"]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: setsid(1)")]
 fn ctrl_c_leaves_no_empty_row() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();
     let mut shell = terminal.shell();
-    terminal.see("$ ");
-    // Otherwise the kernel discards output after it has sent the signal, and sometimes the prompt.
-    terminal.type_in("stty noflsh\n");
     terminal.see("$ ");
     terminal.type_in(&client_line(server.address()));
     terminal.see_row("> ");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::{A_WHILE, PATIENCE, Process, Scratch};
+use super::{A_WHILE, PATIENCE, Process, Scratch, program};
 
 /// The read end and the write end.
 pub fn pipe() -> (OwnedFd, OwnedFd) {
@@ -132,9 +132,9 @@ impl Terminal {
 
     /// Starts a shell with job control on this terminal.
     pub fn shell(&self) -> Process {
-        let mut command = Command::new("setsid");
+        let mut command = program("setsid"); // its programs must not ignore SIGINT
         command.args(["--wait", "--ctty", "bash", "--norc", "--noediting"]).env("PS1", "$ ");
-        command.env("TERM", "xterm").env_remove("RUST_LOG").env_remove("PROMPT_COMMAND");
+        command.env_remove("PROMPT_COMMAND");
         Process::spawn(command.stdin(self.stdio()).stdout(self.stdio()).stderr(self.stdio()))
     }
 
