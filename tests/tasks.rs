@@ -15,8 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    A_WHILE, Guard, Lines, PATIENCE, assert_same_bytes, connect, fill, hand_over, noise, reset_on_close,
-    shared, turn_until, turn_until_panic, turn_until_quiet,
+    A_WHILE, Guard, Lines, PATIENCE, assert_same_bytes, connect, fill, hand_over, noise, poll_once,
+    reset_on_close, shared, turn_until, turn_until_panic, turn_until_quiet,
 };
 use echo_reactor::{
     Address, Cancelled, ConnectOptions, CopyError, Either, Elapsed, ListenOptions, LoopHandle, Mailbox,
@@ -642,24 +642,24 @@ fn full_stderr_does_not_delay_the_server() {
 
 #[test]
 fn items_of_cancelled_receivers_keep_their_order() {
-    for cancelled_first in [0, 1] {
+    for dropped_first in [0, 1] {
         let mut reactor = Reactor::new().unwrap();
         let mailbox = Mailbox::new(&mut reactor, 8);
         let handle = reactor.handle().unwrap();
-        let receivers = [(); 2].map(|()| {
-            let inner = handle.clone();
-            handle.spawn(async move { inner.recv(mailbox).await })
-        });
+        let mut receivers = [(); 2].map(|()| Some(Box::pin(handle.recv(mailbox))));
+        for receiver in receivers.iter_mut().flatten() {
+            assert!(poll_once(receiver.as_mut()).is_pending());
+        }
         turn_until_quiet(&mut reactor);
         for number in 1..=3 {
             mailbox.try_send(&mut reactor, mailbox.id(), number).unwrap();
         }
-        reactor.turn(Some(Duration::ZERO)).unwrap(); // both have an item, and have not returned it
-        receivers[cancelled_first].cancel();
-        receivers[1 - cancelled_first].cancel();
+        turn_until_quiet(&mut reactor); // both have an item, and are not polled
+        receivers[dropped_first] = None;
+        receivers[1 - dropped_first] = None;
         turn_until_quiet(&mut reactor);
         let items = [(); 3].map(|()| mailbox.try_recv(&mut reactor, mailbox.id()));
-        assert_eq!(items, [1, 2, 3].map(TryRecv::Item), "{cancelled_first}");
+        assert_eq!(items, [1, 2, 3].map(TryRecv::Item), "{dropped_first}");
     }
 }
 

@@ -385,7 +385,7 @@ mod tests {
             for turn in 1..=2 {
                 reactor.set_now(now);
                 for _ in 0..3 {
-                    reactor.turn(Some(std::time::Duration::ZERO)).unwrap();
+                    reactor.turn(Some(Duration::ZERO)).unwrap();
                 }
                 assert_eq!(listener.stats(&reactor).unwrap().refused, (turn * per_turn) as u64);
                 assert_eq!(reactor.timer_count(), 1, "it will accept again");
@@ -403,8 +403,10 @@ mod tests {
         let (listener, _) = listen_and_fail(&mut reactor, 0, 0);
         let socket = &reactor.get(listener).unwrap().sockets[0].socket;
         rustix::net::shutdown(socket, rustix::net::Shutdown::Both).unwrap(); // accept fails: EINVAL
-        listener.on_stopped(&mut reactor, Reactor::stop).unwrap();
-        reactor.run().unwrap();
+        let stopped = std::rc::Rc::new(std::cell::Cell::new(false));
+        let noted = stopped.clone();
+        listener.on_stopped(&mut reactor, move |_| noted.set(true)).unwrap();
+        assert!(reactor.run_until(Duration::from_secs(20), |_| stopped.get()).unwrap());
         assert_eq!(listener.addresses(&reactor), Ok(Vec::new()));
     }
 }

@@ -209,3 +209,29 @@ impl AsFd for Input {
 }
 
 crate::opaque_debug!(Input);
+
+#[cfg(all(test, feature = "cli"))]
+mod tests {
+    use super::*;
+    use crate::mailbox::TryRecv;
+    use std::io::Write;
+    use std::time::Duration;
+
+    #[test]
+    fn half_a_line_and_an_item_in_the_mailbox_count_as_unreceived() {
+        let mut reactor = Reactor::new().unwrap();
+        let (reading, mut writing) = io::pipe().unwrap();
+        let mailbox = Mailbox::new(&mut reactor, 1);
+        let input = Input::open(&mut reactor, &reading, Framing::Lines, mailbox).unwrap();
+        let mut has_unreceived_after = |text: &[u8]| {
+            writing.write_all(text).unwrap();
+            reactor.turn(Some(Duration::from_millis(10))).unwrap();
+            let before = input.has_unreceived(&reactor);
+            let received = matches!(mailbox.try_recv(&mut reactor, mailbox.id()), TryRecv::Item(Ok(_)));
+            (before, received, input.has_unreceived(&reactor))
+        };
+        assert_eq!(has_unreceived_after(b""), (false, false, false));
+        assert_eq!(has_unreceived_after(b"half "), (true, false, true));
+        assert_eq!(has_unreceived_after(b"a line\n"), (true, true, false));
+    }
+}
