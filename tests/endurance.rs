@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use common::{Server, assert_same_bytes, eventually, noise};
+use common::{Random, Server, assert_same_bytes, eventually, noise};
 use echo_reactor::{
     Address, CloseReason, ConnectOptions, ConnectionLost, Flow, Protocol, Reactor, Transport,
     create_connection,
@@ -33,18 +33,6 @@ const IDLE: Duration = Duration::from_secs(40);
 
 /// How long the last clients may take to close: to wake up after a stall, and then to time out.
 const LEAVING: Duration = Duration::from_secs(120);
-
-/// A small random number generator (xorshift) with a fixed seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Behaviour {

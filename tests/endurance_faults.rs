@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Outcome, Process, Scratch, Server, client_command, eventually, has_strace, noise};
+use common::{Outcome, Process, Random, Scratch, Server, client_command, eventually, has_strace, noise};
 use rustix::process::Signal;
 
 /// The time between two checks for leaks.
@@ -49,17 +49,7 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("write", &["EINTR", "EIO", "ENOSPC"]),
 ];
 
-/// A small random number generator (xorshift).
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
     /// Half of the calls, each with one fault: at every occurrence, or at each of so many.
     fn faults(&mut self) -> Vec<String> {
         let mut faults = Vec::new();

@@ -10,10 +10,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 
 use common::{
-    Scratch, Terminal, assert_same_bytes, feed, fifo, is_nonblocking, noise, pipe, turn_until,
+    Process, Scratch, Terminal, assert_same_bytes, feed, fifo, is_nonblocking, noise, pipe, turn_until,
     turn_until_quiet,
 };
 use echo_reactor::{
@@ -298,6 +299,18 @@ fn full_device_is_an_error_and_null_device_accepts_everything() {
     assert_eq!(writing.write(b"x"), Flow::Closed);
     let mut writing = Writing::to(OpenOptions::new().write(true).open("/dev/null").unwrap());
     assert_eq!(writing.write(&noise(200_000, 3)), Flow::Open); // less than one budget
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc/PID/mem")]
+fn write_that_takes_nothing_is_an_error() {
+    let mut ended = Process::spawn(Command::new("cat").stdin(Stdio::piped()));
+    let memory = OpenOptions::new().write(true).open(format!("/proc/{}/mem", ended.child.id())).unwrap();
+    drop(ended.child.stdin.take());
+    ended.wait();
+    let mut writing = Writing::to(memory);
+    writing.write(b"x");
+    assert_eq!(writing.fails(), ErrorKind::WriteZero);
 }
 
 #[test]

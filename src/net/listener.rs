@@ -23,9 +23,9 @@ use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Timer, Unavailabl
 
 use mio::Interest;
 
-/// How many times `accept` is called in one call of the listener, at most. A turn may call it twice:
-/// for an event, and then from the queue, after the other events.
-const ACCEPTS_PER_TURN: usize = 64;
+/// How many times one call of the listener calls `accept`, at most. A turn may call the listener
+/// twice: for an event, and from the queue.
+const ACCEPTS_PER_CALL: usize = 64;
 
 /// How long to wait before accepting again while descriptors are missing.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -157,7 +157,7 @@ impl Source for Listener {
 impl Listener {
     /// Accepts up to the budget, from each socket in turn.
     fn accept(&mut self, id: Id, reactor: &mut Reactor) -> Next {
-        let (mut budget, mut lost) = (ACCEPTS_PER_TURN, 0);
+        let (mut budget, mut lost) = (ACCEPTS_PER_CALL, 0);
         while self.stats.open < self.limit
             && let Some(index) = self.next_readable()
         {
@@ -166,18 +166,24 @@ impl Listener {
             }
             budget -= 1;
             let Err((kind, error)) = self.accept_one(index, id, reactor) else { continue };
-            match kind {
-                AcceptError::WouldBlock => self.sockets[index].readable = false,
+            let has_shortage = match kind {
                 AcceptError::Transient => {
                     log::debug!("a connection was lost before it could be served: {}", ErrorText(&error));
                     self.stats.refused += 1;
                     lost += 1;
+                    lost == ACCEPTS_PER_CALL // every `accept` has failed: something refuses them all
                 }
-                AcceptError::Exhausted => lost = ACCEPTS_PER_TURN,
-                AcceptError::Fatal => self.drop_socket(index, &error, reactor),
-            }
-            // If every `accept` of a turn failed, something refuses all connections.
-            if lost == ACCEPTS_PER_TURN {
+                AcceptError::Exhausted => true,
+                AcceptError::WouldBlock => {
+                    self.sockets[index].readable = false;
+                    false
+                }
+                AcceptError::Fatal => {
+                    self.drop_socket(index, &error, reactor);
+                    false
+                }
+            };
+            if has_shortage {
                 self.back_off(&error, id, reactor);
                 break;
             }
@@ -357,56 +363,4 @@ impl Handle<Listener> {
 crate::opaque_debug!(Listener);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::TcpStream;
-    use std::time::Instant;
-
-    /// A listener with pending connections, each of which fails with this error when it is served.
-    fn listen_and_fail(
-        reactor: &mut Reactor,
-        count: usize,
-        error: i32,
-    ) -> (Handle<Listener>, Vec<TcpStream>) {
-        let options = ListenOptions::default();
-        let sockets = ListeningSocket::bind_all(&["127.0.0.1:0".parse().unwrap()], &options).unwrap();
-        let fail = move |_: &mut Reactor, _, _, _| Err(io::Error::from_raw_os_error(error));
-        let listener = listen(reactor, sockets, &options, fail).unwrap();
-        let address = listener.addresses(reactor).unwrap()[0].to_string();
-        (listener, (0..count).map(|_| TcpStream::connect(&address).unwrap()).collect())
-    }
-
-    #[test]
-    fn accepting_pauses_at_a_shortage_or_after_a_turn_of_failures_only() {
-        for (error, per_turn) in [(libc::EMFILE, 1), (libc::EPERM, ACCEPTS_PER_TURN)] {
-            let mut reactor = Reactor::new().unwrap();
-            let mut now = Instant::now();
-            let (listener, _peers) = listen_and_fail(&mut reactor, 2 * per_turn, error);
-            for turn in 1..=2 {
-                reactor.set_now(now);
-                for _ in 0..3 {
-                    reactor.turn(Some(Duration::ZERO)).unwrap();
-                }
-                assert_eq!(listener.stats(&reactor).unwrap().refused, (turn * per_turn) as u64);
-                assert_eq!(reactor.timer_count(), 1, "it will accept again");
-                now += RETRY_DELAY;
-            }
-            reactor.set_now(now);
-            reactor.turn(None).unwrap();
-            assert_eq!(reactor.timer_count(), 0, "the shortage is over");
-        }
-    }
-
-    #[test]
-    fn unusable_socket_ends_its_listener() {
-        let mut reactor = Reactor::new().unwrap();
-        let (listener, _) = listen_and_fail(&mut reactor, 0, 0);
-        let socket = &reactor.get(listener).unwrap().sockets[0].socket;
-        rustix::net::shutdown(socket, rustix::net::Shutdown::Both).unwrap(); // accept fails: EINVAL
-        let stopped = std::rc::Rc::new(std::cell::Cell::new(false));
-        let noted = stopped.clone();
-        listener.on_stopped(&mut reactor, move |_| noted.set(true)).unwrap();
-        assert!(reactor.run_until(Duration::from_secs(20), |_| stopped.get()).unwrap());
-        assert_eq!(listener.addresses(&reactor), Ok(Vec::new()));
-    }
-}
+mod tests;

@@ -192,7 +192,7 @@ pub struct TurnEnd {
 
 impl Reactor {
     /// Notifies `observer` of everything that the loop does from now on. An observer that panics is
-    /// removed, and its panic continues at the end of the turn.
+    /// removed, and its panic continues at the end of the turn, or of the next one.
     pub fn add_observer(&mut self, observer: impl Observer + 'static) {
         self.observers.push(Box::new(observer));
     }

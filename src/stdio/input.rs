@@ -23,7 +23,7 @@ use crate::transport::Flow;
 /// The size of the largest chunk.
 const CHUNK_SIZE: usize = 64 * 1024;
 
-const MAX_READS_PER_TURN: usize = 4;
+const READS_PER_CALL: usize = 4;
 
 /// An item that an [`Input`] sends to its mailbox: bytes, or, as the last item, the error that
 /// ended the input.
@@ -167,7 +167,7 @@ impl Handle<Input> {
 impl Source for Input {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
         self.readable |= ready.intersects(Ready::READABLE);
-        for _ in 0..MAX_READS_PER_TURN {
+        for _ in 0..READS_PER_CALL {
             self.send_lines(id, reactor);
             match self.mailbox.flow(reactor, id) {
                 Flow::Closed => return Next::Done,

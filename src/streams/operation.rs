@@ -242,7 +242,7 @@ impl LoopHandle {
 
     /// Waits for `future`, but no longer than `limit` (asyncio: `wait_for`). When the time is up,
     /// `future`, or a task that it waits for, may need some more turns to read what has arrived
-    /// already. It gets them while reads of any stream stop at their budget: at most 64 turns, which
+    /// already. It gets them while reads of any stream stop at their budget, for about 32 turns, which
     /// are enough for 8 MiB if its reads are large. Then `future` is dropped.
     ///
     /// # Errors

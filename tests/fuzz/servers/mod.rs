@@ -30,7 +30,7 @@ use server::{Server, assert_counted, call_back, serve};
 const MOST_CLIENTS: usize = 100;
 const MOST_SERVERS: usize = 4;
 const MOST_RAW: usize = 300;
-/// A turn calls a source three times at most: for an event, from the queue, and for a timer.
+/// 64 each time the listener is called: for an event, from the queue, and for a timer.
 const ACCEPTS_PER_TURN: u64 = 3 * 64;
 
 struct Script {
