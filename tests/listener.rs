@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use common::{Echo, Scratch, has_descriptors, has_ipv6, ping, turn_until, turn_until_quiet};
+use common::{DeadPort, Echo, Scratch, has_descriptors, has_ipv6, ping, turn_until, turn_until_quiet};
 use echo_reactor::{
     Address, Connection, Handle, ListenOptions, Listener, Protocol, Reactor, Transport, create_server,
 };
@@ -155,8 +155,11 @@ fn connections_beyond_one_accept_budget_are_all_accepted() {
 
 #[test]
 fn closed_listener_keeps_connections_and_reports_the_last_close() {
+    let held = DeadPort::new(); // so that no other test listens there afterwards
+    let mut options = ListenOptions::default();
+    options.reuse_port = true;
     let mut reactor = Reactor::new().unwrap();
-    let listener = serve(&mut reactor, &[any()], &ListenOptions::default());
+    let listener = serve(&mut reactor, &[held.1.into()], &options);
     let address = address(&mut reactor, listener);
     let peer = TcpStream::connect(&address).unwrap();
     turn_until(&mut reactor, "the peer is accepted", |reactor| open(reactor, listener) == 1);

@@ -98,8 +98,8 @@ fn client_waits_for_a_server_that_starts_late() {
 
 #[test]
 fn each_new_reason_and_each_connection_is_reported_once() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+    let held = DeadPort::new();
+    let (listener, address) = (held.listen(), held.1);
     let mut command = client_command();
     command.args(["-r", &address.to_string()]).stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut process = Process::spawn(&mut command);
@@ -115,7 +115,7 @@ fn each_new_reason_and_each_connection_is_reported_once() {
     assert!(refused.contains("Connection refused; reconnecting in "), "{refused}");
     assert!(refused.ends_with(" ms, then until it succeeds (-v logs each attempt)"), "{refused}");
     thread::sleep(2 * A_WHILE); // the thing under test: more refusals are not reported
-    let _server = Server::on(&[&address.to_string()], &[]);
+    let _server = Server::on(&[&address.to_string()], &["--reuse-port"]);
     assert_eq!(err.next(), format!("echo-client: connected to {address}"));
     drop(stdin);
     assert_eq!(process.wait_code(), 0);

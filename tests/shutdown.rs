@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    Process, Scratch, Server, assert_one_line, assert_same_bytes, client_command, collect, connect_unix,
-    eventually, noise, ping, send_until_stalled,
+    DeadPort, Process, Scratch, Server, assert_one_line, assert_same_bytes, client_command, collect,
+    connect_unix, eventually, noise, ping, send_until_stalled,
 };
 use rustix::net::{SendFlags, send};
 use rustix::process::Signal;
@@ -21,7 +21,9 @@ use rustix::process::Signal;
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn sigterm_lets_a_slow_peer_get_every_byte_and_eof() {
-    let mut server = Server::start(&["--grace", "20", "--buffer", "1M"]);
+    let held = DeadPort::new(); // so that no other test listens there afterwards
+    let options = ["--reuse-port", "--grace", "20", "--buffer", "1M"];
+    let mut server = Server::on(&[&held.1.to_string()], &options);
     let mut stream = server.connect();
     let sent = send_until_stalled(&mut stream, b"x");
     server.process.comes_to_rest();

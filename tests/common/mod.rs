@@ -151,12 +151,28 @@ pub struct DeadPort(rustix::fd::OwnedFd, pub SocketAddr);
 
 impl DeadPort {
     pub fn new() -> Self {
-        use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-        rustix::net::sockopt::set_socket_reuseport(&socket, true).unwrap();
-        bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let address = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap();
+        let socket = Self::bind(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let address = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
         DeadPort(socket, address)
+    }
+
+    fn bind(address: SocketAddr) -> rustix::fd::OwnedFd {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+        #[cfg(target_os = "linux")]
+        let flags = SocketFlags::CLOEXEC; // a program that inherits the port would keep it open
+        #[cfg(not(target_os = "linux"))]
+        let flags = SocketFlags::empty();
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
+        rustix::net::sockopt::set_socket_reuseport(&socket, true).unwrap();
+        bind(&socket, &address).unwrap();
+        socket
+    }
+
+    /// Listens on the port, until the listener is dropped.
+    pub fn listen(&self) -> TcpListener {
+        let socket = Self::bind(self.1);
+        rustix::net::listen(&socket, 1).unwrap();
+        socket.into()
     }
 }
 
