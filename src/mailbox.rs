@@ -6,10 +6,11 @@
 //! backpressure from a slow network reaches stdin. Sources need not register for that: a `try_send`
 //! or `try_recv` without success is enough.
 //!
-//! The sources that wait are woken one at a time, in the order in which they came. If others wait,
-//! the mailbox itself is called after the woken source, and wakes the next one if an item or a place
-//! is still there. So a source that takes everything and waits again is behind the others.
-//! Waking all of them for each item would also be expensive.
+//! Sources that wait are woken in the order in which they came. One item or place is reserved for
+//! each, until it takes that or has been called. Meanwhile other sources wait behind them. So a
+//! source that takes everything, or that comes between a wake-up and its call, cannot starve the
+//! others. The mailbox itself is called in each turn in which a source waits although something is
+//! there.
 //!
 //! ```text
 //!   sender ── try_send ──▶ ┌───┬───┬───┬───┐ ── try_recv ──▶ receiver
@@ -63,7 +64,7 @@ pub struct Mailbox<T> {
 pub enum TryRecv<T> {
     /// The oldest item.
     Item(T),
-    /// There is no item yet. The waiter will be woken.
+    /// There is no item yet, or others wait for it. The waiter will be woken.
     Empty,
     /// The mailbox is closed and empty, or it is gone.
     Closed,
@@ -82,7 +83,7 @@ impl<T> TryRecv<T> {
 /// Why [`try_send`](Handle::try_send) returned the item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrySendError<T> {
-    /// There is no room. The waiter will be woken.
+    /// There is no room, or others wait for it. The waiter will be woken.
     Full(T),
     /// The mailbox is closed or gone, so the item would never be received.
     Closed(T),
@@ -114,13 +115,23 @@ impl<T: 'static> Mailbox<T> {
         })
     }
 
-    fn has_room(&self) -> bool {
-        self.items.len() < self.capacity
+    fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.items.len())
     }
 
     fn push(&mut self, item: T) {
         self.items.push_back((self.sent, item));
         self.sent += 1;
+    }
+
+    /// Wakes the first senders, if there is room. Returns whether others wait for it.
+    fn wake_senders(&mut self, reactor: &mut Reactor) -> bool {
+        self.senders.wake(self.room(), reactor)
+    }
+
+    /// Wakes the first receivers, if there are items. Returns whether others wait for them.
+    fn wake_receivers(&mut self, reactor: &mut Reactor) -> bool {
+        self.receivers.wake(self.items.len(), reactor)
     }
 
     fn wake_all(&mut self, reactor: &mut Reactor) {
@@ -131,35 +142,50 @@ impl<T: 'static> Mailbox<T> {
 }
 
 impl<T: 'static> Handle<Mailbox<T>> {
-    /// Sends an item. If there is no room, the source `waiter` is woken when there is.
+    /// Sends an item. If there is no room, or if other sources wait for it, `waiter` is woken when
+    /// it is its turn.
     ///
     /// # Errors
     /// Returns the item, and the reason.
     pub fn try_send(self, reactor: &mut Reactor, waiter: Id, item: T) -> Result<(), TrySendError<T>> {
         match (self.flow(reactor, waiter), reactor.get_mut(self)) {
-            (Flow::Open, Ok(mailbox)) => mailbox.push(item),
+            (Flow::Open, Ok(mailbox)) => {
+                mailbox.push(item);
+                mailbox.senders.took(waiter);
+            }
             (Flow::Full, _) => return Err(TrySendError::Full(item)),
             _ => return Err(TrySendError::Closed(item)),
         }
-        self.wake_first(reactor, |mailbox| &mut mailbox.receivers);
+        self.wake(reactor, Mailbox::wake_receivers);
         Ok(())
     }
 
     /// Returns what [`try_send`](Self::try_send) can expect now. At [`Flow::Full`], `waiter` is
-    /// woken when there is room; at [`Flow::Closed`], an item would never be received.
+    /// woken when there is room for it; at [`Flow::Closed`], an item would never be received.
     pub fn flow(self, reactor: &mut Reactor, waiter: Id) -> Flow {
-        match reactor.get_mut(self) {
-            Ok(mailbox) if mailbox.closed => return Flow::Closed,
-            Ok(mailbox) if mailbox.has_room() => return Flow::Open,
-            Ok(_) | Err(Unavailable::Running) => {}
-            Err(_) => return Flow::Closed,
+        let flow = reactor.with(self, |mailbox, reactor| {
+            if mailbox.closed {
+                return Flow::Closed;
+            }
+            if mailbox.room() > 0 && mailbox.senders.admit(waiter, reactor) {
+                return Flow::Open;
+            }
+            mailbox.senders.add(waiter, reactor);
+            Flow::Full
+        });
+        match flow {
+            Ok(Flow::Full) => self.wake(reactor, Mailbox::wake_senders), // it may wait for others
+            Err(Unavailable::Running) => {
+                reactor.wake(waiter); // to try again
+                return Flow::Full;
+            }
+            _ => {}
         }
-        self.wait(reactor, waiter, |mailbox| &mut mailbox.senders);
-        Flow::Full
+        flow.unwrap_or(Flow::Closed)
     }
 
-    /// Receives the oldest item. If there is none yet, the source `waiter` is woken when one is
-    /// sent.
+    /// Receives the oldest item. If there is none yet, or if other sources wait for it, `waiter` is
+    /// woken when it is its turn.
     pub fn try_recv(self, reactor: &mut Reactor, waiter: Id) -> TryRecv<T> {
         self.try_recv_numbered(reactor, waiter).map(|(_, item)| item)
     }
@@ -167,17 +193,24 @@ impl<T: 'static> Handle<Mailbox<T>> {
     /// Does the same as [`try_recv`](Self::try_recv), and returns the number of the item for
     /// [`put_back`](Self::put_back).
     pub(crate) fn try_recv_numbered(self, reactor: &mut Reactor, waiter: Id) -> TryRecv<(u64, T)> {
-        match reactor.get_mut(self).map(|mailbox| (mailbox.items.pop_front(), mailbox.closed)) {
-            Ok((Some(item), _)) => {
-                self.wake_first(reactor, |mailbox| &mut mailbox.senders);
-                TryRecv::Item(item)
+        let received = reactor.with(self, |mailbox, reactor| {
+            if mailbox.closed || !mailbox.items.is_empty() && mailbox.receivers.admit(waiter, reactor) {
+                mailbox.receivers.took(waiter);
+                return mailbox.items.pop_front().map_or(TryRecv::Closed, TryRecv::Item);
             }
-            Ok((None, false)) | Err(Unavailable::Running) => {
-                self.wait(reactor, waiter, |mailbox| &mut mailbox.receivers);
-                TryRecv::Empty
+            mailbox.receivers.add(waiter, reactor);
+            TryRecv::Empty
+        });
+        match received {
+            Ok(TryRecv::Item(_)) => self.wake(reactor, Mailbox::wake_senders),
+            Ok(TryRecv::Empty) => self.wake(reactor, Mailbox::wake_receivers), // it may wait for others
+            Err(Unavailable::Running) => {
+                reactor.wake(waiter); // to try again
+                return TryRecv::Empty;
             }
-            Ok((None, true)) | Err(_) => TryRecv::Closed,
+            _ => {}
         }
+        received.unwrap_or(TryRecv::Closed)
     }
 
     /// Returns whether there is no item.
@@ -209,31 +242,23 @@ impl<T: 'static> Handle<Mailbox<T>> {
         if let Ok(mailbox) = reactor.get_mut(self) {
             let place = mailbox.items.partition_point(|(number, _)| *number < item.0);
             mailbox.items.insert(place, item);
-            self.wake_first(reactor, |mailbox| &mut mailbox.receivers);
+            self.wake(reactor, Mailbox::wake_receivers);
         }
     }
 
-    fn wait(self, reactor: &mut Reactor, waiter: Id, list: fn(&mut Mailbox<T>) -> &mut Waiters) {
-        if reactor.with(self, |mailbox, reactor| list(mailbox).add(waiter, reactor)).is_err() {
-            reactor.wake(waiter); // the mailbox is running, so the waiter tries again
-        }
-    }
-
-    /// Wakes the first waiter. If there are others, the mailbox is called after it.
-    fn wake_first(self, reactor: &mut Reactor, list: fn(&mut Mailbox<T>) -> &mut Waiters) {
-        let others_wait = reactor.with(self, |mailbox, reactor| list(mailbox).wake_first(reactor));
-        if others_wait == Ok(true) {
+    /// Wakes the first waiters. If others wait for the rest, the mailbox is called after them.
+    fn wake(self, reactor: &mut Reactor, wake: fn(&mut Mailbox<T>, &mut Reactor) -> bool) {
+        if reactor.with(self, wake) == Ok(true) {
             reactor.call_again(self.id());
         }
     }
 }
 
 impl<T: 'static> Source for Mailbox<T> {
-    /// Called after a source that was woken. Wakes the next one if an item or a place is left.
+    /// Called while sources wait for what is there.
     fn ready(&mut self, _: Id, _: Ready, reactor: &mut Reactor) -> Next {
-        let receivers_wait = !self.items.is_empty() && self.receivers.wake_first(reactor);
-        let senders_wait = self.has_room() && self.senders.wake_first(reactor);
-        if receivers_wait || senders_wait { Next::Again } else { Next::Wait }
+        let senders_wait = self.wake_senders(reactor);
+        if self.wake_receivers(reactor) || senders_wait { Next::Again } else { Next::Wait }
     }
 
     /// Wakes all waiting sources, which then find the mailbox closed.
@@ -242,17 +267,21 @@ impl<T: 'static> Source for Mailbox<T> {
     }
 }
 
-/// Sources that wait for the same thing. They are woken in the order in which they came, each once.
+/// Sources that wait for items or places. They are woken in the order in which they came. One item
+/// or place is reserved for each, until it takes that or has been called.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     queue: VecDeque<Id>,
     /// The same ids, to find one quickly.
     members: HashSet<Id>,
-    /// The source that was woken last, and the turn of that.
-    woken: Option<(Id, u64)>,
+    /// The sources that were woken last, without those that have taken theirs.
+    woken: HashSet<Id>,
+    /// The turn in which they were woken.
+    woken_in: u64,
 }
 
 impl Waiters {
+    /// Adds a source that was not admitted.
     pub fn add(&mut self, waiter: Id, reactor: &Reactor) {
         if !self.members.insert(waiter) {
             return;
@@ -268,25 +297,44 @@ impl Waiters {
         self.queue.push_back(waiter);
     }
 
-    /// Wakes the first waiter that is still there, unless the last one has yet to be called. Returns
-    /// whether others wait. Then the caller queues a call of itself, and calls this again in it.
-    pub fn wake_first(&mut self, reactor: &mut Reactor) -> bool {
-        // A wake-up of turn n is delivered by the end of turn n + 1. A source that is queued after
-        // that has queued itself again.
-        if !self.woken.is_some_and(|(id, turn)| reactor.is_queued(id) && reactor.turn_count() <= turn + 1) {
-            self.woken = None;
-            while self.woken.is_none()
+    /// Returns whether a source may take an item or a place: one is reserved for it, or none is
+    /// reserved.
+    pub fn admit(&self, waiter: Id, reactor: &Reactor) -> bool {
+        self.woken.contains(&waiter) || !self.has_reservations(reactor)
+    }
+
+    /// A source that is woken in one turn has been called by the end of the next one.
+    fn has_reservations(&self, reactor: &Reactor) -> bool {
+        !self.woken.is_empty() && reactor.turn_count() <= self.woken_in + 1
+    }
+
+    /// Ends the reservation of a source that has taken an item or a place.
+    pub fn took(&mut self, waiter: Id) {
+        self.woken.remove(&waiter);
+    }
+
+    /// Wakes the first waiters, at most `count`, unless something is reserved for others. Returns
+    /// whether a source waits although something is there. Then the caller queues a call of itself,
+    /// and calls this again in it.
+    pub fn wake(&mut self, count: usize, reactor: &mut Reactor) -> bool {
+        if !self.has_reservations(reactor) {
+            self.woken.clear();
+            self.woken_in = reactor.turn_count();
+            while self.woken.len() < count
                 && let Some(id) = self.queue.pop_front()
             {
                 self.members.remove(&id);
-                self.woken = reactor.wake(id).then_some((id, reactor.turn_count()));
+                if reactor.wake(id) {
+                    self.woken.insert(id);
+                }
             }
         }
-        !self.queue.is_empty()
+        count > 0 && !self.queue.is_empty()
     }
 
     pub fn wake_all(&mut self, reactor: &mut Reactor) {
         self.members.clear();
+        self.woken.clear();
         for id in self.queue.drain(..) {
             reactor.wake(id);
         }

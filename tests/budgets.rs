@@ -193,26 +193,33 @@ fn one_large_write_is_sent_in_bounded_parts() {
     assert!(most.get() <= SCRATCH_SIZE as u64, "{} bytes in one call", most.get());
 }
 
-/// Does as much as it can each time that it is woken, and counts that.
-struct Greedy<F>(F, Rc<Cell<usize>>);
+/// Does as much as it can, up to a budget for each call, and counts that.
+struct Greedy<F> {
+    act: F,
+    done: Rc<Cell<usize>>,
+    budget: usize,
+}
 
 impl<F: FnMut(&mut Reactor, Id) -> bool + 'static> Source for Greedy<F> {
     fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
-        while (self.0)(reactor, id) {
-            self.1.set(self.1.get() + 1);
+        for _ in 0..self.budget {
+            if !(self.act)(reactor, id) {
+                return Next::Wait;
+            }
+            self.done.set(self.done.get() + 1);
         }
-        Next::Wait
+        Next::Again
     }
 }
 
 /// Adds three greedy sources that do the same. Returns how much each of them has done.
-fn add_greedy<F>(reactor: &mut Reactor, f: F) -> [Rc<Cell<usize>>; 3]
+fn add_greedy<F>(reactor: &mut Reactor, budget: usize, act: F) -> [Rc<Cell<usize>>; 3]
 where
     F: FnMut(&mut Reactor, Id) -> bool + Copy + 'static,
 {
     [(); 3].map(|()| {
         let done = Rc::new(Cell::new(0));
-        let source = reactor.insert(Greedy(f, done.clone()));
+        let source = reactor.insert(Greedy { act, done: done.clone(), budget });
         reactor.wake(source.id());
         done
     })
@@ -224,32 +231,41 @@ fn assert_fair(done: &[Rc<Cell<usize>>; 3]) {
     assert!(done.iter().min() > Some(&(done.iter().sum::<usize>() / 9)), "{done:?}"); // a third each
 }
 
+/// Budgets of greedy sources, and capacities of their mailbox. A source that is called again comes
+/// between the wake-up of another one and its call.
+const GREEDY: [(usize, usize); 4] = [(usize::MAX, 16), (usize::MAX, 1), (1, 16), (1, 1)];
+
 #[test]
 fn greedy_senders_of_a_mailbox_take_turns() {
-    let mut reactor = Reactor::new().unwrap();
-    let mailbox = Mailbox::new(&mut reactor, 16);
-    let sent = add_greedy(&mut reactor, move |reactor, id| mailbox.try_send(reactor, id, ()).is_ok());
-    let receiver = mailbox.id();
-    for _ in 0..100 {
-        turn_until_quiet(&mut reactor);
-        while matches!(mailbox.try_recv(&mut reactor, receiver), TryRecv::Item(())) {}
+    for (budget, capacity) in GREEDY {
+        let mut reactor = Reactor::new().unwrap();
+        let mailbox = Mailbox::new(&mut reactor, capacity);
+        let sent =
+            add_greedy(&mut reactor, budget, move |reactor, id| mailbox.try_send(reactor, id, ()).is_ok());
+        let receiver = mailbox.id();
+        for _ in 0..100 {
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+            while matches!(mailbox.try_recv(&mut reactor, receiver), TryRecv::Item(())) {}
+        }
+        assert_fair(&sent);
     }
-    assert_fair(&sent);
 }
 
 #[test]
 fn greedy_receivers_of_a_mailbox_take_turns() {
-    let mut reactor = Reactor::new().unwrap();
-    let mailbox = Mailbox::new(&mut reactor, 16);
-    let received = add_greedy(&mut reactor, move |reactor, id| {
-        matches!(mailbox.try_recv(reactor, id), TryRecv::Item(()))
-    });
-    let sender = mailbox.id();
-    for _ in 0..100 {
-        turn_until_quiet(&mut reactor);
-        while mailbox.try_send(&mut reactor, sender, ()).is_ok() {}
+    for (budget, capacity) in GREEDY {
+        let mut reactor = Reactor::new().unwrap();
+        let mailbox = Mailbox::new(&mut reactor, capacity);
+        let received = add_greedy(&mut reactor, budget, move |reactor, id| {
+            matches!(mailbox.try_recv(reactor, id), TryRecv::Item(()))
+        });
+        let sender = mailbox.id();
+        for _ in 0..100 {
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+            while mailbox.try_send(&mut reactor, sender, ()).is_ok() {}
+        }
+        assert_fair(&received);
     }
-    assert_fair(&received);
 }
 
 #[test]
@@ -257,7 +273,7 @@ fn greedy_writers_of_an_output_take_turns() {
     let mut reactor = Reactor::new().unwrap();
     let (mut reading, writing) = std::io::pipe().unwrap();
     let output = Output::open(&mut reactor, &writing, |_, _| ()).unwrap();
-    let written = add_greedy(&mut reactor, move |reactor, id| {
+    let written = add_greedy(&mut reactor, usize::MAX, move |reactor, id| {
         output.flow(reactor, id) == Flow::Open && output.write(reactor, id, &[7; 1024]) != Flow::Closed
     });
     let reader = thread::spawn(move || reading.read_exact(&mut vec![0; 16 << 20]).unwrap());
@@ -270,7 +286,7 @@ fn greedy_writers_of_an_output_take_turns() {
 fn woken_waiter_that_leaves_passes_its_turn_on() {
     let mut reactor = Reactor::new().unwrap();
     let mailbox = Mailbox::new(&mut reactor, 1);
-    let received = add_greedy(&mut reactor, move |reactor, id| {
+    let received = add_greedy(&mut reactor, usize::MAX, move |reactor, id| {
         matches!(mailbox.try_recv(reactor, id), TryRecv::Item(()))
     });
     turn_until_quiet(&mut reactor);

@@ -262,11 +262,6 @@ impl Slots {
         slot.take_out()
     }
 
-    /// Returns whether a call of a source is queued.
-    pub fn is_queued(&self, id: Id) -> bool {
-        self.slot(id).is_some_and(|slot| slot.queued.is_some())
-    }
-
     /// Takes the bits of a source's queued call.
     pub fn take_queued(&mut self, id: Id) -> Option<Ready> {
         self.slot_mut(id)?.queued.take()

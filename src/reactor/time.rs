@@ -102,11 +102,6 @@ impl Reactor {
         true
     }
 
-    /// Returns whether a call of a source is queued.
-    pub(crate) fn is_queued(&self, id: Id) -> bool {
-        self.slots.is_queued(id)
-    }
-
     /// Calls a source with [`Ready::WOKEN`] at `when` or soon after, never earlier.
     ///
     /// A source that leaves should [`cancel`](Self::cancel) its timers. A timer whose source has

@@ -108,7 +108,8 @@ impl Output {
         if self.on_error.is_some() {
             self.buffer = buffer; // otherwise no write will succeed
         }
-        if self.buffer.len() <= LOW_WATER && self.waiting.wake_first(reactor) {
+        let has_room = self.buffer.len() <= LOW_WATER;
+        if self.waiting.wake(usize::from(has_room), reactor) {
             reactor.call_again(id); // for the next one, if there is still room
         }
         if self.buffer.is_empty() {

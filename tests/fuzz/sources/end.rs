@@ -66,7 +66,7 @@ pub fn finish(script: &Shared, reactor: &mut Reactor) {
         queue.close();
         queue.handle.close(reactor);
         while queue.state == State::Closed && !queue.items.is_empty() {
-            queue.received(queue.handle.try_recv(reactor, waiter));
+            queue.received(queue.handle.try_recv(reactor, waiter), false);
         }
         reactor.remove(queue.handle.id());
     }

@@ -112,10 +112,10 @@ fn work(script: &Shared, number: usize, command: u8, reactor: &mut Reactor) {
             script.workers.poke(number, model.is_running); // it tries again
             if command % 8 < 3 {
                 let sent = model.handle.try_send(reactor, id, model.next);
-                (model.sent(sent), List::Room(queue))
+                (model.sent(sent, script.workers.has_waited(List::Room(queue))), List::Room(queue))
             } else {
                 let received = model.handle.try_recv(reactor, id);
-                (model.received(received), List::Items(queue))
+                (model.received(received, script.workers.has_waited(List::Items(queue))), List::Items(queue))
             }
         }
         5 => {
@@ -124,7 +124,9 @@ fn work(script: &Shared, number: usize, command: u8, reactor: &mut Reactor) {
         }
         6 | 7 => {
             let output = argument % script.outputs.len();
-            (write(&mut script.outputs[output], id, argument, reactor), List::Output(output))
+            let list = List::Output(output);
+            let others_waited = script.workers.has_waited(list);
+            (write(&mut script.outputs[output], id, argument, others_waited, reactor), list)
         }
         _ => return,
     };

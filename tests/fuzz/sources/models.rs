@@ -29,6 +29,8 @@ pub struct Workers {
     tickets: usize,
     /// The lists whose waiters may be woken in another order.
     unordered: Vec<List>,
+    /// The lists with a first waiter. From then on, a worker may be refused for others.
+    waited: Vec<List>,
 }
 
 impl Workers {
@@ -39,6 +41,7 @@ impl Workers {
 
     pub fn wait(&mut self, number: usize, list: List) {
         self.tickets += 1;
+        self.waited.push(list);
         let waits = &mut self.all[number].waits;
         if waits.iter().all(|(other, _)| *other != list) {
             waits.push((list, self.tickets));
@@ -83,6 +86,10 @@ impl Workers {
         living.any(|worker| worker.waits.iter().any(|(other, _)| *other == list))
     }
 
+    pub fn has_waited(&self, list: List) -> bool {
+        self.waited.contains(&list)
+    }
+
     pub fn is_any_poked(&self) -> bool {
         self.all.iter().any(|worker| worker.is_poked && !worker.is_gone)
     }
@@ -115,8 +122,8 @@ impl Queue {
     }
 
     /// Compares the result of `try_send` of the next item. Returns whether its caller waits.
-    pub fn sent(&mut self, result: Result<(), TrySendError<u32>>) -> bool {
-        let is_full = self.has_tasks || self.items.len() >= self.capacity;
+    pub fn sent(&mut self, result: Result<(), TrySendError<u32>>, others_waited: bool) -> bool {
+        let is_full = self.has_tasks || others_waited || self.items.len() >= self.capacity;
         match result {
             Ok(()) => {
                 assert!(self.state == State::Open && !self.is_running);
@@ -140,7 +147,7 @@ impl Queue {
     }
 
     /// Compares the result of `try_recv`. Returns whether its caller waits.
-    pub fn received(&mut self, result: TryRecv<u32>) -> bool {
+    pub fn received(&mut self, result: TryRecv<u32>, others_waited: bool) -> bool {
         let is_empty = self.has_tasks || self.items.is_empty();
         match result {
             TryRecv::Item(item) => {
@@ -150,7 +157,8 @@ impl Queue {
             }
             TryRecv::Empty => {
                 assert!(
-                    self.state != State::Removed && self.is_running || self.state == State::Open && is_empty
+                    self.state != State::Removed && self.is_running
+                        || self.state == State::Open && (is_empty || others_waited)
                 );
                 return !self.is_running;
             }

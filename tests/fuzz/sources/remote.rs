@@ -93,7 +93,7 @@ pub fn receive_in_task(shared: &Shared, queue: usize, reactor: &mut Reactor) {
         let item = loop_handle.recv(mailbox).await;
         let mut script = receiving.borrow_mut();
         script.calls += 1;
-        script.queues[queue].received(item.map_or(TryRecv::Closed, TryRecv::Item));
+        script.queues[queue].received(item.map_or(TryRecv::Closed, TryRecv::Item), false);
     });
     script.tasks.push((task, queue));
 }
