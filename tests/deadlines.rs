@@ -487,6 +487,20 @@ fn idle_timeout_that_is_set_after_close_shortens_the_linger_timeout() {
 }
 
 #[test]
+fn idle_timeout_of_zero_does_not_keep_the_loop_busy() {
+    let mut reactor = Reactor::new().unwrap();
+    let (handle, log, mut peer) = connection_with_timeout(&mut reactor);
+    handle.enter(&mut reactor, |_, transport| transport.pause_reading()).unwrap();
+    peer.write_all(b"it waits").unwrap(); // so the peer is not idle
+    handle.enter(&mut reactor, |_, transport| transport.set_idle_timeout(Some(Duration::ZERO))).unwrap();
+    let (began, turns) = (Instant::now(), reactor.turn_count());
+    reactor.run_until(Duration::from_millis(20), |_| false).unwrap();
+    let turns = u128::from(reactor.turn_count() - turns);
+    assert!(turns < 2 * began.elapsed().as_millis() + 10, "{turns} turns");
+    assert!(log.0.borrow().is_empty(), "{:?}", log.0.borrow());
+}
+
+#[test]
 fn nothing_extends_the_linger_timeout() {
     let mut reactor = Reactor::new().unwrap();
     let start = Instant::now();

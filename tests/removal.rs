@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::io::Read;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -83,6 +84,27 @@ fn removed_is_called_once_however_a_source_ends() {
     assert_eq!([1, 1, 0, 1], [0, 1, 2, 3].map(|index| counts[index].get()));
     drop(reactor);
     assert_eq!([1, 1, 1, 1], [0, 1, 2, 3].map(|index| counts[index].get()));
+}
+
+#[test]
+fn panic_in_removed_does_not_keep_the_others_from_being_removed() {
+    struct Panicking;
+    impl Source for Panicking {
+        fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
+            Next::Wait
+        }
+        fn removed(&mut self, _: Id, _: &mut Reactor) {
+            panic!("a panic in removed");
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let removed = Rc::new(Cell::new(0));
+    for _ in 0..2 {
+        reactor.insert(Leaving { removed: removed.clone(), next: Next::Wait });
+        reactor.insert(Panicking);
+    }
+    let panic = catch_unwind(AssertUnwindSafe(|| drop(reactor))).unwrap_err();
+    assert_eq!((removed.get(), panic.downcast_ref()), (2, Some(&"a panic in removed")));
 }
 
 #[test]

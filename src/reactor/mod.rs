@@ -36,7 +36,7 @@ mod watch;
 use std::any::Any;
 use std::cell::Cell;
 use std::io;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -128,8 +128,8 @@ pub struct Reactor {
     remote: Option<Remote>,
     signals: Option<Signals>,
     observers: Vec<Box<dyn Observer>>,
-    /// The panic of an observer, which continues at the end of the turn.
-    observer_panic: Option<Box<dyn Any + Send>>,
+    /// A caught panic, which continues at the end of the turn or of the reactor.
+    pending_panic: Option<Box<dyn Any + Send>>,
     turn_count: u64,
     /// When the last poll began, if there was a timer.
     polled_at: Option<Instant>,
@@ -158,7 +158,7 @@ impl Reactor {
             remote: None,
             signals: None,
             observers: Vec::new(),
-            observer_panic: None,
+            pending_panic: None,
             turn_count: 0,
             polled_at: None,
             stopping: false,
@@ -251,7 +251,7 @@ impl Reactor {
             let turn = TurnEnd { number: reactor.turn_count, began, ended: Instant::now() };
             reactor.notify(|observer, _| observer.on_turn_end(&turn));
         }
-        if let Some(panic) = reactor.observer_panic.take() {
+        if let Some(panic) = reactor.pending_panic.take() {
             resume_unwind(panic);
         }
         Ok(())
@@ -330,6 +330,15 @@ fn running_already() -> io::Error {
     io::Error::other("a turn or a source of this reactor is running already")
 }
 
+impl Reactor {
+    /// Calls `f`, and returns whether it returned. If it panics, the panic continues at the end of
+    /// the turn or of the reactor.
+    fn catch_panic(&mut self, f: impl FnOnce(&mut Reactor)) -> bool {
+        let result = catch_unwind(AssertUnwindSafe(|| f(self)));
+        result.map_err(|panic| self.pending_panic = Some(panic)).is_ok()
+    }
+}
+
 impl Drop for Reactor {
     fn drop(&mut self) {
         self.close_remote();
@@ -338,13 +347,16 @@ impl Drop for Reactor {
         if std::thread::panicking() {
             return;
         }
-        self.remove_panicked();
         // A source that is removed may add others, so repeat this. The limit ends an endless chain.
         for _ in 0..REMOVAL_ROUNDS {
+            self.catch_panic(Reactor::remove_panicked);
             let ids: Vec<Id> = self.slots.ids().collect();
             for id in ids {
-                self.remove(id);
+                self.catch_panic(|reactor| _ = reactor.remove(id));
             }
+        }
+        if let Some(panic) = self.pending_panic.take() {
+            resume_unwind(panic);
         }
     }
 }

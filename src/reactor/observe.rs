@@ -6,7 +6,6 @@
 //!
 //! Read next: `../timeline/mod.rs`, which writes all of it to a file.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use super::{Id, Job, Next, Reactor, Ready, Source};
@@ -238,9 +237,8 @@ impl Reactor {
     pub(super) fn notify(&mut self, mut event: impl FnMut(&mut dyn Observer, &Reactor)) {
         for _ in 0..self.observers.len() {
             let mut observer = self.observers.remove(0);
-            match catch_unwind(AssertUnwindSafe(|| event(observer.as_mut(), self))) {
-                Ok(()) => self.observers.push(observer),
-                Err(panic) => self.observer_panic = Some(panic),
+            if self.catch_panic(|reactor| event(observer.as_mut(), reactor)) {
+                self.observers.push(observer);
             }
         }
     }

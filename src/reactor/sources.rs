@@ -103,6 +103,9 @@ impl Reactor {
     /// Closing the descriptor deregisters it, unless another process or a duplicate keeps it open:
     /// then [`deregister`](Self::deregister) it in [`Source::removed`].
     ///
+    /// If a source registers hundreds of descriptors, a timer may run before an event of one of
+    /// them that came earlier.
+    ///
     /// # Errors
     /// `NotFound` if there is no such source; otherwise as for [`add`](Self::add).
     pub fn register(&self, id: Id, descriptor: &impl AsFd, interest: Interest) -> io::Result<()> {

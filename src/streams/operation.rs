@@ -207,7 +207,8 @@ impl LoopHandle {
 
     /// Calls `f` with the reactor and an [`Id`], now and each time that this `Id` is woken, until
     /// `f` returns `Ready`. So a future can wait for anything that wakes sources, such as a mailbox
-    /// or an [`Output`](crate::Output).
+    /// or an [`Output`](crate::Output). If something else removes the source of this `Id`, the future
+    /// never completes.
     ///
     /// ```
     /// # use echo_reactor::{Flow, Handle, LoopHandle, Output};

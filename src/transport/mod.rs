@@ -261,8 +261,8 @@ impl Transport<'_> {
         self.duplex.set_write_marks(high, low);
     }
 
-    /// Ends the connection when no byte has moved, either way, for `limit` (`None`: never). While
-    /// reading is paused, a peer whose bytes wait in our kernel is not idle, unless bytes are buffered
+    /// Ends the connection when no byte has moved, either way, for `limit` (`None`: never; less than
+    /// a millisecond counts as one). While reading is paused, a peer whose bytes wait in our kernel is not idle, unless bytes are buffered
     /// that it does not take.
     pub fn set_idle_timeout(&mut self, limit: Option<Duration>) {
         self.duplex.set_idle_timeout(limit, self.id, self.reactor);

@@ -25,6 +25,10 @@ use crate::transport::CloseReason;
 /// end its side.
 const LINGER: Duration = Duration::from_secs(30);
 
+/// The shortest idle limit. A shorter one would keep the loop busy while reading is paused and bytes
+/// wait.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// The timeout of a connection. There is one at a time: the linger timeout replaces the idle
 /// timeout.
 pub(super) struct Timeout {
@@ -54,7 +58,7 @@ impl Duplex {
     }
 
     fn set_timeout(&mut self, limit: Duration, is_linger: bool, id: Id, reactor: &mut Reactor) {
-        let (moved, limit) = (reactor.actual_time(), limit.min(FAR_FUTURE));
+        let moved = reactor.actual_time();
         let timer = reactor.timeout_at(moved + limit, id);
         // An idle timeout starts with 0, so bytes that the kernel holds at the first check count as
         // moved.
@@ -72,8 +76,8 @@ impl Duplex {
     }
 
     pub fn set_idle_timeout(&mut self, limit: Option<Duration>, id: Id, reactor: &mut Reactor) {
-        match limit {
-            _ if self.is_lingering() => self.shorten_linger(limit.unwrap_or(LINGER), id, reactor),
+        match limit.map(|limit| limit.clamp(SHORTEST, FAR_FUTURE)) {
+            limit if self.is_lingering() => self.shorten_linger(limit.unwrap_or(LINGER), id, reactor),
             Some(limit) => self.set_timeout(limit, false, id, reactor),
             None => self.cancel_timeout(reactor),
         }
