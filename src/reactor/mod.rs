@@ -36,7 +36,7 @@ mod watch;
 use std::any::Any;
 use std::cell::Cell;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,7 @@ pub(crate) use time::FAR_FUTURE;
 
 use loop_handle::Local;
 use observe::{Observer, Origin, Phase, TurnEnd};
+use poll::LentEvents;
 use signals::Signals;
 use slots::Slots;
 use sources::Running;
@@ -61,10 +62,6 @@ use time::{Clock, Timers};
 /// Size of the scratch buffer in bytes, and so of the largest read. A smaller buffer means more
 /// system calls for the same data.
 pub const SCRATCH_SIZE: usize = 256 * 1024;
-
-/// How many times a dropped reactor removes all sources: a source may add another one when it is
-/// removed.
-const REMOVAL_ROUNDS: usize = 8;
 
 /// How many events one poll can report. The next poll reports the others.
 const EVENT_CAPACITY: usize = 1024;
@@ -328,60 +325,6 @@ impl Reactor {
 
 fn running_already() -> io::Error {
     io::Error::other("a turn or a source of this reactor is running already")
-}
-
-impl Reactor {
-    /// Calls `f`, and returns whether it returned. If it panics, the panic continues at the end of
-    /// the turn or of the reactor.
-    fn catch_panic(&mut self, f: impl FnOnce(&mut Reactor)) -> bool {
-        let result = catch_unwind(AssertUnwindSafe(|| f(self)));
-        result.map_err(|panic| self.pending_panic = Some(panic)).is_ok()
-    }
-}
-
-impl Drop for Reactor {
-    fn drop(&mut self) {
-        self.close_remote();
-        self.events = None; // no turn from here on
-        // Not while unwinding: a second panic, in a callback, would abort the process.
-        if std::thread::panicking() {
-            return;
-        }
-        // A source that is removed may add others, so repeat this. The limit ends an endless chain.
-        for _ in 0..REMOVAL_ROUNDS {
-            self.catch_panic(Reactor::remove_panicked);
-            let ids: Vec<Id> = self.slots.ids().collect();
-            for id in ids {
-                self.catch_panic(|reactor| _ = reactor.remove(id));
-            }
-        }
-        if let Some(panic) = self.pending_panic.take() {
-            resume_unwind(panic);
-        }
-    }
-}
-
-/// The event list while a turn uses it. On drop it returns to the reactor, whether the turn has
-/// returned or panicked. Events that were not dispatched are queued, because the kernel does not
-/// report them again.
-struct LentEvents<'a> {
-    reactor: &'a mut Reactor,
-    events: Events,
-    dispatched: usize,
-}
-
-impl Drop for LentEvents<'_> {
-    fn drop(&mut self) {
-        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        for event in events.iter().skip(self.dispatched) {
-            if event.token() == remote::TOKEN {
-                self.reactor.queue_remote_jobs();
-            } else {
-                self.reactor.enqueue(Id::from_token(event.token()), event.into());
-            }
-        }
-        self.reactor.events = Some(events);
-    }
 }
 
 crate::opaque_debug!(Reactor);

@@ -110,3 +110,26 @@ impl Reactor {
         }
     }
 }
+
+/// The event list while a turn uses it. On drop it returns to the reactor, whether the turn has
+/// returned or panicked. Events that were not dispatched are queued, because the kernel does not
+/// report them again.
+pub(super) struct LentEvents<'a> {
+    pub reactor: &'a mut Reactor,
+    pub events: Events,
+    pub dispatched: usize,
+}
+
+impl Drop for LentEvents<'_> {
+    fn drop(&mut self) {
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in events.iter().skip(self.dispatched) {
+            if event.token() == remote::TOKEN {
+                self.reactor.queue_remote_jobs();
+            } else {
+                self.reactor.enqueue(Id::from_token(event.token()), event.into());
+            }
+        }
+        self.reactor.events = Some(events);
+    }
+}

@@ -11,6 +11,7 @@ use std::any::Any;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
 use mio::Interest;
@@ -18,6 +19,10 @@ use mio::unix::SourceFd;
 
 use super::observe::{ConnectionState, IoStats};
 use super::{Handle, Id, Reactor, Ready, Unavailable};
+
+/// How many times a dropped reactor removes all sources: a source may add another one when it is
+/// removed.
+const REMOVAL_ROUNDS: usize = 8;
 
 /// A state machine that the loop calls when its descriptor is ready, or when it is woken.
 ///
@@ -182,6 +187,13 @@ impl Reactor {
         }
     }
 
+    /// Calls `f`, and returns whether it returned. If it panics, the panic continues at the end of
+    /// the turn or of the reactor.
+    pub(super) fn catch_panic(&mut self, f: impl FnOnce(&mut Reactor)) -> bool {
+        let result = catch_unwind(AssertUnwindSafe(|| f(self)));
+        result.map_err(|panic| self.pending_panic = Some(panic)).is_ok()
+    }
+
     /// Calls `f` with a source, which is out of its slot meanwhile.
     ///
     /// # Errors
@@ -233,6 +245,28 @@ impl Reactor {
     #[must_use]
     pub fn source_count(&self) -> usize {
         self.slots.len()
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        self.close_remote();
+        self.events = None; // no turn from here on
+        // Not while unwinding: a second panic, in a callback, would abort the process.
+        if std::thread::panicking() {
+            return;
+        }
+        // A source that is removed may add others, so repeat this. The limit ends an endless chain.
+        for _ in 0..REMOVAL_ROUNDS {
+            self.catch_panic(Reactor::remove_panicked);
+            let ids: Vec<Id> = self.slots.ids().collect();
+            for id in ids {
+                self.catch_panic(|reactor| _ = reactor.remove(id));
+            }
+        }
+        if let Some(panic) = self.pending_panic.take() {
+            resume_unwind(panic);
+        }
     }
 }
 
