@@ -64,7 +64,7 @@ impl Source for Working {
         let mut script = self.script.borrow_mut();
         script.calls += 1;
         if ready.intersects(Ready::WOKEN) {
-            script.workers.woken(self.number);
+            script.workers.woken(self.number, &reactor.queue());
         }
         let command = script.input.byte();
         drop(script);

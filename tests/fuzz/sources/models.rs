@@ -63,8 +63,9 @@ impl Workers {
         self.unordered.push(list);
     }
 
-    /// Records the call of a woken worker. It must be the first that waits.
-    pub fn woken(&mut self, number: usize) {
+    /// Records the call of a woken worker. It must be the first that waits. Several may be woken
+    /// together; then the others are in the queue.
+    pub fn woken(&mut self, number: usize, queue: &[Option<Id>]) {
         let worker = &mut self.all[number];
         let waits = std::mem::take(&mut worker.waits);
         let is_poked = std::mem::take(&mut worker.is_poked) || worker.may_be_poked;
@@ -75,7 +76,9 @@ impl Workers {
         } else if !self.unordered.contains(&waits[0].0) {
             let (list, ticket) = waits[0];
             let is_before = |&(other, before): &(List, usize)| other == list && before < ticket;
-            let is_passed_over = |worker: &&Worker| !worker.is_gone && worker.waits.iter().any(is_before);
+            let is_passed_over = |worker: &&Worker| {
+                !worker.is_gone && !queue.contains(&Some(worker.id)) && worker.waits.iter().any(is_before)
+            };
             let passed_over = self.all.iter().find(is_passed_over).map(|worker| worker.id);
             assert_eq!(passed_over, None, "worker {number} was woken before it, {list:?}");
         }
