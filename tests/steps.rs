@@ -346,7 +346,7 @@ fn count(mut call: impl FnMut() -> io::Result<usize>) -> usize {
 
 /// Counts the calls between two polls, with many connections at once and a peer that floods. A call
 /// of a connection makes at most 16 reads.
-fn calls_each_connection_once_in_a_turn(trial: &Trial) -> bool {
+fn reads_at_most_16_times_in_a_turn(trial: &Trial) -> bool {
     if !common::has_strace() {
         return true; // not checked here
     }
@@ -373,7 +373,7 @@ fn calls_each_connection_once_in_a_turn(trial: &Trial) -> bool {
 }
 
 /// There are more peers than descriptors. A peer leaves when it has its echo.
-fn serves_those_that_wait_for_a_descriptor(trial: &Trial) -> bool {
+fn accepts_waiting_peers_when_descriptors_are_free(trial: &Trial) -> bool {
     let mut command = common::program("bash");
     command.args(["-c", "ulimit -n 12; exec \"$@\"", "bash"]).arg(path(trial.step)).arg("127.0.0.1:0");
     let server = Server::run(command.stdin(Stdio::piped()), 1);
@@ -485,7 +485,7 @@ fn is_woken_by_another_thread(trial: &Trial) -> bool {
     trial.happens(|| server.process.child.try_wait().unwrap().is_some())
 }
 
-fn stops_in_order(trial: &Trial) -> bool {
+fn stops_when_the_last_connection_has_ended(trial: &Trial) -> bool {
     let mut server = trial.serve();
     let mut stream = server.connect();
     assert!(trial.answers(&mut stream));
@@ -522,13 +522,13 @@ const BEHAVIOURS: [Behaviour; 17] = [
     },
     Behaviour { text: "serves others while a peer floods", show: serves_while_a_peer_floods, from: "01" },
     Behaviour {
-        text: "calls each connection once in a turn",
-        show: calls_each_connection_once_in_a_turn,
+        text: "reads from no connection more than 16 times in a turn",
+        show: reads_at_most_16_times_in_a_turn,
         from: "07",
     },
     Behaviour {
-        text: "serves those that wait for a descriptor",
-        show: serves_those_that_wait_for_a_descriptor,
+        text: "accepts waiting peers when descriptors are free again",
+        show: accepts_waiting_peers_when_descriptors_are_free,
         from: "01",
     },
     Behaviour { text: "needs no thread for each connection", show: needs_one_thread, from: "01" },
@@ -558,7 +558,11 @@ const BEHAVIOURS: [Behaviour; 17] = [
         from: "09",
     },
     Behaviour { text: "is woken by another thread", show: is_woken_by_another_thread, from: "01" },
-    Behaviour { text: "stops in order", show: stops_in_order, from: "01" },
+    Behaviour {
+        text: "stops when the last connection has ended",
+        show: stops_when_the_last_connection_has_ended,
+        from: "01",
+    },
 ];
 
 /// Tries until the result is the expected one, because a loaded machine can hide a behaviour.

@@ -6,8 +6,8 @@
 //! that it cannot use, because otherwise it would spin. `unsent` still grows without limit, and
 //! each turn passes all descriptors to the kernel.
 //!
-//! Try: `strace -p $(pgrep step_04)`, then talk to the server. It sleeps in `ppoll` and uses no
-//! CPU.
+//! Try: `strace target/debug/examples/step_04_poll`, then talk to the server. It sleeps in
+//! `ppoll` and uses no CPU.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};

@@ -7,8 +7,8 @@
 //! floods makes all others wait. `unsent` still grows without limit. If `accept` fails, for example
 //! because no descriptor is left, those that wait are forgotten until the next one comes.
 //!
-//! Try: `strace -p $(pgrep step_05)`, then talk to the server. Each `epoll_wait` returns only what
-//! has changed.
+//! Try: `strace target/debug/examples/step_05_epoll`, then talk to the server. Each
+//! `epoll_wait` returns only what has changed.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};

@@ -7,8 +7,8 @@
 //! is taken out of its slot, so it may use the whole server, for example its one read buffer. The
 //! behaviour is that of step 5.
 //!
-//! Try: `strace -e epoll_ctl -p $(pgrep step_06)`, then connect, leave and connect again. `u64` is
-//! the token.
+//! Try: `strace -e epoll_ctl target/debug/examples/step_06_slab`, then connect, leave and connect
+//! again. `u64` is the token.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};

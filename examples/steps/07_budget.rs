@@ -6,8 +6,8 @@
 //! before: if no descriptor is left, `accept` is called again when a connection has ended. `unsent`
 //! still grows without limit if a peer does not read.
 //!
-//! Try: `yes | echo-client > /dev/null & strace -p $(pgrep step_07)`. After at most 16 reads the
-//! server looks for other peers.
+//! Try: `strace target/debug/examples/step_07_budget`, then `yes | echo-client > /dev/null`.
+//! After at most 16 reads the server looks for other peers.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};

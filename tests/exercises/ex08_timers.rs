@@ -3,7 +3,9 @@
 //! Write one turn: sleep, handle the messages of another thread, and run the timers that are due.
 //! The other thread sends some messages, and then wakes the loop once for all of them. No timer may
 //! run early, and the loop may not be busy. The clock is not real: it moves in `poll`, and a little
-//! in each call.
+//! in each call. So a timer may be overdue when a turn begins. The chapter finds the due timers with
+//! the time before `poll`, so that I/O comes first. There is no I/O here, so the time after it is
+//! right as well.
 //! The types that you need are in `checks/ex08_timers.rs`. You may read it.
 //!
 //!     cargo test --test exercises ex08_timers -- --ignored

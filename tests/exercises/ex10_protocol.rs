@@ -3,8 +3,8 @@
 //! Answer each line in capital letters. A line may come in any pieces, and a piece may have several
 //! lines. A peer may end its side and go on reading. It gets all answers, also the one to a last line
 //! without a newline, whose answer has none either. Answer `too long\n` to a line of more than
-//! `LIMIT` bytes (with its newline), and then end the connection in order. No peer may make `rest`
-//! grow without limit.
+//! `LIMIT` bytes (with its newline), and nothing after it. Then end the connection, so that the peer
+//! gets every answer. No peer may make `rest` grow without limit.
 //! The types that you need are in `checks/ex10_protocol.rs`. You may read it.
 //!
 //!     cargo test --test exercises ex10_protocol -- --ignored

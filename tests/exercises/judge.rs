@@ -112,7 +112,10 @@ fn mistake_of(payload: Box<dyn Any + Send>) -> Mistake {
     let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("without a message");
     match text.strip_prefix("not yet implemented") {
         Some(hint) => Mistake(format!("there is still a gap{}", hint.replacen(": ", ". Hint: ", 1))),
-        None => Mistake(format!("your answer panicked{}: {text}", PLACE.take().unwrap_or_default())),
+        None => {
+            let doing = || DOING.with_borrow(|doing| format!(" {}", doing.lock().unwrap()));
+            Mistake(format!("your answer panicked{}: {text}", PLACE.take().unwrap_or_else(doing)))
+        }
     }
 }
 

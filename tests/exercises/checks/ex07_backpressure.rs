@@ -52,12 +52,14 @@ impl Read for Stream {
         let unsent = self.state.unsent.get();
         if unsent >= HIGH_WATER {
             stop(format!(
-                "`read` was called with {unsent} bytes unsent: the high-water mark is {HIGH_WATER}"
+                "`read` was called when {unsent} bytes had been read and not written. From {HIGH_WATER} on, \
+                 reading has to pause: look at the mark after each `receive`, and throw nothing away"
             ));
         }
         if self.state.is_paused.get() && unsent > LOW_WATER {
             stop(format!(
-                "reading was paused, and resumed with {unsent} bytes unsent: the low-water mark is {LOW_WATER}"
+                "reading was paused, and resumed when {unsent} bytes were unsent. It has to wait until no more \
+                 than {LOW_WATER} are: keep `is_paused`, and clear it only after a `send`"
             ));
         }
         let result = self.socket.read(buffer);
@@ -106,8 +108,9 @@ pub fn check<E: Echo>(new: fn(Stream) -> E) -> Verdict {
     all.send()?;
     all.receive(usize::MAX)?;
     ensure!(
-        all.received == all.sent,
-        "the peer sent {} bytes, and got {}",
+        all.received.len() == all.sent.len(),
+        "the peer sent {} bytes in one piece, and got {} of them back. No second event comes for them, so \
+         `ready` has to go on while it can read or write",
         all.sent.len(),
         all.received.len()
     );
@@ -116,8 +119,8 @@ pub fn check<E: Echo>(new: fn(Stream) -> E) -> Verdict {
         let (unsent, unread) = (all.state.unsent.get(), all.unread());
         ensure!(
             unread == 0 || unsent >= HIGH_WATER,
-            "{unread} bytes have arrived and are not read, but only {unsent} are unsent: the high-water mark \
-             is {HIGH_WATER}"
+            "{unread} bytes have arrived and are not read, but only {unsent} are unsent. `ready` has \
+             to go on until `WouldBlock` or the high-water mark, which is {HIGH_WATER}"
         );
         while all.received.len() < all.sent.len() {
             all.receive(4096)?; // now it does
@@ -165,14 +168,21 @@ impl<E: Echo> Loop<E> {
         if count == 0 && self.sent.len() > self.received.len() {
             ensure!(
                 unread == 0 || unsent > LOW_WATER,
-                "{unread} bytes are in the socket and are never read, although no more than {unsent} are \
-                 unsent. Reading has to resume, but no event comes for bytes that arrived while it was paused"
+                "{unread} bytes are in the socket and are never read, although only {unsent} are \
+                 unsent. Reading has to resume, but no event comes for bytes that arrived while it was paused. \
+                 Keep `readable` until a read returns `WouldBlock`, and read again after `send`"
             );
             ensure!(
                 unsent == 0,
-                "{unsent} bytes are unsent, the socket has room for them, and they are never written"
+                "{unsent} bytes are unsent, the socket has room for them, and they are never written. A \
+                 pause is for reading only, and `writable` stays set until a write returns `WouldBlock`"
             );
-            ensure!(false, "the peer sent {} bytes, and got {}", self.sent.len(), self.received.len());
+            ensure!(
+                false,
+                "the peer sent {} bytes, got {}, and the rest was thrown away",
+                self.sent.len(),
+                self.received.len()
+            );
         }
         Ok(())
     }

@@ -44,7 +44,8 @@ impl Kernel {
         let left = sent - self.messages.len();
         if left > 0 {
             stop(format!(
-                "{left} messages are not handled, and no wake-up comes for them: wake-ups are merged"
+                "{left} messages are not handled, and no wake-up comes for them. One wake-up may stand \
+                 for many messages: take all that are there"
             ));
         }
         let wake_up = WAKE_UPS.get(self.wake_ups).map(|(time, _)| Duration::from_micros(*time));
@@ -52,7 +53,10 @@ impl Kernel {
         let timeout = milliseconds
             .map(|count| self.now.saturating_add(Duration::from_millis(count)) + Duration::from_micros(5));
         let Some(until) = wake_up.into_iter().chain(timeout).min() else {
-            stop("`poll` sleeps without a limit, and a timer is set".to_owned())
+            stop(
+                "`poll` sleeps without a limit, and a timer is set: pass the distance to the first one"
+                    .to_owned(),
+            )
         };
         self.now = until.max(self.now);
         self.polls_in_vain += 1;
@@ -67,7 +71,7 @@ impl Kernel {
         if self.polls_in_vain == 20 {
             stop(format!(
                 "`poll` was called 20 times while nothing was due, the last time with {milliseconds:?} ms at \
-                 {:?}: the loop is busy",
+                 {:?}: the loop is busy. The timeout is the distance to the first timer, rounded *up*",
                 self.now
             ));
         }
@@ -86,22 +90,31 @@ impl Kernel {
             stop(format!("there is no timer {timer}"))
         };
         if self.now < due {
-            stop(format!("timer {timer} is due at {due:?}, and ran at {:?}: too early", self.now));
+            stop(format!(
+                "timer {timer} is due at {due:?}, and ran at {:?}: too early. `poll` may return \
+                 before the timer is due, for example for a message: compare it with the clock",
+                self.now
+            ));
         }
         if !self.ran.contains(&timer) && self.now > due + Duration::from_millis(2) {
-            stop(format!("timer {timer} was due at {due:?}, and has run at {:?}: too late", self.now));
+            stop(format!(
+                "timer {timer} was due at {due:?}, and has run at {:?}: too late. `poll` may sleep \
+                 only until the first timer, and each turn runs all that are due",
+                self.now
+            ));
         }
         if self.ran_in_this_turn.contains(&timer) {
             let reason = if timer == 3 {
-                "it sets itself again, for now, and the turn does not end"
+                "it sets itself again, for now, and the turn does not end. Take the due \
+                 timers out of `timers` before you run the first"
             } else {
-                "it was not removed"
+                "it was not removed from `timers`"
             };
             stop(format!("timer {timer} ran twice in one turn: {reason}"));
         }
         let count = self.ran.iter().filter(|number| **number == timer).count();
         if count > 0 && timer != 3 {
-            stop(format!("timer {timer} ran twice: it was not removed"));
+            stop(format!("timer {timer} ran twice: it was not removed from `timers`"));
         }
         if timer == 3 && count < 4 {
             timers.insert((self.now, timer));
@@ -116,7 +129,6 @@ impl Kernel {
 type Turn = fn(&mut Kernel, &mut Timers, &Receiver<u32>);
 
 pub fn check(turn: Turn) -> Verdict {
-    doing("in `turn`");
     let (sender, messages) = mpsc::channel();
     let mut kernel = Kernel {
         now: Duration::ZERO,
@@ -132,17 +144,22 @@ pub fn check(turn: Turn) -> Verdict {
         if kernel.messages.len() == 5 {
             break;
         }
+        let is_overdue = timers.first().is_some_and(|(when, _)| *when < kernel.now);
+        doing(if is_overdue { "in a turn that begins when a timer is overdue" } else { "in `turn`" });
         turn(&mut kernel, &mut timers, &messages);
         let now = kernel.now;
         let forgotten = timers.first().filter(|(when, _)| *when + Duration::from_millis(2) < now);
         if let Some((when, timer)) = forgotten {
-            ensure!(false, "timer {timer} was due at {when:?}, and has not run at {now:?}");
+            ensure!(
+                false,
+                "timer {timer} was due at {when:?}, and has not run at {now:?}: each turn runs all timers that are due"
+            );
         }
     }
     ensure!(kernel.messages == [1, 2, 3, 4, 5], "5 messages were sent, and {:?} handled", kernel.messages);
     ensure!(
         kernel.ran.iter().filter(|timer| **timer == 3).count() == 5,
-        "timer 3 set itself again in its call, and was lost"
+        "timer 3 set itself again in its call, and was lost: do not replace `timers` after the calls"
     );
     Ok(())
 }

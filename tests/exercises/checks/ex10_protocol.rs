@@ -23,34 +23,44 @@ struct Scene {
 pub fn check<P: Protocol>(new: fn() -> P) -> Verdict {
     doing("in a callback");
     let mut lines = Scene::new(new());
-    for (piece, answer) in [
-        ("one\n", "ONE\n"),
-        ("t", ""),
-        ("wo\nthr", "TWO\n"),
-        ("ee\nfour\n\n", "THREE\nFOUR\n\n"),
-        ("five", ""),
+    for (piece, answer, hint) in [
+        ("one\n", "ONE\n", "a line that is complete is answered at once"),
+        ("t", "", "a line without its newline waits in `rest`"),
+        ("wo\nthr", "TWO\n", "the line began in the piece before, and is in `rest`"),
+        ("ee\nfour\n\n", "THREE\nFOUR\n\n", "no event comes for the other lines of a piece, so answer all"),
+        ("five", "", "a line without its newline waits in `rest`"),
     ] {
         lines.send(piece.as_bytes());
-        lines.expect(&format!("`{}`", piece.escape_default()), answer)?;
+        lines.expect(&format!("`{}`", piece.escape_default()), answer, hint)?;
     }
     lines.end();
-    lines.expect("`five` and the end of file", "FIVE")?;
-    ensure!(lines.at_eof, "the peer ended its side and has all answers, and your side is still open");
+    let hint = "`eof_received` answers what is in `rest`, without a newline";
+    lines.expect("`five` and the end of file", "FIVE", hint)?;
+    ensure!(
+        lines.at_eof,
+        "the peer ended its side and has all answers, and your side is still open: `eof_received` closes it"
+    );
 
     let mut long = Scene::new(new());
     let line = "x".repeat(LIMIT - 1);
     long.send(format!("{line}\n").as_bytes());
-    long.expect("a line as long as the limit", &format!("{}\n", line.to_ascii_uppercase()))?;
+    let hint = "100 bytes with the newline are not too long";
+    long.expect("a line as long as the limit", &format!("{}\n", line.to_ascii_uppercase()), hint)?;
     long.send(format!("ok\n{line}{line}\nnot answered\n").as_bytes());
-    long.expect("a line, one that is too long, and a third one, in one piece", "OK\ntoo long\n")?;
-    ensure!(long.at_eof, "a line was too long, and the connection does not end");
+    let hint = "look at each line for itself, and answer nothing after `too long`";
+    long.expect("a line, one that is too long, and a third one, in one piece", "OK\ntoo long\n", hint)?;
+    ensure!(long.at_eof, "a line was too long, and the connection does not end: call `transport.close`");
 
     let mut endless = Scene::new(new());
     for _ in 0..16 {
         endless.send(&[b'x'; 4096]);
     }
-    ensure!(!endless.waits_for_more(), "64 KiB have come without a newline, and the protocol waits for more");
-    endless.expect("64 KiB without a newline", "too long\n")?;
+    ensure!(
+        !endless.waits_for_more(),
+        "64 KiB have come without a newline, and the protocol waits for more: measure `rest` before its newline \
+         comes, too"
+    );
+    endless.expect("64 KiB without a newline", "too long\n", "it is answered once")?;
 
     // The answers fill the kernel's buffer, and some are in the transport when the connection has to end.
     for (event, rest, answer) in
@@ -62,7 +72,8 @@ pub fn check<P: Protocol>(new: fn() -> P) -> Verdict {
             slow.send(b"a line\n".repeat(100).as_slice());
             ensure!(
                 slow.sent.len() > sent,
-                "a slow peer sent {sent} bytes of short lines, and could not go on"
+                "a slow peer sent {sent} bytes of short lines, and could not go on: the limit is for a line, not \
+                 for a piece"
             );
         }
         let mut expected = slow.sent.to_ascii_uppercase();
@@ -75,7 +86,7 @@ pub fn check<P: Protocol>(new: fn() -> P) -> Verdict {
         ensure!(
             received >= expected.len(),
             "a slow peer {event} when {buffered} bytes of answers were still buffered. Of {} bytes it got \
-             {received}",
+             {received}: `transport.abort` drops what is buffered, and `transport.close` sends it first",
             expected.len()
         );
         ensure!(slow.received == expected, "a slow peer {event}, and got wrong answers");
@@ -141,19 +152,22 @@ impl Scene {
                 Err(error) if error.kind() == ErrorKind::WouldBlock && is_quiet => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => is_quiet = true,
                 Err(error) => {
-                    ensure!(false, "the peer's read failed: {error}. The connection did not end in order")
+                    ensure!(
+                        false,
+                        "the peer's read failed: {error}. End the connection with `transport.close`"
+                    )
                 }
             }
             self.run();
         }
     }
 
-    fn expect(&mut self, what: &str, answer: &str) -> Verdict {
+    fn expect(&mut self, what: &str, answer: &str, hint: &str) -> Verdict {
         let had = self.received.len();
         self.receive()?;
         let received = self.received[had..].escape_ascii().to_string();
         let answer = answer.as_bytes().escape_ascii().to_string();
-        ensure!(received == answer, "after {what}, the peer got `{received}`, not `{answer}`");
+        ensure!(received == answer, "after {what}, the peer got `{received}`, not `{answer}`: {hint}");
         Ok(())
     }
 }

@@ -73,7 +73,7 @@ impl Wake for Task {
 type SendFn = fn(&Mailbox, u32);
 
 pub fn check<F: Future<Output = u32>>((send, new): (SendFn, fn(Mailbox) -> F)) -> Verdict {
-    doing("in `poll` or `send`: a thread that locks the mailbox twice waits for itself");
+    doing("in `poll` or `send` (a thread that locks the mailbox twice waits for itself)");
     let send_from_a_thread = move |mailbox: &Mailbox, value| {
         let mailbox = mailbox.clone();
         in_another_thread(move || send(&mailbox, value));
@@ -93,15 +93,24 @@ pub fn check<F: Future<Output = u32>>((send, new): (SendFn, fn(Mailbox) -> F)) -
     let (mut future, task) = (pin!(new(mailbox.clone())), Task::new(&mailbox));
     let found = poll(&mailbox, future.as_mut(), &task);
     ensure!(found == Poll::Pending, "the mailbox is empty, and `poll` returned {found:?}");
-    ensure!(task.wakes() == 0, "`poll` wakes its own task while the mailbox is empty: the loop is busy");
+    ensure!(
+        task.wakes() == 0,
+        "`poll` wakes its own task while the mailbox is empty: the loop is busy. Leave the waker for `send`"
+    );
     let has_waker = mailbox.0.state.lock().unwrap().waker.is_some();
-    ensure!(has_waker, "`poll` returned `Pending` and left no waker, so nobody will poll the task again");
+    ensure!(
+        has_waker,
+        "`poll` returned `Pending` and left no waker, so nobody will poll the task again: put it into `waker`"
+    );
     send_from_a_thread(&mailbox, 7);
-    ensure!(task.wakes() > 0, "the other thread has sent a value and did not wake the task, which sleeps");
+    ensure!(
+        task.wakes() > 0,
+        "the other thread has sent a value and did not wake the task, which sleeps: take `waker` and wake it"
+    );
     ensure!(
         !task.is_early.load(Ordering::SeqCst),
         "`send` woke the task before the value was in the mailbox: \
-         the task looks, finds nothing, and sleeps again"
+         the task looks, finds nothing, and sleeps again. Put the value there first"
     );
     let found = poll(&mailbox, future.as_mut(), &task);
     ensure!(found == Poll::Ready(7), "the task was woken for the value 7, and `poll` returned {found:?}");
@@ -116,7 +125,7 @@ pub fn check<F: Future<Output = u32>>((send, new): (SendFn, fn(Mailbox) -> F)) -
     ensure!(
         second.wakes() > 0,
         "the future was polled by one task and then by another. `send` woke the first one: only the waker of \
-         the last poll counts"
+         the last poll counts, so each poll leaves its own"
     );
 
     let mailbox = Mailbox::default(); // the value comes in the middle of a poll
@@ -129,7 +138,7 @@ pub fn check<F: Future<Output = u32>>((send, new): (SendFn, fn(Mailbox) -> F)) -
     ensure!(
         found == Poll::Ready(7) || !has_value || task.wakes() > 0,
         "`poll` looked for the value, unlocked the mailbox, and locked it again to leave its waker. The value \
-         came in between, so nobody wakes the task"
+         came in between, so nobody wakes the task. Lock it once, for both"
     );
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! Mistake: what is over the high-water mark is thrown away.
-//! Verdict: `read` was called with
+//! Verdict: `read` was called when
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};

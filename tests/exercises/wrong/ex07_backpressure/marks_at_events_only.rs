@@ -1,5 +1,5 @@
 //! Mistake: the marks are looked at once for each event.
-//! Verdict: bytes unsent: the high-water mark is 65536
+//! Verdict: From 65536 on, reading has to pause
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};

@@ -1,5 +1,5 @@
 //! Mistake: reading never pauses, so the memory has no bound.
-//! Verdict: bytes unsent: the high-water mark is 65536
+//! Verdict: From 65536 on, reading has to pause
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};

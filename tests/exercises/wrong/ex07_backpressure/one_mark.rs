@@ -1,5 +1,5 @@
 //! Mistake: reading resumes as soon as the high-water mark is not reached.
-//! Verdict: reading was paused, and resumed with
+//! Verdict: reading was paused, and resumed when
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};

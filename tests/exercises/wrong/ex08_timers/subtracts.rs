@@ -1,5 +1,5 @@
 //! Mistake: the distance to a timer that is overdue is negative.
-//! Verdict: your answer panicked: overflow when subtracting durations
+//! Verdict: your answer panicked in a turn that begins when a timer is overdue: overflow when subtracting durations
 
 use std::sync::mpsc::Receiver;
 
