@@ -231,7 +231,46 @@ fn surplus_bytes_are_reported() {
         format!("surplus: {count} bytes from {address} after seq={number}") // one line for each message
     });
     assert_eq!(surplus, expected);
-    assert!(lines.iter().any(|line| line.contains(", 13 surplus bytes, ")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains(", 13 surplus bytes (an error), ")), "{lines:?}");
+}
+
+#[test]
+fn surplus_bytes_after_the_half_close_are_an_error_too() {
+    for output in ["--json", "--ping"] {
+        let (address, _server) = serve_once(|mut stream| {
+            echo_each(&stream, |_, message, stream| stream.write_all(&message).unwrap());
+            stream.write_all(b"surplus!").unwrap();
+        });
+        let outcome = ping(&["-c", "2", "-i", "0", output, &address]);
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (1, ""));
+        let lines = lines(&outcome);
+        if output == "--json" {
+            assert_eq!(self::json(&outcome)["surplus_bytes"], 8, "{lines:?}");
+        } else {
+            assert_eq!(lines[3], format!("surplus: 8 bytes from {address} after seq=2"));
+            assert!(lines[5].contains(" 0 lost (0 %), 8 surplus bytes (an error), "), "{lines:?}");
+        }
+    }
+}
+
+#[test]
+fn interval_is_kept_after_a_late_echo() {
+    let (address, server) = serve_once(|stream| {
+        let (mut arrivals, mut held) = (Vec::new(), Vec::new());
+        echo_each(&stream, |number, message, stream| {
+            arrivals.push(Instant::now());
+            held.extend(message);
+            if number > 1 {
+                let _ = stream.write_all(&std::mem::take(&mut held));
+            }
+        });
+        arrivals
+    });
+    // The second message is due after 0.3 s, but is sent after 0.5 s.
+    let outcome = ping(&["-c", "3", "-i", "0.3", "-w", "0.5", &address]);
+    assert_eq!(outcome.code, 1);
+    let arrivals = server.join().unwrap();
+    assert!(arrivals[2] - arrivals[1] > Duration::from_millis(200), "{arrivals:?}");
 }
 
 #[test]
@@ -277,8 +316,10 @@ fn server_close_is_reported_after_the_summary() {
     assert_eq!(outcome.code, 1);
     assert_one_line(&outcome.stderr, &[&format!("echo-client: {address} closed the connection")]);
     let lines = lines(&outcome);
-    assert_eq!(lines[2], format!("lost: seq=2 {address} closed the connection"));
-    assert!(lines[4].starts_with("2 sent, 1 received, 1 lost (50 %), time "), "{lines:?}");
+    assert_eq!(lines[2], "lost: seq=2 the connection ended");
+    // The messages that could not be sent are lost, too.
+    let counts = "2 sent, 1 received, 8 lost (88.889 %), 7 not sent, time ";
+    assert!(lines[4].starts_with(counts), "{lines:?}");
 }
 
 #[test]

@@ -25,12 +25,12 @@ use std::time::{Duration, Instant};
 
 use echo_reactor::cli::{self, ErrorText, Exit, cannot, write_stderr};
 use echo_reactor::{
-    Address, CloseReason, ConnectError, Connection, ConnectionLost, Flow, Handle, Output, Protocol, Reactor,
-    Transport, create_connection,
+    Address, CloseReason, ConnectError, ConnectionLost, Flow, Handle, Output, Protocol, Reactor, Transport,
+    create_connection,
 };
 
 use crate::Outcome;
-use crate::client::{close_gracefully, describe, log_connected};
+use crate::client::{CLOSE_TIMEOUT, close_gracefully, describe, log_connected};
 use crate::options::Options;
 use session::{Session, Stage};
 use statistics::milliseconds;
@@ -107,15 +107,15 @@ fn try_next(
 /// session.
 fn disconnected(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, why: String) {
     let mut this = session.borrow_mut();
-    let output = this.output;
     this.connection = None;
-    if this.stage == Stage::Ended {
-        return output.on_flushed(reactor, Reactor::stop);
+    if !this.is_active() {
+        drop(this);
+        return conclude(session, reactor, None);
     }
-    this.lose_connection(reactor, &why);
+    this.lose_connection(reactor);
     if !this.options.reconnect || this.stage != Stage::Running {
         drop(this);
-        return finish(session, reactor, Some(why));
+        return conclude(session, reactor, Some(why));
     }
     let delay = this.failures.add(why);
     drop(this);
@@ -142,7 +142,7 @@ fn proceed(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
 /// is due.
 fn end_or_wait(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
     if session.borrow_mut().is_done() {
-        return finish(session, reactor, None);
+        return close(session, reactor);
     }
     let mut this = session.borrow_mut();
     if let Some(timer) = this.timer.take() {
@@ -155,13 +155,18 @@ fn end_or_wait(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
 }
 
 /// Called for a signal. The first one ends the session after the last echo. The second one does not
-/// wait for that echo: `timeout(1)` sends each signal twice. Once the summary was printed, a signal
-/// ends the program at once.
+/// wait for that echo: `timeout(1)` sends each signal twice. The next one does not wait for the
+/// server to close. Once the summary was printed, a signal ends the program at once.
 fn interrupt(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, signal: i32) {
     let mut this = session.borrow_mut();
     let wait = match this.stage {
         Stage::Running if this.tally.has_started() => LAST_ECHO_TIMEOUT,
-        Stage::Stopping(..) => Duration::ZERO,
+        Stage::Stopping(_) => Duration::ZERO,
+        Stage::Closing => {
+            this.signal = Some(signal);
+            drop(this);
+            return conclude(session, reactor, None);
+        }
         Stage::Running | Stage::Ended => {
             this.stage = Stage::Ended;
             let outcome = this.outcome.clone();
@@ -173,44 +178,61 @@ fn interrupt(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, signal: i32)
             });
         }
     };
-    this.stage = Stage::Stopping(signal, Instant::now() + wait);
+    this.signal = Some(signal);
+    this.stage = Stage::Stopping(Instant::now() + wait);
     drop(this);
     end_or_wait(session, reactor);
 }
 
-/// Prints the summary, and closes the connection gracefully.
-fn finish(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, error: Option<String>) {
+/// Closes the connection gracefully. Surplus bytes still count until the server has closed its side.
+fn close(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
     let mut this = session.borrow_mut();
-    if this.tally.has_started() || this.ping.json {
+    this.stage = Stage::Closing;
+    let (is_answered, connection) = (this.is_answered(), this.connection);
+    drop(this);
+    let Some(connection) = connection else { return conclude(session, reactor, None) };
+    reactor.call_soon(move |reactor| {
+        let _ = connection.enter(reactor, |_, transport| {
+            if is_answered {
+                transport.set_idle_timeout(Some(CLOSE_TIMEOUT));
+                transport.write_eof();
+            } else {
+                transport.abort(); // do not wait for a server that does not answer
+            }
+        });
+    });
+}
+
+/// Prints the summary once, and stops the loop when it is written.
+fn conclude(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, error: Option<String>) {
+    let mut this = session.borrow_mut();
+    if this.stage == Stage::Ended {
+        return;
+    }
+    this.stage = Stage::Ended;
+    if let Some(timer) = this.timer.take() {
+        reactor.cancel(timer);
+    }
+    let has_summary = this.tally.has_started() || this.ping.json;
+    if let (Some(_), None, Some(count)) = (&error, this.signal, this.ping.count) {
+        this.tally.lose_rest(count);
+    }
+    if has_summary {
         let server = this.options.address.to_string();
         let json = this.ping.json.then(|| this.tally.to_json(&server, this.ping.size));
         let summary = json.unwrap_or_else(|| this.summary());
         this.output.write(reactor, this.output.id(), summary.as_bytes());
     }
-    let exit = match this.stage {
-        Stage::Stopping(signal @ (libc::SIGTERM | libc::SIGHUP), _) => Exit::Signal(signal),
+    let exit = match this.signal {
+        Some(signal @ (libc::SIGTERM | libc::SIGHUP)) => Exit::Signal(signal),
         _ if error.is_some() || !this.tally.is_success() => cli::FAILURE,
         _ => cli::DONE,
     };
-    this.stage = Stage::Ended;
-    if let Some(timer) = this.timer.take() {
-        reactor.cancel(timer);
-    }
-    let (connection, output, is_answered) = (this.connection, this.output, this.is_answered());
+    let (output, outcome) = (this.output, this.outcome.clone());
     // If the summary cannot be written, that error is the outcome.
-    let outcome = this.outcome.clone();
-    output.on_flushed(reactor, move |_| outcome.set(exit, error));
-    reactor.call_soon(move |reactor| {
-        let close = |connection: Handle<Connection<Ping>>| {
-            connection.enter(reactor, |_, transport| {
-                // Do not wait for a server that does not answer.
-                if is_answered { close_gracefully(transport) } else { transport.abort() }
-            })
-        };
-        let closing = connection.map(close);
-        if !matches!(closing, Some(Ok(()))) {
-            output.on_flushed(reactor, Reactor::stop);
-        }
+    output.on_flushed(reactor, move |reactor| {
+        outcome.set(exit, error);
+        reactor.stop();
     });
 }
 
@@ -261,7 +283,12 @@ impl Protocol for Ping {
 
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
         let now = Instant::now();
-        self.session.borrow_mut().receive(transport, data, now);
+        let mut this = self.session.borrow_mut();
+        this.receive(transport, data, now);
+        if !this.is_active() {
+            transport.abort(); // these bytes are surplus, and more may come without end
+        }
+        drop(this);
         self.proceed(transport);
     }
 

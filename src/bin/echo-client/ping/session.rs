@@ -25,12 +25,17 @@ use crate::options::Options;
 /// How many messages a server may leave unanswered. This limit bounds the memory.
 const MAX_OUTSTANDING: usize = 1000;
 
+/// How late a timer may be.
+const TIMER_DELAY: Duration = Duration::from_millis(10);
+
 pub struct Session {
     pub options: Options,
     pub ping: PingOptions,
     pub output: Handle<Output>,
     pub outcome: Outcome,
     pub stage: Stage,
+    /// The last signal that ended the session, or tried to.
+    pub signal: Option<i32>,
     pub connection: Option<Handle<Connection<Ping>>>,
     /// The failed attempts since the last echo.
     pub failures: Failures,
@@ -49,8 +54,10 @@ pub struct Session {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     Running,
-    /// This signal arrived. The session waits for the last echo until this time.
-    Stopping(i32, Instant),
+    /// A signal arrived. The session waits for the last echo until this time.
+    Stopping(Instant),
+    /// Every message has its result. The connection is closing.
+    Closing,
     /// The summary was printed.
     Ended,
 }
@@ -76,6 +83,7 @@ impl Session {
             output,
             outcome,
             stage: Stage::Running,
+            signal: None,
             connection: None,
             failures: Failures::default(),
             next_send: Instant::now(),
@@ -95,8 +103,8 @@ impl Session {
     fn deadline(&self, sent_at: Instant) -> Option<Instant> {
         let timeout = self.options.timeout.and_then(|timeout| sent_at.checked_add(timeout));
         match self.stage {
-            Stage::Stopping(_, end) => Some(timeout.map_or(end, |timeout| timeout.min(end))),
-            Stage::Running | Stage::Ended => timeout,
+            Stage::Stopping(end) => Some(timeout.map_or(end, |timeout| timeout.min(end))),
+            Stage::Running | Stage::Closing | Stage::Ended => timeout,
         }
     }
 
@@ -114,13 +122,18 @@ impl Session {
         self.outstanding.is_empty()
     }
 
+    /// Returns whether a message may still be sent, or get its result.
+    pub fn is_active(&self) -> bool {
+        matches!(self.stage, Stage::Running | Stage::Stopping(_))
+    }
+
     pub fn is_done(&self) -> bool {
-        self.stage != Stage::Ended && self.pending().is_none() && !self.has_next()
+        self.is_active() && self.pending().is_none() && !self.has_next()
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.pending() {
-            _ if self.stage == Stage::Ended => None,
+            _ if !self.is_active() => None,
             Some(message) => self.deadline(message.sent_at),
             None if self.connection.is_none() && self.ping.interval.is_zero() => None, // wait for a connection
             None => Some(self.next_send),
@@ -180,7 +193,7 @@ impl Session {
         self.tally.sequence += 1;
         self.tally.unsent += 1;
         self.tally.lost += 1;
-        self.next_send = (self.next_send + pause).max(Instant::now());
+        self.schedule_next(pause, Instant::now());
         self.print(reactor, format_args!("lost: seq={} {why}", self.tally.sequence));
     }
 
@@ -190,10 +203,10 @@ impl Session {
     }
 
     /// Forgets the messages of a connection that has ended.
-    pub fn lose_connection(&mut self, reactor: &mut Reactor, why: &dyn Display) {
+    pub fn lose_connection(&mut self, reactor: &mut Reactor) {
         if let Some(&Message { sequence, .. }) = self.pending() {
             self.tally.lost += 1;
-            self.print(reactor, format_args!("lost: seq={sequence} {why}"));
+            self.print(reactor, format_args!("lost: seq={sequence} the connection ended"));
         }
         self.outstanding.clear();
         self.echoed = 0;
@@ -206,7 +219,14 @@ impl Session {
         let sent_at = Instant::now();
         transport.write(&message);
         self.outstanding.push_back(Message { sequence, sent_at, state: MessageState::Pending });
-        self.next_send = (self.next_send + self.ping.interval).max(sent_at);
+        self.schedule_next(self.ping.interval, sent_at);
+    }
+
+    /// Schedules the next message. A message that a timer has delayed does not delay those after
+    /// it. But if the last echo has delayed it, or a full output, the whole interval follows.
+    fn schedule_next(&mut self, interval: Duration, now: Instant) {
+        let is_late = now.saturating_duration_since(self.next_send) > TIMER_DELAY;
+        self.next_send = if is_late { now } else { self.next_send } + interval;
     }
 
     /// Compares received data with the messages that were sent. `now` is when the data was

@@ -52,6 +52,14 @@ impl Tally {
         self.lost == 0 && self.surplus == 0
     }
 
+    /// Counts the messages up to `count` as lost, because they cannot be sent.
+    pub fn lose_rest(&mut self, count: u64) {
+        let rest = count - self.sequence;
+        self.unsent += rest;
+        self.lost += rest;
+        self.sequence = count;
+    }
+
     fn sent(&self) -> u64 {
         self.sequence - self.unsent
     }
@@ -69,7 +77,7 @@ impl Tally {
         for (count, what) in [(self.unsent, "not sent"), (self.late, "late"), (self.wrong, "wrong")] {
             counts.extend((count > 0).then(|| format!("{count} {what}")));
         }
-        counts.extend((self.surplus > 0).then(|| counted(self.surplus, "surplus byte")));
+        counts.extend((self.surplus > 0).then(|| counted(self.surplus, "surplus byte") + " (an error)"));
         counts.push(format!("time {} ms", self.began.elapsed().as_millis()));
         let mut lines = vec![format!("\n--- {server} ping statistics ---"), counts.join(", ")];
         lines.extend(self.connects.summary().map(|connects| match self.connects.count() {
