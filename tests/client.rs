@@ -216,6 +216,33 @@ fn timeout_ends_the_client_when_no_byte_moves() {
 }
 
 #[test]
+fn whole_echo_exits_0_however_the_connection_ends() {
+    for (option, is_reset) in [("-4", false), ("-4", true), ("-r", false), ("-r", true)] {
+        let (address, server) = serve_once(move |mut stream| {
+            let mut got = [0; 5];
+            stream.read_exact(&mut got).unwrap();
+            stream.write_all(&got).unwrap();
+            assert_eq!(stream.read(&mut got).unwrap(), 0);
+            if is_reset {
+                reset_on_close(&stream);
+            }
+            (!is_reset).then_some(stream) // stays open
+        });
+        let mut command = client_command();
+        command.args([option, "-w", "0.3", &address]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = Process::spawn(command.stderr(Stdio::piped()));
+        process.child.stdin.as_ref().unwrap().write_all(b"hello").unwrap();
+        process.child.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
+        drop(process.child.stdin.take());
+        let outcome = outcome(process);
+        assert_eq!(outcome.code, 0, "{option}: {}", outcome.stderr);
+        let why = if is_reset { "Connection reset" } else { "did not close the connection within 300ms" };
+        assert_one_line(&outcome.stderr, &["warning: ", &address, why, "; 5 bytes sent, 5 received"]);
+        drop(server.join().unwrap());
+    }
+}
+
+#[test]
 fn connect_timeout_ends_an_unanswered_connect() {
     // A listener with a full backlog drops the next SYN.
     let queue = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -54,12 +54,13 @@ impl Failures {
     /// Returns the delay before the next attempt.
     pub fn add(&mut self, reason: String) -> Duration {
         let delay = retry_delay(self.count);
-        let (level, rest) = if reason == self.reason {
-            (Level::Info, "")
+        let level = if reason == self.reason { Level::Info } else { Level::Warn };
+        let when = if log::log_enabled!(Level::Info) {
+            format!("in {} ms", delay.as_millis())
         } else {
-            (Level::Warn, ", then until it succeeds (-v logs each attempt)")
+            String::from("until it succeeds (-v logs each attempt)")
         };
-        log::log!(level, "{reason}; reconnecting in {} ms{rest}", delay.as_millis());
+        log::log!(level, "{reason}; reconnecting {when}");
         *self = Failures { count: self.count.saturating_add(1), reason };
         delay
     }
@@ -207,13 +208,13 @@ impl Protocol for Client {
                 failures: mem::take(&mut self.failures),
                 began: self.began,
             };
-            return client.reconnect(reactor, transfer, describe(&options.address, &reason));
+            let mut why = describe(&options.address, &reason);
+            if lost.bytes_out > 0 && lost.bytes_in == 0 {
+                why += ", and nothing came back";
+            }
+            return client.reconnect(reactor, transfer, why);
         }
-        let error = if options.reconnect && transfer.is_complete() {
-            None // after the last byte, it does not matter how the connection ends
-        } else {
-            transfer.take_error(options, &reason)
-        };
+        let error = transfer.take_error(options, &reason);
         let exit = if error.is_none() { cli::DONE } else { cli::FAILURE };
         let outcome = self.session.outcome.clone();
         // If a write to stdout fails before this, that error is the outcome.

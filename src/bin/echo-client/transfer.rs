@@ -199,16 +199,20 @@ impl Transfer {
         self.fatal_error.is_none()
     }
 
-    /// Returns what went wrong, unless the transfer is complete.
+    /// Returns what went wrong, unless the transfer is complete. After the last byte, it does not
+    /// matter how the connection ends, so a server that has not closed it is only a warning.
     pub fn take_error(&mut self, options: &Options, reason: &CloseReason) -> Option<String> {
         if let Some(error) = self.fatal_error.take() {
             return Some(error);
         }
-        let server = &options.address;
+        let (server, limit) = (&options.address, options.timeout.unwrap_or_default());
         let cause = match reason {
             CloseReason::Unreachable(_) => return Some(format!("cannot connect to {reason}")),
             CloseReason::Closed | CloseReason::LingerTimeout | CloseReason::Aborted if self.is_complete() => {
                 return None;
+            }
+            CloseReason::IdleTimeout if self.is_complete() => {
+                format!("{server} did not close the connection within {limit:?}")
             }
             CloseReason::Closed | CloseReason::LingerTimeout | CloseReason::Aborted
                 if self.stdin == Stdin::Open =>
@@ -219,7 +223,6 @@ impl Transfer {
                 format!("{server} closed the connection")
             }
             CloseReason::IdleTimeout => {
-                let limit = options.timeout.unwrap_or_default();
                 format!("timed out: no data to or from {server} for {limit:?}")
             }
             other => format!("lost the connection to {server}: {other}"),
@@ -231,11 +234,16 @@ impl Transfer {
         } else {
             String::new()
         };
-        Some(match missing {
+        let error = match missing {
             0 if sent == 0 => format!("{cause}; nothing was sent"),
             0 => format!("{cause}; {} sent, {received} received", counted(sent, "byte")),
             _ => format!("{cause}; {end}{missing} of {} sent did not come back", counted(sent, "byte")),
-        })
+        };
+        if self.is_complete() {
+            log::warn!("{error}");
+            return None;
+        }
+        Some(error)
     }
 
     /// Calls `f` when every received byte is on stdout.
