@@ -234,7 +234,8 @@ fn unread_stdout_does_not_block_the_console() {
     let (reader, full) = full_pipe();
     let mut command = server_command();
     command.args(["--console", "--grace", "0.1", &format!("unix:{}", path.display())]);
-    let mut process = Process::spawn(command.stdin(Stdio::piped()).stdout(full).stderr(Stdio::null()));
+    let mut process = Process::spawn(command.stdin(Stdio::piped()).stdout(full).stderr(Stdio::piped()));
+    let err = Lines::of(process.child.stderr.take().unwrap());
     eventually("the server listens", || UnixStream::connect(&path).is_ok());
     let mut operator = process.child.stdin.take().unwrap();
     let mut peer = connect_unix(&path);
@@ -245,8 +246,11 @@ fn unread_stdout_does_not_block_the_console() {
     drop(reader);
     operator.write_all(b"help\nsay again\n").unwrap();
     peer.read_exact(&mut [0; 6]).unwrap();
-    operator.write_all(b"quit\n").unwrap();
-    assert_eq!(process.wait_code(), 0);
+    operator.write_all(b"help\nquit\n").unwrap();
+    assert_eq!(process.wait_code(), 1);
+    let lines = err.rest();
+    let failed: Vec<_> = lines.iter().filter(|line| line.contains("cannot write standard output")).collect();
+    assert_eq!(failed, ["echo-server: cannot write standard output: Broken pipe"], "{lines:?}");
 }
 
 #[test]

@@ -142,10 +142,9 @@ pub fn write_stdout(text: impl Display) {
 }
 
 /// Reports the first error of stdout, after which the program runs on and ends with status 1. It is
-/// no error if nobody wants the text: the reader of stdout is gone or slow.
+/// no error if the reader of stdout is slow.
 pub fn stdout_failed(error: &io::Error) {
-    let is_unwanted = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::WouldBlock);
-    if !is_unwanted && !STDOUT_FAILED.swap(true, Ordering::Relaxed) {
+    if error.kind() != ErrorKind::WouldBlock && !STDOUT_FAILED.swap(true, Ordering::Relaxed) {
         log::error!("cannot write standard output: {}", ErrorText(error));
     }
 }

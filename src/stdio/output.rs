@@ -184,7 +184,7 @@ impl Handle<Output> {
 impl Source for Output {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
         if self.descriptor.is_hung_up(ready) {
-            self.fail(ErrorKind::BrokenPipe.into(), reactor);
+            self.fail(io::Error::from_raw_os_error(libc::EPIPE), reactor);
         }
         let is_pollable = self.descriptor.is_pollable();
         if !self.writable && (ready.intersects(Ready::WRITABLE) || !is_pollable) {

@@ -83,11 +83,14 @@ impl Console {
         }
     }
 
-    /// Reports the end of stdin. On a terminal, silence after Ctrl-D would look as if the server
-    /// had ended too.
+    /// Reports the end of stdin, unless the server ends too. On a terminal, silence after Ctrl-D
+    /// would look as if the server had ended.
     fn announce_end(&self) {
         let text = "end of standard input; the server keeps running without a console";
-        if io::stderr().is_terminal() && !self.shutdown.is_draining() {
+        if !self.shutdown.is_serving() {
+            return;
+        }
+        if io::stderr().is_terminal() {
             report(NAME, text);
         } else {
             log::info!("{text}");
