@@ -8,8 +8,8 @@ mod common;
 use std::process::Stdio;
 
 use common::{
-    Network, Outcome, Process, Server, assert_echoed, assert_one_line, client_command, has_ipv6, run,
-    server_command,
+    Network, Outcome, Process, Scratch, Server, assert_echoed, assert_one_line, client_command, has_ipv6,
+    run, server_command,
 };
 
 /// A name with addresses of both families, and the usual `localhost`.
@@ -158,6 +158,14 @@ fn abstract_unix_socket_is_reached_and_shown_by_its_name() {
     drop(server);
     let outcome = client(&[&address]);
     assert_eq!(outcome.stderr, format!("echo-client: cannot connect to {address}: Connection refused\n"));
+}
+
+#[test]
+fn family_option_restricts_the_tcp_addresses_next_to_a_unix_socket() {
+    let scratch = Scratch::new();
+    let path = format!("unix:{}", scratch.path("socket").display());
+    let server = Server::on(&[":0", &path], &["-4"]);
+    assert!(server.address().starts_with("0.0.0.0:"), "{}", server.address());
 }
 
 #[test]

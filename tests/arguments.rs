@@ -62,6 +62,8 @@ fn usage_error_is_one_line_and_exits_2() {
         (&["--spin", "999999h"], &["invalid value '999999h' for --spin: must be at most 277777 hours"]),
         (&["-4", "-6", "127.0.0.1:1"], &["it is not an IPv6 address"]),
         (&["-6", "-4", "[::1]:1"], &["it is not an IPv4 address"]),
+        (&["-4", "unix:/x"], &["option '-4' cannot be used with a Unix socket"]),
+        (&["UNIX-CONNECT:/x"], &["bad address 'UNIX-CONNECT:/x'", "the address is unix:/x"]),
         (&["-6", "127.0.0.1:1"], &["bad address '127.0.0.1:1'", "it is not an IPv6 address"]),
         (&["127.0.0.1:99999"], &["bad address '127.0.0.1:99999'", "65535"]),
         (&["::1:7777"], &["bad address '::1:7777'", "[::1]:7777"]),

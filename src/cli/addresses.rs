@@ -93,14 +93,22 @@ impl AddressArgument {
         if text.starts_with('@') || text.split(':').next().is_some_and(|host| host.contains('/')) {
             return Err(format!("for a Unix socket, the address is unix:{text}"));
         }
+        if let Some((kind, path)) = text.split_once(':')
+            && ["unix-connect", "unix-listen"].contains(&kind.to_ascii_lowercase().as_str())
+        {
+            let path = path.split(',').next().unwrap_or(path); // socat's options follow
+            return Err(format!("for a Unix socket, the address is unix:{path}"));
+        }
+        // Nobody can connect to port 0.
+        let or_port = |text: Option<&str>| {
+            text.filter(|text| port(text).is_ok_and(|port| port > 0)).unwrap_or("PORT").to_owned()
+        };
         let place = match split(text)? {
-            ("*", port) => {
-                return Err(format!("for every interface, type :{}", port.unwrap_or("PORT")));
-            }
+            ("*", port) => return Err(format!("for every interface, type :{}", or_port(port))),
             ("", Some(text)) => Place::Port(port(text)?),
             (host, Some(text)) => Place::Host(host_name(host)?, port(text)?),
             (host, None) if is_number(host) => {
-                return Err(format!("it is only a port; expected HOST:PORT or :{host}"));
+                return Err(format!("it is only a port; expected HOST:PORT or :{}", or_port(Some(host))));
             }
             (host, None) => Place::Host(host_name(host)?, DEFAULT_PORT),
         };
@@ -215,7 +223,8 @@ fn is_number(text: &str) -> bool {
 
 /// Returns the IP address of a host that is not a name. A zone (`fe80::1%eth0`) is ignored.
 fn literal(host: &str) -> Option<IpAddr> {
-    host.split('%').next().and_then(|ip| ip.parse().ok())
+    let (ip, zone) = host.split_once('%').unwrap_or((host, ""));
+    ip.parse().ok().filter(|_| !zone.contains(':'))
 }
 
 fn is_ipv6(host: &str) -> bool {
@@ -291,6 +300,8 @@ mod tests {
         for (text, reason) in [
             ("", "the host is empty"),
             ("7777", "expected HOST:PORT or :7777"),
+            ("0", "expected HOST:PORT or :PORT"),
+            ("70000", "expected HOST:PORT or :PORT"),
             ("host:", "the port after the colon is missing"),
             ("host:nosuch", "'nosuch' is neither a port number (0 to 65535) nor a known service"),
             ("host:65536", "from 0 to 65535"),
@@ -300,9 +311,15 @@ mod tests {
             ("two words:1", "cannot contain spaces"),
             ("[::1]", "the port is missing; type [::1]:7777"),
             ("*:7", "for every interface, type :7"),
+            ("*:0", "for every interface, type :PORT"),
             ("*", "for every interface, type :PORT"),
             ("[fe80::1]:7", "a link-local address needs an interface, such as fe80::1%eth0"),
             ("fe80::1", "needs brackets: [fe80::1]:7777"),
+            ("fe80::1%lo", "needs brackets: [fe80::1%lo]:7777"),
+            ("fe80::1%lo:7", "needs brackets: [fe80::1%lo]:7"),
+            ("[fe80::1%lo:7]:7", "only an IPv6 address"),
+            ("UNIX-CONNECT:/x", "the address is unix:/x"),
+            ("unix-listen:x,fork", "the address is unix:x"),
             ("[::1", "expected [IPV6]:PORT"),
             ("[::1]1", "expected [IPV6]:PORT"),
             ("::1", "needs brackets: [::1]:7777"),

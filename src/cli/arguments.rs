@@ -159,6 +159,22 @@ pub fn client_address(arguments: &[OsString], family: Family) -> Result<AddressA
     }
 }
 
+/// Rejects `-4` and `-6` if they have no effect, because every address is a Unix socket.
+///
+/// # Errors
+/// The error names the option.
+pub fn check_family(family: Family, addresses: &[AddressArgument]) -> Result<(), UsageError> {
+    let option = match family {
+        Family::V4 => "-4",
+        Family::V6 => "-6",
+        Family::Any => return Ok(()),
+    };
+    if addresses.is_empty() || !addresses.iter().all(AddressArgument::is_unix) {
+        return Ok(());
+    }
+    Err(UsageError(format!("option '{option}' cannot be used with a Unix socket")))
+}
+
 fn bad_address(text: &dyn fmt::Display, why: &str) -> UsageError {
     UsageError(format!("bad address '{text}': {why}"))
 }

@@ -23,8 +23,8 @@ use lexopt::Arg;
 
 pub use addresses::{AddressArgument, Family, source_address};
 pub use arguments::{
-    UsageError, address, address_after, client_address, file, option_name, positive_number, print,
-    unexpected, value,
+    UsageError, address, address_after, check_family, client_address, file, option_name, positive_number,
+    print, unexpected, value,
 };
 pub use diagnostics::{
     Verbosity, init_logging, report, route_stderr, stdout_failed, write_stderr, write_stdout,

@@ -9,7 +9,7 @@ use lexopt::{Arg, Parser};
 
 use echo_reactor::ConnectOptions;
 use echo_reactor::cli::{
-    AddressArgument, Command, Family, UsageError, Verbosity, client_address, duration, file,
+    AddressArgument, Command, Family, UsageError, Verbosity, check_family, client_address, duration, file,
     nonzero_duration, nonzero_size, option_name, positive_number, print, source_address, unexpected, value,
 };
 
@@ -126,6 +126,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
     if connect.source.is_some() && address.is_unix() {
         return Err(UsageError("option '--source' cannot be used with a Unix socket".into()));
     }
+    check_family(family, std::slice::from_ref(&address))?;
     Ok(Command::Run(Options {
         address,
         connect,

@@ -9,8 +9,8 @@ use lexopt::{Arg, Parser};
 
 use echo_reactor::ListenOptions;
 use echo_reactor::cli::{
-    AddressArgument, Command, Family, UsageError, Verbosity, address_after, duration, file, nonzero_duration,
-    nonzero_size, option_name, positive_number, print, unexpected, value,
+    AddressArgument, Command, Family, UsageError, Verbosity, address_after, check_family, duration, file,
+    nonzero_duration, nonzero_size, option_name, positive_number, print, unexpected, value,
 };
 
 const HELP: &str = include_str!("help.txt");
@@ -89,6 +89,7 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
         let previous = index.checked_sub(1).map(|index| &addresses[index]);
         options.addresses.push(address_after(previous, text, options.family)?);
     }
+    check_family(options.family, &options.addresses)?;
     if options.console && options.step {
         return Err(UsageError(
             "option '--step' cannot be used with --console: both read standard input".into(),
