@@ -10,7 +10,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use common::{
-    Lines, Process, Scratch, Server, assert_one_line, client_command, connect_unix, eventually, outcome, ping,
+    Lines, Process, Scratch, Server, Terminal, assert_one_line, client_command, connect_unix, eventually,
+    outcome, ping, server_command,
 };
 use rustix::process::Signal;
 
@@ -124,4 +125,17 @@ fn file_size_limit_on_stdout_is_an_error_of_the_client() {
     let outcome = outcome(process);
     assert_eq!(outcome.code, 1);
     assert_one_line(&outcome.stderr, &["echo-client: cannot write standard output: File too large"]);
+}
+
+#[test]
+fn sigint_moves_the_cursor_below_the_echoed_ctrl_c() {
+    let mut terminal = Terminal::new();
+    let mut command = server_command();
+    command.args(["-v", "127.0.0.1:0"]).stdout(terminal.stdio()).stderr(terminal.stdio());
+    let mut process = Process::spawn(&mut command);
+    terminal.see("listening on ");
+    process.signal(Signal::INT);
+    assert_eq!(process.wait_code(), 0);
+    let shown = terminal.unseen().replace('\r', "");
+    assert!(shown.contains("\n\necho-server: shutting down"), "{shown:?}");
 }

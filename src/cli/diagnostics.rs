@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -126,6 +126,14 @@ pub fn write_stderr(text: impl Display) {
         None => text,
     });
     let _ = write_now(&STDERR, &io::stderr(), text.as_bytes());
+}
+
+/// Moves the cursor below the `^C` that the terminal has echoed, so that the next line begins in the
+/// first column.
+pub fn end_echoed_row() {
+    if io::stderr().is_terminal() {
+        write_stderr("\n");
+    }
 }
 
 /// Passes all text that this thread writes on stderr, including the log, through `route`. On a

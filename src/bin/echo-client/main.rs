@@ -163,6 +163,8 @@ fn catch_signals(
             // At Ctrl-C, the shell moves the cursor to a new row, unless our last line comes first.
             if interactive && (signal != libc::SIGINT || prints_end) {
                 write_stdout("\n");
+            } else if !interactive && signal == libc::SIGINT && prints_end {
+                cli::end_echoed_row();
             }
             outcome.set(Exit::Signal(signal), None);
             reactor.stop();

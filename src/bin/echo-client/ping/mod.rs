@@ -19,7 +19,7 @@ mod tally;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -159,6 +159,10 @@ fn end_or_wait(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
 /// server to close. Once the summary was printed, a signal ends the program at once.
 fn interrupt(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, signal: i32) {
     let mut this = session.borrow_mut();
+    // The summary on a terminal begins with an empty line.
+    if signal == libc::SIGINT && (this.ping.json || !io::stdout().is_terminal()) {
+        cli::end_echoed_row();
+    }
     let wait = match this.stage {
         Stage::Running if this.tally.has_started() => LAST_ECHO_TIMEOUT,
         Stage::Stopping(_) => Duration::ZERO,
