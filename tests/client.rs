@@ -216,7 +216,7 @@ fn timeout_ends_the_client_when_no_byte_moves() {
 }
 
 #[test]
-fn whole_echo_exits_0_however_the_connection_ends() {
+fn server_that_does_not_close_after_the_whole_echo_is_reported() {
     for (option, is_reset) in [("-4", false), ("-4", true), ("-r", false), ("-r", true)] {
         let (address, server) = serve_once(move |mut stream| {
             let mut got = [0; 5];
@@ -235,9 +235,10 @@ fn whole_echo_exits_0_however_the_connection_ends() {
         process.child.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
         drop(process.child.stdin.take());
         let outcome = outcome(process);
-        assert_eq!(outcome.code, 0, "{option}: {}", outcome.stderr);
+        let (code, level) = if option == "-r" { (0, "warning: ") } else { (1, "echo-client: ") };
+        assert_eq!(outcome.code, code, "{option}: {}", outcome.stderr);
         let why = if is_reset { "Connection reset" } else { "did not close the connection within 300ms" };
-        assert_one_line(&outcome.stderr, &["warning: ", &address, why, "; 5 bytes sent, 5 received"]);
+        assert_one_line(&outcome.stderr, &[level, &address, why, "; 5 bytes sent, 5 received"]);
         drop(server.join().unwrap());
     }
 }

@@ -199,8 +199,9 @@ impl Transfer {
         self.fatal_error.is_none()
     }
 
-    /// Returns what went wrong, unless the transfer is complete. After the last byte, it does not
-    /// matter how the connection ends, so a server that has not closed it is only a warning.
+    /// Returns what went wrong, unless the transfer is complete and the server has closed the
+    /// connection. With `--reconnect`, it does not matter after the last byte how the connection
+    /// ends, so that is only a warning.
     pub fn take_error(&mut self, options: &Options, reason: &CloseReason) -> Option<String> {
         if let Some(error) = self.fatal_error.take() {
             return Some(error);
@@ -239,7 +240,7 @@ impl Transfer {
             0 => format!("{cause}; {} sent, {received} received", counted(sent, "byte")),
             _ => format!("{cause}; {end}{missing} of {} sent did not come back", counted(sent, "byte")),
         };
-        if self.is_complete() {
+        if self.is_complete() && options.reconnect {
             log::warn!("{error}");
             return None;
         }
