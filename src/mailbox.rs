@@ -7,10 +7,10 @@
 //! or `try_recv` without success is enough.
 //!
 //! Sources that wait are woken in the order in which they came. One item or place is reserved for
-//! each, until it takes that or has been called. Meanwhile other sources wait behind them. So a
-//! source that takes everything, or that comes between a wake-up and its call, cannot starve the
-//! others. The mailbox itself is called in each turn in which a source waits although something is
-//! there.
+//! each woken source, until it takes that, has been called, or leaves. Any source may take the rest.
+//! So a source that takes everything, or that comes between a wake-up and its call, cannot starve
+//! the others. The mailbox itself is called in each turn in which a source waits although something
+//! is there.
 //!
 //! ```text
 //!   sender ── try_send ──▶ ┌───┬───┬───┬───┐ ── try_recv ──▶ receiver
@@ -167,7 +167,8 @@ impl<T: 'static> Handle<Mailbox<T>> {
             if mailbox.closed {
                 return Flow::Closed;
             }
-            if mailbox.room() > 0 && mailbox.senders.admit(waiter, reactor) {
+            let room = mailbox.room();
+            if room > 0 && mailbox.senders.admit(waiter, room, reactor) {
                 return Flow::Open;
             }
             mailbox.senders.add(waiter, reactor);
@@ -194,7 +195,8 @@ impl<T: 'static> Handle<Mailbox<T>> {
     /// [`put_back`](Self::put_back).
     pub(crate) fn try_recv_numbered(self, reactor: &mut Reactor, waiter: Id) -> TryRecv<(u64, T)> {
         let received = reactor.with(self, |mailbox, reactor| {
-            if mailbox.closed || !mailbox.items.is_empty() && mailbox.receivers.admit(waiter, reactor) {
+            let count = mailbox.items.len();
+            if mailbox.closed || count > 0 && mailbox.receivers.admit(waiter, count, reactor) {
                 mailbox.receivers.took(waiter);
                 return mailbox.items.pop_front().map_or(TryRecv::Closed, TryRecv::Item);
             }
@@ -267,8 +269,7 @@ impl<T: 'static> Source for Mailbox<T> {
     }
 }
 
-/// Sources that wait for items or places. They are woken in the order in which they came. One item
-/// or place is reserved for each, until it takes that or has been called.
+/// Sources that wait for items or places, and the reservations of those that were woken.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     queue: VecDeque<Id>,
@@ -297,15 +298,17 @@ impl Waiters {
         self.queue.push_back(waiter);
     }
 
-    /// Returns whether a source may take an item or a place: one is reserved for it, or none is
-    /// reserved.
-    pub fn admit(&self, waiter: Id, reactor: &Reactor) -> bool {
-        self.woken.contains(&waiter) || !self.has_reservations(reactor)
+    /// Returns whether a source may take one of the items or places that are there, `count`: one is
+    /// reserved for it, or one is not reserved.
+    pub fn admit(&self, waiter: Id, count: usize, reactor: &Reactor) -> bool {
+        self.woken.contains(&waiter) || self.reserved(reactor).count() < count
     }
 
-    /// A source that is woken in one turn has been called by the end of the next one.
-    fn has_reservations(&self, reactor: &Reactor) -> bool {
-        !self.woken.is_empty() && reactor.turn_count() <= self.woken_in + 1
+    /// Returns the sources with a reservation. A source that is woken in one turn has been called by
+    /// the end of the next one, or has left.
+    fn reserved(&self, reactor: &Reactor) -> impl Iterator<Item = &Id> {
+        let is_in_time = reactor.turn_count() <= self.woken_in + 1;
+        self.woken.iter().filter(move |&&id| is_in_time && reactor.contains(id))
     }
 
     /// Ends the reservation of a source that has taken an item or a place.
@@ -317,7 +320,7 @@ impl Waiters {
     /// whether a source waits although something is there. Then the caller queues a call of itself,
     /// and calls this again in it.
     pub fn wake(&mut self, count: usize, reactor: &mut Reactor) -> bool {
-        if !self.has_reservations(reactor) {
+        if self.reserved(reactor).next().is_none() {
             self.woken.clear();
             self.woken_in = reactor.turn_count();
             while self.woken.len() < count

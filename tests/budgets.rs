@@ -283,6 +283,27 @@ fn greedy_writers_of_an_output_take_turns() {
 }
 
 #[test]
+fn items_and_places_that_are_not_reserved_are_for_everyone() {
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, 4);
+    let [waiter, other] = [(); 2].map(|()| Mailbox::<()>::new(&mut reactor, 1).id());
+    assert_eq!(mailbox.try_recv(&mut reactor, waiter), TryRecv::Empty);
+    for item in 0..4 {
+        mailbox.try_send(&mut reactor, other, item).unwrap(); // the first one is reserved
+    }
+    let received: Vec<_> = (0..4).map(|_| mailbox.try_recv(&mut reactor, other)).collect();
+    assert_eq!(received, [TryRecv::Item(0), TryRecv::Item(1), TryRecv::Item(2), TryRecv::Empty]);
+    assert_eq!(mailbox.try_recv(&mut reactor, waiter), TryRecv::Item(3));
+    while mailbox.try_send(&mut reactor, waiter, 0).is_ok() {}
+    for _ in 0..4 {
+        mailbox.try_recv(&mut reactor, other); // the first place is reserved
+    }
+    let sent: Vec<_> = (0..4).map(|item| mailbox.try_send(&mut reactor, other, item).is_ok()).collect();
+    assert_eq!(sent, [true, true, true, false]);
+    assert!(mailbox.try_send(&mut reactor, waiter, 0).is_ok());
+}
+
+#[test]
 fn woken_waiter_that_leaves_passes_its_turn_on() {
     let mut reactor = Reactor::new().unwrap();
     let mailbox = Mailbox::new(&mut reactor, 1);

@@ -15,12 +15,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    A_WHILE, Guard, Lines, PATIENCE, assert_same_bytes, connect, fill, hand_over, noise, poll_once,
-    reset_on_close, shared, turn_until, turn_until_panic, turn_until_quiet,
+    A_WHILE, Guard, Lines, PATIENCE, assert_same_bytes, connect, fill, hand_over, new_reactor, noise,
+    poll_once, reset_on_close, shared, turn_until, turn_until_panic, turn_until_quiet,
 };
 use echo_reactor::{
-    Address, Cancelled, ConnectOptions, CopyError, Either, Elapsed, ListenOptions, LoopHandle, Mailbox,
-    Reactor, Reader, Task, TryRecv, Writer, copy, join, join_all, race, race_all, start_server, try_join,
+    Address, Cancelled, ConnectOptions, CopyError, Either, Elapsed, Handle, Id, ListenOptions, LoopHandle,
+    Mailbox, Next, Reactor, Reader, Ready, Source, Task, TryRecv, Writer, copy, join, join_all, race,
+    race_all, start_server, try_join,
 };
 
 /// Runs a future on a new reactor. After a few more turns, the reactor must have no source or
@@ -253,6 +254,43 @@ fn join_waits_for_all_and_race_for_the_first() {
     assert_eq!(outputs.0, (20, "now"));
     assert_eq!(outputs.1, [30, 10, 20]);
     assert_eq!((outputs.2, outputs.3), (Either::Second(5), (1, 5)));
+}
+
+#[test]
+fn wait_that_is_cancelled_and_repeated_gets_its_item() {
+    struct Busy(Handle<Mailbox<()>>);
+    impl Source for Busy {
+        fn ready(&mut self, id: Id, _: Ready, reactor: &mut Reactor) -> Next {
+            while self.0.try_send(reactor, id, ()).is_ok() {}
+            Next::Again
+        }
+    }
+    for turns in [100, 101] {
+        for tasks in [1, 2, 5] {
+            let (mut reactor, handle) = new_reactor();
+            let [rare, busy] = [(); 2].map(|()| Mailbox::new(&mut reactor, 8));
+            let received = Rc::new(Cell::new(0));
+            for _ in 0..tasks {
+                let (handle, received) = (handle.clone(), received.clone());
+                handle.clone().spawn(async move {
+                    loop {
+                        if let Either::First(_) = race(handle.recv(rare), handle.recv(busy)).await {
+                            received.set(received.get() + 1);
+                        }
+                    }
+                });
+            }
+            let source = reactor.insert(Busy(busy));
+            reactor.wake(source.id());
+            for turn in 0..turns + 20 {
+                if turn >= turns && turn < turns + 4 {
+                    rare.try_send(&mut reactor, source.id(), ()).unwrap();
+                }
+                reactor.turn(Some(Duration::ZERO)).unwrap();
+            }
+            assert_eq!(received.get(), 4, "{tasks} tasks, from turn {turns}");
+        }
+    }
 }
 
 #[test]
