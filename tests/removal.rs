@@ -103,8 +103,16 @@ fn panic_in_removed_does_not_keep_the_others_from_being_removed() {
         reactor.insert(Leaving { removed: removed.clone(), next: Next::Wait });
         reactor.insert(Panicking);
     }
+    for _ in 0..20 {
+        let source = reactor.insert(Leaving { removed: removed.clone(), next: Next::Wait });
+        let panics = |reactor: &mut Reactor| reactor.with(source, |_, _| panic!("a panic in with"));
+        catch_unwind(AssertUnwindSafe(|| panics(&mut reactor))).unwrap_err(); // removed with the reactor
+        let source = reactor.insert(Panicking);
+        let panics = |reactor: &mut Reactor| reactor.with(source, |_, _| panic!("a panic in with"));
+        catch_unwind(AssertUnwindSafe(|| panics(&mut reactor))).unwrap_err();
+    }
     let panic = catch_unwind(AssertUnwindSafe(|| drop(reactor))).unwrap_err();
-    assert_eq!((removed.get(), panic.downcast_ref()), (2, Some(&"a panic in removed")));
+    assert_eq!((removed.get(), panic.downcast_ref()), (22, Some(&"a panic in removed")));
 }
 
 #[test]

@@ -128,8 +128,8 @@ pub struct Reactor {
     /// A caught panic, which continues at the end of the turn or of the reactor.
     pending_panic: Option<Box<dyn Any + Send>>,
     turn_count: u64,
-    /// When the last poll began, if there was a timer.
-    polled_at: Option<Instant>,
+    /// When the last poll with a timer began.
+    polled_at: Instant,
     stopping: bool,
     /// Whether a source is out of its slot, so that no turn may begin.
     is_running: bool,
@@ -157,7 +157,7 @@ impl Reactor {
             observers: Vec::new(),
             pending_panic: None,
             turn_count: 0,
-            polled_at: None,
+            polled_at: Instant::now(),
             stopping: false,
             is_running: false,
             panicked: Vec::new(),

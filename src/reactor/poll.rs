@@ -59,7 +59,7 @@ impl Reactor {
         }
         self.clock.forget();
         polled?;
-        self.polled_at = began;
+        self.polled_at = began.unwrap_or(self.polled_at);
         let count = events.iter().count();
         if let Some(began) = observed {
             let end = PollEnd { began, ended: Instant::now(), timeout, events: count };

@@ -258,7 +258,9 @@ impl Drop for Reactor {
         }
         // A source that is removed may add others, so repeat this. The limit ends an endless chain.
         for _ in 0..REMOVAL_ROUNDS {
-            self.catch_panic(Reactor::remove_panicked);
+            for _ in 0..self.panicked.len() {
+                self.catch_panic(Reactor::remove_panicked);
+            }
             let ids: Vec<Id> = self.slots.ids().collect();
             for id in ids {
                 self.catch_panic(|reactor| _ = reactor.remove(id));

@@ -167,10 +167,10 @@ impl Reactor {
         }
     }
 
-    /// Returns when the last poll began: I/O that was there by then has been handled before a timer
-    /// runs. The turn's time may be later, if a callback has blocked.
+    /// Returns when the last poll with a timer began: I/O that was there by then has been handled
+    /// before a timer runs. The turn's time may be later, if a callback has blocked.
     pub(crate) fn polled_at(&self) -> Instant {
-        self.polled_at.unwrap_or_else(|| self.now())
+        self.polled_at
     }
 
     /// Stops the clock at `now`, for tests. It shows that time until it is set again.
