@@ -75,7 +75,8 @@ pub fn finish(script: &Shared, reactor: &mut Reactor) {
     }
     drop(guard);
     let mut quiet = 0;
-    while quiet < 8 {
+    let turns = 8 + 2 * script.borrow().workers.all.len(); // for each worker that waits and takes nothing
+    while quiet < turns {
         let before = script.borrow().received();
         turn(script, reactor);
         let mut script = script.borrow_mut();
