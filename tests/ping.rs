@@ -254,6 +254,18 @@ fn surplus_bytes_after_the_half_close_are_an_error_too() {
 }
 
 #[test]
+fn time_ends_with_the_last_echo_and_not_with_the_close() {
+    let (address, server) = serve_once(|stream| {
+        echo_each(&stream, |_, message, stream| stream.write_all(&message).unwrap());
+        stream // stays open
+    });
+    let outcome = ping(&["-c", "1", "--json", &address]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    assert!(json(&outcome)["time_ms"].as_f64().unwrap() < 900.0, "{:?}", lines(&outcome));
+    drop(server.join().unwrap());
+}
+
+#[test]
 fn interval_is_kept_after_a_late_echo() {
     let (address, server) = serve_once(|stream| {
         let (mut arrivals, mut held) = (Vec::new(), Vec::new());

@@ -19,7 +19,7 @@ mod tally;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -74,8 +74,11 @@ pub fn start(
     }
     for signal in [Some(libc::SIGQUIT), cli::SIGINFO].into_iter().flatten() {
         let session = session.clone();
-        cli::on_signal(reactor, signal, move |_| write_stderr(session.borrow().summary()))
-            .map_err(cannot("catch signals"))?;
+        cli::on_signal(reactor, signal, move |_| {
+            cli::end_echoed_row();
+            write_stderr(session.borrow().summary());
+        })
+        .map_err(cannot("catch signals"))?;
     }
     connect(&session, reactor, addresses);
     Ok(())
@@ -159,8 +162,7 @@ fn end_or_wait(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
 /// server to close. Once the summary was printed, a signal ends the program at once.
 fn interrupt(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, signal: i32) {
     let mut this = session.borrow_mut();
-    // The summary on a terminal begins with an empty line.
-    if signal == libc::SIGINT && (this.ping.json || !io::stdout().is_terminal()) {
+    if signal == libc::SIGINT {
         cli::end_echoed_row();
     }
     let wait = match this.stage {
@@ -192,6 +194,7 @@ fn interrupt(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, signal: i32)
 fn close(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
     let mut this = session.borrow_mut();
     this.stage = Stage::Closing;
+    this.tally.stop();
     let (is_answered, connection) = (this.is_answered(), this.connection);
     drop(this);
     let Some(connection) = connection else { return conclude(session, reactor, None) };

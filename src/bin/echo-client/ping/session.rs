@@ -140,9 +140,11 @@ impl Session {
         }
     }
 
-    /// Returns the summary so far, for a person.
+    /// Returns the summary so far, for a person. An empty line separates it from the lines of the
+    /// messages, if there are any.
     pub fn summary(&self) -> String {
-        self.tally.to_text(&self.options.address.to_string())
+        let summary = self.tally.to_text(&self.options.address.to_string());
+        if log::log_enabled!(Level::Warn) { format!("\n{summary}") } else { summary }
     }
 
     /// Returns the size of a message for a person.

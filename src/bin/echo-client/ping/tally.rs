@@ -4,7 +4,7 @@
 //!
 //! Read next: `statistics.rs`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use echo_reactor::cli::counted;
 
@@ -12,6 +12,8 @@ use super::statistics::{Statistics, milliseconds};
 
 pub struct Tally {
     began: Instant,
+    /// When the last message had its result.
+    ended: Option<Instant>,
     /// The sequence number of the last message.
     pub sequence: u64,
     pub lost: u64,
@@ -32,6 +34,7 @@ impl Tally {
     pub fn new() -> Self {
         Tally {
             began: Instant::now(),
+            ended: None,
             sequence: 0,
             lost: 0,
             unsent: 0,
@@ -64,8 +67,16 @@ impl Tally {
         self.sequence - self.unsent
     }
 
-    /// Returns the summary for a person. It starts with an empty line, because a terminal may have
-    /// echoed `^C`.
+    /// Stops the clock: the wait for the server to close does not count.
+    pub fn stop(&mut self) {
+        self.ended.get_or_insert_with(Instant::now);
+    }
+
+    fn took(&self) -> Duration {
+        self.ended.map_or_else(|| self.began.elapsed(), |ended| ended - self.began)
+    }
+
+    /// Returns the summary for a person.
     pub fn to_text(&self, server: &str) -> String {
         #[allow(clippy::cast_precision_loss)] // three digits are shown
         let percent = (1e5 * self.lost as f64 / self.sequence.max(1) as f64).round() / 1e3;
@@ -78,8 +89,8 @@ impl Tally {
             counts.extend((count > 0).then(|| format!("{count} {what}")));
         }
         counts.extend((self.surplus > 0).then(|| counted(self.surplus, "surplus byte") + " (an error)"));
-        counts.push(format!("time {} ms", self.began.elapsed().as_millis()));
-        let mut lines = vec![format!("\n--- {server} ping statistics ---"), counts.join(", ")];
+        counts.push(format!("time {} ms", self.took().as_millis()));
+        let mut lines = vec![format!("--- {server} ping statistics ---"), counts.join(", ")];
         lines.extend(self.connects.summary().map(|connects| match self.connects.count() {
             1 => format!("connect = {:.3} ms", connects.avg),
             count => {
@@ -111,7 +122,7 @@ impl Tally {
             ("connects", self.connects.count()),
         ];
         let counters = counters.map(|(key, count)| format!(r#""{key}": {count}"#)).join(", ");
-        let (took, connects) = (milliseconds(self.began.elapsed()), figures(&self.connects));
+        let (took, connects) = (milliseconds(self.took()), figures(&self.connects));
         let rtt = figures(&self.round_trips);
         format!(
             "{{\"address\": \"{server}\", {counters}, \"time_ms\": {took:.3}, \"connect_ms\": {connects}, \
