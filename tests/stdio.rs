@@ -373,6 +373,17 @@ fn descriptor_that_cannot_be_reopened_is_polled_and_does_not_block() {
     assert_eq!(&buffer[..count], b"hi\r\n");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn regular_file_is_polled_only_if_it_may_block() {
+    let scratch = Scratch::new();
+    for (path, is_pollable) in [(scratch.file("file", b"x"), false), ("/proc/self/mounts".into(), true)] {
+        let file = File::open(&path).unwrap();
+        assert!(file.metadata().unwrap().is_file());
+        assert_eq!(Descriptor::open(&file, Direction::Read).unwrap().is_pollable(), is_pollable, "{path:?}");
+    }
+}
+
 // ---- mailboxes and shared descriptors
 
 #[test]

@@ -870,3 +870,18 @@ fn background_job_that_terminal_input_has_stopped_can_be_terminated() {
     assert_eq!(shell.wait_code(), 0);
     let _ = server.join().unwrap(); // a program that ends by a signal may leave a reset
 }
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: setsid(1)")]
+fn background_job_that_ignores_sigttin_gets_the_end_of_file() {
+    let (address, server) = serve_once(|mut stream| stream.read_to_end(&mut Vec::new()).unwrap());
+    let mut terminal = Terminal::new();
+    let client = env!("CARGO_BIN_EXE_echo-client");
+    // The kernel cannot stop such a job, so a read of the terminal fails with EIO.
+    let script = format!("set -m; trap '' TTIN; {client} {address} & wait %1");
+    let mut command = Command::new("setsid");
+    let mut shell = spawn_on(&terminal, command.args(["--wait", "--ctty", "bash", "-c", &script]));
+    terminal.type_in("not for the job\n");
+    assert_eq!(server.join().unwrap(), 0);
+    assert_eq!(shell.wait_code(), 0);
+}

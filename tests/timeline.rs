@@ -7,14 +7,16 @@ mod common;
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use common::{
     Scratch, Server, assert_echoed, assert_one_line, client_command, eventually, ping, run,
     send_until_stalled, server_command,
 };
+use echo_reactor::{ConnectionLost, ListenOptions, Protocol, Reactor, Timeline, Transport, create_server};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -82,12 +84,55 @@ fn spans_of_a_hundred_connections_nest_and_show_backpressure() {
     assert_eq!(count("connection ", "X"), 101);
     assert!(count("the peer is behind", "X") >= 1);
     assert!(count("turn", "X") > 20 && count("sleep", "X") > 20 && count("Listener", "X") >= 1);
-    let echoed: u64 = events
-        .iter()
-        .filter(|event| text(event, "name") == "Connection<Echo>")
-        .map(|event| event["args"]["out"].as_u64().unwrap())
-        .sum();
-    assert!(echoed >= 100 * 20 * 5, "{echoed}");
+    // The bytes of all calls of the connections are those of all connections.
+    let sum = |name: &str, key: &str| -> u64 {
+        let spans = events.iter().filter(|event| text(event, "name").starts_with(name));
+        spans.filter_map(|event| event["args"][key].as_u64()).sum()
+    };
+    assert!(sum("connection ", "out") >= 100 * 20 * 5);
+    for key in ["in", "out"] {
+        assert_eq!(sum("Connection<Echo>", key), sum("connection ", key), "{key}");
+    }
+    // The loop has the first track, and each slot has its own.
+    for event in events.iter().filter(|event| text(event, "name").starts_with("connection ")) {
+        let id = text(event, "name").trim_start_matches("connection ");
+        let slot: u64 = id.split('.').next().unwrap().parse().unwrap();
+        assert_eq!(event["tid"], slot + 2, "{id}");
+    }
+}
+
+/// Ends the loop some turns after the connection.
+struct Ending;
+
+impl Protocol for Ending {
+    fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
+
+    fn connection_lost(&mut self, reactor: &mut Reactor, _: ConnectionLost) {
+        reactor.call_soon(|reactor| {
+            reactor.call_later(Duration::ZERO, Reactor::stop);
+        });
+    }
+}
+
+#[test]
+fn spans_show_the_life_of_a_connection_and_the_callbacks_after_it() {
+    let scratch = Scratch::new();
+    let path = scratch.path("timeline.json");
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add_observer(Timeline::create(&path).unwrap());
+    let address = ["127.0.0.1:0".parse().unwrap()];
+    let listener = create_server(&mut reactor, &address, &ListenOptions::default(), || Ending).unwrap();
+    let address = listener.addresses(&reactor).unwrap()[0].to_string();
+    drop(TcpStream::connect(address).unwrap());
+    reactor.run().unwrap();
+    drop(reactor);
+
+    let events = events(&path);
+    // A span is written when it ends.
+    let find = |name: &str| events.iter().position(|event| text(event, "name").starts_with(name)).unwrap();
+    let (life, call) = (find("connection "), find("Connection<Ending>"));
+    assert!(call < life && life < find("call") && find("call") < find("timer"), "{events:#?}");
+    assert!(events[life]["ts"].as_f64() < events[call]["ts"].as_f64(), "{events:#?}");
 }
 
 #[test]

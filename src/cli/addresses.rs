@@ -332,6 +332,7 @@ mod tests {
             ("@name", "unix:@name"),
             ("::1:7", "needs brackets: [::1]:7"),
             ("::1:24000", "needs brackets: [::1]:24000"),
+            ("1:2:3:4:5:6:7:8:9", "needs brackets: [1:2:3:4:5:6:7:8]:9"),
             ("host:7777/tcp", "'7777/tcp' is neither a port number"),
             ("host:7777/", "'7777/' is neither a port number"),
             ("[::1]:7777/tcp", "'7777/tcp' is neither a port number"),

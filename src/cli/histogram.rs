@@ -64,11 +64,12 @@ impl Histogram {
     pub fn rows(&self, rows: usize) -> Vec<(Duration, u64)> {
         let first = self.buckets.iter().position(|&count| count > 0).unwrap_or(0);
         let last = self.buckets.iter().rposition(|&count| count > 0).unwrap_or(0);
-        let widths = (0..).map(|power| 1 << power);
-        let width = widths.into_iter().find(|width| last / width - first / width < rows).unwrap_or(1);
-        let wide =
-            self.buckets.chunks(width).enumerate().skip(first / width).take(last / width - first / width + 1);
-        wide.map(|(number, part)| (start_of(number * width), part.iter().sum())).collect()
+        let mut width = 1;
+        while last / width - first / width >= rows {
+            width *= 2;
+        }
+        let row = |number| (start_of(number), self.buckets[number..number + width].iter().sum());
+        (first / width..=last / width).map(|number| row(number * width)).collect()
     }
 }
 
@@ -108,5 +109,25 @@ mod tests {
         }
         assert_eq!(histogram.max(), Duration::from_micros(99_100));
         assert_eq!(Histogram::default().quantile(500), Duration::ZERO);
+    }
+
+    #[test]
+    fn rows_have_equal_numbers_of_buckets_and_begin_and_end_with_one_that_is_not_empty() {
+        let mut histogram = Histogram::default();
+        assert_eq!(histogram.rows(20), [(Duration::ZERO, 0)]);
+        for latency in [1000, 3000, 3001, 4000] {
+            histogram.add(Duration::from_nanos(latency));
+        }
+        for (rows, expected, filled) in [
+            (256, 129, vec![(1000, 1), (2976, 2), (4000, 1)]),
+            (17, 17, vec![(960, 1), (2816, 2), (3840, 1)]),
+            (16, 9, vec![(896, 1), (2560, 2), (3584, 1)]),
+        ] {
+            let mut found = histogram.rows(rows);
+            assert_eq!(found.len(), expected);
+            found.retain(|&(_, count)| count > 0);
+            let filled = filled.into_iter().map(|(start, count)| (Duration::from_nanos(start), count));
+            assert_eq!(found, filled.collect::<Vec<_>>());
+        }
     }
 }

@@ -107,6 +107,20 @@ mod tests {
     }
 
     #[test]
+    fn durations_are_seconds_or_have_a_unit() {
+        for (text, microseconds) in [
+            ("1", 1_000_000),
+            ("1s", 1_000_000),
+            ("2us", 2),
+            ("2.5ms", 2500),
+            ("1.5m", 90_000_000),
+            ("1h", 3_600_000_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_micros(microseconds)), "{text}");
+        }
+    }
+
+    #[test]
     fn zero_duration_is_rejected_only_where_it_makes_no_sense() {
         assert_eq!(duration("0"), Ok(Duration::ZERO));
         assert!(nonzero_duration("0").is_err());
