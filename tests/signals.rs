@@ -81,6 +81,24 @@ fn client_ended_by_a_signal_dies_by_that_signal() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: unshare(1)")]
+fn signal_to_process_1_of_a_container_becomes_the_exit_status() {
+    // The kernel does not end the first process of a container by a default action.
+    const CONTAINER: [&str; 3] = ["--map-root-user", "--pid", "--fork"];
+    if !Command::new("unshare").args(CONTAINER).arg("true").status().is_ok_and(|status| status.success()) {
+        println!("skipped: this machine allows no PID namespace");
+        return;
+    }
+    let server = Server::start(&[]);
+    let script = format!("exec {CLIENT} {} > >(read && kill -TERM 1; cat)", server.address());
+    let mut command = Command::new("unshare");
+    command.args(CONTAINER).args(["bash", "-c", &script]).stdin(Stdio::piped());
+    let mut client = Process::spawn(&mut command);
+    writeln!(client.child.stdin.as_mut().unwrap(), "hello").unwrap();
+    assert_eq!(client.wait_code(), 128 + Signal::TERM.as_raw());
+}
+
+#[test]
 fn server_dies_by_the_second_signal() {
     let mut server = Server::start(&["-v", "--grace", "60"]);
     let mut stream = server.connect();
