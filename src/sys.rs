@@ -530,9 +530,9 @@ pub fn reopenable_path(file: &impl AsFd) -> io::Result<std::path::PathBuf> {
 /// Returns whether the descriptor is the controlling terminal, which `/dev/tty` opens: `tty(4)`.
 pub fn is_controlling_terminal(descriptor: &impl AsFd) -> bool {
     // SAFETY: no pointers.
-    let of_terminal = unsafe { libc::tcgetsid(descriptor.as_fd().as_raw_fd()) };
+    let session = unsafe { libc::tcgetsid(descriptor.as_fd().as_raw_fd()) };
     // SAFETY: no pointers.
-    of_terminal != -1 && of_terminal == unsafe { libc::getsid(0) }
+    session == unsafe { libc::getsid(0) }
 }
 
 /// Returns whether this process is in the background of the terminal: `tcgetpgrp(3)`. Then another

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use common::{
     Process, Scratch, Server, Terminal, assert_echoed, assert_one_line, assert_same_bytes, client_command,
-    client_reading, collect, eventually, feed, fifo, is_nonblocking, noise, outcome, pipe, run,
+    client_reading, collect, eventually, feed, fifo, is_nonblocking, noise, outcome, pipe, run, serve_once,
 };
 use rustix::process::Signal;
 
@@ -359,23 +359,34 @@ fn second_reader_of_stdin_never_blocks_the_client() {
     assert_eq!(outcome.stdout.len() + stolen.len(), 2000, "each byte went to exactly one reader");
 }
 
-#[test]
-#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc, setpriv(1)")]
-fn terminal_of_another_user_is_reopened_as_dev_tty() {
-    let server = Server::start(&[]);
-    let mut terminal = Terminal::new();
-    // As after `su`: we may use the terminal but not open it. Root may open everything, so root
-    // drops that capability.
+/// As after `su`: we may use the terminal but not open it.
+fn forbid_reopening(terminal: &Terminal) {
     rustix::fs::fchmod(&terminal.line, rustix::fs::Mode::empty()).unwrap();
+}
+
+/// A client whose controlling terminal is its stdin before the redirections. Root may open every
+/// terminal, so root drops that capability.
+fn client_that_cannot_reopen(address: &str, redirections: &str) -> Command {
     let drop_power = if rustix::process::geteuid().is_root() {
         "setpriv --bounding-set=-dac_override,-dac_read_search"
     } else {
         ""
     };
-    let script =
-        format!("exec setsid --ctty {drop_power} {} {}", env!("CARGO_BIN_EXE_echo-client"), server.address());
-    let mut command = Command::new("sh");
-    command.args(["-c", &script]).stdin(terminal.stdio()).stdout(terminal.stdio()).stderr(terminal.stdio());
+    let client = env!("CARGO_BIN_EXE_echo-client");
+    let mut command = Command::new("setsid");
+    let script = format!("exec {drop_power} {client} {address} {redirections}");
+    command.args(["--ctty", "sh", "-c", &script]);
+    command
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc, setpriv(1)")]
+fn terminal_of_another_user_is_reopened_as_dev_tty() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    forbid_reopening(&terminal);
+    let mut command = client_that_cannot_reopen(server.address(), "");
+    command.stdin(terminal.stdio()).stdout(terminal.stdio()).stderr(terminal.stdio());
     let mut process = Process::spawn(&mut command);
     terminal.see("> ");
     let pid = process.pid().as_raw_nonzero();
@@ -389,4 +400,22 @@ fn terminal_of_another_user_is_reopened_as_dev_tty() {
     assert!(!is_nonblocking(&terminal.line));
     terminal.type_in("\x04");
     assert_eq!(process.wait_code(), 0);
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: setpriv(1)")]
+fn terminal_of_another_session_is_not_taken_for_the_controlling_terminal() {
+    let (address, server) = serve_once(|mut stream| {
+        let mut got = [0; 5];
+        stream.read_exact(&mut got).unwrap();
+        got
+    });
+    let (mut controlling, mut other) = (Terminal::new(), Terminal::new());
+    forbid_reopening(&other);
+    let mut command = client_that_cannot_reopen(&address, "<&1 >/dev/null");
+    let mut client = Process::spawn(command.stdin(controlling.stdio()).stdout(other.stdio()));
+    controlling.type_in("wrong\n");
+    other.type_in("right\n");
+    assert_eq!(&server.join().unwrap(), b"right");
+    client.wait();
 }

@@ -5,13 +5,14 @@
 
 mod common;
 
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 
 use common::{Scratch, Server, assert_one_line, connect, connect_unix, outcome, ping, send_until_stalled};
-use rustix::net::{Shutdown, shutdown};
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use rustix::process::Signal;
 
 /// A server that inherits `handed`, which the shell moves to descriptor 3 as systemd would.
@@ -35,7 +36,13 @@ fn inherited_socket_replaces_the_default_address() {
     let address = listener.local_addr().unwrap().to_string();
     let server = Server::run(&mut command(listener.into(), MEANT_FOR_IT, ""), 1);
     assert_eq!(server.addresses, [address]);
-    ping(&mut server.connect(), b"hello");
+    let mut stream = server.connect();
+    ping(&mut stream, b"hello");
+    // An accepted socket has the options of a socket that the server itself creates.
+    assert_eq!(send(&stream, b"!", SendFlags::OOB).unwrap(), 1);
+    let mut echo = [0];
+    stream.read_exact(&mut echo).unwrap();
+    assert_eq!(&echo, b"!");
     assert!(server.out.so_far().is_empty(), "the server listens only there");
 }
 

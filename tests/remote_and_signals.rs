@@ -122,6 +122,23 @@ fn only_one_reactor_at_a_time_handles_signals() {
     turn_until(&mut second, "the second reactor handled the signal", |_| count.get() == 1);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn dropped_reactor_restores_the_disposition_of_its_signals() {
+    let _guard = signals();
+    let is_caught = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & 1 << (Signal::TTOU.as_raw() - 1) != 0
+    };
+    let mut reactor = Reactor::new().unwrap();
+    assert!(!is_caught());
+    reactor.on_signal(Signal::TTOU.as_raw(), |_| ()).unwrap();
+    assert!(is_caught());
+    drop(reactor);
+    assert!(!is_caught());
+}
+
 #[test]
 fn signals_that_cannot_be_caught_are_rejected() {
     let _guard = signals();

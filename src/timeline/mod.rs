@@ -278,7 +278,7 @@ mod tests {
         }
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert!(text.len() as u64 <= LIMIT && text.len() as u64 > LIMIT - (1 << 20), "{}", text.len());
+        assert!((LIMIT..LIMIT + (1 << 20)).contains(&(text.len() as u64)), "{}", text.len());
         let events: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
         let names: Vec<_> =
             events.iter().rev().take(2).map(|event| event["name"].as_str().unwrap()).collect();

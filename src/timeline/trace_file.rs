@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::sys;
 
-/// A timeline stops at this size in bytes.
+/// A timeline stops when its file has at least this size in bytes.
 pub const LIMIT: u64 = 64 << 20;
 
 /// Flush after this many bytes or this much time.
@@ -89,7 +89,7 @@ impl TraceFile {
             self.written = now;
             self.write()?;
         }
-        Ok(if self.end + 2 * FLUSH_SIZE as u64 > LIMIT { Room::Full } else { Room::Enough })
+        Ok(if self.end >= LIMIT { Room::Full } else { Room::Enough })
     }
 
     /// Names a track.
@@ -136,5 +136,31 @@ struct Microseconds(Duration);
 impl Display for Microseconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:03}", self.0.as_micros(), self.0.subsec_nanos() % 1000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_written_after_the_period_or_when_there_are_many() {
+        let path = std::env::temp_dir().join(format!("period-{}.json", process::id()));
+        let mut file = TraceFile::create(&path, "process", 1, "loop").unwrap();
+        let start = file.written;
+        let mut size_after = |events: usize, passed: Duration| {
+            for _ in 0..events {
+                file.span(1, "event", start, start, format_args!(""));
+            }
+            file.write_if_due(start + passed).unwrap();
+            std::fs::metadata(&path).unwrap().len()
+        };
+        let empty = size_after(0, Duration::ZERO);
+        assert_eq!(size_after(1, FLUSH_PERIOD / 2), empty);
+        let with_one = size_after(0, FLUSH_PERIOD);
+        assert!(with_one > empty);
+        assert_eq!(size_after(1, FLUSH_PERIOD), with_one);
+        assert!(size_after(FLUSH_SIZE / 50, FLUSH_PERIOD) > with_one + FLUSH_SIZE as u64);
+        std::fs::remove_file(path).unwrap();
     }
 }

@@ -185,10 +185,11 @@ fn inject(
     }
 }
 
-/// Whether the bytes cannot be complete after this error.
+/// Whether the bytes cannot be complete, or an option is missing, after this error.
 fn is_fatal(call: Call, error: c_int) -> bool {
     let transfers = READS.contains(&call) || WRITES.contains(&call) || call == Call::shutdown;
-    transfers && error != EOPNOTSUPP // `poll` and another call do the same
+    // `poll` and another call do the same as one that is not supported.
+    transfers && error != EOPNOTSUPP || call == Call::setsockopt && error != ENOPROTOOPT
 }
 
 /// Whether this is the injected error, or one that wraps it.
