@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use common::{turn_until, turn_until_quiet};
 use echo_reactor::observe::{DispatchEnd, Observer};
 use echo_reactor::{
-    Connection, Flow, Handle, Id, Mailbox, Next, Output, Protocol, Reactor, Ready, SCRATCH_SIZE, Source,
-    Transport, TryRecv,
+    Connection, Flow, Handle, Id, ListenOptions, Mailbox, Next, Output, Protocol, Reactor, Ready,
+    SCRATCH_SIZE, Source, Transport, TryRecv, Writer, start_server,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 
@@ -158,6 +158,29 @@ impl Observer for Calls {
     fn on_dispatch(&mut self, _: &DispatchEnd) {
         self.0.set(self.0.get() + 1);
     }
+}
+
+#[test]
+fn discarded_bytes_use_up_the_budget() {
+    let mut reactor = Reactor::new().unwrap();
+    let handler = |_, mut writer: Writer| async move { Err(writer.broken().await) }; // drops the reader
+    let addresses = ["127.0.0.1:0".parse().unwrap()];
+    let listener = start_server(&mut reactor, &addresses, &ListenOptions::default(), handler).unwrap();
+    let mut peer = TcpStream::connect(listener.addresses(&reactor).unwrap()[0].to_string()).unwrap();
+    turn_until_quiet(&mut reactor);
+    let calls = Rc::new(Cell::new(0));
+    reactor.add_observer(Calls(calls.clone()));
+    peer.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    while let Ok(count) = peer.write(&[0; SCRATCH_SIZE]) {
+        sent += count;
+    }
+    turn_until_quiet(&mut reactor);
+    assert!(
+        calls.get() >= sent / SCRATCH_SIZE && sent > 3 * SCRATCH_SIZE,
+        "{} calls, {sent} bytes",
+        calls.get()
+    );
 }
 
 #[test]

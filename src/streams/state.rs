@@ -115,7 +115,7 @@ impl State {
     pub fn is_over(&self, wait: Wait) -> bool {
         let Connection::Open(duplex) = &self.connection else { return true };
         match wait {
-            Wait::Input => duplex.may_deliver() || duplex.is_at_eof(),
+            Wait::Input => duplex.may_deliver(),
             Wait::Room => duplex.buffered() <= duplex.write_marks().1 || duplex.flow() == Flow::Closed,
             Wait::Flushed => duplex.buffered() == 0,
             Wait::Broken => duplex.flow() == Flow::Closed,
@@ -244,9 +244,7 @@ impl State {
                 }
                 // No event will report the bytes that the budget left unread, or the end of the
                 // connection.
-                if self.call == Call::None
-                    && (duplex.may_deliver() || duplex.is_at_eof() || !duplex.has_nothing_pending())
-                {
+                if self.call == Call::None && (duplex.may_deliver() || !duplex.has_nothing_pending()) {
                     self.call = Call::Wanted;
                 }
                 duplex.read_end()

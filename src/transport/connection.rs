@@ -221,7 +221,7 @@ impl<P: Protocol> Connection<P> {
         if ready.intersects(Ready::WOKEN) && !self.check_removed(id, reactor) && !self.duplex.is_closing() {
             self.call(id, reactor, P::woken);
         }
-        if ready.intersects(Ready::TIMEOUT) && !self.duplex.has_ended() {
+        if ready.intersects(Ready::TIMEOUT) {
             self.duplex.on_timeout(id, reactor);
         }
     }

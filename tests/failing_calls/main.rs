@@ -28,7 +28,7 @@ use libc::*;
 
 use calls::{Call, Counts, Effect, Fault, Length, Occurrence, with_faults};
 use common::Scratch;
-use scenarios::{DATA_SIZE, Ending, SCENARIOS, Scenario};
+use scenarios::{DATA_SIZE, Ending, PIECE, SCENARIOS, Scenario};
 
 /// The errors that each call may return, from its manual page. An error that is harmless changes
 /// nothing: the call is repeated, or is not needed.
@@ -115,6 +115,9 @@ fn short_or_failing_call_loses_no_byte_or_is_reported_once() {
     for scenario in SCENARIOS {
         let (ending, usual) = run(scenario, &scratch, None);
         assert!(matches!(ending, Ok(Ending::Complete)), "{}, without a fault: {ending:?}", scenario.name);
+        // A short read of a TCP socket shows that nothing is left, so no read fails with `EAGAIN`.
+        let reads = usual.of(Call::recv);
+        assert!(!scenario.is_tcp || reads <= DATA_SIZE / PIECE + 1, "{}: {reads} reads", scenario.name);
         for fault in faults(scenario, &usual) {
             match inject(scenario, &scratch, fault, &usual) {
                 Ok(outcome) => *outcomes.entry((format!("{:?}", fault.call), outcome)).or_default() += 1,

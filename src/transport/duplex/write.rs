@@ -48,9 +48,7 @@ impl Duplex {
         } else {
             0
         };
-        if sent < bytes.len() {
-            self.buffer(&bytes[sent..]);
-        }
+        self.buffer(&bytes[sent..]);
         self.flow()
     }
 
