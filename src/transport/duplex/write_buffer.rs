@@ -82,6 +82,22 @@ mod tests {
     }
 
     #[test]
+    fn space_of_sent_bytes_is_reused_if_there_are_more_of_them_than_bytes_to_move() {
+        for (sent, start) in [(512, 512), (513, 0), (600, 0)] {
+            let mut buffer = WriteBuffer { bytes: Vec::with_capacity(1024), start: 0 };
+            buffer.push(&[1; 1024]);
+            buffer.consume(sent, 0);
+            buffer.push(&[2; 512]);
+            assert_eq!((buffer.start, buffer.len()), (start, 1024 - sent + 512));
+        }
+        let mut buffer = WriteBuffer { bytes: Vec::with_capacity(1024), start: 0 };
+        buffer.push(&[1; 1000]);
+        buffer.consume(600, 0);
+        buffer.push(&[2; 24]);
+        assert_eq!(buffer.start, 600, "there was room");
+    }
+
+    #[test]
     fn bytes_leave_in_the_order_of_arrival() {
         let mut buffer = WriteBuffer::default();
         let (mut put, mut got) = (0_u8, 0_u8);
@@ -112,10 +128,27 @@ mod tests {
     }
 
     #[test]
-    fn empty_buffer_owns_no_memory() {
-        let mut buffer = WriteBuffer::default();
-        buffer.push(&[1; 10_000]);
-        buffer.consume(10_000, 0);
-        assert_eq!(buffer.bytes.capacity(), 0);
+    fn buffer_shrinks_only_if_it_is_large_and_less_than_an_eighth_is_used() {
+        for (capacity, used, shrinks) in [
+            (super::SMALL * 8, super::SMALL, false),
+            (super::SMALL * 8, super::SMALL - 1, true),
+            (super::SMALL, 1, false),
+        ] {
+            let mut buffer = WriteBuffer { bytes: Vec::with_capacity(capacity), start: 0 };
+            buffer.push(&vec![1; capacity]);
+            buffer.consume(capacity - used, 0);
+            assert_eq!(buffer.bytes.capacity() < capacity, shrinks, "{used} of {capacity}");
+            assert_eq!(buffer.len(), used);
+        }
+    }
+
+    #[test]
+    fn empty_buffer_keeps_at_most_the_memory_that_the_caller_wants_to_retain() {
+        for (retain, capacity) in [(0, 0), (9_999, 0), (10_000, 10_000)] {
+            let mut buffer = WriteBuffer { bytes: Vec::with_capacity(10_000), start: 0 };
+            buffer.push(&[1; 10_000]);
+            buffer.consume(10_000, retain);
+            assert_eq!((buffer.bytes.capacity(), buffer.start), (capacity, 0));
+        }
     }
 }
