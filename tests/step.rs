@@ -7,7 +7,7 @@ mod common;
 use std::io::{Read, Write};
 use std::process::{ChildStdin, Stdio};
 
-use common::{A_WHILE, Process, Server, Terminal, assert_one_line, ping, run, server_command};
+use common::{A_WHILE, Process, Server, Terminal, assert_one_line, outcome, ping, run, server_command};
 use rustix::process::Signal;
 
 fn start() -> (Server, ChildStdin) {
@@ -57,6 +57,16 @@ fn each_enter_runs_and_describes_one_turn() {
     peer.set_read_timeout(Some(common::PATIENCE)).unwrap();
     peer.read_exact(&mut [0; 5]).unwrap();
     assert!(server.out.so_far().is_empty());
+    drop(peer);
+    let mut sentences = Vec::new();
+    while !sentences
+        .iter()
+        .any(|line: &String| line.starts_with("  The source ") && line.ends_with(" was removed."))
+    {
+        stdin.write_all(b"\n").unwrap();
+        number += 1;
+        sentences = turn(&server, number);
+    }
     server.process.comes_to_rest();
 
     drop(stdin); // from now on the loop runs by itself
@@ -98,6 +108,15 @@ fn signal_during_the_sleep_of_a_turn_is_handled_in_that_turn() {
     let sentences = turn(&server, 1);
     assert!(sentences.iter().any(|line| line.starts_with("  SignalPipe ")), "{sentences:?}");
     assert_eq!(server.process.wait_code(), 0);
+}
+
+#[test]
+fn read_error_of_stdin_ends_the_server() {
+    let mut command = server_command();
+    command.args(["--step", "127.0.0.1:0"]).stdin(std::fs::File::open("/").unwrap());
+    let outcome = outcome(Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())));
+    assert_eq!(outcome.code, 1);
+    assert_one_line(&outcome.stderr, &["echo-server: cannot read standard input: Is a directory"]);
 }
 
 #[test]

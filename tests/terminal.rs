@@ -232,6 +232,7 @@ fn half_typed_text_survives_a_line_longer_than_the_screen() {
     terminal.see_row("> half");
     let lines = terminal.lines();
     assert_eq!(lines[1..lines.len() - 1].concat().replace(' ', ""), format!("<{}", line.replace(' ', "")));
+    assert!(!lines.iter().any(String::is_empty), "{lines:#?}");
     terminal.type_in("\n");
     end(terminal, process);
     assert_eq!(server.join().unwrap(), "half\n");

@@ -211,6 +211,7 @@ fn callback_that_blocks_is_named_in_a_warning_and_an_idle_turn_is_not_logged() {
 fn vvv_logs_each_turn_in_columns_with_one_header() {
     let mut server = Server::start(&["-vvv"]);
     let mut stream = server.connect();
+    ping(&mut stream, b"earlier bytes");
     ping(&mut stream, &[7; 1234]);
     let first = server.err.next_with("called because");
     assert!(first.starts_with("  id "), "no prefix: {first}");

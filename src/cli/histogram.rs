@@ -51,7 +51,7 @@ impl Histogram {
         let mut seen = 0;
         for (index, count) in self.buckets.iter().enumerate() {
             seen += count;
-            if seen >= rank && seen > 0 {
+            if seen >= rank {
                 return end_of(index).min(self.max);
             }
         }

@@ -44,6 +44,7 @@ pub fn run(reactor: &mut Reactor, shutdown: &Shutdown) -> io::Result<()> {
 /// The reason why the wait for Enter ended.
 enum Wait {
     Enter,
+    /// A signal came, or another process was faster to read the line.
     Signal,
     Eof,
 }
@@ -57,8 +58,9 @@ fn wait_for_enter(stdin: &Descriptor) -> io::Result<Wait> {
             Ok(0) => return Ok(Wait::Eof),
             Ok(_) if byte == [b'\n'] => return Ok(Wait::Enter),
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(Wait::Signal),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
+                return Ok(Wait::Signal);
+            }
             Err(error) => return Err(error),
         }
     }
