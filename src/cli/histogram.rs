@@ -73,10 +73,12 @@ impl Histogram {
     }
 }
 
-/// Returns the index of a bucket: the exponent, followed by the bits after the highest one.
+/// Returns the index of a bucket: the exponent, followed by the bits after the highest one. The
+/// shortest latency that has its own bucket is 128 ns.
 #[allow(clippy::cast_possible_truncation)] // less than 64 << BUCKET_BITS
 fn index(nanoseconds: u64) -> usize {
-    let exponent = (nanoseconds | 1 << BUCKET_BITS).ilog2();
+    let nanoseconds = nanoseconds.max(1 << BUCKET_BITS);
+    let exponent = nanoseconds.ilog2();
     let part = (nanoseconds >> (exponent - BUCKET_BITS)) & ((1 << BUCKET_BITS) - 1);
     ((exponent as usize) << BUCKET_BITS) + part as usize
 }
@@ -114,6 +116,9 @@ mod tests {
     #[test]
     fn rows_have_equal_numbers_of_buckets_and_begin_and_end_with_one_that_is_not_empty() {
         let mut histogram = Histogram::default();
+        histogram.add(Duration::ZERO);
+        assert_eq!(histogram.rows(20), [(Duration::from_nanos(128), 1)]);
+        histogram = Histogram::default();
         assert_eq!(histogram.rows(20), [(Duration::ZERO, 0)]);
         for latency in [1000, 3000, 3001, 4000] {
             histogram.add(Duration::from_nanos(latency));
