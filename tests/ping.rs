@@ -7,6 +7,8 @@ mod common;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -459,6 +461,7 @@ fn count_is_reached_even_if_no_connection_succeeds() {
     let json = json(&outcome);
     assert_eq!((counters(&json), &json["not_sent"]), ([0, 0, 5, 0, 0], &5.into()));
     assert!(json["rtt_ms"].is_null() && json["connect_ms"].is_null());
+    assert!(json["time_ms"].as_f64().unwrap() >= 80.0, "one interval apart: {json}");
 }
 
 #[test]
@@ -476,6 +479,33 @@ fn sigint_prints_the_summary_and_exits_0_if_nothing_was_lost() {
         assert!(counts.contains(" 0 lost (0 %)"), "{counts}");
         assert_eq!(process.wait_code(), code);
     }
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: a full backlog, /proc")]
+fn sigint_before_the_first_connection_prints_no_summary() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let _first = UnixStream::connect(&path).unwrap(); // fills the backlog
+    let mut process = start(&["-vvv", &format!("unix:{}", path.display())]);
+    Lines::of(process.child.stderr.take().unwrap()).next_with("turn ");
+    process.signal(Signal::INT);
+    let mut text = String::new();
+    process.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!((process.wait().signal(), text.as_str()), (Some(Signal::INT.as_raw()), ""));
+}
+
+#[test]
+fn sigint_after_only_lost_messages_prints_the_summary() {
+    let dead = DeadPort::new();
+    let mut process = start(&["-r", "-i", "5ms", &dead.1.to_string()]);
+    let out = Lines::of(process.child.stdout.take().unwrap());
+    out.next_with("lost: seq=1 not connected");
+    process.signal(Signal::INT);
+    out.next_with("ping statistics");
+    assert_eq!(process.wait_code(), 1);
 }
 
 #[test]
