@@ -154,6 +154,10 @@ fn invalid_value_is_reported_with_its_option() {
         let reason = format!("invalid value '{value}' for {option}: must be at most {limit} (see --help)");
         assert_one_line(&server(&[option, value]).stderr, &[&reason]);
     }
+    for value in ["many", "-1", ""] {
+        let reason = format!("invalid value '{value}' for -c: expected a whole number (see --help)");
+        assert_one_line(&server(&["-c", value]).stderr, &[&reason]);
+    }
     let outcome = server(&["--buffer"]);
     assert_eq!(outcome.code, 2);
     assert_one_line(&outcome.stderr, &["option '--buffer' needs a value"]);

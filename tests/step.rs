@@ -93,9 +93,13 @@ fn signal_is_handled_without_enter() {
     let _peer = server.connect();
     server.process.signal(Signal::USR1);
     assert!(server.err.next().contains("connections: "));
+    assert!(server.out.next().starts_with("turn 1: the loop did not sleep; the kernel reported "));
     server.process.comes_to_rest();
     server.process.signal(Signal::TERM);
     assert_eq!(server.process.wait_code(), 0);
+    // The peer has not ended its side, so the timer of the grace time has stopped the loop.
+    let rest = server.out.rest();
+    assert!(rest.iter().any(|line| line.starts_with("  A timer's callback was called")), "{rest:?}");
 }
 
 #[test]
