@@ -220,19 +220,19 @@ fn half_typed_text_survives_lines_wider_than_the_window() {
 #[test]
 fn half_typed_text_survives_a_line_longer_than_the_screen() {
     let line = (0..1000).map(|number| format!("{number} ")).collect::<String>() + "last";
-    let whole_screen = "x".repeat(11 * 40 - 2);
+    let (whole_row, whole_screen) = ("y".repeat(40 - 2), "x".repeat(11 * 40 - 2));
     let mut terminal = Terminal::with_window(40, 12);
     let (address, sender, server) = scripted_server();
     let process = client(&terminal, &address);
     terminal.see_row("> ");
     terminal.type_in("half");
     terminal.see_row("> half");
-    sender.send(format!("short\n{whole_screen}\n{line}\n").into_bytes()).unwrap();
+    sender.send(format!("{whole_row}\n{whole_screen}\n{line}\n").into_bytes()).unwrap();
     drop(sender);
     terminal.see("last");
     terminal.see_row("> half");
     let lines = terminal.lines();
-    let expected = format!("<short<{whole_screen}<{}", line.replace(' ', ""));
+    let expected = format!("<{whole_row}<{whole_screen}<{}", line.replace(' ', ""));
     assert_eq!(lines[1..lines.len() - 1].concat().replace(' ', ""), expected);
     assert!(!lines.iter().any(String::is_empty), "{lines:#?}");
     terminal.type_in("\n");
