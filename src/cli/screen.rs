@@ -225,16 +225,14 @@ impl Block {
         self.rows += rows;
     }
 
-    /// Scrolls to make room at the bottom, saves the cursor, inserts rows above, writes, and
-    /// restores the cursor. The zeros make the kernel's column count end at 10 (see
-    /// [`Screen::prompt`]).
+    /// Inserts the rows, of which there is at least one: scrolls to make room at the bottom, saves
+    /// the cursor, inserts rows above, writes, and restores the cursor. The zeros make the kernel's
+    /// column count end at 10 (see [`Screen::prompt`]).
     fn insert(&mut self) {
         let (rows, text) = (mem::take(&mut self.rows), mem::take(&mut self.text));
-        if rows > 0 {
-            let room = "\x1bD".repeat(rows);
-            let insert = format!("{room}\x1b[{rows}A\x1b7\r\x1b[{rows}L{text}\r\x1b8\x1b[{rows:07}B");
-            self.composed.push_str(&insert);
-        }
+        let room = "\x1bD".repeat(rows);
+        let insert = format!("{room}\x1b[{rows}A\x1b7\r\x1b[{rows}L{text}\r\x1b8\x1b[{rows:07}B");
+        self.composed.push_str(&insert);
     }
 }
 
