@@ -178,3 +178,17 @@ pub fn check_family(family: Family, addresses: &[AddressArgument]) -> Result<(),
 fn bad_address(text: &dyn fmt::Display, why: &str) -> UsageError {
     UsageError(format!("bad address '{text}': {why}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_number_after_a_host_is_taken_for_its_port() {
+        let host = OsString::from("localhost");
+        let after = |text: &str| address_after(Some(&host), OsStr::new(text), Family::Any);
+        assert!(after("http").is_ok());
+        let error = after("80").unwrap_err().to_string();
+        assert!(error.contains("these are two addresses; type localhost:80"), "{error}");
+    }
+}
