@@ -49,6 +49,9 @@ fn each_enter_runs_and_describes_one_turn() {
         if number == 1 {
             assert!(sentences.iter().any(|line| line.starts_with("  Connection<Echo> ")), "{sentences:?}");
             assert!(sentences.iter().any(|line| line.starts_with("  Listener ")), "{sentences:?}");
+            let is_added =
+                |line: &String| line.starts_with("  Connection<Echo> ") && line.ends_with(" was added.");
+            assert!(sentences.iter().any(is_added), "{sentences:?}");
             server.process.comes_to_rest();
             assert!(server.out.so_far().is_empty(), "more than one turn was described");
         }

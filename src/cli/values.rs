@@ -97,6 +97,9 @@ mod tests {
         {
             assert!(nonzero_size(text, 1024).is_err(), "{text:?}");
         }
+        for text in ["K", "1.5K"] {
+            assert!(nonzero_size(text, 1024).unwrap_err().starts_with("expected a size "), "{text:?}");
+        }
     }
 
     #[test]
