@@ -4,7 +4,6 @@
 
 mod common;
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -721,15 +720,9 @@ fn last_line_has_its_own_row_after_ctrl_c() {
 
 #[test]
 fn hang_up_of_the_terminal_ends_the_client_as_sighup_does() {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let server = Server::start(&[]);
     for option in ["-4", "--ping"] {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        rustix::io::fcntl_setfd(&master, rustix::io::FdFlags::CLOEXEC).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap();
-        let line = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        let (master, line) = common::pseudo_terminal();
         let mut command = client_command();
         command.args([option, server.address()]).stdin(line.try_clone().unwrap()).stderr(Stdio::null());
         let mut process = Process::spawn(command.stdout(line));

@@ -85,20 +85,31 @@ pub struct Terminal {
     pub line: OwnedFd,
 }
 
+/// Opens a pseudo-terminal: its master, and the end for programs.
+pub fn pseudo_terminal() -> (OwnedFd, OwnedFd) {
+    use rustix::fs::{Mode, OFlags};
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    // A program of another test that inherits the master would keep the terminal open.
+    #[cfg(target_os = "linux")]
+    let cloexec = OpenptFlags::CLOEXEC;
+    #[cfg(not(target_os = "linux"))]
+    let cloexec = OpenptFlags::empty();
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | cloexec).unwrap();
+    rustix::io::fcntl_setfd(&master, rustix::io::FdFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let line = rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
+    (master, line.unwrap())
+}
+
 impl Terminal {
     pub fn new() -> Self {
         Self::with_window(80, 24)
     }
 
     pub fn with_window(columns: u16, rows: u16) -> Self {
-        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        rustix::io::fcntl_setfd(&master, rustix::io::FdFlags::CLOEXEC).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap();
-        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
-        let line = rustix::fs::open(&name, flags, rustix::fs::Mode::empty()).unwrap();
+        let (master, line) = pseudo_terminal();
         #[cfg(not(target_os = "freebsd"))] // `rustix` does not know the flag there
         {
             use rustix::termios::{InputModes, OptionalActions, tcgetattr, tcsetattr};
