@@ -300,15 +300,18 @@ impl Waiters {
 
     /// Returns whether a source may take one of the items or places that are there, `count`: one is
     /// reserved for it, or one is not reserved.
-    pub fn admit(&self, waiter: Id, count: usize, reactor: &Reactor) -> bool {
-        self.woken.contains(&waiter) || self.reserved(reactor).count() < count
+    pub fn admit(&mut self, waiter: Id, count: usize, reactor: &Reactor) -> bool {
+        if self.woken.len() >= count {
+            let has_ended = self.has_ended(reactor);
+            self.woken.retain(|&id| !has_ended && reactor.contains(id));
+        }
+        self.woken.contains(&waiter) || self.woken.len() < count
     }
 
-    /// Returns the sources with a reservation. A source that is woken in one turn has been called by
-    /// the end of the next one, or has left.
-    fn reserved(&self, reactor: &Reactor) -> impl Iterator<Item = &Id> {
-        let is_in_time = reactor.turn_count() <= self.woken_in + 1;
-        self.woken.iter().filter(move |&&id| is_in_time && reactor.contains(id))
+    /// Returns whether the time of the reservations has ended. A source that is woken in one turn has
+    /// been called by the end of the next one.
+    fn has_ended(&self, reactor: &Reactor) -> bool {
+        reactor.turn_count() > self.woken_in + 1
     }
 
     /// Ends the reservation of a source that has taken an item or a place.
@@ -320,7 +323,7 @@ impl Waiters {
     /// whether a source waits although something is there. Then the caller queues a call of itself,
     /// and calls this again in it.
     pub fn wake(&mut self, count: usize, reactor: &mut Reactor) -> bool {
-        if self.reserved(reactor).next().is_none() {
+        if self.woken.is_empty() || self.has_ended(reactor) {
             self.woken.clear();
             self.woken_in = reactor.turn_count();
             while self.woken.len() < count

@@ -327,6 +327,23 @@ fn items_and_places_that_are_not_reserved_are_for_everyone() {
 }
 
 #[test]
+fn waiters_that_were_woken_together_cost_the_next_receiver_nothing() {
+    const WAITERS: usize = 8000;
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, WAITERS);
+    let own = mailbox.id();
+    for _ in 0..WAITERS {
+        let waiter = Mailbox::<()>::new(&mut reactor, 1).id(); // takes nothing when it is woken
+        assert_eq!(mailbox.try_recv(&mut reactor, waiter), TryRecv::Empty);
+    }
+    (0..WAITERS).for_each(|item| mailbox.try_send(&mut reactor, own, item).unwrap());
+    turn_until_quiet(&mut reactor);
+    let began = Instant::now();
+    (0..WAITERS).for_each(|item| assert_eq!(mailbox.try_recv(&mut reactor, own), TryRecv::Item(item)));
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed()); // it takes 10 ms
+}
+
+#[test]
 fn woken_waiter_that_leaves_passes_its_turn_on() {
     let mut reactor = Reactor::new().unwrap();
     let mailbox = Mailbox::new(&mut reactor, 1);
