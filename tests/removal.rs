@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use common::{DeadPort, Echo, ping, pipe, turn_until, turn_until_quiet};
+use echo_reactor::observe::Observer;
 use echo_reactor::{
     Chunk, ConnectOptions, Connection, ConnectionLost, Flow, Framing, Id, Input, ListenOptions, Mailbox,
     Next, Output, Protocol, Reactor, Reader, Ready, Source, Transport, TryRecv, Writer, create_connection,
@@ -113,6 +114,32 @@ fn panic_in_removed_does_not_keep_the_others_from_being_removed() {
     }
     let panic = catch_unwind(AssertUnwindSafe(|| drop(reactor))).unwrap_err();
     assert_eq!((removed.get(), panic.downcast_ref()), (22, Some(&"a panic in removed")));
+}
+
+#[test]
+fn source_whose_description_panics_is_removed_too() {
+    struct Undescribed(Rc<Cell<u32>>);
+    impl Source for Undescribed {
+        fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
+            Next::Wait
+        }
+        fn removed(&mut self, _: Id, _: &mut Reactor) {
+            self.0.set(self.0.get() + 1);
+        }
+        fn type_name(&self) -> &'static str {
+            panic!("a panic in type_name");
+        }
+    }
+    struct Observing;
+    impl Observer for Observing {}
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add_observer(Observing);
+    let removed = Rc::new(Cell::new(0));
+    let source = Undescribed(removed.clone());
+    let insert = AssertUnwindSafe(|| reactor.insert(source));
+    catch_unwind(insert).unwrap_err();
+    drop(reactor);
+    assert_eq!(removed.get(), 1);
 }
 
 #[test]

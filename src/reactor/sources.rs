@@ -147,13 +147,16 @@ impl Reactor {
     /// same [`Id`] and the same registrations, and the old one is dropped when it returns. (This is
     /// how a connector becomes a connection.)
     pub(crate) fn install<T: Source>(&mut self, id: Id, source: T) -> Handle<T> {
-        let observed = self.is_observed().then(|| (source.type_name(), source.stats(), Instant::now()));
+        let handle = Handle::new(id);
         // This fails only if the slot was vacated meanwhile. Then the handle finds nothing.
         drop(self.slots.put_back(id, Box::new(source)));
-        if let Some((type_name, stats, now)) = observed {
+        if self.is_observed()
+            && let Ok(source) = self.get::<T>(handle)
+        {
+            let (type_name, stats, now) = (source.type_name(), source.stats(), Instant::now());
             self.notify(|observer, _| observer.on_added(id, type_name, stats, now));
         }
-        Handle::new(id)
+        handle
     }
 
     /// Removes a source, calls [`Source::removed`] for it, and drops it. If the source is running,

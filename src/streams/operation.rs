@@ -193,8 +193,9 @@ impl From<Elapsed> for io::Error {
     }
 }
 
-/// Operations that a future can await. If the reactor is gone, the future waits forever. If a
-/// closure that was passed to an operation panics, the panic continues in the future.
+/// Operations that a future can await. If the reactor is gone, the future waits forever, except for
+/// [`recv`](LoopHandle::recv). If a closure that was passed to an operation panics, the panic
+/// continues in the future.
 impl LoopHandle {
     /// Calls `f` with the reactor, and returns what it returns.
     pub async fn call<R: 'static>(&self, f: impl FnOnce(&mut Reactor) -> R + 'static) -> R {
@@ -244,7 +245,8 @@ impl LoopHandle {
     /// Waits for `future`, but no longer than `limit` (asyncio: `wait_for`). When the time is up,
     /// `future`, or a task that it waits for, may need some more turns to read what has arrived
     /// already. It gets them while reads of any stream stop at their budget, for about 32 turns, which
-    /// are enough for 8 MiB if its reads are large. Then `future` is dropped.
+    /// are enough for 8 MiB if its reads are large. Then `future` is dropped. (An item of a mailbox
+    /// that was there in time may be missed, if other sources that were woken for it do not take it.)
     ///
     /// # Errors
     /// [`Elapsed`] if the time is up first.
@@ -324,7 +326,7 @@ impl LoopHandle {
     }
 
     /// Receives the oldest item of a mailbox; waits if there is none (asyncio: `Queue.get`). Returns
-    /// `None` if the mailbox is closed. If this future is dropped, no item is lost: an item that it
+    /// `None` if the mailbox is closed, or the reactor is gone. If this future is dropped, no item is lost: an item that it
     /// has received is put back in its place. (Until it is there again, another receiver of a closed
     /// mailbox may get `None`.)
     pub async fn recv<T: 'static>(&self, mailbox: Handle<Mailbox<T>>) -> Option<T> {

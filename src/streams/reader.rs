@@ -11,11 +11,10 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::thread;
 
-use super::state::Wait;
+use super::state::{State, Wait};
 use super::stream::Stream;
 use crate::net::Address;
 use crate::reactor::LoopHandle;
-use crate::transport::Duplex;
 
 /// The reading half of a connection (asyncio: `StreamReader`).
 ///
@@ -123,7 +122,7 @@ impl Drop for Reader {
         if thread::panicking() {
             self.abort(); // the peer must not take half an answer for a whole one
         } else {
-            self.stream.with_duplex(Duplex::discard_input);
+            self.stream.with_state(State::discard_input);
         }
     }
 }
@@ -145,3 +144,41 @@ fn find_delimiter(delimiter: u8, limit: usize) -> impl FnMut(&[u8]) -> io::Resul
 }
 
 crate::opaque_debug!(Reader);
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::io::Write;
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{ListenOptions, Reactor, start_server};
+
+    #[test]
+    fn dropped_reader_gives_back_what_it_has_read_ahead() {
+        let mut reactor = Reactor::new().unwrap();
+        let kept = Rc::new(RefCell::new(None));
+        let keeper = kept.clone();
+        let handler = move |mut reader: Reader, writer: crate::Writer| {
+            let keeper = keeper.clone();
+            async move {
+                reader.read_line(100).await?;
+                let read_ahead = reader.stream.with_state(|state| state.read_ahead());
+                keeper.replace(Some((reader, writer, read_ahead)));
+                Ok(())
+            }
+        };
+        let any = ["127.0.0.1:0".parse().unwrap()];
+        let listener = start_server(&mut reactor, &any, &ListenOptions::default(), handler).unwrap();
+        let address = listener.addresses(&reactor).unwrap()[0].to_string();
+        let mut peer = TcpStream::connect(address).unwrap();
+        peer.write_all(b"subscribe\nand more").unwrap();
+        let note = kept.clone();
+        assert!(reactor.run_until(Duration::from_secs(10), move |_| note.borrow().is_some()).unwrap());
+        let (reader, writer, read_ahead) = kept.take().unwrap();
+        assert_eq!(read_ahead, b"and more".len());
+        drop(reader);
+        assert_eq!(writer.stream.with_state(|state| state.read_ahead()), 0);
+    }
+}

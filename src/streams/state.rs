@@ -303,6 +303,17 @@ impl State {
         }
     }
 
+    #[cfg(test)]
+    pub fn read_ahead(&self) -> usize {
+        self.read_buffer.len()
+    }
+
+    /// Discards what was read ahead, and all further input.
+    pub fn discard_input(&mut self) {
+        self.read_buffer = WriteBuffer::default();
+        self.with_duplex(Duplex::discard_input);
+    }
+
     /// Calls `f` with the connection, if it is still open.
     pub fn with_duplex<R>(&mut self, f: impl FnOnce(&mut Duplex) -> R) -> Option<R> {
         self.call.want();
