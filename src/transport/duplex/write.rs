@@ -48,7 +48,9 @@ impl Duplex {
         } else {
             0
         };
-        self.buffer(&bytes[sent..]);
+        if sent < bytes.len() {
+            self.buffer(&bytes[sent..]);
+        }
         self.flow()
     }
 
