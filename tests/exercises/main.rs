@@ -93,12 +93,13 @@ exercises! {
     ex06_budget(turn):
         calls_twice, forgets_the_rest, goes_on_in_the_same_turn, no_budget, sleeps_on_the_queue;
     ex07_backpressure(Connection::new):
-        drops_what_is_too_much, forgets_the_event, marks_at_events_only, no_marks, one_mark, pauses_both;
+        drops_what_is_too_much, forgets_the_event, marks_at_events_only, never_resumes, no_marks, one_mark,
+        pauses_both, resumes_when_empty;
     ex08_timers(turn):
-        one_message, rounds_down, runs_the_first, sleeps_forever, subtracts, timers_without_end;
+        excludes_now, one_message, rounds_down, runs_the_first, sleeps_forever, subtracts, timers_without_end;
     #[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
     ex09_stdin(Input::open):
-        blocks, loses_the_last_line, one_line_for_each_event, sets_the_shared_flag,
+        blocks, loses_the_last_line, one_line_for_each_event, opens_descriptor_0, sets_the_shared_flag,
         takes_a_piece_for_lines;
     ex10_protocol(Shout::default):
         a_piece_is_a_line, aborts_a_long_line, aborts_at_eof, drops_the_rest_at_eof,

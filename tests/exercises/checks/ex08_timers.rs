@@ -1,6 +1,7 @@
 //! A loop with timers and messages, on a kernel whose clock moves in `poll` and while something
 //! runs.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
@@ -13,8 +14,10 @@ pub type Timers = BTreeSet<(Duration, u32)>;
 /// Another thread sends messages at these times, and then wakes the loop once.
 const WAKE_UPS: [(u64, &[u32]); 3] = [(20_500, &[1]), (47_000, &[2, 3, 4]), (150_000, &[5])];
 
-/// When the timers are due, in microseconds. The third one sets itself again.
-const TIMERS: [(u64, u32); 5] = [(10_000, 1), (31_200, 2), (60_000, 3), (60_000, 4), (100_300, 5)];
+/// When the timers are due, in microseconds. The third one sets itself again. Numbers 6 and 7 are
+/// due exactly when the second wake-up comes, and when its messages are handled.
+const TIMERS: [(u64, u32); 7] =
+    [(10_000, 1), (31_200, 2), (47_000, 6), (47_900, 7), (60_000, 3), (60_000, 4), (100_300, 5)];
 
 /// How long it takes to handle a message, and to run what a timer is set for.
 const WORK: Duration = Duration::from_micros(300);
@@ -22,6 +25,8 @@ const WORK: Duration = Duration::from_micros(300);
 /// The clock, `poll`, and what the loop calls.
 pub struct Kernel {
     now: Duration,
+    /// What `now` has returned last.
+    read: Cell<Duration>,
     sender: Sender<u32>,
     wake_ups: usize,
     messages: Vec<u32>,
@@ -34,6 +39,7 @@ pub struct Kernel {
 impl Kernel {
     /// The time since the start.
     pub fn now(&self) -> Duration {
+        self.read.set(self.now);
         self.now
     }
 
@@ -132,6 +138,7 @@ pub fn check(turn: Turn) -> Verdict {
     let (sender, messages) = mpsc::channel();
     let mut kernel = Kernel {
         now: Duration::ZERO,
+        read: Cell::default(),
         sender,
         wake_ups: 0,
         messages: Vec::new(),
@@ -146,7 +153,16 @@ pub fn check(turn: Turn) -> Verdict {
         }
         let is_overdue = timers.first().is_some_and(|(when, _)| *when < kernel.now);
         doing(if is_overdue { "in a turn that begins when a timer is overdue" } else { "in `turn`" });
+        let before = timers.clone();
         turn(&mut kernel, &mut timers, &messages);
+        let read = kernel.read.get();
+        if let Some((_, timer)) = timers.intersection(&before).find(|(when, _)| *when == read) {
+            ensure!(
+                false,
+                "timer {timer} is due at {read:?}, which is the last time that `now` returned, and it has not run: \
+                 a timer for exactly now is due, whatever its number"
+            );
+        }
         let now = kernel.now;
         let forgotten = timers.first().filter(|(when, _)| *when + Duration::from_millis(2) < now);
         if let Some((when, timer)) = forgotten {

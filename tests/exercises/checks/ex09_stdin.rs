@@ -1,8 +1,8 @@
 //! A loop that reads lines from a pipe, which it shares with the shell.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::fs::{OFlags, fcntl_getfl};
 
@@ -24,10 +24,13 @@ pub fn check<L: Lines>(open: fn(&File) -> io::Result<L>) -> Verdict {
     let (stdin, keyboard) = io::pipe().unwrap();
     let stdin = File::from(std::os::fd::OwnedFd::from(stdin));
     doing("in `open`");
+    let hint = "the number in `/proc/self/fd/` is `stdin.as_raw_fd()`. 0 is the stdin of this test";
+    let before = descriptors_of(&stdin);
     let input = match open(&stdin) {
         Ok(input) => input,
-        Err(error) => return Err(format!("`open` failed: {error}").into()),
+        Err(error) => return Err(format!("`open` failed: {error}: {hint}").into()),
     };
+    ensure!(descriptors_of(&stdin) > before, "`open` has opened something else than the pipe: {hint}");
     let flags = fcntl_getfl(stdin.as_fd()).unwrap();
     ensure!(
         !flags.contains(OFlags::NONBLOCK),
@@ -57,6 +60,14 @@ pub fn check<L: Lines>(open: fn(&File) -> io::Result<L>) -> Verdict {
     drop(keyboard);
     let mut all = Loop { input: open(&stdin).unwrap(), keyboard: None };
     all.expect("`line\\n` and the end of file", &["line"], true)
+}
+
+/// How many descriptors of this process are for the same pipe.
+fn descriptors_of(pipe: &File) -> usize {
+    let name = |path| fs::read_link(path).ok();
+    let pipe = name(format!("/proc/self/fd/{}", pipe.as_raw_fd()).into());
+    let all = fs::read_dir("/proc/self/fd").unwrap();
+    all.filter(|entry| entry.as_ref().is_ok_and(|entry| name(entry.path()) == pipe)).count()
 }
 
 impl<L: Lines> Loop<L> {

@@ -37,12 +37,15 @@ pub mod ex07_backpressure {
     pub mod drops_what_is_too_much;
     pub mod forgets_the_event;
     pub mod marks_at_events_only;
+    pub mod never_resumes;
     pub mod no_marks;
     pub mod one_mark;
     pub mod pauses_both;
+    pub mod resumes_when_empty;
 }
 
 pub mod ex08_timers {
+    pub mod excludes_now;
     pub mod one_message;
     pub mod rounds_down;
     pub mod runs_the_first;
@@ -55,6 +58,7 @@ pub mod ex09_stdin {
     pub mod blocks;
     pub mod loses_the_last_line;
     pub mod one_line_for_each_event;
+    pub mod opens_descriptor_0;
     pub mod sets_the_shared_flag;
     pub mod takes_a_piece_for_lines;
 }

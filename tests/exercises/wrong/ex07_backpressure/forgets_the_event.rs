@@ -1,5 +1,5 @@
 //! Mistake: an event is only good for the call that it comes with.
-//! Verdict: Reading has to resume, but no event comes for bytes that arrived while it was paused
+//! Verdict: the bit `readable` of an earlier event was lost
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
