@@ -178,7 +178,8 @@ impl<E: Echo> Loop<E> {
             self.event(false, true)?;
             let (unsent, unread) = (self.state.unsent.get(), self.unread());
             let is_late = self.state.is_paused.get() && (1..=LOW_WATER).contains(&unsent) && unread > 0;
-            return Ok(self.state.is_late.set(is_late));
+            self.state.is_late.set(is_late);
+            return Ok(());
         }
         let (unsent, unread) = (self.state.unsent.get(), self.unread());
         if count == 0 && self.sent.len() > self.received.len() {
