@@ -347,7 +347,7 @@ impl Transport {
         self.writable && !self.unsent.is_empty()
     }
 
-    /// Sends what it can in this turn, and keeps the rest.
+    /// Keeps the bytes. They are sent after the callback, in this turn if there is room.
     fn write(&mut self, data: &[u8]) {
         self.unsent.extend(data);
     }
