@@ -356,6 +356,22 @@ fn writing_to_a_terminal_does_not_change_its_flags() {
 }
 
 #[test]
+fn output_whose_reader_has_gone_does_not_keep_the_loop_busy() {
+    for bytes in [0, 1 << 20] {
+        let mut reactor = Reactor::new().unwrap();
+        let (reading, writing) = std::io::pipe().unwrap();
+        let output = Output::open(&mut reactor, &writing, |_, _| ()).unwrap();
+        output.write(&mut reactor, output.id(), &vec![7; bytes]);
+        reactor.turn(Some(std::time::Duration::ZERO)).unwrap();
+        drop(reading);
+        let before = reactor.turn_count();
+        reactor.run_until(std::time::Duration::from_millis(20), |_| false).unwrap();
+        let turns = reactor.turn_count() - before;
+        assert!(turns < 10, "{turns} turns");
+    }
+}
+
+#[test]
 fn descriptor_that_cannot_be_reopened_is_polled_and_does_not_block() {
     // The master of a terminal has no name: opening `/dev/ptmx` would create another terminal.
     let master = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR).unwrap();

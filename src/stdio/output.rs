@@ -187,7 +187,8 @@ impl Source for Output {
             self.fail(io::Error::from_raw_os_error(libc::EPIPE), reactor);
         }
         let is_pollable = self.descriptor.is_pollable();
-        if ready.intersects(Ready::WRITABLE) || !is_pollable {
+        // A hang-up counts as writable, too. To register again would report it again in each turn.
+        if !self.writable && (ready.intersects(Ready::WRITABLE) || !is_pollable) {
             self.writable = true;
             if is_pollable && let Err(error) = reactor.reregister(id, &self.descriptor, ERRORS_ONLY) {
                 self.fail(error, reactor);
