@@ -348,6 +348,46 @@ fn small_writes_in_a_row_are_sent_together() {
 }
 
 #[test]
+fn broken_returns_if_another_source_polled_the_read_of_the_end() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let (mut reactor, handle) = new_reactor();
+    let (mut reader, mut writer, peer) =
+        accept(&mut reactor, Address::Unix(path.clone()), |_| connect_unix(&path));
+    let (kind, noted) = shared(None);
+    let clock = handle.clone();
+    handle.spawn(async move {
+        clock.sleep(Duration::from_millis(20)).await; // this timer polls the task
+        while reader.read(&mut [0; 100]).await.unwrap() > 0 {}
+        noted.set(Some(writer.broken().await.kind()));
+    });
+    (&peer).write_all(b"bye").unwrap();
+    drop(peer);
+    turn_until(&mut reactor, "the task learns of it", |_| kind.get() == Some(ErrorKind::BrokenPipe));
+}
+
+#[test]
+fn reset_connection_whose_writer_is_kept_does_not_count_as_open() {
+    let mut reactor = Reactor::new().unwrap();
+    let mut options = ListenOptions::default();
+    options.max_connections = Some(1);
+    let kept = Rc::new(RefCell::new(Vec::new()));
+    let keeper = kept.clone();
+    let handler = move |_: Reader, writer| {
+        keeper.borrow_mut().push(writer);
+        async { Ok(()) }
+    };
+    let any = SocketAddr::from(([127, 0, 0, 1], 0)).into();
+    let listener = start_server(&mut reactor, &[any], &options, handler).unwrap();
+    let address = listener.addresses(&reactor).unwrap()[0].to_string();
+    for count in 1..=2 {
+        let peer = connect(&address);
+        turn_until(&mut reactor, "the peer is accepted", |_| kept.borrow().len() == count);
+        common::reset_on_close(&peer);
+    }
+}
+
+#[test]
 fn broken_connection_is_an_error_of_the_next_write() {
     let notes = Notes::default();
     let noted = notes.clone();

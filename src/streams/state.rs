@@ -242,9 +242,11 @@ impl State {
                 if duplex.may_deliver() {
                     STOPPED_READS.set(STOPPED_READS.get() + 1);
                 }
-                // No event will report the bytes that the budget left unread, or the end of the
-                // connection.
-                if self.call == Call::None && (duplex.may_deliver() || !duplex.has_nothing_pending()) {
+                // No event will report the bytes that the budget left unread, a hang-up that came
+                // before the end of file, or the end of the connection.
+                if self.call == Call::None
+                    && (duplex.may_deliver() || duplex.is_at_eof() || !duplex.has_nothing_pending())
+                {
                     self.call = Call::Wanted;
                 }
                 duplex.read_end()
@@ -306,6 +308,11 @@ impl State {
     #[cfg(test)]
     pub fn read_ahead(&self) -> usize {
         self.read_buffer.len()
+    }
+
+    /// Returns whether the socket is closed.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.connection, Connection::Closed { .. })
     }
 
     /// Discards what was read ahead, and all further input.

@@ -114,6 +114,14 @@ impl StreamSource {
     }
 }
 
+/// Gives the place of a closed connection at its listener back.
+fn release(listener: &mut Option<Handle<Listener>>, state: &RefCell<State>, reactor: &mut Reactor) {
+    if let Some(listener) = listener.take() {
+        let IoStats { bytes_in, bytes_out, .. } = state.borrow().stats();
+        listener.release(reactor, bytes_in, bytes_out);
+    }
+}
+
 impl Source for StreamSource {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
         let Stream { state, reader, writer, .. } = &*self.stream;
@@ -127,6 +135,9 @@ impl Source for StreamSource {
         }
         let halves_are_dropped = Rc::strong_count(&self.stream) == 1;
         let next = state.borrow_mut().after(id, halves_are_dropped, reactor);
+        if state.borrow().is_closed() {
+            release(&mut self.listener, state, reactor);
+        }
         // A half can go on: its read stopped at the budget, sending has made room, or the
         // connection has ended.
         if next == Next::Wait && (reader.can_go_on(state) || writer.can_go_on(state)) {
@@ -138,10 +149,7 @@ impl Source for StreamSource {
     fn removed(&mut self, _: Id, reactor: &mut Reactor) {
         self.stream.state.borrow_mut().close(reactor);
         self.stream.wake_halves();
-        if let Some(listener) = self.listener.take() {
-            let IoStats { bytes_in, bytes_out, .. } = self.stream.state.borrow().stats();
-            listener.release(reactor, bytes_in, bytes_out);
-        }
+        release(&mut self.listener, &self.stream.state, reactor);
     }
 
     fn type_name(&self) -> &'static str {

@@ -121,6 +121,11 @@ impl Duplex {
         matches!(&self.write, WriteState::Broken { error, .. } if error.kind() != ErrorKind::BrokenPipe)
     }
 
+    /// Returns whether nothing more will be read.
+    pub fn is_at_eof(&self) -> bool {
+        self.read == ReadState::Eof
+    }
+
     pub fn pause_reading(&mut self) {
         if self.read == ReadState::Open && !matches!(self.write, WriteState::Broken { .. }) {
             self.read = ReadState::Paused;
