@@ -301,11 +301,14 @@ impl Waiters {
     /// Returns whether a source may take one of the items or places that are there, `count`: one is
     /// reserved for it, or one is not reserved.
     pub fn admit(&mut self, waiter: Id, count: usize, reactor: &Reactor) -> bool {
+        if self.woken.contains(&waiter) {
+            return true;
+        }
         if self.woken.len() >= count {
             let has_ended = self.has_ended(reactor);
             self.woken.retain(|&id| !has_ended && reactor.contains(id));
         }
-        self.woken.contains(&waiter) || self.woken.len() < count
+        self.woken.len() < count
     }
 
     /// Returns whether the time of the reservations has ended. A source that is woken in one turn has

@@ -344,6 +344,25 @@ fn waiters_that_were_woken_together_cost_the_next_receiver_nothing() {
 }
 
 #[test]
+fn waiters_that_were_woken_together_take_their_items_in_linear_time() {
+    const WAITERS: usize = 8000;
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, WAITERS);
+    let waiters: Vec<Id> = (0..WAITERS).map(|_| Mailbox::<()>::new(&mut reactor, 1).id()).collect();
+    for &waiter in &waiters {
+        assert_eq!(mailbox.try_recv(&mut reactor, waiter), TryRecv::Empty);
+    }
+    (0..WAITERS).for_each(|item| mailbox.try_send(&mut reactor, mailbox.id(), item).unwrap());
+    assert_eq!(mailbox.try_recv(&mut reactor, waiters[0]), TryRecv::Item(0));
+    reactor.turn(Some(Duration::ZERO)).unwrap(); // wakes the others together
+    let began = Instant::now();
+    for (item, &waiter) in waiters.iter().enumerate().skip(1) {
+        assert_eq!(mailbox.try_recv(&mut reactor, waiter), TryRecv::Item(item));
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed()); // it takes 10 ms
+}
+
+#[test]
 fn woken_waiter_that_leaves_passes_its_turn_on() {
     let mut reactor = Reactor::new().unwrap();
     let mailbox = Mailbox::new(&mut reactor, 1);
