@@ -117,6 +117,23 @@ fn panic_in_removed_does_not_keep_the_others_from_being_removed() {
 }
 
 #[test]
+fn panic_of_a_dropped_remote_call_does_not_keep_sources_from_being_removed() {
+    struct PanicsOnDrop;
+    impl Drop for PanicsOnDrop {
+        fn drop(&mut self) {
+            panic!("a panic in drop");
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let removed = Rc::new(Cell::new(0));
+    reactor.insert(Leaving { removed: removed.clone(), next: Next::Wait });
+    let value = PanicsOnDrop;
+    reactor.remote().unwrap().call(move |_| drop(value)).unwrap();
+    catch_unwind(AssertUnwindSafe(|| drop(reactor))).unwrap_err();
+    assert_eq!(removed.get(), 1);
+}
+
+#[test]
 fn source_whose_description_panics_is_removed_too() {
     struct Undescribed(Rc<Cell<u32>>);
     impl Source for Undescribed {

@@ -253,7 +253,7 @@ impl Reactor {
 
 impl Drop for Reactor {
     fn drop(&mut self) {
-        self.close_remote();
+        self.catch_panic(Reactor::close_remote);
         self.events = None; // no turn from here on
         // Not while unwinding: a second panic, in a callback, would abort the process.
         if std::thread::panicking() {
