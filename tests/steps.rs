@@ -388,7 +388,8 @@ fn serves_while_a_peer_floods(trial: &Trial) -> Verdict {
     // The lowest priority, so that the server does not get far before it is stopped.
     rustix::process::setpriority_process(Some(server.process.pid()), 19).unwrap();
     let mut verdict = Ok(());
-    for _ in 0..5 {
+    // On a busy machine, the server may echo everything before this thread runs again.
+    for _ in 0..20 {
         let (mut flood, mut other) = (server.connect(), server.connect());
         trial.answers("the first peer", &mut flood)?;
         trial.answers("the second peer", &mut other)?;
@@ -408,7 +409,8 @@ fn serves_while_a_peer_floods(trial: &Trial) -> Verdict {
             return Ok(());
         }
         verdict = Err(format!(
-            "the server echoed {echoed} of {sent} bytes of a peer that flooded, before it echoed 3 bytes of              another peer"
+            "the server echoed {echoed} of {sent} bytes of a peer that flooded, before it echoed 3 bytes of \
+             another peer"
         ));
     }
     verdict

@@ -96,6 +96,7 @@ impl<L: Lines> Loop<L> {
         let hint = match (missing, at_end) {
             (true, true) => ": the last line may have no newline",
             (true, false) => ": no event comes for lines that were read and not returned",
+            _ if surplus && at_end => ": nothing is left after the last newline, so there is no further line",
             _ if surplus => ": text without a newline is not a line yet",
             _ => ": a line is the bytes before its newline, whatever pieces they came in",
         };
@@ -105,7 +106,12 @@ impl<L: Lines> Loop<L> {
             show(lines),
             show(expected)
         );
-        ensure!(result == at_end, "after {what}, `read_lines` returned {result}: `true` is for the end only");
+        let hint = if at_end {
+            "the end came together with bytes, and no second event comes for it, so read until 0"
+        } else {
+            "`true` is for the end only"
+        };
+        ensure!(result == at_end, "after {what}, `read_lines` returned {result}: {hint}");
         Ok(())
     }
 }
