@@ -135,7 +135,9 @@ impl Socket {
 }
 
 fn cannot_use(source: SocketAddr, error: &io::Error) -> io::Error {
-    let text = format!("source address {}: {}", source.ip(), ErrorText(error));
+    // Without a port, the kernel chooses one.
+    let source = if source.port() == 0 { source.ip().to_string() } else { source.to_string() };
+    let text = format!("source address {source}: {}", ErrorText(error));
     io::Error::new(error.kind(), text)
 }
 

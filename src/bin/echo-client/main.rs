@@ -174,7 +174,9 @@ fn catch_signals(
 }
 
 fn stdout_failed(outcome: &Outcome, error: &io::Error, signal: i32) {
-    if error.kind() == io::ErrorKind::BrokenPipe {
+    // A write on a terminal that has just hung up fails with `EIO`.
+    let is_hung_up = signal == libc::SIGHUP && error.raw_os_error() == Some(libc::EIO);
+    if is_hung_up || error.kind() == io::ErrorKind::BrokenPipe {
         outcome.set(Exit::Signal(signal), None);
     } else {
         outcome.set(cli::FAILURE, Some(format!("cannot write standard output: {}", ErrorText(error))));
