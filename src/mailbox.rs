@@ -7,10 +7,10 @@
 //! or `try_recv` without success is enough.
 //!
 //! Sources that wait are woken in the order in which they came. One item or place is reserved for
-//! each woken source, until it takes that, has been called, or leaves. Any source may take the rest.
-//! So a source that takes everything, or that comes between a wake-up and its call, cannot starve
-//! the others. The mailbox itself is called in each turn in which a source waits although something
-//! is there.
+//! each woken source, until it takes that or leaves, but no longer than until the end of the next
+//! turn. Any source may take the rest. So a source that takes everything, or that comes between a
+//! wake-up and its call, cannot starve the others. The mailbox itself is called in each turn in
+//! which a source waits although something is there.
 //!
 //! ```text
 //!   sender ── try_send ──▶ ┌───┬───┬───┬───┐ ── try_recv ──▶ receiver
