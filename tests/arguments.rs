@@ -227,7 +227,9 @@ fn missing_descriptors_are_reported_with_the_remedy() {
     for program in [server_command(), client_command()] {
         let path = program.get_args().last().unwrap_or(program.get_program());
         let mut shell = Command::new("sh");
-        shell.args(["-c", r#"ulimit -n 5; exec "$0" 127.0.0.1:1"#]).arg(path);
+        shell
+            .args(["-c", r#"exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; ulimit -n 5; exec "$0" 127.0.0.1:1"#])
+            .arg(path);
         let outcome = run(&mut shell, b"");
         assert_eq!(outcome.code, 1);
         assert_one_line(&outcome.stderr, &[": Too many open files, see 'ulimit -n': cannot "]);
