@@ -64,7 +64,8 @@
 //! | `transport/duplex/` | the two directions of a connection: the read, the write and the close path |
 //! | [`net`] | where connections come from: `listener.rs` is the accept path |
 //! | [`streams`] | an `async fn` instead of a protocol |
-//! | `mailbox.rs`, `lines.rs` | a bounded queue between sources; splitting bytes into lines |
+//! | `mailbox.rs`, `waiters.rs` | a bounded queue between sources; which source is woken for an item |
+//! | `lines.rs` | splitting bytes into lines |
 //! | [`stdio`] | stdin and stdout, of every kind |
 //! | [`reactor::observe`], [`timeline`] | observing the loop |
 //! | `sys.rs` | all `unsafe` code, and the differences between systems |
@@ -134,6 +135,7 @@ pub mod streams;
 mod sys;
 pub mod timeline;
 pub mod transport;
+mod waiters;
 
 /// The crate that the reactor is built on. Its sockets and `Interest` appear in this interface.
 pub use mio;

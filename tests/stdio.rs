@@ -7,11 +7,12 @@ mod common;
 
 use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
+use std::time::Duration;
 
 use common::{
     Process, Scratch, Terminal, assert_same_bytes, feed, fifo, is_nonblocking, noise, pipe, turn_until,
@@ -359,13 +360,13 @@ fn writing_to_a_terminal_does_not_change_its_flags() {
 fn output_whose_reader_has_gone_does_not_keep_the_loop_busy() {
     for bytes in [0, 1 << 20] {
         let mut reactor = Reactor::new().unwrap();
-        let (reading, writing) = std::io::pipe().unwrap();
+        let (reading, writing) = io::pipe().unwrap();
         let output = Output::open(&mut reactor, &writing, |_, _| ()).unwrap();
         output.write(&mut reactor, output.id(), &vec![7; bytes]);
-        reactor.turn(Some(std::time::Duration::ZERO)).unwrap();
+        reactor.turn(Some(Duration::ZERO)).unwrap();
         drop(reading);
         let before = reactor.turn_count();
-        reactor.run_until(std::time::Duration::from_millis(20), |_| false).unwrap();
+        reactor.run_until(Duration::from_millis(20), |_| false).unwrap();
         let turns = reactor.turn_count() - before;
         assert!(turns < 10, "{turns} turns");
     }

@@ -16,10 +16,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use mio::Interest;
 
 use super::{Descriptor, Direction};
-use crate::mailbox::Waiters;
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, SCRATCH_SIZE, Source, Unavailable};
 use crate::sys::ERRORS_ONLY;
 use crate::transport::{Flow, HIGH_WATER, LOW_WATER, WriteBuffer};
+use crate::waiters::Waiters;
 
 type OnError = Box<dyn FnOnce(&mut Reactor, io::Error)>;
 type OnFlushed = Box<dyn FnOnce(&mut Reactor)>;

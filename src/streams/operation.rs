@@ -325,10 +325,10 @@ impl LoopHandle {
         Operation::start(self, begin).or_never().await
     }
 
-    /// Receives the oldest item of a mailbox; waits if there is none (asyncio: `Queue.get`). Returns
-    /// `None` if the mailbox is closed, or the reactor is gone. If this future is dropped, no item is lost: an item that it
-    /// has received is put back in its place. (Until it is there again, another receiver of a closed
-    /// mailbox may get `None`.)
+    /// Receives the oldest item of a mailbox; waits if there is none (asyncio: `Queue.get`).
+    /// Returns `None` if the mailbox is closed, or the reactor is gone. If this future is dropped,
+    /// no item is lost: an item that it has received is put back in its place. (Until it is there
+    /// again, another receiver of a closed mailbox may get `None`.)
     pub async fn recv<T: 'static>(&self, mailbox: Handle<Mailbox<T>>) -> Option<T> {
         let operation =
             start_polling(self, move |reactor, id| match mailbox.try_recv_numbered(reactor, id) {
