@@ -22,6 +22,8 @@ pub(crate) struct Waiters {
     woken: HashSet<Id>,
     /// The turn in which they were woken.
     woken_in: u64,
+    /// How many sources had left the reactor when `woken` was searched for those that have left.
+    searched_at: u64,
 }
 
 impl Waiters {
@@ -48,10 +50,19 @@ impl Waiters {
             return true;
         }
         if self.woken.len() >= count {
-            let has_ended = self.has_ended(reactor);
-            self.woken.retain(|&id| !has_ended && reactor.contains(id));
+            self.end_reservations(reactor);
         }
         self.woken.len() < count
+    }
+
+    /// Ends the reservations of sources that have left, or all of them if their time has ended.
+    fn end_reservations(&mut self, reactor: &Reactor) {
+        if self.has_ended(reactor) {
+            self.woken.clear();
+        } else if self.searched_at != reactor.departures() {
+            self.searched_at = reactor.departures();
+            self.woken.retain(|&id| reactor.contains(id));
+        }
     }
 
     /// Returns whether the time of the reservations has ended. A source that is woken in one turn has

@@ -36,7 +36,8 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 pub struct ListenOptions {
     /// The limit on open connections. At the limit the listener stops accepting, and later peers
     /// wait in the kernel's backlog. With `None`, the default, only the number of descriptors
-    /// limits the connections. With 0, no connection is accepted.
+    /// limits the connections. With 0, no connection is accepted. A connection counts until its
+    /// socket is closed; a task that serves it may go on after that.
     pub max_connections: Option<usize>,
     /// The length of the kernel's queue of connections that are not accepted yet, see `listen(2)`.
     /// The default is 4096.
@@ -321,8 +322,9 @@ impl Handle<Listener> {
     }
 
     /// Calls `f` when the listener has stopped and its last connection has ended (asyncio:
-    /// `Server.wait_closed`), or when the listener is removed. If the reactor is dropped, `f` is
-    /// dropped without a call.
+    /// `Server.wait_closed`), or when the listener is removed. A connection ends when its socket is
+    /// closed; a task that serves it may go on after that. If the reactor is dropped, `f` is dropped
+    /// without a call.
     ///
     /// # Errors
     /// If the listener is gone, or is running.
