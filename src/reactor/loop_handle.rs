@@ -3,7 +3,7 @@
 //! Invariant: calls that are scheduled here wait in the same queue as those that a source
 //! schedules. The handle never leaves the reactor's thread, so it needs no lock and no system call.
 //!
-//! Read next: `mod.rs`, step 4 of a turn; `../streams/operation.rs`, which builds futures on it.
+//! Read next: `mod.rs`, step 4 of a turn; `../streams/awaitable.rs`, which builds futures on it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -18,11 +18,12 @@
 //! of both directions, see `../transport/duplex/`.)
 //!
 //! Read next: `stream.rs` (a connection as a source) and `state.rs` (its state), `reader.rs` and
-//! `writer.rs` (its halves), `task.rs` (which polls a future), `operation.rs` (timers and other
-//! operations that a future waits for), `combinators.rs` (waiting for several things).
+//! `writer.rs` (its halves), `task.rs` (which polls a future), `awaitable.rs` (timers and whatever
+//! else a future waits for), `combinators.rs` (waiting for several things).
 //!
 //! Coming from asyncio or tokio: [`docs::asyncio`](crate::docs::asyncio).
 
+mod awaitable;
 mod combinators;
 mod operation;
 mod reader;
@@ -36,8 +37,8 @@ use std::future::Future;
 use std::io::{self, Write};
 use std::rc::Rc;
 
+pub use awaitable::Elapsed;
 pub use combinators::{CopyError, Either, copy, join, join_all, race, race_all, try_join};
-pub use operation::Elapsed;
 pub use reader::Reader;
 pub use task::{Cancelled, Task};
 pub use writer::Writer;

@@ -7,7 +7,7 @@
 //! Invariants: a future is polled by one caller at a time. When it has returned, panicked or been
 //! cancelled, it is dropped, with everything that it owns.
 //!
-//! Read next: `operation.rs`, what a task can wait for besides a stream.
+//! Read next: `awaitable.rs`, what a task can wait for besides a stream.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;

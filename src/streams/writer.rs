@@ -2,7 +2,7 @@
 //!
 //! Invariant: at most the high-water mark plus one write is buffered. A writer beyond that waits.
 //!
-//! Read next: `operation.rs`.
+//! Read next: `awaitable.rs`.
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
