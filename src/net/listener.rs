@@ -18,7 +18,7 @@ use std::io;
 use std::time::Duration;
 
 use super::listening_socket::AcceptError;
-use super::{Address, ErrorText, ListeningSocket, Socket};
+use super::{Address, ErrorText, ListenOptions, ListeningSocket, Socket};
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Timer, Unavailable};
 
 use mio::Interest;
@@ -29,31 +29,6 @@ const ACCEPTS_PER_CALL: usize = 64;
 
 /// How long to wait before accepting again while descriptors are missing.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-
-/// How to listen.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ListenOptions {
-    /// The limit on open connections. At the limit the listener stops accepting, and later peers
-    /// wait in the kernel's backlog. With `None`, the default, only the number of descriptors
-    /// limits the connections. With 0, no connection is accepted. A connection counts until its
-    /// socket is closed; a task that serves it may go on after that.
-    pub max_connections: Option<usize>,
-    /// The length of the kernel's queue of connections that are not accepted yet, see `listen(2)`.
-    /// The default is 4096.
-    pub backlog: u16,
-    /// `SO_REUSEPORT`: several processes may listen on one port, see `socket(7)`. Off by default.
-    pub reuse_port: bool,
-    /// `IPV6_V6ONLY`: the IPv6 wildcard `[::]` accepts no IPv4 connections, see `ipv6(7)`. Off by
-    /// default.
-    pub ipv6_only: bool,
-}
-
-impl Default for ListenOptions {
-    fn default() -> Self {
-        ListenOptions { max_connections: None, backlog: 4096, reuse_port: false, ipv6_only: false }
-    }
-}
 
 /// The counters of a listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

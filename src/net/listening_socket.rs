@@ -1,4 +1,5 @@
-//! One listening socket, TCP or Unix: where it comes from, and what a failed `accept` means.
+//! One listening socket, TCP or Unix: its options, where it comes from, and what a failed `accept`
+//! means.
 //!
 //! Invariant: the socket is non-blocking, and the sockets that are accepted from it need no further
 //! system call to set them up.
@@ -16,11 +17,36 @@ use mio::net::{TcpListener, UnixListener};
 
 use super::socket::retry_interrupted;
 use super::socket_file::{self, SocketFile};
-use super::{Address, ErrorText, Escaped, ListenOptions, Socket};
+use super::{Address, ErrorText, Escaped, Socket};
 use crate::sys;
 
 /// The first descriptor of socket activation, by convention. The others follow without a gap.
 const FIRST_LISTEN_FD: RawFd = 3;
+
+/// How to listen.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ListenOptions {
+    /// The limit on open connections. At the limit the listener stops accepting, and later peers
+    /// wait in the kernel's backlog. With `None`, the default, only the number of descriptors
+    /// limits the connections. With 0, no connection is accepted. A connection counts until its
+    /// socket is closed; a task that serves it may go on after that.
+    pub max_connections: Option<usize>,
+    /// The length of the kernel's queue of connections that are not accepted yet, see `listen(2)`.
+    /// The default is 4096.
+    pub backlog: u16,
+    /// `SO_REUSEPORT`: several processes may listen on one port, see `socket(7)`. Off by default.
+    pub reuse_port: bool,
+    /// `IPV6_V6ONLY`: the IPv6 wildcard `[::]` accepts no IPv4 connections, see `ipv6(7)`. Off by
+    /// default.
+    pub ipv6_only: bool,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        ListenOptions { max_connections: None, backlog: 4096, reuse_port: false, ipv6_only: false }
+    }
+}
 
 /// A socket that listens, for
 /// [`create_server_with_sockets`](crate::create_server_with_sockets).

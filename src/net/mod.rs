@@ -20,8 +20,8 @@ mod socket_file;
 
 pub use address::{Address, ParseAddressError};
 pub use connector::{ConnectError, ConnectOptions};
-pub use listener::{ListenOptions, Listener, ListenerStats};
-pub use listening_socket::ListeningSocket;
+pub use listener::{Listener, ListenerStats};
+pub use listening_socket::{ListenOptions, ListeningSocket};
 pub use socket::Socket;
 
 pub(crate) use connector::{Connector, NotConnected, connect};
