@@ -1,0 +1,192 @@
+//! One try to see a behaviour of a step, and what the rows of the table have in common.
+
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::common::{self, Process, Server};
+use crate::{path, step};
+
+/// Nothing, or a sentence about what happened instead of the behaviour.
+pub type Verdict = Result<(), String>;
+
+/// Returns from a trial with a sentence, unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($sentence:tt)+) => {
+        if !$condition {
+            return Err(format!($($sentence)+));
+        }
+    };
+}
+pub(crate) use ensure;
+
+/// One try to see a behaviour of a step.
+pub struct Trial<'a> {
+    pub step: &'a str,
+    /// How long to wait for a result that the table does not expect.
+    pub limit: Duration,
+    /// Doubles with each try. Times that are part of a behaviour depend on it.
+    pub unit: Duration,
+}
+
+impl Trial<'_> {
+    pub fn serve(&self) -> Server {
+        self.serve_with_idle_limit(Duration::from_secs(60))
+    }
+
+    pub fn serve_with_idle_limit(&self, limit: Duration) -> Server {
+        let mut command = step(self.step);
+        command.arg("127.0.0.1:0").arg(limit.as_millis().to_string()).stdin(Stdio::piped());
+        Server::run(&mut command, 1)
+    }
+
+    /// Under `strace`, with these expressions.
+    pub fn serve_traced(&self, trace: &Path, expressions: &[&str], idle_limit: Duration) -> Server {
+        let mut command = common::program("strace");
+        command.arg("-D").args(expressions.iter().flat_map(|expression| ["-e", expression]));
+        command.arg("-o").arg(trace).arg(path(self.step)).arg("127.0.0.1:0");
+        command.arg(idle_limit.as_millis().to_string()).stdin(Stdio::piped());
+        Server::run(&mut command, 1)
+    }
+
+    /// Makes each poll take so long that much happens before its events are handled.
+    pub fn slow_polls(&self) -> String {
+        format!("inject=epoll_wait:delay_exit={}ms", self.unit.as_millis() / 5)
+    }
+
+    /// A peer gets its echo.
+    pub fn answers(&self, who: &str, stream: &mut TcpStream) -> Verdict {
+        stream.set_read_timeout(Some(self.limit)).unwrap();
+        let mut echo = [0; 6];
+        let result = stream.write_all(b"hello\n").and_then(|()| stream.read_exact(&mut echo));
+        ensure!(result.is_ok(), "{who} sent 6 bytes and got no echo: {}", self.reason(result.unwrap_err()));
+        ensure!(&echo == b"hello\n", "{who} sent `hello\\n` and got `{}`", echo.escape_ascii());
+        Ok(())
+    }
+
+    /// A peer has ended its side. It gets these bytes and the end.
+    pub fn gets_the_rest(&self, who: &str, stream: &mut TcpStream, bytes: &[u8]) -> Verdict {
+        stream.set_read_timeout(Some(self.limit)).unwrap();
+        let mut echo = Vec::new();
+        let result = stream.read_to_end(&mut echo);
+        let (got, sent) = (echo.len(), bytes.len());
+        let end = result.map_or_else(|error| self.reason(error), |_| "then the server closed".to_owned());
+        ensure!(got == sent, "{who} got {got} of {sent} bytes: {end}");
+        ensure!(echo == bytes, "{who} got other bytes than it sent");
+        ensure!(!end.contains("waited"), "{who} got all {sent} bytes, but not the end: {end}");
+        Ok(())
+    }
+
+    pub fn reason(&self, error: io::Error) -> String {
+        match error.kind() {
+            ErrorKind::WouldBlock => format!("it waited for {:?}", self.limit),
+            ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
+            ErrorKind::ConnectionReset => "the connection was reset".to_owned(),
+            _ => error.to_string(),
+        }
+    }
+
+    pub fn happens(&self, mut condition: impl FnMut() -> bool) -> bool {
+        let deadline = Instant::now() + self.limit;
+        while !condition() {
+            if Instant::now() > deadline {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
+    /// Sends without reading, until the server takes no more, or `stop` returns true. Returns how
+    /// many bytes were sent.
+    pub fn send_until_stalled(
+        &self,
+        server: &Server,
+        stream: &mut TcpStream,
+        mut stop: impl FnMut() -> bool,
+    ) -> usize {
+        stream.set_nonblocking(true).unwrap();
+        let (mut sent, mut taken_last) = (0, Instant::now());
+        // A server that takes nothing may wait for a processor.
+        let has_stalled = |quiet: Duration| {
+            quiet > self.unit / 2 && (state(&server.process) == 'S' || quiet > 10 * self.unit)
+        };
+        while !has_stalled(taken_last.elapsed()) && !stop() {
+            match stream.write(&[7; 1 << 16]) {
+                Ok(count) => (sent, taken_last) = (sent + count, Instant::now()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(_) => break,
+            }
+        }
+        stream.set_nonblocking(false).unwrap();
+        sent
+    }
+
+    /// Waits until the server has done what it can do, or has used so much CPU time that it spins.
+    pub fn wait_until_asleep(&self, server: &Server) {
+        let began = server.process.activity();
+        let mut before = None;
+        self.happens(|| {
+            thread::sleep(Duration::from_millis(5));
+            let now = server.process.activity();
+            let is_asleep = state(&server.process) == 'S' && before == Some(now);
+            before = Some(now);
+            is_asleep || now.0 > began.0 + SPINS
+        });
+    }
+
+    /// Stops the process while it sleeps. (Step 3 never does.)
+    pub fn stop_asleep(&self, server: &Server) {
+        let deadline = Instant::now() + self.unit;
+        while state(&server.process) != 'S' && Instant::now() < deadline {}
+        stop_process(server);
+    }
+}
+
+/// So many clock ticks of CPU time, each of 10 ms, mean that a server spins.
+const SPINS: u64 = 8;
+
+/// The calls that `strace` shows of a turn.
+pub const TURNS: &str = "trace=epoll_wait,accept4,recvfrom";
+
+/// Returns true when the server has 8 MiB more than now.
+pub fn has_grown(server: &Server) -> impl Fn() -> bool {
+    let before = server.process.resident();
+    move || server.process.resident() > before + (8 << 10)
+}
+
+pub fn stop_process(server: &Server) {
+    server.process.signal(Signal::STOP);
+    common::eventually("the server is stopped", || matches!(state(&server.process), 'T' | 'Z'));
+}
+
+pub fn threads(process: &Process) -> usize {
+    fs::read_dir(format!("/proc/{}/task", process.child.id())).unwrap().count()
+}
+
+pub fn state(process: &Process) -> char {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.child.id())).unwrap();
+    stat.rsplit(") ").next().unwrap().chars().next().unwrap()
+}
+
+/// How long a kernel needs at most to move bytes that have room.
+pub const QUIET: Duration = Duration::from_millis(5);
+
+/// Repeats a call until it has moved no byte for a while. Returns the number of bytes.
+pub fn count(quiet: Duration, mut call: impl FnMut() -> io::Result<usize>) -> usize {
+    let (mut sum, mut moved_last) = (0, Instant::now());
+    while moved_last.elapsed() < quiet {
+        if let Ok(count) = call() {
+            (sum, moved_last) = (sum + count, Instant::now());
+        }
+    }
+    sum
+}
