@@ -91,12 +91,14 @@ exercises! {
         constant_generation, no_generation, put_back_unchecked, remove_unchecked,
         removes_only_what_is_there, slot_without_an_entry_is_free;
     ex06_budget(turn):
-        calls_twice, forgets_the_rest, goes_on_in_the_same_turn, no_budget, sleeps_on_the_queue;
+        calls_twice, forgets_the_rest, goes_on_in_the_same_turn, no_budget, polls_once_more,
+        sleeps_on_the_queue;
     ex07_backpressure(Connection::new):
         drops_what_is_too_much, forgets_the_event, marks_at_events_only, never_resumes, no_marks, one_mark,
         pauses_both, resumes_when_empty;
     ex08_timers(turn):
-        excludes_now, one_message, rounds_down, runs_the_first, sleeps_forever, subtracts, timers_without_end;
+        excludes_now, one_message, rounds_down, runs_the_first, sleeps_forever, subtracts, timers_without_end,
+        wakes_every_10_ms;
     #[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
     ex09_stdin(Input::open):
         blocks, loses_the_last_line, one_line_for_each_event, opens_descriptor_0, sets_the_shared_flag,

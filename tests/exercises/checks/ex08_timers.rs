@@ -22,6 +22,9 @@ const TIMERS: [(u64, u32); 7] =
 /// How long it takes to handle a message, and to run what a timer is set for.
 const WORK: Duration = Duration::from_micros(300);
 
+/// So many polls may end early, with nothing to do.
+const NEEDLESS_POLLS: usize = 5;
+
 /// The clock, `poll`, and what the loop calls.
 pub struct Kernel {
     now: Duration,
@@ -33,7 +36,9 @@ pub struct Kernel {
     /// The timers that have run, and those since the last `poll`.
     ran: Vec<u32>,
     ran_in_this_turn: Vec<u32>,
-    polls_in_vain: usize,
+    /// When the first timer was due, as the turn began.
+    first_timer: Option<Duration>,
+    needless_polls: usize,
 }
 
 impl Kernel {
@@ -65,19 +70,20 @@ impl Kernel {
             )
         };
         self.now = until.max(self.now);
-        self.polls_in_vain += 1;
         self.ran_in_this_turn.clear();
         if wake_up == Some(until) {
             for message in WAKE_UPS[self.wake_ups].1 {
                 self.sender.send(*message).unwrap();
             }
             self.wake_ups += 1;
-            self.polls_in_vain = 0;
+        } else if self.first_timer.is_none_or(|due| self.now < due) {
+            self.needless_polls += 1;
         }
-        if self.polls_in_vain == 20 {
+        if self.needless_polls == NEEDLESS_POLLS {
             stop(format!(
-                "`poll` was called 20 times while nothing was due, the last time with {milliseconds:?} ms at \
-                 {:?}: the loop is busy. The timeout is the distance to the first timer, rounded *up*",
+                "`poll` returned {NEEDLESS_POLLS} times while nothing was due, the last time with \
+                 {milliseconds:?} ms at {:?}: the loop wakes up for nothing. The timeout is the distance to the \
+                 first timer, rounded *up*, and `None` if there is no timer",
                 self.now
             ));
         }
@@ -128,7 +134,6 @@ impl Kernel {
         self.ran.push(timer);
         self.now += WORK;
         self.ran_in_this_turn.push(timer);
-        self.polls_in_vain = 0;
     }
 }
 
@@ -144,7 +149,8 @@ pub fn check(turn: Turn) -> Verdict {
         messages: Vec::new(),
         ran: Vec::new(),
         ran_in_this_turn: Vec::new(),
-        polls_in_vain: 0,
+        first_timer: None,
+        needless_polls: 0,
     };
     let mut timers: Timers = TIMERS.map(|(time, number)| (Duration::from_micros(time), number)).into();
     for _ in 0..100 {
@@ -153,6 +159,7 @@ pub fn check(turn: Turn) -> Verdict {
         }
         let is_overdue = timers.first().is_some_and(|(when, _)| *when < kernel.now);
         doing(if is_overdue { "in a turn that begins when a timer is overdue" } else { "in `turn`" });
+        kernel.first_timer = timers.first().map(|(when, _)| *when);
         let before = timers.clone();
         turn(&mut kernel, &mut timers, &messages);
         let read = kernel.read.get();

@@ -30,6 +30,7 @@ pub mod ex06_budget {
     pub mod forgets_the_rest;
     pub mod goes_on_in_the_same_turn;
     pub mod no_budget;
+    pub mod polls_once_more;
     pub mod sleeps_on_the_queue;
 }
 
@@ -52,6 +53,7 @@ pub mod ex08_timers {
     pub mod sleeps_forever;
     pub mod subtracts;
     pub mod timers_without_end;
+    pub mod wakes_every_10_ms;
 }
 
 pub mod ex09_stdin {
