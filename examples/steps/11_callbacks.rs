@@ -249,7 +249,7 @@ enum Next {
 
 /// The state of one direction.
 #[derive(PartialEq)]
-enum Flow {
+enum Direction {
     On,
     Paused,
     Ended,
@@ -266,16 +266,16 @@ struct Transport {
     stream: TcpStream,
     /// Bytes that were read and are not written yet.
     unsent: VecDeque<u8>,
-    reading: Flow,
+    reading: Direction,
     /// Paused while too much is unsent.
-    writing: Flow,
+    writing: Direction,
     readable: bool,
     writable: bool,
 }
 
 impl Connection {
     fn new(stream: TcpStream, deadline: Instant, protocol: Box<dyn Protocol>) -> Self {
-        let (unsent, reading, writing) = (VecDeque::new(), Flow::On, Flow::On);
+        let (unsent, reading, writing) = (VecDeque::new(), Direction::On, Direction::On);
         let transport = Transport { stream, unsent, reading, writing, readable: false, writable: false };
         Connection { deadline, transport, protocol }
     }
@@ -292,7 +292,7 @@ impl Connection {
     fn exchange(&mut self, server: &mut Server) -> io::Result<Next> {
         for _ in 0..BUDGET {
             if !self.transport.can_read() && !self.transport.can_write() {
-                let is_done = self.transport.writing == Flow::Ended && self.transport.unsent.is_empty();
+                let is_done = self.transport.writing == Direction::Ended && self.transport.unsent.is_empty();
                 return Ok(if is_done { Next::Done } else { Next::Wait });
             }
             if self.transport.can_read() {
@@ -313,8 +313,8 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::WouldBlock => transport.readable = false,
             Err(error) => return Err(error),
         }
-        if transport.writing == Flow::On && transport.unsent.len() >= HIGH_WATER {
-            transport.writing = Flow::Paused;
+        if transport.writing == Direction::On && transport.unsent.len() >= HIGH_WATER {
+            transport.writing = Direction::Paused;
             protocol.pause_writing(transport);
         }
         Ok(())
@@ -330,8 +330,8 @@ impl Connection {
         if transport.unsent.is_empty() {
             transport.unsent = VecDeque::new(); // gives its memory back
         }
-        if transport.writing == Flow::Paused && transport.unsent.len() <= LOW_WATER {
-            transport.writing = Flow::On;
+        if transport.writing == Direction::Paused && transport.unsent.len() <= LOW_WATER {
+            transport.writing = Direction::On;
             protocol.resume_writing(transport);
         }
         Ok(())
@@ -340,7 +340,7 @@ impl Connection {
 
 impl Transport {
     fn can_read(&self) -> bool {
-        self.readable && self.reading == Flow::On
+        self.readable && self.reading == Direction::On
     }
 
     fn can_write(&self) -> bool {
@@ -354,18 +354,18 @@ impl Transport {
 
     /// Ends the connection when everything is sent.
     fn close(&mut self) {
-        (self.reading, self.writing) = (Flow::Ended, Flow::Ended);
+        (self.reading, self.writing) = (Direction::Ended, Direction::Ended);
     }
 
     fn pause_reading(&mut self) {
-        if self.reading == Flow::On {
-            self.reading = Flow::Paused;
+        if self.reading == Direction::On {
+            self.reading = Direction::Paused;
         }
     }
 
     fn resume_reading(&mut self) {
-        if self.reading == Flow::Paused {
-            self.reading = Flow::On;
+        if self.reading == Direction::Paused {
+            self.reading = Direction::On;
         }
     }
 }
