@@ -313,7 +313,12 @@ fn each_step_behaves_as_the_table_of_the_guide_shows() {
 #[ignore = "the reader's program"]
 fn mine() {
     path(MINE); // it is built
-    panic::set_hook(Box::new(|_| {})); // a row prints a sentence
+    panic::set_hook(Box::new(|_| {})); // a sentence is printed instead
+    let start = || drop(Server::run(step(MINE).arg("127.0.0.1:0").stdin(Stdio::piped()), 1));
+    if panic::catch_unwind(start).is_err() {
+        println!("Your server has to print `listening on` and its address first, and then to run on.");
+        panic!();
+    }
     let mut missing = Vec::new();
     for behaviour in &BEHAVIOURS {
         let has_timers = !missing.contains(&"closes an idle peer");
