@@ -30,12 +30,21 @@ pub fn closes_an_idle_peer(trial: &Trial) -> Verdict {
     let mut idle = server.connect();
     trial.answers("the peer", &mut idle)?;
     is_closed(trial, &mut idle, idle_limit)?;
-    // On a busy machine, this thread may send too late. Then the connection may be closed.
-    while !keeps_a_busy_peer(trial, &server, idle_limit)? {}
-    Ok(())
+    in_time(|| keeps_a_busy_peer(trial, &server, idle_limit))
 }
 
-/// A peer sends a byte often, for several idle limits. Returns false if it was too late once.
+/// Repeats a trial that returns false. It does if this thread was late, as on a busy machine: then
+/// a connection may be closed rightly.
+fn in_time(trial: impl Fn() -> Result<bool, String>) -> Verdict {
+    for _ in 0..20 {
+        if trial()? {
+            return Ok(());
+        }
+    }
+    Err("the machine is too busy for this row".to_owned())
+}
+
+/// A peer sends a byte often, for several idle limits. Returns false if it was late.
 fn keeps_a_busy_peer(trial: &Trial, server: &Server, idle_limit: Duration) -> Result<bool, String> {
     let pause = idle_limit / 4;
     let began = Instant::now();
@@ -90,6 +99,11 @@ pub fn closes_an_idle_peer_while_many_are_busy(trial: &Trial) -> Verdict {
 }
 
 pub fn stale_timer_closes_nobody(trial: &Trial) -> Verdict {
+    in_time(|| keeps_the_next_peer(trial))
+}
+
+/// Returns false if it was late.
+fn keeps_the_next_peer(trial: &Trial) -> Result<bool, String> {
     let unit = trial.unit;
     let server = trial.serve_with_idle_limit(2 * unit);
     let mut first = server.connect();
@@ -98,22 +112,36 @@ pub fn stale_timer_closes_nobody(trial: &Trial) -> Verdict {
     first.shutdown(Shutdown::Write).unwrap();
     trial.gets_the_rest("the first peer", &mut first, b"")?; // the slot is free
     thread::sleep(unit.saturating_sub(began.elapsed()));
+    let connected = Instant::now();
     let mut second = server.connect(); // in the same slot, whose old timer is due after one unit
     trial.answers("the second peer", &mut second)?;
     thread::sleep((unit * 5 / 2).saturating_sub(began.elapsed()));
-    trial.answers("when the first peer would have been idle for too long, the second peer", &mut second)
+    if connected.elapsed() > unit * 7 / 4 {
+        return Ok(false);
+    }
+    trial.answers("when the first peer would have been idle for too long, the second peer", &mut second)?;
+    Ok(true)
 }
 
-/// More peers than one list of events has room for.
 pub fn serves_all_whose_bytes_came_while_it_was_stopped(trial: &Trial) -> Verdict {
-    let server = trial.serve_with_idle_limit(3 * trial.unit);
+    in_time(|| serves_after_a_stop(trial))
+}
+
+/// More peers than one list of events has room for. Returns false if it was late.
+fn serves_after_a_stop(trial: &Trial) -> Result<bool, String> {
+    let idle_limit = 3 * trial.unit;
+    let server = trial.serve_with_idle_limit(idle_limit);
+    let began = Instant::now();
     let mut peers: Vec<_> = (0..100).map(|_| server.connect()).collect();
     trial.answers("the last of 100 peers", &mut peers[99])?;
     trial.stop_asleep(&server);
     for peer in &mut peers {
-        peer.write_all(b"hello\n").unwrap();
+        let _ = peer.write_all(b"hello\n"); // the peer sees what it gets
     }
-    thread::sleep(3 * trial.unit); // the thing under test: all are idle for too long
+    if began.elapsed() >= idle_limit {
+        return Ok(false);
+    }
+    thread::sleep(idle_limit); // the thing under test: all are idle for too long
     server.process.signal(Signal::CONT);
     for peer in &mut peers {
         peer.set_read_timeout(Some(trial.limit)).unwrap();
@@ -124,7 +152,7 @@ pub fn serves_all_whose_bytes_came_while_it_was_stopped(trial: &Trial) -> Verdic
             trial.reason(result.unwrap_err())
         );
     }
-    Ok(())
+    Ok(true)
 }
 
 pub fn is_woken_by_another_thread(trial: &Trial) -> Verdict {

@@ -152,7 +152,7 @@ impl Trial<'_> {
 }
 
 /// So many clock ticks of CPU time, each of 10 ms, mean that a server spins.
-const SPINS: u64 = 8;
+const SPINS: u64 = 4;
 
 /// The calls that `strace` shows of a turn.
 pub const TURNS: &str = "trace=epoll_wait,accept4,recvfrom";
