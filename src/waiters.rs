@@ -18,12 +18,12 @@ pub(crate) struct Waiters {
     queue: VecDeque<Id>,
     /// The same ids, to find one quickly.
     members: HashSet<Id>,
-    /// The sources that were woken last, without those that have taken theirs.
-    woken: HashSet<Id>,
+    /// The sources that were woken last, in that order.
+    woken: VecDeque<Id>,
+    /// Those of them that have not taken theirs.
+    reserved: HashSet<Id>,
     /// The turn in which they were woken.
     woken_in: u64,
-    /// How many sources had left the reactor when `woken` was searched for those that have left.
-    searched_at: u64,
 }
 
 impl Waiters {
@@ -46,49 +46,45 @@ impl Waiters {
     /// Returns whether a source may take one of the items or places that are there, `count`: one is
     /// reserved for it, or one is not reserved.
     pub fn admit(&mut self, waiter: Id, count: usize, reactor: &Reactor) -> bool {
-        if self.woken.contains(&waiter) {
+        if self.reserved.contains(&waiter) {
             return true;
         }
-        if self.woken.len() >= count {
-            self.end_reservations(reactor);
-        }
-        self.woken.len() < count
-    }
-
-    /// Ends the reservations of sources that have left, or all of them if their time has ended.
-    fn end_reservations(&mut self, reactor: &Reactor) {
-        if self.has_ended(reactor) {
-            self.woken.clear();
-        } else if self.searched_at != reactor.departures() {
-            self.searched_at = reactor.departures();
-            self.woken.retain(|&id| reactor.contains(id));
-        }
-    }
-
-    /// Returns whether the time of the reservations has ended. A source that is woken in one turn has
-    /// been called by the end of the next one.
-    fn has_ended(&self, reactor: &Reactor) -> bool {
-        reactor.turn_count() > self.woken_in + 1
+        self.end_reservations(reactor);
+        self.reserved.len() < count
     }
 
     /// Ends the reservation of a source that has taken an item or a place.
     pub fn took(&mut self, waiter: Id) {
-        self.woken.remove(&waiter);
+        self.reserved.remove(&waiter);
+    }
+
+    /// Ends the reservations whose time is over: a source that is woken in one turn has been called
+    /// by the end of the next one. Ends those of sources that have left, too, unless a source that
+    /// was woken before them is still to be called.
+    fn end_reservations(&mut self, reactor: &Reactor) {
+        let is_over = reactor.turn_count() > self.woken_in + 1;
+        while let Some(first) = self.woken.front()
+            && (is_over || !self.reserved.contains(first) || !reactor.contains(*first))
+        {
+            self.reserved.remove(first);
+            self.woken.pop_front();
+        }
     }
 
     /// Wakes the first waiters, at most `count`, unless something is reserved for others. Returns
     /// whether a source waits although something is there. Then the caller queues a call of itself,
     /// and calls this again in it.
     pub fn wake(&mut self, count: usize, reactor: &mut Reactor) -> bool {
-        if self.woken.is_empty() || self.has_ended(reactor) {
-            self.woken.clear();
+        self.end_reservations(reactor);
+        if self.woken.is_empty() {
             self.woken_in = reactor.turn_count();
             while self.woken.len() < count
                 && let Some(id) = self.queue.pop_front()
             {
                 self.members.remove(&id);
                 if reactor.wake(id) {
-                    self.woken.insert(id);
+                    self.woken.push_back(id);
+                    self.reserved.insert(id);
                 }
             }
         }
@@ -98,6 +94,7 @@ impl Waiters {
     pub fn wake_all(&mut self, reactor: &mut Reactor) {
         self.members.clear();
         self.woken.clear();
+        self.reserved.clear();
         for id in self.queue.drain(..) {
             reactor.wake(id);
         }

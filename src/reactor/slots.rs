@@ -188,8 +188,6 @@ pub(super) struct Slots {
     /// The vacant slots that may be used again.
     vacant: Vec<u32>,
     occupied: usize,
-    /// How many sources have left.
-    pub departures: u64,
 }
 
 impl Slots {
@@ -238,7 +236,6 @@ impl Slots {
             self.vacant.push(id.slot);
         }
         self.occupied -= 1;
-        self.departures += 1;
         match state {
             State::Resting(source) => Some(source),
             State::Running | State::Vacant => None,

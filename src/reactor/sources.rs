@@ -244,12 +244,6 @@ impl Reactor {
         self.slots.contains(id)
     }
 
-    /// Returns how many sources have left. While it stays the same, [`contains`](Self::contains)
-    /// returns the same for each id.
-    pub(crate) fn departures(&self) -> u64 {
-        self.slots.departures
-    }
-
     /// Returns how many sources there are.
     #[must_use]
     pub fn source_count(&self) -> usize {
