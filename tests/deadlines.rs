@@ -135,6 +135,43 @@ fn events_beyond_one_poll_are_handled_before_timers() {
 }
 
 #[test]
+fn busy_sources_do_not_hide_one_that_was_ready_before_a_deadline() {
+    const SOURCES: usize = 1500; // one poll reports 1024
+    if !has_descriptors(2 * SOURCES as u64 + 100) {
+        return;
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let start = Instant::now();
+    reactor.set_now(start);
+    let calls = Rc::new(Cell::new(0)); // of the last source
+    let mut peers = Vec::new();
+    for index in 0..SOURCES {
+        let (ours, peer) = mio::net::UnixStream::pair().unwrap();
+        let calls = calls.clone();
+        let read = move |stream: &mut mio::net::UnixStream, _: &mut Reactor| loop {
+            let _ = stream.read(&mut [0; 16])?;
+            calls.set(calls.get() + usize::from(index == SOURCES - 1));
+        };
+        reactor.watch(ours, read).unwrap();
+        peers.push(peer);
+    }
+    turn_until_quiet(&mut reactor);
+    let called_before_timer = Rc::new(Cell::new(None));
+    let note = called_before_timer.clone();
+    reactor.call_at(start + LIMIT, move |_| note.set(Some(calls.get() > 0)));
+    let send = |peers: &mut [mio::net::UnixStream]| {
+        peers.iter_mut().for_each(|peer| assert_eq!(peer.write(b"x").unwrap(), 1));
+    };
+    send(&mut peers[..SOURCES - 1]);
+    reactor.turn(Some(Duration::ZERO)).unwrap(); // calls 1024 sources
+    send(&mut peers[..1024]); // the same ones
+    send(&mut peers[SOURCES - 1..]);
+    reactor.set_now(start + 2 * LIMIT);
+    turn_until(&mut reactor, "the timer ran", |_| called_before_timer.get().is_some());
+    assert_eq!(called_before_timer.get(), Some(true));
+}
+
+#[test]
 fn full_polls_do_not_starve_timers() {
     if !has_descriptors(2300) {
         return;

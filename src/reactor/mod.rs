@@ -114,8 +114,9 @@ pub struct Reactor {
     poll: Poll,
     /// `None` while a turn is under way.
     events: Option<Events>,
-    /// How many events were reported since the last poll that did not fill the event list.
-    reported: usize,
+    /// In a series of polls that fill the event list: when the first one began, and how many events
+    /// are left until each source that was ready then has been reported.
+    unreported: Option<(Instant, usize)>,
     slots: Slots,
     timers: Timers,
     local: Rc<Local>,
@@ -128,7 +129,7 @@ pub struct Reactor {
     /// A caught panic, which continues at the end of the turn or of the reactor.
     pending_panic: Option<Box<dyn Any + Send>>,
     turn_count: u64,
-    /// When the last poll with a timer began.
+    /// I/O that was there by then has been handled, see [`polled_at`](Self::polled_at).
     polled_at: Instant,
     stopping: bool,
     /// Whether a source is out of its slot, so that no turn may begin.
@@ -146,7 +147,7 @@ impl Reactor {
         Ok(Reactor {
             poll: Poll::new()?,
             events: Some(Events::with_capacity(EVENT_CAPACITY)),
-            reported: 0,
+            unreported: None,
             slots: Slots::default(),
             timers: Timers::default(),
             local: Rc::default(),

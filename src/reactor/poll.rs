@@ -33,8 +33,8 @@ impl Reactor {
         self.spin = spin;
     }
 
-    /// Polls. If timers may run in this turn, returns the time when the poll began. They may run if
-    /// any are set and if the poll reported every source that was ready.
+    /// Polls. If timers may run in this turn, returns the time up to which they may be due: every
+    /// source that was ready by then has been reported.
     pub(super) fn poll_events(
         &mut self,
         events: &mut Events,
@@ -59,7 +59,6 @@ impl Reactor {
         }
         self.clock.forget();
         polled?;
-        self.polled_at = began.unwrap_or(self.polled_at);
         let count = events.iter().count();
         if let Some(began) = observed {
             let end = PollEnd { began, ended: Instant::now(), timeout, events: count };
@@ -69,19 +68,29 @@ impl Reactor {
                 self.notify(|observer, _| observer.on_event(id, event.into()));
             }
         }
-        Ok(began.filter(|_| self.has_reported_everything(count)))
+        let due = self.all_reported_since(began, count);
+        self.polled_at = due.unwrap_or(self.polled_at);
+        Ok(due)
     }
 
-    /// Returns whether every source that was ready has been reported. A poll that fills the event
-    /// list leaves the rest for the next one. The kernel reports ready sources in rotation. So
-    /// after as many events as all sources together can have, each ready source has been reported.
-    /// Timers wait no longer than that.
-    fn has_reported_everything(&mut self, count: usize) -> bool {
-        self.reported = if count < EVENT_CAPACITY { 0 } else { self.reported + count };
-        if self.reported >= self.slots.len() * sys::EVENTS_PER_SOURCE {
-            self.reported = 0;
+    /// Returns the time at which a poll began, if every source that was ready by then has been
+    /// reported. A poll that fills the event list leaves the rest for the next one. The kernel
+    /// reports ready sources in rotation. So after as many events as all sources together can have,
+    /// each source has been reported that was ready at the first of these polls. Timers wait no
+    /// longer than that.
+    fn all_reported_since(&mut self, began: Option<Instant>, count: usize) -> Option<Instant> {
+        let series = self.unreported.take();
+        let began = began?; // without a timer, nobody asks
+        if count < EVENT_CAPACITY {
+            return Some(began);
         }
-        self.reported == 0
+        let sources = self.slots.len() + 1; // and the waker of other threads
+        let (first, left) = series.unwrap_or((began, sources * sys::EVENTS_PER_SOURCE));
+        if left > count {
+            self.unreported = Some((first, left - count));
+            return None;
+        }
+        Some(first)
     }
 
     fn spin_then_sleep(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {

@@ -167,8 +167,9 @@ impl Reactor {
         }
     }
 
-    /// Returns when the last poll with a timer began: I/O that was there by then has been handled
-    /// before a timer runs. The turn's time may be later, if a callback has blocked.
+    /// Returns the time up to which timers may be due, in this turn or in the last one that could run
+    /// timers: I/O that was there by then has been handled before a timer runs. The turn's time may
+    /// be later, if a callback has blocked.
     pub(crate) fn polled_at(&self) -> Instant {
         self.polled_at
     }
