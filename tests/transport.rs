@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -486,11 +486,69 @@ fn callback_can_enter_and_end_another_connection() {
     peer.write_all(b"x").unwrap();
     victim_peer.write_all(b"y").unwrap(); // in the same batch
     turn_until(&mut reactor, "the callback ran", |_| !record.borrow().data.is_empty());
-    assert_eq!(victims.borrow().calls.last(), Some(&"lost"));
+    turn_until(&mut reactor, "the victim is lost", |_| victims.borrow().calls.last() == Some(&"lost"));
     assert!(reactor.contains(own.id()));
     let mut got = Vec::new();
     let _ = victim_peer.read_to_end(&mut got);
     assert_eq!(got, b"bye");
+}
+
+/// Writes to all others when it is slow, and aborts all others when it is lost.
+#[derive(Clone, Default)]
+struct Chain {
+    depth: Rc<Cell<u32>>,
+    deepest: Rc<Cell<u32>>,
+    paused: Rc<Cell<u32>>,
+}
+
+static MORE_THAN_A_SOCKET_TAKES: [u8; 512 * 1024] = [0; 512 * 1024];
+
+impl Chain {
+    fn act_on_others(&self, reactor: &mut Reactor, act: impl Fn(&mut Transport)) {
+        self.depth.set(self.depth.get() + 1);
+        self.deepest.set(self.deepest.get().max(self.depth.get()));
+        for other in reactor.handles::<Connection<Chain>>() {
+            let _ = other.enter(reactor, |_, transport| act(transport));
+        }
+        self.depth.set(self.depth.get() - 1);
+    }
+}
+
+impl Protocol for Chain {
+    fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
+        if data == b"write" {
+            transport.write(&MORE_THAN_A_SOCKET_TAKES);
+        } else {
+            transport.abort();
+        }
+    }
+    fn pause_writing(&mut self, transport: &mut Transport) {
+        self.paused.set(self.paused.get() + 1);
+        self.act_on_others(transport.reactor(), |transport| {
+            transport.write(&MORE_THAN_A_SOCKET_TAKES);
+        });
+    }
+    fn connection_lost(&mut self, reactor: &mut Reactor, _: ConnectionLost) {
+        self.act_on_others(reactor, |transport| transport.abort());
+    }
+}
+
+#[test]
+fn callbacks_that_enter_other_connections_do_not_nest() {
+    let (mut reactor, chain) = (Reactor::new().unwrap(), Chain::default());
+    let mut peers = Vec::new();
+    for _ in 0..5 {
+        let (ours, peer) = mio::net::UnixStream::pair().unwrap();
+        Connection::from_socket(&mut reactor, ours, chain.clone()).unwrap();
+        peers.push(peer);
+    }
+    turn_until_quiet(&mut reactor);
+    peers[0].write_all(b"write").unwrap();
+    turn_until_quiet(&mut reactor);
+    assert_eq!((chain.deepest.replace(0), chain.paused.get()), (1, 5));
+    peers[1].write_all(b"abort").unwrap();
+    turn_until_quiet(&mut reactor);
+    assert_eq!((chain.deepest.get(), reactor.source_count()), (1, 0));
 }
 
 #[test]

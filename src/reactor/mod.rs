@@ -76,6 +76,8 @@ enum Job {
     Dispatch(Id, Ready),
     /// Call a source with the bits that are in its slot.
     Queued(Id),
+    /// Call [`Source::removed`].
+    Removed(Id, Box<dyn Source>),
 }
 
 impl Job {
@@ -83,7 +85,7 @@ impl Job {
     fn source(&self) -> Option<Id> {
         match self {
             Job::Call(_) => None,
-            Job::Dispatch(id, _) | Job::Queued(id) => Some(*id),
+            Job::Dispatch(id, _) | Job::Queued(id) | Job::Removed(id, _) => Some(*id),
         }
     }
 }
@@ -132,10 +134,8 @@ pub struct Reactor {
     /// I/O that was there by then has been handled, see [`polled_at`](Self::polled_at).
     polled_at: Instant,
     stopping: bool,
-    /// Whether a source is out of its slot, so that no turn may begin.
+    /// Whether a source is called, so that no turn may begin.
     is_running: bool,
-    /// Sources that have panicked and are yet to be removed.
-    panicked: Vec<(Id, Box<dyn Source>)>,
 }
 
 impl Reactor {
@@ -161,7 +161,6 @@ impl Reactor {
             polled_at: Instant::now(),
             stopping: false,
             is_running: false,
-            panicked: Vec::new(),
         })
     }
 
@@ -230,7 +229,6 @@ impl Reactor {
         events.clear(); // those of the last turn
         let mut lent = LentEvents { reactor: self, events, dispatched: 0 };
         let LentEvents { reactor, events, dispatched } = &mut lent;
-        reactor.remove_panicked();
         reactor.step(Phase::Timeout);
         let due = reactor.poll_events(events, at_most)?;
         reactor.turn_count += 1;
@@ -293,6 +291,7 @@ impl Reactor {
                     self.dispatch(id, ready);
                 }
             }
+            Job::Removed(id, source) => self.leave(id, source),
         }
     }
 

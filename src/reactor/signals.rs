@@ -61,10 +61,6 @@ impl Source for SignalPipe {
         }
         Next::Wait
     }
-
-    fn removed(&mut self, _: Id, reactor: &mut Reactor) {
-        let _ = reactor.deregister(self.0); // it stays open
-    }
 }
 
 /// The user's callback for one signal.
@@ -79,12 +75,9 @@ impl Source for SignalCallback {
     /// Restores the signal's former disposition. When the last callback is removed, the claim is
     /// released.
     fn removed(&mut self, id: Id, reactor: &mut Reactor) {
-        let Some(signals) = &mut reactor.signals else { return };
-        signals.registrations.retain(|registration| registration.callback != id);
-        if signals.registrations.is_empty() {
-            let pipe = signals.pipe;
-            reactor.signals = None;
-            reactor.remove(pipe);
+        if let Some(signals) = &mut reactor.signals {
+            signals.registrations.retain(|registration| registration.callback != id);
+            reactor.release_signals();
         }
     }
 }
@@ -114,16 +107,27 @@ impl Reactor {
             self.remove(replaced);
             return Ok(());
         }
-        let registered =
-            self.claim_signals().and_then(|()| sys::install_handler(signal)).map(|disposition| {
-                if let Some(signals) = &mut self.signals {
-                    signals.registrations.push(Registration { signal, callback, _disposition: disposition });
-                }
-            });
+        let installed = self.claim_signals().and_then(|()| sys::install_handler(signal));
+        let registered = installed.map(|disposition| {
+            if let Some(signals) = &mut self.signals {
+                signals.registrations.push(Registration { signal, callback, _disposition: disposition });
+            }
+        });
         if registered.is_err() {
+            self.release_signals();
             self.remove(callback);
         }
         registered
+    }
+
+    /// Releases the claim if no signal is handled.
+    fn release_signals(&mut self) {
+        if let Some(signals) = self.signals.take_if(|signals| signals.registrations.is_empty()) {
+            if let Some((read_end, _)) = PIPE.get() {
+                let _ = self.deregister(read_end); // it stays open
+            }
+            self.remove(signals.pipe);
+        }
     }
 
     /// Claims the signals of the process, unless this reactor has claimed them already.

@@ -18,7 +18,7 @@ use mio::Interest;
 use mio::unix::SourceFd;
 
 use super::observe::{ConnectionState, IoStats};
-use super::{Handle, Id, Reactor, Ready, Unavailable};
+use super::{Handle, Id, Job, Reactor, Ready, Unavailable};
 
 /// How many times a dropped reactor removes all sources: a source may add another one when it is
 /// removed.
@@ -36,8 +36,7 @@ pub trait Source: Any {
     /// Events are edge-triggered. The source goes on until a system call returns `WouldBlock` (then
     /// it returns [`Next::Wait`]) or its budget is used up (then [`Next::Again`]).
     ///
-    /// If it panics and the caller of the loop catches that, the source is removed before the next
-    /// turn.
+    /// If it panics and the caller of the loop catches that, the source is removed in the next turn.
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next;
 
     /// Called once when the source has left the reactor, for whatever reason, to release what the
@@ -159,8 +158,9 @@ impl Reactor {
         handle
     }
 
-    /// Removes a source, calls [`Source::removed`] for it, and drops it. If the source is running,
-    /// the call and the drop wait until it returns. Returns `false` if `id` names no source.
+    /// Removes a source, calls [`Source::removed`] for it, and drops it. If a source calls this, the
+    /// call and the drop come from the queue: in this turn, or in the next one if this turn's queue
+    /// has begun to run. Returns `false` if `id` names no source.
     ///
     /// Removing a connection aborts it. To end it gracefully, use
     /// [`Transport::close`](crate::Transport::close). A connection that removes itself can write until
@@ -174,20 +174,32 @@ impl Reactor {
             let now = Instant::now();
             self.notify(|observer, _| observer.on_removed(id, now));
         }
-        if let Some(mut source) = source {
-            source.removed(id, self);
+        if let Some(source) = source {
+            self.leave(id, source);
         }
         true
     }
 
-    /// Removes the sources that have panicked, if the panic was caught.
-    pub(super) fn remove_panicked(&mut self) {
-        while let Some((id, mut source)) = self.panicked.pop() {
-            if self.slots.is_running(id) {
-                self.remove(id); // otherwise it was removed or replaced before it panicked
-            }
-            source.removed(id, self);
+    /// Calls [`Source::removed`], but never inside a call of another source. Otherwise a chain of
+    /// sources, each of which removes the next one, could overflow the stack.
+    pub(super) fn leave(&mut self, id: Id, mut source: Box<dyn Source>) {
+        if self.is_running {
+            return self.local.push(Job::Removed(id, source));
         }
+        if self.slots.is_running(id) {
+            self.remove(id); // it has panicked, and was neither removed nor replaced before
+        }
+        self.is_running = true;
+        let result = catch_unwind(AssertUnwindSafe(|| source.removed(id, self)));
+        self.is_running = false;
+        if let Err(panic) = result {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Returns whether a source is called.
+    pub(crate) fn is_running(&self) -> bool {
+        self.is_running
     }
 
     /// Calls `f`, and returns whether it returned. If it panics, the panic continues at the end of
@@ -255,14 +267,19 @@ impl Drop for Reactor {
     fn drop(&mut self) {
         self.catch_panic(Reactor::close_remote);
         self.events = None; // no turn from here on
+        self.is_running = false;
         // Not while unwinding: a second panic, in a callback, would abort the process.
         if std::thread::panicking() {
             return;
         }
         // A source that is removed may add others, so repeat this. The limit ends an endless chain.
         for _ in 0..REMOVAL_ROUNDS {
-            for _ in 0..self.panicked.len() {
-                self.catch_panic(Reactor::remove_panicked);
+            let jobs = mem::take(&mut *self.local.queue.borrow_mut());
+            for job in jobs {
+                match job {
+                    Job::Removed(id, source) => _ = self.catch_panic(|reactor| reactor.leave(id, source)),
+                    other => self.local.push(other),
+                }
             }
             let ids: Vec<Id> = self.slots.ids().collect();
             for id in ids {
@@ -299,7 +316,7 @@ impl<'a> Running<'a> {
         let result = f(self.source.as_deref_mut()?, self.reactor);
         self.reactor.is_running = self.is_nested;
         let put_back = self.reactor.slots.put_back(self.id, self.source.take()?);
-        let has_slot = put_back.map_err(|mut source| source.removed(self.id, self.reactor)).is_ok();
+        let has_slot = put_back.map_err(|source| self.reactor.leave(self.id, source)).is_ok();
         mem::forget(self); // it did not panic
         Some((result, has_slot))
     }
@@ -309,7 +326,7 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         if let Some(source) = self.source.take() {
             self.reactor.is_running = self.is_nested;
-            self.reactor.panicked.push((self.id, source));
+            self.reactor.local.push(Job::Removed(self.id, source));
         }
     }
 }

@@ -24,6 +24,10 @@ use crate::reactor::observe::{ConnectionState, IoStats};
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Unavailable};
 use crate::sys;
 
+/// How many times `pause_writing` and `resume_writing` are called after another callback, at most. A
+/// protocol that changes its marks in them could cause one after another forever.
+const NOTIFICATIONS: usize = 2;
+
 /// Listens on all of `addresses`, or, if one fails, on none (asyncio: `create_server`). Each
 /// connection gets a protocol from `factory`.
 ///
@@ -146,24 +150,28 @@ impl<P: Protocol> Connection<P> {
 
     fn make(&mut self, id: Id, reactor: &mut Reactor) {
         self.is_made = true;
-        self.call(id, reactor, P::connection_made);
+        self.call(id, reactor, NOTIFICATIONS, P::connection_made);
         self.check_removed(id, reactor);
     }
 
     /// Calls a callback, and handles its consequences.
-    fn call<R>(&mut self, id: Id, reactor: &mut Reactor, f: impl FnOnce(&mut P, &mut Transport) -> R) -> R {
+    fn call<R>(
+        &mut self,
+        id: Id,
+        reactor: &mut Reactor,
+        notifications: usize,
+        f: impl FnOnce(&mut P, &mut Transport) -> R,
+    ) -> R {
         let result = f(&mut self.protocol, &mut Transport { id, duplex: &mut self.duplex, reactor });
         if !self.duplex.has_nothing_pending() {
-            self.after_callback(id, reactor);
+            self.after_callback(id, reactor, notifications);
         }
         result
     }
 
-    /// Handles the consequences of a callback, or of a read or write.
-    fn after_callback(&mut self, id: Id, reactor: &mut Reactor) {
-        // At most two notifications: a protocol that changes its marks in the callback could cause
-        // one after another forever.
-        let mut budget = 2;
+    /// Handles the consequences of a callback, or of a read or write. Gives the protocol at most
+    /// `budget` notifications.
+    fn after_callback(&mut self, id: Id, reactor: &mut Reactor, mut budget: usize) {
         while !self.check_removed(id, reactor)
             && budget > 0
             && let Some(notification) = self.duplex.take_notification()
@@ -199,15 +207,15 @@ impl<P: Protocol> Connection<P> {
                     Received::Bytes(count) => {
                         budget = budget.saturating_sub(count.max(SMALLEST_CHARGE));
                         self.duplex.touch(|| reactor.actual_time());
-                        self.call(id, reactor, |protocol, transport| {
+                        self.call(id, reactor, NOTIFICATIONS, |protocol, transport| {
                             protocol.data_received(transport, &scratch[..count]);
                         });
                     }
                     Received::Discarded(count) => {
                         budget = budget.saturating_sub(count.max(SMALLEST_CHARGE));
                     }
-                    Received::Eof => self.call(id, reactor, P::eof_received),
-                    Received::Nothing => self.after_callback(id, reactor),
+                    Received::Eof => self.call(id, reactor, NOTIFICATIONS, P::eof_received),
+                    Received::Nothing => self.after_callback(id, reactor, NOTIFICATIONS),
                 }
                 if budget == 0 || !self.duplex.may_read() || self.check_removed(id, reactor) {
                     return;
@@ -219,7 +227,7 @@ impl<P: Protocol> Connection<P> {
     /// Handles a wake-up or timer of the user, and the library's own timeout.
     fn on_time(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) {
         if ready.intersects(Ready::WOKEN) && !self.check_removed(id, reactor) && !self.duplex.is_closing() {
-            self.call(id, reactor, P::woken);
+            self.call(id, reactor, NOTIFICATIONS, P::woken);
         }
         if ready.intersects(Ready::TIMEOUT) {
             self.duplex.on_timeout(id, reactor);
@@ -245,13 +253,13 @@ impl<P: Protocol> Source for Connection<P> {
         }
         if !self.duplex.has_nothing_pending() {
             self.duplex.flush(0, || reactor.actual_time());
-            self.after_callback(id, reactor);
+            self.after_callback(id, reactor, NOTIFICATIONS);
         }
         if self.duplex.may_read() {
             self.read(self.duplex.read_budget(ready), id, reactor);
         }
         if self.duplex.check_hang_up() {
-            self.after_callback(id, reactor);
+            self.after_callback(id, reactor, NOTIFICATIONS);
         }
         if ready.intersects(Ready::WOKEN | Ready::TIMEOUT) {
             self.on_time(id, ready, reactor);
@@ -280,7 +288,8 @@ impl<P: Protocol> Source for Connection<P> {
     }
 }
 
-/// Use it to set options of the socket. Do not keep a duplicate of an accepted connection's
+/// Use it to set options of the socket, but none that uses the socket's error queue, such as
+/// `SO_TIMESTAMPING`: a queued message would count as a broken connection. Do not keep a duplicate of an accepted connection's
 /// descriptor. To save a system call, the connection does not deregister its descriptor, so a
 /// duplicate would go on waking the loop.
 impl<P> AsFd for Connection<P> {
@@ -292,6 +301,10 @@ impl<P> AsFd for Connection<P> {
 impl<P: Protocol> Handle<Connection<P>> {
     /// Calls `f` with the protocol and the transport of a connection. This is how a program acts on
     /// a connection at any time, not only when the socket is ready.
+    ///
+    /// `f` may cause `pause_writing`, `resume_writing` or `connection_lost`. They are called before
+    /// this returns. But if a source calls this, they are called from the queue: in this turn, or in
+    /// the next one. So callbacks that enter each other's connections cannot overflow the stack.
     ///
     /// ```
     /// use echo_reactor::{Connection, Flow, Protocol, Reactor, Transport};
@@ -316,12 +329,13 @@ impl<P: Protocol> Handle<Connection<P>> {
         f: impl FnOnce(&mut P, &mut Transport) -> R,
     ) -> Result<R, Unavailable> {
         let id = self.id();
+        let notifications = if reactor.is_running() { 0 } else { NOTIFICATIONS };
         let (result, next) = reactor.with(self, |connection, reactor| {
             connection.duplex.note(Ready::NONE);
             if !connection.is_made {
                 connection.make(id, reactor);
             }
-            let result = connection.call(id, reactor, f);
+            let result = connection.call(id, reactor, notifications, f);
             (result, connection.next())
         })?;
         match next {
