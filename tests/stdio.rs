@@ -5,18 +5,18 @@
 
 mod common;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{
-    Process, Scratch, Terminal, assert_same_bytes, feed, fifo, is_nonblocking, noise, pipe, turn_until,
-    turn_until_quiet,
+    Process, Scratch, Terminal, assert_same_bytes, feed, fifo, is_nonblocking, make_fifo, noise, pipe,
+    turn_until, turn_until_quiet,
 };
 use echo_reactor::{
     Chunk, Descriptor, Direction, Flow, Framing, Handle, Id, Input, Mailbox, Next, Output, Reactor, Ready,
@@ -322,6 +322,54 @@ fn closed_reader_is_noticed_while_nothing_is_written() {
     assert!(writing.error.borrow().is_none());
     drop(reader);
     assert_eq!(writing.fails(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: only there is a FIFO reopened")]
+fn fifo_opened_for_reading_and_writing_has_no_end() {
+    let scratch = Scratch::new();
+    let path = scratch.path("control");
+    make_fifo(&path);
+    let open = || OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let mut reading = Reading::of(open(), Framing::Lines);
+    turn_until_quiet(&mut reading.reactor);
+    assert!(!*reading.closed.borrow());
+    drop(reading);
+    let mut writing = Writing::to(open());
+    turn_until_quiet(&mut writing.reactor);
+    writing.write(b"kept");
+    assert!(writing.error.borrow().is_none());
+}
+
+#[test]
+#[ignore = "part of write_in_the_background_neither_blocks_the_loop_nor_keeps_it_busy"]
+fn background_process_writes_on_its_terminal() {
+    let (mut reactor, signals) = (Reactor::new().unwrap(), Rc::new(Cell::new(0)));
+    let count = signals.clone();
+    reactor.on_signal(rustix::process::Signal::TTOU.as_raw(), move |_| count.set(count.get() + 1)).unwrap();
+    let output = Output::open(&mut reactor, &io::stdin(), |_, error| panic!("{error}")).unwrap();
+    assert_eq!(output.write(&mut reactor, output.id(), b"text"), Flow::Open); // it is buffered
+    let began = Instant::now();
+    turn_until(&mut reactor, "three signals", |_| signals.get() == 3);
+    assert!(began.elapsed() >= Duration::from_millis(20), "{:?}", began.elapsed());
+    reactor.remove(output.id());
+    assert_eq!(reactor.timer_count(), 0);
+}
+
+/// With `tostop`, the kernel answers each such write with SIGTTOU, which the process handles.
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: setsid(1)")]
+fn write_in_the_background_neither_blocks_the_loop_nor_keeps_it_busy() {
+    let terminal = Terminal::new();
+    let program = std::env::current_exe().unwrap();
+    let script = format!(
+        "set -m; stty tostop; {} --exact --ignored background_process_writes_on_its_terminal > /dev/null 2>&1 & wait %1",
+        program.display()
+    );
+    let mut command = Command::new("setsid");
+    command.args(["--wait", "--ctty", "bash", "-c", &script]);
+    command.stdin(terminal.stdio()).stdout(terminal.stdio()).stderr(terminal.stdio());
+    assert_eq!(Process::spawn(&mut command).wait_code(), 0);
 }
 
 #[test]

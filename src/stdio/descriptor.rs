@@ -72,7 +72,8 @@ impl Descriptor {
             return Ok(Descriptor(Kind::Socket(file.into())));
         }
         let other = if direction == Direction::Read { libc::O_WRONLY } else { libc::O_RDONLY };
-        if sys::access_mode(&file)? == other {
+        let mode = sys::access_mode(&file)?;
+        if mode == other {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
         let may_block = sys::REGULAR_FILES_MAY_BLOCK || !metadata.is_file();
@@ -85,7 +86,7 @@ impl Descriptor {
         }
         // On macOS, `reopen` may have opened `/dev/tty`, which cannot be polled there.
         if (metadata.file_type().is_fifo() || file.is_terminal())
-            && let Ok(reopened) = reopen(&file, direction)
+            && let Ok(reopened) = reopen(&file, mode)
             && is_pollable(&reopened, direction)?
         {
             return Ok(Descriptor(Kind::Reopened(reopened)));
@@ -180,13 +181,14 @@ fn is_pollable(file: &File, direction: Direction) -> io::Result<bool> {
 }
 
 /// Opens the same file again, non-blocking. The kernel may refuse this: after `su`, the terminal
-/// belongs to another user. `/dev/tty` opens the controlling terminal even then.
-fn reopen(file: &File, direction: Direction) -> io::Result<File> {
+/// belongs to another user. `/dev/tty` opens the controlling terminal even then. The access mode
+/// stays the same: a FIFO that was opened for reading and writing has no end of file.
+fn reopen(file: &File, mode: libc::c_int) -> io::Result<File> {
     let path = sys::reopenable_path(file)?;
     let mut options = OpenOptions::new();
     options
-        .read(direction == Direction::Read)
-        .write(direction == Direction::Write)
+        .read(mode != libc::O_WRONLY)
+        .write(mode != libc::O_RDONLY)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     options.open(path).or_else(|refused| {
         if sys::is_controlling_terminal(file) { options.open("/dev/tty") } else { Err(refused) }

@@ -14,10 +14,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::Interest;
 
-use super::{Descriptor, Direction};
+use super::{Descriptor, Direction, cancel_retry, schedule_retry};
 use crate::lines::LineBuffer;
 use crate::mailbox::Mailbox;
-use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source};
+use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Timer};
 use crate::transport::Flow;
 
 /// The size of the largest chunk.
@@ -51,6 +51,8 @@ pub struct Input {
     /// has no room.
     lines: LineBuffer,
     readable: bool,
+    /// Set after a signal has interrupted a read.
+    retry: Option<Timer>,
     at_eof: bool,
     /// The error that ended the input. It is sent last.
     error: Option<io::Error>,
@@ -62,7 +64,8 @@ impl Input {
 
     /// Begins to read `descriptor` (asyncio: `connect_read_pipe`, but for every kind of
     /// descriptor). The descriptor is duplicated; its flags stay as they are. When the source is
-    /// removed, it closes the mailbox.
+    /// removed, it closes the mailbox. (Of a datagram socket, an empty datagram is the end of file,
+    /// as for `read(2)`.)
     ///
     /// ```
     /// use echo_reactor::{Framing, Input, Mailbox, Reactor};
@@ -94,6 +97,7 @@ impl Input {
             mailbox,
             lines: LineBuffer::new(Self::LONGEST_LINE),
             readable,
+            retry: None,
             at_eof: false,
             error: None,
         };
@@ -103,9 +107,7 @@ impl Input {
         Ok(handle)
     }
 
-    /// Reads once. Returns `false` if a signal interrupted the read. The loop must handle the
-    /// signal first, because it may end the program. If the read were repeated at once, the kernel
-    /// could stop the program again (SIGTTIN).
+    /// Reads once. Returns `false` if a signal interrupted the read.
     fn read(&mut self, id: Id, reactor: &mut Reactor) -> bool {
         let result: io::Result<()> = reactor.with_scratch(|reactor, scratch| {
             let count = self.descriptor.read(&mut scratch[..CHUNK_SIZE])?;
@@ -186,8 +188,7 @@ impl Source for Input {
                 return Next::Wait;
             }
             if !self.read(id, reactor) {
-                // Read again after the turn whose poll reports the signal.
-                reactor.call_soon(move |reactor| reactor.call_soon(move |reactor| reactor.call_again(id)));
+                schedule_retry(&mut self.retry, id, reactor);
                 return Next::Wait;
             }
         }
@@ -196,6 +197,7 @@ impl Source for Input {
 
     fn removed(&mut self, _: Id, reactor: &mut Reactor) {
         self.mailbox.close(reactor);
+        cancel_retry(&mut self.retry, reactor);
         if self.descriptor.is_pollable() {
             let _ = reactor.deregister(&self.descriptor); // explicitly, because another process may keep it open
         }

@@ -19,3 +19,24 @@ pub(crate) use descriptor::write_shared;
 pub use descriptor::{Descriptor, Direction};
 pub use input::{Chunk, Framing, Input};
 pub use output::Output;
+
+use std::time::Duration;
+
+use crate::reactor::{Id, Reactor, Timer};
+
+/// How long to wait after a signal has interrupted a call. The loop must handle the signal first,
+/// because it may end the program. If the program handles SIGTTIN or SIGTTOU, a terminal sends it
+/// for each call from a background job, so the call must not be repeated at once.
+const RETRY_DELAY: Duration = Duration::from_millis(10);
+
+/// Has a source called after [`RETRY_DELAY`], in place of an earlier `retry`.
+fn schedule_retry(retry: &mut Option<Timer>, id: Id, reactor: &mut Reactor) {
+    cancel_retry(retry, reactor);
+    *retry = Some(reactor.timeout_at(reactor.after(RETRY_DELAY), id));
+}
+
+fn cancel_retry(retry: &mut Option<Timer>, reactor: &mut Reactor) {
+    if let Some(timer) = retry.take() {
+        reactor.cancel(timer);
+    }
+}

@@ -15,8 +15,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::Interest;
 
-use super::{Descriptor, Direction};
-use crate::reactor::{Handle, Id, Next, Reactor, Ready, SCRATCH_SIZE, Source, Unavailable};
+use super::{Descriptor, Direction, cancel_retry, schedule_retry};
+use crate::reactor::{Handle, Id, Next, Reactor, Ready, SCRATCH_SIZE, Source, Timer, Unavailable};
 use crate::sys::ERRORS_ONLY;
 use crate::transport::{Flow, HIGH_WATER, LOW_WATER, WriteBuffer};
 use crate::waiters::Waiters;
@@ -30,6 +30,8 @@ pub struct Output {
     buffer: WriteBuffer,
     /// `false` after a write that would block. Then the descriptor is registered for writing.
     writable: bool,
+    /// Set after a signal has interrupted a write.
+    retry: Option<Timer>,
     /// The sources that found the output full.
     waiting: Waiters,
     on_flushed: Vec<OnFlushed>,
@@ -57,6 +59,7 @@ impl Output {
             descriptor,
             buffer: WriteBuffer::default(),
             writable: true,
+            retry: None,
             waiting: Waiters::default(),
             on_flushed: Vec::new(),
             on_error: Some(Box::new(on_error)),
@@ -76,7 +79,10 @@ impl Output {
                     sent += count;
                     Ok(())
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    schedule_retry(&mut self.retry, id, reactor);
+                    return sent;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.writable = false;
                     self.register_for_writing(id, reactor)
@@ -199,6 +205,7 @@ impl Source for Output {
     }
 
     fn removed(&mut self, _: Id, reactor: &mut Reactor) {
+        cancel_retry(&mut self.retry, reactor);
         self.waiting.wake_all(reactor);
         self.on_flushed.drain(..).for_each(|call| reactor.call_soon(call));
         if self.descriptor.is_pollable() {

@@ -77,7 +77,8 @@ impl Writer {
     }
 
     /// Ends our side of the connection when everything written is sent (asyncio: `write_eof`).
-    /// Reading still works.
+    /// Reading still works. If the peer has ended its side already, it must go on taking what is
+    /// buffered: without progress for 30 seconds, the connection is reset.
     pub fn write_eof(&mut self) {
         self.stream.with_duplex(Duplex::write_eof);
     }

@@ -129,7 +129,8 @@ pub enum CloseReason {
     Aborted,
     /// No byte moved, either way, for as long as [`Transport::set_idle_timeout`] allows.
     IdleTimeout,
-    /// It was closed and flushed, but the peer did not end its side in time.
+    /// It was closed, but the peer did not take the rest, or did not end its side, in time: see
+    /// [`Transport::close`].
     LingerTimeout,
     /// It could not be established.
     Unreachable(ConnectError),
@@ -212,7 +213,8 @@ impl Transport<'_> {
     }
 
     /// Ends our side when everything that is buffered has been sent. The peer may go on sending
-    /// (asyncio: `write_eof`).
+    /// (asyncio: `write_eof`). If the peer has ended its side already, this is the same as
+    /// [`close`](Self::close), with its limits.
     pub fn write_eof(&mut self) {
         self.duplex.write_eof();
     }

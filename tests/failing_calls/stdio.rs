@@ -96,7 +96,7 @@ pub fn output(scratch: &Scratch, end: End) -> Result<Ending, Stop> {
     spared(|| drop(ours));
     let is_flushed = Rc::new(Cell::new(false));
     let (mut pieces, mut arrived) = (DATA.chunks(PIECE), Vec::new());
-    drive(&mut reactor, Duration::ZERO, |reactor| {
+    drive(&mut reactor, PAUSE, |reactor| {
         spared(|| theirs.as_mut().map(|reader| read_available(reader, &mut arrived)));
         let Some(piece) = pieces.next() else { return is_flushed.get() };
         output.write(reactor, output.id(), piece);
