@@ -57,7 +57,7 @@
 //! | in this order | what it is |
 //! | --- | --- |
 //! | [`reactor`] | the turn, and what a source is |
-//! | `reactor/slots.rs` | where sources live: a slab with generations |
+//! | `reactor/id.rs`, `reactor/slots.rs` | how a source is named, and where it lives: a slab with generations |
 //! | `reactor/watch.rs` | the smallest source: a closure |
 //! | [`transport`] | what a protocol is, and the order of its callbacks |
 //! | `transport/connection.rs` | which callback is called when |

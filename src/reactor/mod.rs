@@ -18,10 +18,11 @@
 //! already, an event or a timer does not call it a second time: its bits are added to the queued
 //! call.
 //!
-//! Read next: `sources.rs` (what a source is), `slots.rs` (where it lives), `poll.rs` (steps 1 and
-//! 2), `time.rs` (what is scheduled), `watch.rs` (the smallest source), then
-//! `../transport/connection.rs` (the most important source).
+//! Read next: `sources.rs` (what a source is), `id.rs` (how it is named), `slots.rs` (where it
+//! lives), `poll.rs` (steps 1 and 2), `time.rs` (what is scheduled), `watch.rs` (the smallest
+//! source), then `../transport/connection.rs` (the most important source).
 
+mod id;
 mod loop_handle;
 pub mod observe;
 mod poll;
@@ -42,10 +43,10 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
+pub use id::{Handle, Id, Unavailable};
 pub use loop_handle::LoopHandle;
 pub use ready::Ready;
 pub use remote::{Remote, Stopped};
-pub use slots::{Handle, Id, Unavailable};
 pub use sources::{Next, Source};
 pub use time::Timer;
 
