@@ -103,7 +103,7 @@ fn early_close_is_a_failure_that_counts_the_missing_bytes() {
     let outcome = client(&address, b"0123456789");
     server.join().unwrap();
     assert_eq!((outcome.code, outcome.stdout.as_slice()), (1, &b"0123"[..]));
-    assert_one_line(&outcome.stderr, &["echo-client: ", &address, "closed the connection", "6 of 10 bytes"]);
+    assert_one_line(&outcome.stderr, &["echo-client: ", &address, "closed the connection; 6 of 10 bytes"]);
 }
 
 #[test]
@@ -297,6 +297,26 @@ fn full_buffers_at_both_ends_do_not_deadlock() {
     let bytes = noise(16 << 20, 92);
     let outcome = run(client_command().arg(server.address()), &bytes);
     common::assert_echoed(&outcome, &bytes);
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
+fn input_is_sent_on_when_a_server_that_had_stalled_reads_again() {
+    let scratch = common::Scratch::new();
+    let path = scratch.path("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let bytes = noise(2 << 20, 93); // more than the mailbox, the write buffer and the socket hold
+    fs::write(scratch.path("input"), &bytes).unwrap();
+    let input = File::open(scratch.path("input")).unwrap();
+    let mut process = client_reading(&format!("unix:{}", path.display()), input);
+    let (mut stream, _) = listener.accept().unwrap();
+    process.comes_to_rest();
+    stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).unwrap();
+    assert_same_bytes(&received, &bytes);
+    drop(stream);
+    assert_eq!(process.wait_code(), 1, "nothing came back");
 }
 
 #[test]

@@ -292,6 +292,20 @@ fn full_device_as_stdout_is_an_error() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc/self/mem")]
+fn input_output_error_of_stdout_is_a_hang_up_only_on_a_terminal() {
+    let server = Server::start(&[]);
+    let broken = OpenOptions::new().write(true).open("/proc/self/mem").unwrap(); // no memory is at its offset
+    let (stdin, writer) = pipe();
+    feed(writer, b"hello");
+    let mut process = client_between(server.address(), stdin, broken);
+    let stderr = collect(process.child.stderr.take().unwrap());
+    assert_eq!(process.wait_code(), 1);
+    let stderr = String::from_utf8(stderr.recv_timeout(common::PATIENCE).unwrap()).unwrap();
+    assert_one_line(&stderr, &["echo-client: cannot write standard output: Input/output error"]);
+}
+
+#[test]
 fn file_size_limit_is_an_error_even_if_sigxfsz_is_ignored() {
     let server = Server::start(&[]);
     let scratch = Scratch::new();

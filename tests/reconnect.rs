@@ -7,7 +7,7 @@ mod common;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -230,18 +230,23 @@ fn permanent_failures_are_not_retried() {
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn server_that_never_echoes_uses_at_most_one_window() {
+    const WINDOW: usize = 8 << 20;
     let (address, server) = serve_once(|mut stream| {
-        thread::sleep(2 * A_WHILE); // the thing under test: a server that never echoes
-        let mut got = vec![0; 1 << 20];
-        let _ = stream.read(&mut got);
-        stream
+        stream.set_read_timeout(Some(2 * A_WHILE)).unwrap(); // the thing under test: nothing more comes
+        let (mut got, mut total) = (vec![0; 1 << 20], 0);
+        while total <= WINDOW
+            && let Ok(count) = stream.read(&mut got)
+        {
+            total += count;
+        }
+        (stream, total)
     });
     let mut command = client_command();
     command.args(["-r", &address]).stdin(File::open("/dev/zero").unwrap()).stdout(Stdio::null());
     let process = Process::spawn(&mut command);
-    let stream: TcpStream = server.join().unwrap();
+    let (_stream, total) = server.join().unwrap();
+    assert!(total <= WINDOW, "{total}");
     assert!(process.resident() < 32 << 10, "{} KiB", process.resident());
-    drop((process, stream));
 }
 
 /// A client with `--reconnect` in a test network, and the lines that it logs.
@@ -411,6 +416,29 @@ fn progress_redraws_one_line_on_a_terminal() {
     drop(stdin);
     assert_eq!(process.wait_code(), 0);
     assert!(terminal.unseen().ends_with("/s\r\n"), "the last line stays");
+}
+
+#[test]
+fn progress_is_redrawn_ten_times_a_second_however_many_pieces_arrive() {
+    let server = Server::start(&[]);
+    let mut terminal = common::Terminal::new();
+    let mut command = client_command();
+    command.args(["--progress", server.address()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = Process::spawn(command.stderr(terminal.stdio()));
+    let mut stdin = process.child.stdin.take().unwrap();
+    let stdout = process.child.stdout.as_mut().unwrap();
+    let began = Instant::now();
+    for _ in 0..50 {
+        stdin.write_all(b"x").unwrap();
+        stdout.read_exact(&mut [0]).unwrap();
+    }
+    let most = began.elapsed().as_millis() / 100 + 2; // one is the last line
+    let shown = terminal.unseen();
+    drop(stdin);
+    assert_eq!(process.wait_code(), 0);
+    let shown = shown + &terminal.unseen();
+    let count = shown.matches("\r\x1b[K50 B sent, 50 B echoed, ").count() as u128;
+    assert!(count > 0 && count <= most, "{count} lines: {shown:?}");
 }
 
 #[test]

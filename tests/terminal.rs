@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
@@ -731,6 +731,25 @@ fn hang_up_of_the_terminal_ends_the_client_as_sighup_does() {
         assert_eq!(process.wait_code(), 129, "{option}");
         eventually("the connection is closed", || server.open_connections() == 0);
     }
+}
+
+#[test]
+fn write_on_a_terminal_that_has_just_hung_up_ends_the_client_as_sighup_does() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (master, line) = common::pseudo_terminal();
+    let (stdin, _open) = common::pipe();
+    let mut command = client_command();
+    command.arg(listener.local_addr().unwrap().to_string()).stdin(stdin).stdout(line);
+    let mut process = Process::spawn(command.stderr(Stdio::piped()));
+    let (mut stream, _) = listener.accept().unwrap();
+    process.comes_to_rest();
+    process.signal(Signal::STOP); // so that the client sees both in one turn, the data first
+    stream.write_all(b"hello").unwrap();
+    drop(master);
+    process.signal(Signal::CONT);
+    let stderr = common::collect(process.child.stderr.take().unwrap());
+    assert_eq!(process.wait_code(), 129);
+    assert!(stderr.recv_timeout(common::PATIENCE).unwrap().is_empty());
 }
 
 // ---- stdout or stderr is not a terminal
