@@ -303,6 +303,39 @@ fn half_an_echo_is_reported_once() {
 }
 
 #[test]
+fn late_echoes_in_pieces_belong_to_their_messages() {
+    let (address, _server) = serve_once(|stream| {
+        let mut late = Vec::new();
+        echo_each(&stream, |number, message, stream| {
+            late.extend(message);
+            if number == 1 {
+                stream.write_all(&late.drain(..32).collect::<Vec<_>>()).unwrap();
+            } else if number == 3 {
+                let _ = stream.write_all(&late);
+            }
+        });
+    });
+    let lines = lines(&ping(&["-c", "3", "-i", "0", "-w", "0.2", &address]));
+    let of =
+        |text: &str| lines.iter().find(|line| line.starts_with(text)).unwrap_or_else(|| panic!("{lines:?}"));
+    assert!(of("no echo: seq=1 ").ends_with(" ms, only 32 of 64 bytes"), "{lines:?}");
+    assert!(of("no echo: seq=2 ").ends_with(" ms"), "{lines:?}");
+    of("late echo: seq=1 ");
+    of("late echo: seq=2 ");
+    assert!(lines.iter().all(|line| !line.starts_with("wrong echo")), "{lines:?}");
+}
+
+#[test]
+fn server_without_an_answer_delays_the_end_only_for_the_timeout() {
+    let (address, server) = serve_once(|mut stream| {
+        stream.read_exact(&mut [0; 64]).unwrap();
+        stream.read(&mut [0]) // the connection is reset, so the client does not wait for a close
+    });
+    assert_eq!(ping(&["-c", "1", "-w", "0.05", &address]).code, 1);
+    assert_eq!(server.join().unwrap().unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
 fn sigquit_prints_the_statistics_so_far() {
     let server = Server::start(&[]);
     let mut process = start(&["-c", "3", "-i", "0.2", server.address()]);

@@ -562,6 +562,18 @@ fn stop_that_no_shell_notices_leaves_one_prompt() {
 }
 
 #[test]
+fn dumb_terminal_shows_the_prompt_again_after_a_stop() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let process = spawn_on(&terminal, client_command().arg(server.address()).env("TERM", "dumb"));
+    terminal.see_row("> ");
+    process.signal(Signal::STOP);
+    process.signal(Signal::CONT);
+    terminal.see_row("> > "); // a shell would have moved the cursor to an empty row
+    end(terminal, process);
+}
+
+#[test]
 fn prompt_is_shown_before_the_first_connection() {
     let dead = common::DeadPort::new();
     let mut terminal = Terminal::new();
