@@ -378,6 +378,19 @@ fn woken_waiter_that_leaves_passes_its_turn_on() {
 }
 
 #[test]
+fn place_that_a_woken_sender_does_not_use_is_for_the_next_one() {
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, 1);
+    let first = Mailbox::<()>::new(&mut reactor, 1).id(); // sends nothing when it is woken
+    mailbox.try_send(&mut reactor, first, ()).unwrap();
+    assert_eq!(mailbox.flow(&mut reactor, first), Flow::Full);
+    assert_eq!(mailbox.try_recv(&mut reactor, mailbox.id()), TryRecv::Item(())); // wakes it
+    let sent = add_greedy(&mut reactor, 1, move |reactor, id| mailbox.try_send(reactor, id, ()).is_ok());
+    turn_until_quiet(&mut reactor);
+    assert_eq!(sent.each_ref().map(|sent| sent.get()), [1, 0, 0]);
+}
+
+#[test]
 fn one_large_write_on_an_output_is_written_in_bounded_parts() {
     const ALL: usize = 8 << 20;
     let mut reactor = Reactor::new().unwrap();

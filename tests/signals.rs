@@ -149,13 +149,16 @@ fn file_size_limit_on_stdout_is_an_error_of_the_client() {
 
 #[test]
 fn sigint_moves_the_cursor_below_the_echoed_ctrl_c() {
-    let mut terminal = Terminal::new();
-    let mut command = server_command();
-    command.args(["-v", "127.0.0.1:0"]).stdout(terminal.stdio()).stderr(terminal.stdio());
-    let mut process = Process::spawn(&mut command);
-    terminal.see("listening on ");
-    process.signal(Signal::INT);
-    assert_eq!(process.wait_code(), 0);
-    let shown = terminal.unseen().replace('\r', "");
-    assert!(shown.contains("\n\necho-server: shutting down"), "{shown:?}");
+    for (signal, end) in [(Signal::INT, "\n\n"), (Signal::TERM, "\n")] {
+        let mut terminal = Terminal::new();
+        let mut command = server_command();
+        command.args(["-v", "127.0.0.1:0"]).stdout(terminal.stdio()).stderr(terminal.stdio());
+        let mut process = Process::spawn(&mut command);
+        terminal.see("listening on ");
+        process.signal(signal);
+        assert_eq!(process.wait_code(), 0);
+        let shown = terminal.unseen().replace('\r', "");
+        let before = shown.split_once("echo-server: shutting down").unwrap().0;
+        assert_eq!(before.trim_start_matches(|c| c != '\n'), end, "{shown:?}");
+    }
 }

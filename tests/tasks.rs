@@ -19,9 +19,9 @@ use common::{
     poll_once, reset_on_close, shared, turn_until, turn_until_panic, turn_until_quiet,
 };
 use echo_reactor::{
-    Address, Cancelled, ConnectOptions, CopyError, Either, Elapsed, Handle, Id, ListenOptions, LoopHandle,
-    Mailbox, Next, Reactor, Reader, Ready, Source, Task, TryRecv, Writer, copy, join, join_all, race,
-    race_all, start_server, try_join,
+    Address, Cancelled, ConnectOptions, CopyError, Either, Elapsed, Flow, Handle, Id, ListenOptions,
+    LoopHandle, Mailbox, Next, Reactor, Reader, Ready, Source, Task, TryRecv, Writer, copy, join, join_all,
+    race, race_all, start_server, try_join,
 };
 
 /// Runs a future on a new reactor. After a few more turns, the reactor must have no source or
@@ -699,6 +699,25 @@ fn items_of_cancelled_receivers_keep_their_order() {
         let items = [(); 3].map(|()| mailbox.try_recv(&mut reactor, mailbox.id()));
         assert_eq!(items, [1, 2, 3].map(TryRecv::Item), "{dropped_first}");
     }
+}
+
+#[test]
+fn item_of_a_cancelled_receiver_may_fill_the_place_of_a_woken_sender() {
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, 1);
+    let (own, sender) = (mailbox.id(), Mailbox::<()>::new(&mut reactor, 1).id());
+    let handle = reactor.handle().unwrap();
+    let mut receiver = Box::pin(handle.recv(mailbox));
+    assert!(poll_once(receiver.as_mut()).is_pending());
+    mailbox.try_send(&mut reactor, own, 1).unwrap();
+    turn_until_quiet(&mut reactor); // the receiver has the item, and is not polled
+    mailbox.try_send(&mut reactor, own, 2).unwrap();
+    assert_eq!(mailbox.flow(&mut reactor, sender), Flow::Full);
+    assert_eq!(mailbox.try_recv(&mut reactor, own), TryRecv::Item(2)); // wakes the sender
+    drop(receiver);
+    reactor.turn(Some(Duration::ZERO)).unwrap(); // the first item is back
+    assert!(mailbox.try_send(&mut reactor, sender, 3).is_err(), "the mailbox is full");
+    assert_eq!(mailbox.try_recv(&mut reactor, own), TryRecv::Item(1));
 }
 
 #[test]
