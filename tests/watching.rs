@@ -215,6 +215,8 @@ fn vvv_logs_each_turn_in_columns_with_one_header() {
     ping(&mut stream, &[7; 1234]);
     let first = server.err.next_with("called because");
     assert!(first.starts_with("  id "), "no prefix: {first}");
+    let turn = server.err.next();
+    assert!(turn.starts_with("turn ") && turn.contains(": slept "), "{turn}");
     let line = server.err.next_with(" 1234 ");
     let columns: Vec<&str> = line.split_whitespace().collect();
     let peer = stream.local_addr().unwrap().to_string();

@@ -129,3 +129,33 @@ impl Observer for TurnLogger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::{ConnectOptions, Protocol, Transport, create_connection};
+
+    struct Silent;
+    impl Protocol for Silent {
+        fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
+    }
+
+    #[test]
+    fn peer_of_a_removed_connection_is_forgotten() {
+        let mut reactor = Reactor::new().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().into();
+        let connection = create_connection(&mut reactor, &[address], &ConnectOptions::default(), Silent);
+        while reactor.get(connection).is_err() {
+            reactor.turn(None).unwrap(); // until it is connected
+        }
+        let (id, mut logger) = (connection.id(), TurnLogger::default());
+        logger.on_added(id, "", None, reactor.now());
+        logger.on_step(Phase::Queue, &reactor);
+        assert_eq!(logger.peers.len(), 1);
+        logger.on_removed(id, reactor.now());
+        assert!(logger.peers.is_empty());
+    }
+}
