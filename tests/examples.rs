@@ -296,6 +296,15 @@ fn every_example_reports_a_usage_error_in_one_line() {
 }
 
 #[test]
+fn proxy_listens_on_its_first_address_and_connects_to_the_second() {
+    let backend = serve("echo-server");
+    let proxy = Server::run(program("proxy").args(["127.0.0.1:0", backend.address()]), 1);
+    ping(&mut proxy.connect(), b"through the proxy");
+    let (code, line) = fails_with(program("proxy").arg(backend.address()));
+    assert_eq!((code, line.as_str()), (2, "proxy: expected two addresses (see --help)\n"));
+}
+
+#[test]
 fn every_server_reports_a_listen_error_in_one_line() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = holder.local_addr().unwrap().to_string();
