@@ -97,7 +97,9 @@ pub fn finish(script: &Shared, reactor: &mut Reactor) {
     for output in &guard.outputs {
         let is_open = !output.is_removed && !output.has_failed;
         assert!(!is_open || output.model.received == output.model.sent, "an output has lost bytes");
-        assert_eq!(output.on_flushed.called, output.on_flushed.registered, "on_flushed");
+        for callbacks in [&output.on_flushed, &output.on_gone] {
+            assert_eq!(callbacks.called, callbacks.registered, "on_flushed");
+        }
         reactor.remove(output.handle.id());
     }
     let workers: Vec<Id> = guard.workers.all.iter().map(|worker| worker.id).collect();
