@@ -8,7 +8,8 @@ use std::io::{Read, Write};
 use std::thread;
 
 use common::{
-    DeadPort, Scratch, Server, assert_same_bytes, connect, connect_unix, eventually, has_ipv6, noise, ping,
+    DeadPort, Network, Scratch, Server, assert_same_bytes, connect, connect_unix, eventually, has_ipv6,
+    noise, ping, server_command,
 };
 use rustix::process::Signal;
 
@@ -135,6 +136,33 @@ fn several_addresses_are_all_or_nothing() {
     let expected = format!("echo-server: cannot listen on {taken}: Address already in use\n");
     assert_eq!(outcome.stderr, expected);
     assert!(!path.exists());
+}
+
+#[test]
+fn address_that_another_address_of_the_server_includes_is_in_use_by_that_one() {
+    let Some(network) = Network::new("") else { return };
+    let failure = |addresses: [&str; 2]| {
+        let outcome = common::run(&mut network.command(server_command().args(addresses)), b"");
+        assert_eq!((outcome.code, outcome.stdout.len()), (1, 0));
+        outcome.stderr
+    };
+    let expected = |[one, other]: [&str; 2]| {
+        let error = format!("cannot listen on {other}: Address already in use");
+        format!("echo-server: {error} by {one}, another address of this server\n")
+    };
+    let (every, one) = ("0.0.0.0:7777", "127.0.0.1:7777");
+    assert_eq!(failure([every, one]), expected([every, one]));
+    assert_eq!(failure([one, every]), expected([one, every]));
+    let foreign = "192.0.2.1:7777";
+    let stderr = failure([every, foreign]);
+    assert_eq!(stderr, format!("echo-server: cannot listen on {foreign}: Cannot assign requested address\n"));
+    if has_ipv6() {
+        assert_eq!(failure([":7777", one]), expected(["[::]:7777", one]));
+        let _other = Server::run(&mut network.command(server_command().arg(every)), 1);
+        // Here, `[::]` does not include IPv4.
+        let stderr = failure(["[::]:7777", every]);
+        assert_eq!(stderr, format!("echo-server: cannot listen on {every}: Address already in use\n"));
+    }
 }
 
 #[cfg(target_os = "linux")]

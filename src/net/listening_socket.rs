@@ -76,18 +76,27 @@ impl ListeningSocket {
     ///
     /// # Errors
     /// The error names the address and the reason:
-    /// `cannot listen on 127.0.0.1:80: Permission denied`.
+    /// `cannot listen on 127.0.0.1:80: Permission denied`. If another one of `addresses` is in the
+    /// way, the error names that one, too.
     pub fn bind_all(addresses: &[Address], options: &ListenOptions) -> io::Result<Vec<Self>> {
         let mut options = options.clone();
         options.ipv6_only |= addresses
             .iter()
             .any(|address| matches!(address, Address::Tcp(SocketAddr::V4(v4)) if v4.ip().is_unspecified()));
-        let bind = |address: &Address| {
-            Self::bind(address, &options).map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot listen on {address}: {}", ErrorText(&error)))
-            })
-        };
-        addresses.iter().map(bind).collect()
+        let mut sockets: Vec<Self> = Vec::new();
+        for address in addresses {
+            let socket = Self::bind(address, &options).map_err(|error| {
+                let is_in_use = error.kind() == ErrorKind::AddrInUse;
+                let overlap = |own: &&Self| is_in_use && overlap(&own.address, address, options.ipv6_only);
+                let by = sockets.iter().find(overlap).map_or_else(String::new, |own| {
+                    format!(" by {}, another address of this server", own.address)
+                });
+                let text = format!("cannot listen on {address}: {}{by}", ErrorText(&error));
+                io::Error::new(error.kind(), text)
+            })?;
+            sockets.push(socket);
+        }
+        Ok(sockets)
     }
 
     fn bind(address: &Address, options: &ListenOptions) -> io::Result<Self> {
@@ -177,6 +186,14 @@ impl AsFd for ListeningSocket {
             Kind::Unix(socket) => socket.as_fd(),
         }
     }
+}
+
+/// Returns whether one of two addresses is a wildcard that includes the other.
+fn overlap(one: &Address, other: &Address, ipv6_only: bool) -> bool {
+    let (Address::Tcp(one), Address::Tcp(other)) = (one, other) else { return false };
+    one.port() == other.port()
+        && (one.ip().is_unspecified() || other.ip().is_unspecified())
+        && (one.is_ipv4() == other.is_ipv4() || !ipv6_only)
 }
 
 fn tcp(socket: OwnedFd) -> Kind {
