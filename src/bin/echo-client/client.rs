@@ -58,7 +58,7 @@ impl Failures {
         let when = if log::log_enabled!(Level::Info) {
             format!("in {} ms", delay.as_millis())
         } else {
-            String::from("until it succeeds (-v logs each attempt)")
+            String::from("until it succeeds")
         };
         log::log!(level, "{reason}; reconnecting {when}");
         *self = Failures { count: self.count.saturating_add(1), reason };
