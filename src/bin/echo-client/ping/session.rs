@@ -274,8 +274,8 @@ impl Session {
         self.tally.surplus += count as u64;
         let sequence = self.tally.sequence;
         if mem::replace(&mut self.surplus_after, sequence) != sequence {
-            let bytes = counted(count, "byte");
-            self.print(reactor, format_args!("surplus: {bytes} from {peer} after seq={sequence}"));
+            // More bytes may follow, so the summary has their number.
+            self.print(reactor, format_args!("surplus bytes from {peer} after seq={sequence}"));
         }
     }
 
