@@ -345,6 +345,19 @@ fn verbose_logs_both_addresses_and_the_byte_counts() {
 }
 
 #[test]
+fn connected_line_adds_the_address_if_another_form_was_typed() {
+    let server = Server::start(&[]);
+    let typed = format!(":{}", server.port());
+    let both = format!("{typed} ({})", server.address());
+    let outcome = run(client_command().args(["-v", &typed]), b"");
+    let start = format!("echo-client: connected to {both} from ");
+    assert!(outcome.code == 0 && outcome.stderr.starts_with(&start), "{}", outcome.stderr);
+    let outcome = run(client_command().args(["--ping", "-c1", &typed]), b"");
+    let stdout = String::from_utf8(outcome.stdout).unwrap();
+    assert!(stdout.starts_with(&format!("PING {both}, 64 bytes: ")), "{stdout}");
+}
+
+#[test]
 fn timeout_does_not_count_while_stdout_is_full() {
     let server = Server::start(&[]);
     let bytes = noise(32 << 20, 7); // more than the buffers of stdout, both programs and the sockets hold

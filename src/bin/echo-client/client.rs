@@ -114,23 +114,23 @@ pub fn close_gracefully(transport: &mut Transport) {
     transport.close();
 }
 
-/// Prints the server's address, unless `-q` is set.
-fn announce(transport: &Transport) {
-    if log::log_enabled!(Level::Warn)
-        && let Some(peer) = transport.peer_addr()
-    {
-        report(NAME, format_args!("connected to {peer}"));
+/// Names the server as the user did. Adds the peer's address if it differs: `:7 (127.0.0.1:7)`.
+pub fn name_server(server: &AddressArgument, transport: &Transport) -> String {
+    let (server, peer) = (server.to_string(), transport.peer_addr().map(Address::to_string));
+    match peer {
+        Some(peer) if peer != server => format!("{server} ({peer})"),
+        _ => server,
     }
 }
 
 /// Logs both ends of a new connection, and how long the connect took.
-pub fn log_connected(transport: &Transport, took: Duration) {
-    let Some(peer) = transport.peer_addr() else { return };
+pub fn log_connected(server: &AddressArgument, transport: &Transport, took: Duration) {
+    let server = name_server(server, transport);
     let from = match transport.local_addr() {
         Ok(Address::Tcp(local)) => format!(" from {local}"),
         _ => String::new(), // a client's Unix socket has no name
     };
-    log::info!("connected to {peer}{from} in {:.3} ms", took.as_secs_f64() * 1e3);
+    log::info!("connected to {server}{from} in {:.3} ms", took.as_secs_f64() * 1e3);
 }
 
 /// Describes why a connection ended.
@@ -159,10 +159,13 @@ impl Protocol for Client {
         let reconnected = self.failures.connected();
         transport.set_idle_timeout(self.session.options.timeout);
         if let Some(transfer) = &mut self.transfer {
+            let server = &self.session.options.address;
             if (reconnected || transfer.display.is_interactive()) && !log::log_enabled!(Level::Info) {
-                announce(transport);
+                if log::log_enabled!(Level::Warn) {
+                    report(NAME, format_args!("connected to {}", name_server(server, transport)));
+                }
             } else {
-                log_connected(transport, self.began.elapsed());
+                log_connected(server, transport, self.began.elapsed());
             }
             transfer.start(transport);
         }

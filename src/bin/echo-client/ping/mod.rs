@@ -30,7 +30,7 @@ use echo_reactor::{
 };
 
 use crate::Outcome;
-use crate::client::{CLOSE_TIMEOUT, close_gracefully, describe, log_connected};
+use crate::client::{CLOSE_TIMEOUT, close_gracefully, describe, log_connected, name_server};
 use crate::options::Options;
 use session::{Session, Stage};
 use statistics::milliseconds;
@@ -267,8 +267,8 @@ impl Ping {
 impl Protocol for Ping {
     fn connection_made(&mut self, transport: &mut Transport) {
         let (now, handle) = (Instant::now(), transport.handle::<Ping>());
-        let peer = transport.peer_addr().map(Address::to_string).unwrap_or_default();
         let mut this = self.session.borrow_mut();
+        let server = name_server(&this.options.address, transport);
         let (took, size) = (now - self.began, this.size());
         this.connection = Some(handle);
         this.failures.connected();
@@ -276,15 +276,13 @@ impl Protocol for Ping {
         this.tally.connects.add(took);
         let time = milliseconds(took);
         let line = if this.tally.connects.count() == 1 {
-            let server = this.options.address.to_string();
-            let peer = if peer == server { String::new() } else { format!(" ({peer})") };
-            format!("PING {server}{peer}, {size}: connected in {time:.3} ms")
+            format!("PING {server}, {size}: connected in {time:.3} ms")
         } else {
-            format!("reconnected to {peer} in {time:.3} ms")
+            format!("reconnected to {server} in {time:.3} ms")
         };
         this.print(transport.reactor(), line);
+        log_connected(&this.options.address, transport, took);
         drop(this);
-        log_connected(transport, took);
         self.proceed(transport);
     }
 
