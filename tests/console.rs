@@ -7,7 +7,9 @@ mod common;
 use std::io::{Read, Write};
 use std::process::{ChildStdin, Stdio};
 
-use common::{Process, Scratch, Server, Terminal, connect_unix, eventually, ping, run, server_command};
+use common::{
+    Lines, Process, Scratch, Server, Terminal, connect_unix, eventually, ping, run, server_command,
+};
 use rustix::process::{Signal, kill_process};
 
 fn start(arguments: &[&str]) -> (Server, ChildStdin) {
@@ -281,6 +283,34 @@ fn half_typed_command_survives_replies_and_log_lines() {
     let lines = terminal.lines();
     let shown = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
     assert_eq!((shown("> say hallo"), shown("connection "), shown("> quit")), (1, 60, 1), "{lines:#?}");
+}
+
+#[test]
+fn log_lines_after_ctrl_c_begin_in_the_first_column_if_there_is_no_prompt() {
+    for (ends_console, has_terminal) in [(true, true), (false, false)] {
+        let mut terminal = Terminal::new();
+        let mut command = server_command();
+        command.args(["-v", "--console", "127.0.0.1:0"]).stdin(terminal.stdio()).stderr(terminal.stdio());
+        command.stdout(if has_terminal { terminal.stdio() } else { Stdio::piped() });
+        let mut process = Process::spawn(&mut command);
+        if has_terminal {
+            terminal.see_row("> ");
+        } else {
+            Lines::of(process.child.stdout.take().unwrap()).next();
+        }
+        if ends_console {
+            terminal.type_in("\x04"); // ^D
+            terminal.see("keeps running without a console");
+        }
+        terminal.type_in("\x03"); // ^C
+        terminal.see("^C");
+        process.signal(Signal::INT);
+        assert_eq!(process.wait_code(), 0);
+        terminal.see("echo-server: connections: 0 open");
+        let rows = terminal.rows();
+        let at = rows.iter().position(|row| row == "^C").unwrap_or_else(|| panic!("{rows:#?}"));
+        assert_eq!(rows[at + 1], "echo-server: shutting down; 0 connections open", "{rows:#?}");
+    }
 }
 
 #[test]

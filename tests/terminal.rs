@@ -731,6 +731,34 @@ fn last_line_has_its_own_row_after_ctrl_c() {
 }
 
 #[test]
+fn last_line_of_a_client_without_a_prompt_has_its_own_row_after_ctrl_c() {
+    let server = Server::start(&[]);
+    // Only SIGINT comes with an echoed `^C`, and only a line that follows needs a row of its own.
+    for (option, signal, end) in [
+        ("-v", Signal::INT, "\r\necho-client: bytes: 0 sent"),
+        ("-v", Signal::TERM, "echo-client: bytes: 0 sent"),
+        ("--progress", Signal::INT, "\r\n0 B sent, 0 B echoed, 0 B/s\r\n"),
+        ("-4", Signal::INT, ""),
+    ] {
+        let mut terminal = Terminal::new();
+        let mut command = client_command();
+        command.args([option, server.address()]).stdin(terminal.stdio()).stdout(Stdio::null());
+        let mut process = Process::spawn(command.stderr(terminal.stdio()));
+        eventually("the client is connected", || server.open_connections() == 1);
+        if option == "-v" {
+            terminal.see(" ms\r\n");
+        }
+        terminal.type_in("\x03");
+        terminal.see("^C");
+        process.signal(signal);
+        assert_eq!(process.wait_code(), 128 + signal.as_raw());
+        let shown = terminal.unseen();
+        assert!(shown.starts_with(end) && (!end.is_empty() || shown.is_empty()), "{option}: {shown:?}");
+        eventually("the connection is closed", || server.open_connections() == 0);
+    }
+}
+
+#[test]
 fn hang_up_of_the_terminal_ends_the_client_as_sighup_does() {
     let server = Server::start(&[]);
     for option in ["-4", "--ping"] {
