@@ -109,7 +109,9 @@ fn signal_is_handled_without_enter() {
     assert_eq!(server.process.wait_code(), 0);
     // The peer has not ended its side, so the timer of the grace time has stopped the loop.
     let rest = server.out.rest();
-    assert!(rest.iter().any(|line| line.starts_with("  A timer's callback was called")), "{rest:?}");
+    let last = rest.iter().rfind(|line| line.contains(" callback was called")).unwrap();
+    assert!(last.starts_with("  A timer's "), "{rest:?}");
+    assert!(rest.last().unwrap().starts_with("  The turn took "), "the end is no part of a turn: {rest:?}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::shutdown::Shutdown;
 
 /// Runs turns until standard input or the service ends.
 pub fn run(reactor: &mut Reactor, shutdown: &Shutdown) -> io::Result<()> {
-    reactor.add_observer(Narrator { turn: reactor.turn_count() });
+    reactor.add_observer(Narrator { turn: reactor.turn_count(), is_in_turn: false });
     let stdin = Descriptor::open(&io::stdin(), Direction::Read)?;
     if io::stdin().is_terminal() {
         write_stdout(
@@ -68,11 +68,14 @@ fn wait_for_enter(stdin: &Descriptor) -> io::Result<Wait> {
 
 struct Narrator {
     turn: u64,
+    /// Not set when the program ends, which removes every source.
+    is_in_turn: bool,
 }
 
 impl Observer for Narrator {
     fn on_poll(&mut self, poll: &PollEnd) {
         self.turn += 1;
+        self.is_in_turn = true;
         let slept = poll.ended - poll.began;
         let events = counted(poll.events, "event");
         write_stdout(match poll.timeout {
@@ -118,10 +121,13 @@ impl Observer for Narrator {
     }
 
     fn on_removed(&mut self, id: Id, _: Instant) {
-        write_stdout(format_args!("  The source {id} was removed.\n"));
+        if self.is_in_turn {
+            write_stdout(format_args!("  The source {id} was removed.\n"));
+        }
     }
 
     fn on_turn_end(&mut self, turn: &TurnEnd) {
+        self.is_in_turn = false;
         write_stdout(format_args!("  The turn took {:.1?}.\n", turn.ended - turn.began));
     }
 }
