@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -358,6 +359,21 @@ fn connected_line_adds_the_address_if_another_form_was_typed() {
 }
 
 #[test]
+fn server_that_does_not_read_stops_the_client_from_reading_stdin() {
+    let (address, server) = serve_once(|stream| stream); // the server never reads
+    let mut process = client_reading(&address, Stdio::piped());
+    let mut stdin = process.child.stdin.take().unwrap();
+    let (sent, counter) = mpsc::channel();
+    let piece = vec![b'x'; 64 << 10];
+    thread::spawn(move || while stdin.write_all(&piece).is_ok() && sent.send(()).is_ok() {});
+    // Both sockets buffer several MiB.
+    let pieces = (0..1024).take_while(|_| counter.recv_timeout(2 * A_WHILE).is_ok()).count();
+    assert!((1..1024).contains(&pieces), "the client has read {pieces} pieces");
+    process.signal(Signal::KILL);
+    drop(server.join().unwrap());
+}
+
+#[test]
 fn timeout_does_not_count_while_stdout_is_full() {
     let server = Server::start(&[]);
     let bytes = noise(32 << 20, 7); // more than the buffers of stdout, both programs and the sockets hold
@@ -368,4 +384,18 @@ fn timeout_does_not_count_while_stdout_is_full() {
     thread::sleep(Duration::from_millis(1500)); // the thing under test: nobody reads stdout
     assert_echoed(&outcome(process), &bytes);
     feeder.join().unwrap();
+}
+
+#[test]
+fn timeout_does_not_count_while_stdout_is_full_and_everything_was_received() {
+    let server = Server::start(&[]);
+    let bytes = noise(200_000, 8); // more than a pipe holds, and less than the client reads in a turn
+    let mut command = client_command();
+    command.args(["-w", "1s", server.address()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = Process::spawn(command.stderr(Stdio::piped()));
+    let mut stdin = process.child.stdin.take().unwrap();
+    stdin.write_all(&bytes).unwrap();
+    thread::sleep(Duration::from_millis(1500)); // the thing under test: nobody reads stdout
+    drop(stdin);
+    assert_echoed(&outcome(process), &bytes);
 }

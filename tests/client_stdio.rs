@@ -270,6 +270,19 @@ fn closed_reader_of_stdout_ends_the_client_silently_with_141() {
     }
 }
 
+#[test]
+fn check_is_silent_too_when_the_reader_of_stdout_is_gone() {
+    let server = Server::start(&[]);
+    let ((stdin, _open), (reader, stdout)) = (pipe(), pipe());
+    let mut command = client_command();
+    command.args(["--check", server.address()]).stdin(stdin).stdout(stdout).stderr(Stdio::piped());
+    let process = Process::spawn(&mut command);
+    drop(command); // it holds a copy of stdout
+    eventually("the client is connected", || server.open_connections() == 1);
+    drop(reader);
+    assert_ended_as_by_sigpipe(process, "pipe");
+}
+
 #[track_caller]
 fn assert_ended_as_by_sigpipe(mut process: Process, kind: &str) {
     let stderr = collect(process.child.stderr.take().unwrap());

@@ -6,7 +6,7 @@ mod common;
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
@@ -14,8 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    DeadPort, Lines, Outcome, Process, Scratch, Server, assert_one_line, client_command, collect, eventually,
-    outcome_of, pipe, run, serve_once,
+    DeadPort, Lines, Outcome, Process, Scratch, Server, Terminal, assert_one_line, client_command, collect,
+    eventually, outcome_of, pipe, run, serve_once,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -498,6 +498,83 @@ fn count_is_reached_even_if_no_connection_succeeds() {
 }
 
 #[test]
+fn messages_are_due_between_two_attempts_to_connect() {
+    let dead = DeadPort::new();
+    // An attempt fails at the start, after 100 to 200 ms, after 200 to 400 ms more, ...
+    let outcome = ping(&["-v", "-r", "-i", "10ms", "-c", "30", &dead.1.to_string()]);
+    assert_eq!(outcome.code, 1);
+    let lines = lines(&outcome);
+    assert_eq!(lines.iter().filter(|line| line.ends_with(" not connected")).count(), 30, "{lines:?}");
+    let attempts = outcome.stderr.lines().count();
+    assert!((1..10).contains(&attempts), "{}", outcome.stderr);
+}
+
+#[test]
+fn message_that_is_not_due_is_not_lost_while_the_client_reconnects() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        for _ in 0..2 {
+            let mut message = [0; 64];
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut message).unwrap();
+            stream.write_all(&message).unwrap();
+        }
+    });
+    let outcome = ping(&["-r", "-i", "1", "-c", "2", &address]);
+    let lines = lines(&outcome);
+    assert_eq!(outcome.code, 0, "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.starts_with("2 sent, 2 received, 0 lost (0 %), time ")),
+        "{lines:?}"
+    );
+    server.join().unwrap();
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: SO_REUSEPORT shares connections")]
+fn without_an_interval_a_message_waits_for_a_connection() {
+    let held = DeadPort::new();
+    let address = held.1.to_string();
+    let mut process = start(&["-r", "-i", "0", "-c", "2", &address]);
+    let err = Lines::of(process.child.stderr.take().unwrap());
+    err.next_with("Connection refused; reconnecting");
+    let _server = Server::on(&[&address], &["--reuse-port"]);
+    let out = Lines::of(process.child.stdout.take().unwrap());
+    assert_eq!(process.wait_code(), 0);
+    let counts = out.next_with(" sent, ");
+    assert!(counts.starts_with("2 sent, 2 received, 0 lost (0 %), time "), "{counts}");
+}
+
+#[test]
+fn after_1000_messages_without_an_echo_no_more_are_sent() {
+    let (address, server) = serve_once(|mut stream| {
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        bytes.len()
+    });
+    let outcome = ping(&["-i", "0", "-w", "100us", "-c", "1001", &address]);
+    let lines = lines(&outcome);
+    assert_eq!(lines[1001], "lost: seq=1001 the server does not read");
+    assert_eq!((outcome.code, server.join().unwrap()), (1, 64_000));
+}
+
+#[test]
+fn summary_has_its_own_row_after_ctrl_c() {
+    let server = Server::start(&[]);
+    for (signal, end) in [(Signal::INT, "\r\n"), (Signal::TERM, "")] {
+        let mut terminal = Terminal::new();
+        let mut command = client_command();
+        command.args(["--ping", "-i", "1000", server.address()]).stdout(Stdio::piped());
+        let mut process = Process::spawn(command.stderr(terminal.stdio()));
+        Lines::of(process.child.stdout.take().unwrap()).next_with("seq=1 time=");
+        process.signal(signal);
+        process.wait();
+        assert_eq!(terminal.unseen(), end, "only SIGINT comes with an echoed `^C`");
+    }
+}
+
+#[test]
 fn sigint_prints_the_summary_and_exits_0_if_nothing_was_lost() {
     let server = Server::start(&[]);
     for (interval, signal, code) in
@@ -587,7 +664,7 @@ fn closed_reader_of_stdout_ends_the_client_silently() {
 #[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn slow_reader_of_stdout_pauses_the_client_in_bounded_memory() {
     let server = Server::start(&[]);
-    let mut process = start(&["-i", "0", "-c", "20000", server.address()]);
+    let mut process = start(&["-i", "0", "-c", "20000", "-w", "1000", server.address()]);
     let mut previous = 0;
     eventually("the pipe is full and the client waits", || {
         thread::sleep(common::A_WHILE); // the thing under test: the client is paused

@@ -856,6 +856,24 @@ fn progress_does_not_keep_an_idle_client_awake() {
 }
 
 #[test]
+fn progress_is_not_redrawn_if_the_terminal_is_stdin_or_stdout_too() {
+    let server = Server::start(&[]);
+    for is_stdin in [true, false] {
+        let mut terminal = Terminal::new();
+        let mut command = client_command();
+        command.args(["--progress", server.address()]).stderr(terminal.stdio());
+        if is_stdin {
+            command.stdin(terminal.stdio()).stdout(Stdio::null());
+            terminal.type_in("\x04");
+        } else {
+            command.stdout(terminal.stdio());
+        }
+        assert_eq!(Process::spawn(&mut command).wait_code(), 0);
+        assert_eq!(terminal.unseen(), "0 B sent, 0 B echoed, 0 B/s\r\n");
+    }
+}
+
+#[test]
 fn messages_are_inserted_above_the_progress_line() {
     let mut terminal = Terminal::new();
     let (address, server) = serve_once(|mut stream| {

@@ -318,6 +318,19 @@ mod tests {
     }
 
     #[test]
+    fn prompt_is_written_over_itself_only_if_it_is_shown_and_the_terminal_supports_that() {
+        for supports_escapes in [true, false] {
+            let mut screen = Screen { supports_escapes, ..Screen::default() };
+            let prompt = screen.prompt();
+            assert_ne!(prompt, "");
+            let again = screen.prompt_again();
+            assert_eq!(again == prompt, !supports_escapes, "{again:?}");
+            screen.forget_prompt(); // the shell uses the terminal
+            assert_eq!(screen.prompt_again(), prompt);
+        }
+    }
+
+    #[test]
     fn split_characters_are_shown_whole() {
         let text = "a\u{1b}é€漢🎉\u{85}\n".repeat(2);
         let cut: &[&[u8]] = &[b"\xff\xe2\x82", text.as_bytes(), b"\xf0\x9f\xe2"];

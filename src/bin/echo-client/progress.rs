@@ -63,7 +63,7 @@ impl Progress {
                 self.is_scheduled.set(false);
                 return;
             }
-            show(&line(counts, counts.received - shown.received, reactor.now() - since));
+            show(&line(counts, shown, reactor.now() - since));
             self.schedule(reactor, counts);
         });
     }
@@ -73,7 +73,10 @@ impl Progress {
         if self.is_shown {
             let start = if is_redrawn() { REDRAW } else { "" };
             let counts = self.counts.get();
-            write_stderr(format_args!("{start}{}\n", line(counts, counts.received, self.began.elapsed())));
+            write_stderr(format_args!(
+                "{start}{}\n",
+                line(counts, ByteCounts::default(), self.began.elapsed())
+            ));
         }
     }
 }
@@ -93,9 +96,10 @@ fn show(line: &str) {
     }
 }
 
-fn line(counts: ByteCounts, bytes: u64, took: Duration) -> String {
+/// Returns the counts, and the rate of the bytes that were received since `before`.
+fn line(counts: ByteCounts, before: ByteCounts, took: Duration) -> String {
     #[allow(clippy::cast_precision_loss)] // three digits are shown
-    let rate = bytes as f64 / took.as_secs_f64().max(1e-3);
+    let rate = (counts.received - before.received) as f64 / took.as_secs_f64().max(1e-3);
     #[allow(clippy::cast_precision_loss)]
     let (sent, received) = (counts.sent as f64, counts.received as f64);
     format!("{} sent, {} echoed, {}/s", amount(sent), amount(received), amount(rate))
@@ -113,11 +117,22 @@ fn amount(mut number: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn amounts_are_short() {
-        assert_eq!(super::amount(0.0), "0 B");
-        assert_eq!(super::amount(1023.0), "1023 B");
-        assert_eq!(super::amount(1536.0), "1.5 KiB");
-        assert_eq!(super::amount(8_f64 * 1024.0 * 1024.0 * 1024.0), "8.0 GiB");
+        assert_eq!(amount(0.0), "0 B");
+        assert_eq!(amount(1023.0), "1023 B");
+        assert_eq!(amount(1024.0), "1.0 KiB");
+        assert_eq!(amount(1536.0), "1.5 KiB");
+        assert_eq!(amount(8_f64 * 1024.0 * 1024.0 * 1024.0), "8.0 GiB");
+    }
+
+    #[test]
+    fn rate_counts_only_the_bytes_since_the_last_line() {
+        let before = ByteCounts { sent: 2048, received: 1024 };
+        let counts = ByteCounts { sent: 16_384, received: 11_264 };
+        let expected = "16.0 KiB sent, 11.0 KiB echoed, 5.0 KiB/s";
+        assert_eq!(line(counts, before, Duration::from_secs(2)), expected);
     }
 }

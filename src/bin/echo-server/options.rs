@@ -97,3 +97,19 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
     }
     Ok(Command::Run(options))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_help() {
+        let Ok(Command::Run(options)) = parse(Parser::from_args(&[] as &[&str])) else { panic!() };
+        assert_eq!(options.buffer, 65_536);
+        assert_eq!(options.grace, Duration::from_secs(5));
+        assert_eq!(options.listen.backlog, 4096);
+        for default in ["[64K]", "[5]", "[4096]"] {
+            assert!(HELP.contains(default), "{default}");
+        }
+    }
+}
