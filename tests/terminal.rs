@@ -475,7 +475,7 @@ fn dumb_terminal_gets_no_escape_sequences() {
             Some(name) => command.env("TERM", name),
             None => command.env_remove("TERM"),
         };
-        let mut process = spawn_on(&terminal, command.args(["--progress", &address]));
+        let mut process = spawn_on(&terminal, command.arg(&address));
         terminal.see_row("> ");
         terminal.type_in("half");
         terminal.see_row("> half");
