@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 
 use super::{A_WHILE, PATIENCE, Process, Scratch, program};
@@ -226,7 +227,18 @@ impl Terminal {
     /// The text that has appeared and was not matched by `see`.
     pub fn unseen(&mut self) -> String {
         while self.receive(A_WHILE) {}
-        std::mem::take(&mut self.shown)
+        // On a busy machine, text that a program has written may take longer. This mark follows it,
+        // unless the terminal is stopped.
+        const MARK: &str = "\0\0";
+        let mut line = [PollFd::new(&self.line, PollFlags::OUT)];
+        poll(&mut line, Some(&Timespec::default())).unwrap();
+        if line[0].revents().contains(PollFlags::OUT) {
+            rustix::io::write(&self.line, MARK.as_bytes()).unwrap();
+            while !self.shown.contains(MARK) {
+                assert!(self.receive(PATIENCE), "the terminal shows nothing");
+            }
+        }
+        std::mem::take(&mut self.shown).replace(MARK, "")
     }
 
     /// The text that has appeared so far and was not matched by `see`.
