@@ -168,7 +168,9 @@ pub fn reads_at_most_16_times_in_a_turn(trial: &Trial) -> Verdict {
 /// fails, and a connection waits behind the error.
 pub fn accepts_waiting_peers_after_an_error(trial: &Trial) -> Verdict {
     let mut command = common::program("bash");
-    command.args(["-c", "ulimit -n 12; exec \"$@\"", "bash"]).arg(path(trial.step)).arg("127.0.0.1:0");
+    // Without the descriptors that the test may have inherited
+    let script = r#"exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; ulimit -n 12; exec "$@""#;
+    command.args(["-c", script, "bash"]).arg(path(trial.step)).arg("127.0.0.1:0");
     let server = Server::run(command.stdin(Stdio::piped()), 1);
     trial.stop_asleep(&server);
     let peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
