@@ -401,6 +401,14 @@ pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     set_option_raw(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger)
 }
 
+/// Returns how many bytes have arrived and are unread: `FIONREAD`, `tcp(7)` and `unix(7)`.
+pub fn unread_bytes(socket: &Socket) -> io::Result<usize> {
+    let mut bytes: c_int = 0;
+    // SAFETY: for a socket, the kernel writes an int.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
 /// Returns how many sent bytes have not been taken by the peer's kernel (on a Unix socket of Linux,
 /// by the peer): `SIOCOUTQ`, `tcp(7)` and `unix(7)`. macOS has `SO_NWRITE`, and FreeBSD and NetBSD
 /// have `FIONWRITE`.

@@ -40,8 +40,9 @@ pub(crate) use read::Received;
 pub(crate) use write::Notification;
 pub(crate) use write_buffer::WriteBuffer;
 
-/// More than the kernel buffers for a socket, in bytes. At most this much is read before a linger
-/// timeout is decided, and before a connection whose writes fail ends.
+/// As much as the kernel buffers for a socket, in bytes, if its buffer has not grown far. This much
+/// and everything that has arrived is read before a linger timeout is decided, and before a
+/// connection whose writes fail ends.
 pub(crate) const KERNEL_BUFFER: usize = 8 << 20;
 
 /// Even the smallest read takes this many bytes from a read budget, because it is a system call.

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 
 use super::{Duplex, KERNEL_BUFFER, SMALLEST_CHARGE, WriteState};
 use crate::reactor::{Reactor, Ready, SCRATCH_SIZE};
+use crate::sys;
 use crate::transport::CloseReason;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,12 @@ impl Duplex {
     /// enough to refute an idle timeout.)
     pub fn read_budget(&self, ready: Ready) -> usize {
         let decides = ready.intersects(Ready::TIMEOUT) && self.is_lingering();
-        if decides { KERNEL_BUFFER } else { SCRATCH_SIZE }
+        if decides { self.arrived() } else { SCRATCH_SIZE }
+    }
+
+    /// Returns more than the number of bytes that have arrived and are unread.
+    pub(super) fn arrived(&self) -> usize {
+        KERNEL_BUFFER + sys::unread_bytes(&self.socket).unwrap_or(0)
     }
 
     /// Reads once: one system call.
@@ -143,16 +149,22 @@ impl Duplex {
 mod tests {
     use super::*;
     use crate::mailbox::Mailbox;
+    use std::io::Write;
 
     #[test]
     fn only_a_linger_timeout_reads_more_than_one_budget() {
         let mut reactor = Reactor::new().unwrap();
-        let (ours, _peer) = mio::net::UnixStream::pair().unwrap();
+        let (ours, mut peer) = mio::net::UnixStream::pair().unwrap();
         let mut duplex = Duplex::new(ours.into(), None);
         assert_eq!(duplex.read_budget(Ready::TIMEOUT), SCRATCH_SIZE);
         let id = Mailbox::<u8>::new(&mut reactor, 1).id();
         duplex.start_linger(id, &mut reactor);
         assert_eq!(duplex.read_budget(Ready::TIMEOUT), KERNEL_BUFFER);
+        assert_eq!(peer.write(&[0; 100]).unwrap(), 100);
+        assert_eq!(duplex.read_budget(Ready::TIMEOUT), KERNEL_BUFFER + 100);
         assert_eq!(duplex.read_budget(Ready::READABLE), SCRATCH_SIZE);
+        duplex.break_write(ErrorKind::BrokenPipe.into());
+        let WriteState::Broken { rest, .. } = duplex.write else { panic!("it is broken") };
+        assert_eq!(rest, KERNEL_BUFFER + 100);
     }
 }

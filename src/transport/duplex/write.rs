@@ -8,7 +8,7 @@
 use std::io::{self, ErrorKind};
 use std::time::Instant;
 
-use super::{Duplex, KERNEL_BUFFER, WriteBuffer};
+use super::{Duplex, WriteBuffer};
 use crate::net::ErrorText;
 use crate::reactor::Ready;
 use crate::transport::Flow;
@@ -104,7 +104,7 @@ impl Duplex {
     /// reading resumes, because nothing else would resume it. After that, `close.rs` ends the
     /// connection.
     pub(super) fn break_write(&mut self, error: io::Error) {
-        self.write = WriteState::Broken { error, rest: KERNEL_BUFFER };
+        self.write = WriteState::Broken { error, rest: self.arrived() };
         self.write_buffer = WriteBuffer::default();
         self.ready |= Ready::READABLE;
         self.resume_reading();
