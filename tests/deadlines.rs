@@ -21,8 +21,8 @@ use common::{
 };
 use echo_reactor::{
     Address, CloseReason, ConnectOptions, Connection, ConnectionLost, Either, Elapsed, Handle, Id,
-    ListenOptions, Next, Protocol, Reactor, Reader, Ready, Source, Transport, Writer, create_connection,
-    create_server, race, start_server,
+    ListenOptions, Mailbox, Next, Protocol, Reactor, Reader, Ready, Source, Transport, Writer,
+    create_connection, create_server, race, start_server,
 };
 use rustix::process::Signal;
 
@@ -192,6 +192,9 @@ fn full_polls_do_not_starve_timers() {
                 }
             })
             .unwrap();
+    }
+    for _ in 0..10_000 {
+        Mailbox::<u8>::new(&mut reactor, 1); // a source without events
     }
     let ran = Rc::new(Cell::new(false));
     let note = ran.clone();

@@ -75,7 +75,7 @@ impl Reactor {
 
     /// Returns the time at which a poll began, if every source that was ready by then has been
     /// reported. A poll that fills the event list leaves the rest for the next one. The kernel
-    /// reports ready sources in rotation. So after as many events as all sources together can have,
+    /// reports ready sources in rotation. So after as many events as all descriptors together can have,
     /// each source has been reported that was ready at the first of these polls. Timers wait no
     /// longer than that.
     fn all_reported_since(&mut self, began: Option<Instant>, count: usize) -> Option<Instant> {
@@ -84,8 +84,8 @@ impl Reactor {
         if count < EVENT_CAPACITY {
             return Some(began);
         }
-        let sources = self.slots.len() + 1; // and the waker of other threads
-        let (first, left) = series.unwrap_or((began, sources * sys::EVENTS_PER_SOURCE));
+        let descriptors = self.slots.registered() + 1; // and the waker of other threads
+        let (first, left) = series.unwrap_or((began, descriptors * sys::EVENTS_PER_DESCRIPTOR));
         if left > count {
             self.unreported = Some((first, left - count));
             return None;

@@ -107,15 +107,14 @@ impl Reactor {
     /// Closing the descriptor deregisters it, unless another process or a duplicate keeps it open:
     /// then [`deregister`](Self::deregister) it in [`Source::removed`].
     ///
-    /// If a source registers hundreds of descriptors, a timer may run before an event of one of
-    /// them that came earlier.
-    ///
     /// # Errors
     /// `NotFound` if there is no such source; otherwise as for [`add`](Self::add).
     pub fn register(&self, id: Id, descriptor: &impl AsFd, interest: Interest) -> io::Result<()> {
         let fd = descriptor.as_fd().as_raw_fd();
         self.check(id)?;
-        self.poll.registry().register(&mut SourceFd(&fd), id.token(), interest)
+        self.poll.registry().register(&mut SourceFd(&fd), id.token(), interest)?;
+        self.slots.count_registration(id);
+        Ok(())
     }
 
     fn check(&self, id: Id) -> io::Result<()> {

@@ -33,8 +33,8 @@ pub const ERRORS_ONLY: Interest = Interest::READABLE;
 /// even with `SO_OOBINLINE`), so a short read never proves that nothing is left.
 pub const REPORTS_URGENT_DATA: bool = false;
 
-/// How many events one poll may report for one source. Each filter reports its own event.
-pub const EVENTS_PER_SOURCE: usize = 2;
+/// How many events one poll may report for one descriptor. Each filter reports its own event.
+pub const EVENTS_PER_DESCRIPTOR: usize = 2;
 
 /// Whether a regular file may block. It does not, although kqueue accepts it. (At the end of the
 /// file, kqueue's filter would wait for more data.)

@@ -27,8 +27,8 @@ pub const ERRORS_ONLY: Interest = Interest::PRIORITY;
 /// Whether events report urgent data.
 pub const REPORTS_URGENT_DATA: bool = true;
 
-/// How many events one poll may report for one source.
-pub const EVENTS_PER_SOURCE: usize = 1;
+/// How many events one poll may report for one descriptor.
+pub const EVENTS_PER_DESCRIPTOR: usize = 1;
 
 /// Whether a regular file may block. Some pseudo-files do (`trace_pipe`), and epoll accepts those.
 /// It refuses the others.
