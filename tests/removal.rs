@@ -6,7 +6,7 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,9 +16,9 @@ use std::time::Duration;
 use common::{DeadPort, Echo, ping, pipe, turn_until, turn_until_quiet};
 use echo_reactor::observe::Observer;
 use echo_reactor::{
-    Chunk, ConnectOptions, Connection, ConnectionLost, Flow, Framing, Id, Input, ListenOptions, Mailbox,
-    Next, Output, Protocol, Reactor, Reader, Ready, Source, Transport, TryRecv, Writer, create_connection,
-    create_server, start_server,
+    Chunk, ConnectOptions, Connection, ConnectionLost, Flow, Framing, Id, Input, ListenOptions, Listener,
+    Mailbox, Next, Output, Protocol, Reactor, Reader, Ready, Source, Transport, TryRecv, Writer,
+    create_connection, create_server, start_server,
 };
 
 /// Counts the calls of `removed`; its `ready` returns a value that the test chooses.
@@ -85,6 +85,27 @@ fn removed_is_called_once_however_a_source_ends() {
     assert_eq!([1, 1, 0, 1], [0, 1, 2, 3].map(|index| counts[index].get()));
     drop(reactor);
     assert_eq!([1, 1, 1, 1], [0, 1, 2, 3].map(|index| counts[index].get()));
+}
+
+#[test]
+fn source_that_another_source_removes_has_released_everything_when_remove_returns() {
+    let mut reactor = Reactor::new().unwrap();
+    let any = ["127.0.0.1:0".parse().unwrap()];
+    let listener = create_server(&mut reactor, &any, &ListenOptions::default(), || Echo).unwrap();
+    let addresses = listener.addresses(&reactor).unwrap();
+    let (ours, mut peer) = mio::net::UnixStream::pair().unwrap();
+    reactor
+        .watch(ours, move |_, reactor| {
+            if reactor.remove(listener.id()) {
+                create_server(reactor, &addresses, &ListenOptions::default(), || Echo)?;
+                reactor.stop();
+            }
+            Err(std::io::ErrorKind::WouldBlock.into())
+        })
+        .unwrap();
+    peer.write_all(b"x").unwrap();
+    reactor.run().unwrap();
+    assert_eq!(reactor.handles::<Listener>().len(), 1);
 }
 
 #[test]

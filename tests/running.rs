@@ -195,6 +195,19 @@ fn nested_turn_is_an_error_and_loses_no_event() {
 }
 
 #[test]
+fn stop_in_the_condition_of_run_until_does_not_end_the_next_run() {
+    let mut reactor = Reactor::new().unwrap();
+    let stop = |reactor: &mut Reactor| {
+        reactor.stop();
+        true
+    };
+    assert!(reactor.run_until(common::PATIENCE, stop).unwrap());
+    reactor.call_soon(Reactor::stop);
+    reactor.run().unwrap();
+    assert_eq!(reactor.turn_count(), 1);
+}
+
+#[test]
 fn connection_removed_while_its_listener_runs_frees_its_place() {
     let mut reactor = Reactor::new().unwrap();
     let any = ["127.0.0.1:0".parse().unwrap()];

@@ -36,6 +36,7 @@ mod watch;
 
 use std::any::Any;
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::io;
 use std::panic::resume_unwind;
 use std::rc::Rc;
@@ -77,8 +78,8 @@ enum Job {
     Dispatch(Id, Ready),
     /// Call a source with the bits that are in its slot.
     Queued(Id),
-    /// Call [`Source::removed`].
-    Removed(Id, Box<dyn Source>),
+    /// Remove a source that has panicked.
+    Remove(Id, Box<dyn Source>),
 }
 
 impl Job {
@@ -86,7 +87,7 @@ impl Job {
     fn source(&self) -> Option<Id> {
         match self {
             Job::Call(_) => None,
-            Job::Dispatch(id, _) | Job::Queued(id) | Job::Removed(id, _) => Some(*id),
+            Job::Dispatch(id, _) | Job::Queued(id) | Job::Remove(id, _) => Some(*id),
         }
     }
 }
@@ -137,6 +138,8 @@ pub struct Reactor {
     stopping: bool,
     /// Whether a source is called, so that no turn may begin.
     is_running: bool,
+    /// While [`Source::removed`] is called: the sources that have left meanwhile.
+    leaving: Option<VecDeque<(Id, Box<dyn Source>)>>,
 }
 
 impl Reactor {
@@ -162,6 +165,7 @@ impl Reactor {
             polled_at: Instant::now(),
             stopping: false,
             is_running: false,
+            leaving: None,
         })
     }
 
@@ -201,6 +205,7 @@ impl Reactor {
         let deadline = Instant::now() + limit.min(FAR_FUTURE);
         loop {
             if done(self) {
+                self.stopping = false;
                 return Ok(true);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -292,7 +297,7 @@ impl Reactor {
                     self.dispatch(id, ready);
                 }
             }
-            Job::Removed(id, source) => self.leave(id, source),
+            Job::Remove(id, source) => self.remove_panicked(id, source),
         }
     }
 

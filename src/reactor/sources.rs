@@ -8,6 +8,7 @@
 //! Read next: `slots.rs`, where sources live.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
@@ -157,9 +158,9 @@ impl Reactor {
         handle
     }
 
-    /// Removes a source, calls [`Source::removed`] for it, and drops it. If a source calls this, the
-    /// call and the drop come from the queue: in this turn, or in the next one if this turn's queue
-    /// has begun to run. Returns `false` if `id` names no source.
+    /// Removes a source, calls [`Source::removed`] for it, and drops it. If the source is running,
+    /// the call and the drop wait until it returns. If another source is in its own `removed`, they
+    /// wait until that returns. Returns `false` if `id` names no source.
     ///
     /// Removing a connection aborts it. To end it gracefully, use
     /// [`Transport::close`](crate::Transport::close). A connection that removes itself can write until
@@ -179,21 +180,34 @@ impl Reactor {
         true
     }
 
-    /// Calls [`Source::removed`], but never inside a call of another source. Otherwise a chain of
-    /// sources, each of which removes the next one, could overflow the stack.
-    pub(super) fn leave(&mut self, id: Id, mut source: Box<dyn Source>) {
-        if self.is_running {
-            return self.local.push(Job::Removed(id, source));
+    /// Calls [`Source::removed`], but never inside another such call. Otherwise a chain of sources,
+    /// each of which removes the next one, could overflow the stack.
+    fn leave(&mut self, id: Id, source: Box<dyn Source>) {
+        if let Some(leaving) = &mut self.leaving {
+            return leaving.push_back((id, source));
         }
-        if self.slots.is_running(id) {
-            self.remove(id); // it has panicked, and was neither removed nor replaced before
+        self.leaving = Some(VecDeque::new());
+        let is_nested = mem::replace(&mut self.is_running, true);
+        let (mut next, mut panicked) = (Some((id, source)), None);
+        while let Some((id, mut source)) = next {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| source.removed(id, self))) {
+                panicked = Some(panic);
+            }
+            next = self.leaving.as_mut().and_then(VecDeque::pop_front);
         }
-        self.is_running = true;
-        let result = catch_unwind(AssertUnwindSafe(|| source.removed(id, self)));
-        self.is_running = false;
-        if let Err(panic) = result {
+        self.is_running = is_nested;
+        self.leaving = None;
+        if let Some(panic) = panicked {
             resume_unwind(panic);
         }
+    }
+
+    /// Removes a source whose panic was caught.
+    pub(super) fn remove_panicked(&mut self, id: Id, source: Box<dyn Source>) {
+        if self.slots.is_running(id) {
+            self.remove(id); // otherwise it was removed or replaced before it panicked
+        }
+        self.leave(id, source);
     }
 
     /// Returns whether a source is called.
@@ -266,7 +280,7 @@ impl Drop for Reactor {
     fn drop(&mut self) {
         self.catch_panic(Reactor::close_remote);
         self.events = None; // no turn from here on
-        self.is_running = false;
+        self.leaving = None;
         // Not while unwinding: a second panic, in a callback, would abort the process.
         if std::thread::panicking() {
             return;
@@ -276,7 +290,9 @@ impl Drop for Reactor {
             let jobs = mem::take(&mut *self.local.queue.borrow_mut());
             for job in jobs {
                 match job {
-                    Job::Removed(id, source) => _ = self.catch_panic(|reactor| reactor.leave(id, source)),
+                    Job::Remove(id, source) => {
+                        self.catch_panic(|reactor| reactor.remove_panicked(id, source));
+                    }
                     other => self.local.push(other),
                 }
             }
@@ -325,7 +341,7 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         if let Some(source) = self.source.take() {
             self.reactor.is_running = self.is_nested;
-            self.reactor.local.push(Job::Removed(self.id, source));
+            self.reactor.local.push(Job::Remove(self.id, source));
         }
     }
 }

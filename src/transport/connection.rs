@@ -303,8 +303,9 @@ impl<P: Protocol> Handle<Connection<P>> {
     /// a connection at any time, not only when the socket is ready.
     ///
     /// `f` may cause `pause_writing`, `resume_writing` or `connection_lost`. They are called before
-    /// this returns. But if a source calls this, they are called from the queue: in this turn, or in
-    /// the next one. So callbacks that enter each other's connections cannot overflow the stack.
+    /// this returns, unless callbacks that enter each other's connections could overflow the stack:
+    /// inside another source's call, `pause_writing` and `resume_writing` come from the queue, and
+    /// inside another `connection_lost`, `connection_lost` comes when that returns.
     ///
     /// ```
     /// use echo_reactor::{Connection, Flow, Protocol, Reactor, Transport};

@@ -221,16 +221,9 @@ fn outside(shared: &Shared, command: u8, reactor: &mut Reactor) {
         18 => {
             let output = chosen % script.outputs.len();
             let model = &mut script.outputs[output];
-            // Closures that were registered before it was removed may run after the others.
-            let is_removed = model.is_removed;
-            let callbacks = if is_removed { &mut model.on_gone } else { &mut model.on_flushed };
-            let (place, handle, shared) = (callbacks.register(), model.handle, shared.clone());
+            let (place, handle, shared) = (model.on_flushed.register(), model.handle, shared.clone());
             handle.on_flushed(reactor, move |reactor| {
-                let mut script = shared.borrow_mut();
-                let model = &mut script.outputs[output];
-                let callbacks = if is_removed { &mut model.on_gone } else { &mut model.on_flushed };
-                callbacks.call(place);
-                drop(script);
+                shared.borrow_mut().outputs[output].on_flushed.call(place);
                 called(&shared, reactor);
             });
         }

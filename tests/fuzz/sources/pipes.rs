@@ -30,8 +30,6 @@ pub struct OutputPipe {
     pub has_failed: bool,
     pub is_removed: bool,
     pub on_flushed: Callbacks,
-    /// Those that were registered after it was removed.
-    pub on_gone: Callbacks,
 }
 
 /// Receives a chunk. Returns whether the worker waits for one.
@@ -106,15 +104,8 @@ pub fn open_output(number: usize, shared: Shared, reactor: &mut Reactor) -> Outp
         called(&shared, reactor);
     };
     let handle = Output::open(reactor, &sender, on_error).unwrap();
-    OutputPipe {
-        handle,
-        receiver: Some(receiver),
-        model: PipeModel::default(),
-        has_failed: false,
-        is_removed: false,
-        on_flushed: Callbacks::default(),
-        on_gone: Callbacks::default(),
-    }
+    let (receiver, model, on_flushed) = (Some(receiver), PipeModel::default(), Callbacks::default());
+    OutputPipe { handle, receiver, model, has_failed: false, is_removed: false, on_flushed }
 }
 
 /// Writes to the pipe of an input, or closes it.
