@@ -16,7 +16,8 @@ use crate::checks::ex12_closing::{BUDGET, Connection, Next};
 
 /// The connection has these fields:
 ///
-/// - `stream`: it has `read`, `write` and `shutdown(Shutdown::Write)`, which always succeeds
+/// - `stream`: it has `read`, `write` and `shutdown(Shutdown::Write)`. Here `shutdown` always
+///   succeeds. After a reset, that of a real socket fails (`ENOTCONN`).
 /// - `unsent`: a `Vec<u8>`
 /// - `is_shut_down`: a flag for your own use, which is false at first
 /// - `is_late`: whether the time limit has passed
