@@ -148,7 +148,9 @@ pub fn reads_at_most_16_times_in_a_turn(trial: &Trial) -> Verdict {
         peers[0].read_exact(&mut echo)
     });
     ensure!(result.is_ok(), "a peer sent 1 MiB and got less of it: {}", trial.reason(result.unwrap_err()));
-    trial.answers("the last of 40 peers", &mut peers[39])?;
+    let hint = "a listener that stops before `WouldBlock` has to be called again in the next turn";
+    let verdict = trial.answers("the last of 40 peers", &mut peers[39]);
+    verdict.map_err(|sentence| with_hint(sentence, hint))?;
     server.process.signal(Signal::KILL);
     server.process.wait();
     let trace = || fs::read_to_string(&trace).unwrap();
@@ -164,25 +166,50 @@ pub fn reads_at_most_16_times_in_a_turn(trial: &Trial) -> Verdict {
     Ok(())
 }
 
-/// There are more peers than descriptors. A peer leaves when it has its echo. Then one `accept`
-/// fails, and a connection waits behind the error.
-pub fn accepts_waiting_peers_after_an_error(trial: &Trial) -> Verdict {
+/// Adds a hint to a sentence about a peer that got nothing from a server that runs.
+fn with_hint(sentence: String, hint: &str) -> String {
+    if sentence.contains("waited") { format!("{sentence}; {hint}") } else { sentence }
+}
+
+/// A server that may have 12 descriptors, and 20 peers.
+fn serve_without_descriptors(trial: &Trial) -> (Server, Vec<TcpStream>) {
     let mut command = common::program("bash");
     // Without the descriptors that the test may have inherited
     let script = r#"exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; ulimit -n 12; exec "$@""#;
     command.args(["-c", script, "bash"]).arg(path(trial.step)).arg("127.0.0.1:0");
-    let server = Server::run(command.stdin(Stdio::piped()), 1);
+    // Without its messages: a server that spins writes one for each `accept`.
+    let server = trial.run(command.stdin(Stdio::piped()).stderr(Stdio::null()));
     trial.stop_asleep(&server);
-    let peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    let peers = (0..20).map(|_| server.connect()).collect();
     server.process.signal(Signal::CONT);
+    (server, peers)
+}
+
+pub fn sleeps_while_no_descriptor_is_left(trial: &Trial) -> Verdict {
+    let (server, _peers) = serve_without_descriptors(trial);
+    ensure!(
+        trial.wait_until_asleep(&server),
+        "peers waited, no descriptor was left for them, and the server went on running: when `accept` can only \
+         fail, it has to wait until a connection ends"
+    );
+    Ok(())
+}
+
+/// There are more peers than descriptors. A peer leaves when it has its echo, and the first ten with
+/// a reset. Then one `accept` fails, and a connection waits behind the error.
+pub fn accepts_waiting_peers_after_an_error(trial: &Trial) -> Verdict {
+    let (server, peers) = serve_without_descriptors(trial);
     trial.wait_until_asleep(&server); // then only a close can have it accept the others
     for (number, mut peer) in (1..).zip(peers) {
-        let who =
-            format!("the server may have 12 descriptors, the peers before it left, and peer {number} of 20");
-        trial.answers(&who, &mut peer).map_err(|sentence| {
-            let hint = "a close frees a descriptor, so it has to call `accept` again";
-            if sentence.contains("waited") { format!("{sentence}; {hint}") } else { sentence }
-        })?;
+        let leave = if number <= 11 { "reset their connections" } else { "left" };
+        let who = format!(
+            "the server may have 12 descriptors, the peers before it {leave}, and peer {number} of 20"
+        );
+        let hint = "the end of a connection frees a descriptor, so it has to call `accept` again";
+        trial.answers(&who, &mut peer).map_err(|sentence| with_hint(sentence, hint))?;
+        if number <= 10 {
+            common::reset_on_close(&peer);
+        }
     }
     if !common::has_strace() {
         return Ok(()); // the rest is not checked here

@@ -20,7 +20,7 @@ use std::panic;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -163,7 +163,7 @@ struct Behaviour {
 }
 
 /// A row may need what the rows above it show. So the first ✗ of a column is the one to mend first.
-const BEHAVIOURS: [Behaviour; 17] = [
+const BEHAVIOURS: [Behaviour; 18] = [
     Behaviour {
         text: "serves a second peer while the first is silent",
         show: connections::serves_a_second_peer,
@@ -194,6 +194,11 @@ const BEHAVIOURS: [Behaviour; 17] = [
     Behaviour {
         text: "accepts waiting peers after an error",
         show: connections::accepts_waiting_peers_after_an_error,
+        from: "01",
+    },
+    Behaviour {
+        text: "sleeps while no descriptor is left",
+        show: connections::sleeps_while_no_descriptor_is_left,
         from: "01",
     },
     Behaviour {
@@ -245,7 +250,7 @@ fn find(behaviour: &Behaviour, step: &str, expected: Option<bool>) -> (Cell, Ver
             Some(false) => unit,
             None => 10 * unit,
         };
-        let trial = Trial { step, limit, unit };
+        let trial = Trial { step, limit, unit, server: &AtomicU32::new(0) };
         // A trial that fails in the middle does not show the behaviour.
         verdict = panic::catch_unwind(|| (behaviour.show)(&trial)).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map_or("it ended early", String::as_str);

@@ -1,5 +1,6 @@
 //! The rows of the table that are about time and other threads: step 9 and later.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::common::{self, Server};
-use crate::trial::{TURNS, Trial, Verdict, ensure};
+use crate::trial::{Trial, Verdict, ensure};
 
 /// Waits until the server closes an idle connection.
 fn is_closed(trial: &Trial, stream: &mut TcpStream, idle_limit: Duration) -> Verdict {
@@ -71,25 +72,32 @@ fn keeps_a_busy_peer(trial: &Trial, server: &Server, idle_limit: Duration) -> Re
     Ok(true)
 }
 
-/// While a poll takes its time, each of a hundred peers sends a byte. So there are always more
-/// events than the first list has room for.
+/// Each poll stops the server. Meanwhile each of a hundred peers sends a byte. So the next poll always
+/// finds more events than the first list has room for.
 pub fn closes_an_idle_peer_while_many_are_busy(trial: &Trial) -> Verdict {
     if !common::has_strace() {
         return Ok(()); // not checked here
     }
     let scratch = common::Scratch::new();
-    let server = trial.serve_traced(&scratch.path("trace"), &[TURNS, &trial.slow_polls()], 3 * trial.unit);
+    let trace = scratch.path("trace");
+    let stop = "inject=epoll_wait:signal=SIGSTOP";
+    let server = trial.serve_traced(&trace, &["trace=epoll_wait", stop], 3 * trial.unit);
     let mut idle = server.connect();
     let mut peers: Vec<_> = (0..100).map(|_| server.connect()).collect();
     peers.iter().for_each(|peer| peer.set_nonblocking(true).unwrap());
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
+            for number in 1.. {
+                let stops = || fs::read_to_string(&trace).unwrap().matches("stopped by SIGSTOP").count();
+                trial.happens(|| is_over.load(Ordering::Relaxed) || stops() >= number);
+                if is_over.load(Ordering::Relaxed) {
+                    return;
+                }
                 for peer in &mut peers {
                     let _ = (peer.write(&[7]), peer.read(&mut [0; 64]));
                 }
-                thread::sleep(Duration::from_millis(1));
+                server.process.signal(Signal::CONT);
             }
         });
         let verdict = is_closed(&Trial { limit: 3 * trial.limit, ..*trial }, &mut idle, 3 * trial.unit);

@@ -4,7 +4,8 @@ use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ pub struct Trial<'a> {
     pub limit: Duration,
     /// Doubles with each try. Times that are part of a behaviour depend on it.
     pub unit: Duration,
+    /// The process id of the server that was started last, or 0.
+    pub server: &'a AtomicU32,
 }
 
 impl Trial<'_> {
@@ -43,7 +46,13 @@ impl Trial<'_> {
     pub fn serve_with_idle_limit(&self, limit: Duration) -> Server {
         let mut command = step(self.step);
         command.arg("127.0.0.1:0").arg(limit.as_millis().to_string()).stdin(Stdio::piped());
-        Server::run(&mut command, 1)
+        self.run(&mut command)
+    }
+
+    pub fn run(&self, command: &mut Command) -> Server {
+        let server = Server::run(command, 1);
+        self.server.store(server.process.child.id(), Ordering::Relaxed);
+        server
     }
 
     /// Under `strace`, with these expressions.
@@ -52,7 +61,7 @@ impl Trial<'_> {
         command.arg("-D").args(expressions.iter().flat_map(|expression| ["-e", expression]));
         command.arg("-o").arg(trace).arg(path(self.step)).arg("127.0.0.1:0");
         command.arg(idle_limit.as_millis().to_string()).stdin(Stdio::piped());
-        Server::run(&mut command, 1)
+        self.run(&mut command)
     }
 
     /// Makes each poll take so long that much happens before its events are handled.
@@ -86,10 +95,18 @@ impl Trial<'_> {
     pub fn reason(&self, error: io::Error) -> String {
         match error.kind() {
             ErrorKind::WouldBlock => format!("it waited for {:?}", self.limit),
+            _ if self.server_has_ended() => "the server has ended".to_owned(),
             ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
             ErrorKind::ConnectionReset => "the connection was reset".to_owned(),
             _ => error.to_string(),
         }
+    }
+
+    /// A process closes its sockets a moment before it has ended.
+    fn server_has_ended(&self) -> bool {
+        let path = format!("/proc/{}/stat", self.server.load(Ordering::Relaxed));
+        Trial { limit: self.unit / 2, ..*self }
+            .happens(|| fs::read_to_string(&path).is_ok_and(|stat| stat.contains(") Z ")))
     }
 
     pub fn happens(&self, mut condition: impl FnMut() -> bool) -> bool {
@@ -131,16 +148,18 @@ impl Trial<'_> {
     }
 
     /// Waits until the server has done what it can do, or has used so much CPU time that it spins.
-    pub fn wait_until_asleep(&self, server: &Server) {
+    /// Returns whether it sleeps.
+    pub fn wait_until_asleep(&self, server: &Server) -> bool {
         let began = server.process.activity();
-        let mut before = None;
+        let (mut before, mut is_asleep) = (None, false);
         self.happens(|| {
             thread::sleep(Duration::from_millis(5));
             let now = server.process.activity();
-            let is_asleep = state(&server.process) == 'S' && before == Some(now);
+            is_asleep = state(&server.process) == 'S' && before == Some(now);
             before = Some(now);
             is_asleep || now.0 > began.0 + SPINS
         });
+        is_asleep
     }
 
     /// Stops the process while it sleeps. (Step 3 never does.)
