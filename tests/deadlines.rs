@@ -193,13 +193,19 @@ fn full_polls_do_not_starve_timers() {
             })
             .unwrap();
     }
-    for _ in 0..10_000 {
+    for _ in 0..50_000 {
         Mailbox::<u8>::new(&mut reactor, 1); // a source without events
+    }
+    let (id, one) = (Mailbox::<u8>::new(&mut reactor, 1).id(), UnixStream::pair().unwrap().0);
+    for _ in 0..50_000 {
+        reactor.register(id, &one, mio::Interest::READABLE).unwrap();
+        reactor.deregister(&one).unwrap();
     }
     let ran = Rc::new(Cell::new(false));
     let note = ran.clone();
     reactor.call_later(Duration::ZERO, move |_| note.set(true));
-    for _ in 0..4 {
+    for _ in 0..20 {
+        // other tests of this process have descriptors, too
         peers.iter_mut().for_each(|peer| drop(peer.write(b"x")));
         reactor.turn(None).unwrap();
     }

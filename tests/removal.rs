@@ -135,6 +135,31 @@ fn panic_in_removed_does_not_keep_the_others_from_being_removed() {
 }
 
 #[test]
+fn destructor_that_panics_does_not_keep_the_others_from_being_removed() {
+    struct Panicking;
+    impl Drop for Panicking {
+        fn drop(&mut self) {
+            panic!("the thing under test");
+        }
+    }
+    impl Source for Panicking {
+        fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
+            Next::Done
+        }
+    }
+    let (mut reactor, removed) = (Reactor::new().unwrap(), Rc::new(Cell::new(0)));
+    let panicking = reactor.insert(Panicking).id();
+    reactor.insert(Leaving { removed: removed.clone(), next: Next::Wait });
+    reactor.wake(panicking);
+    assert!(catch_unwind(AssertUnwindSafe(|| reactor.turn(None))).is_err());
+    reactor.turn(Some(Duration::ZERO)).unwrap(); // the loop goes on
+    reactor.insert(Panicking);
+    reactor.insert(Leaving { removed: removed.clone(), next: Next::Wait });
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(reactor))).is_err());
+    assert_eq!(removed.get(), 2);
+}
+
+#[test]
 fn panic_of_a_dropped_remote_call_does_not_keep_sources_from_being_removed() {
     struct PanicsOnDrop;
     impl Drop for PanicsOnDrop {

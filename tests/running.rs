@@ -202,9 +202,21 @@ fn stop_in_the_condition_of_run_until_does_not_end_the_next_run() {
         true
     };
     assert!(reactor.run_until(common::PATIENCE, stop).unwrap());
+    assert!(reactor.run_until(std::time::Duration::ZERO, stop).unwrap());
     reactor.call_soon(Reactor::stop);
     reactor.run().unwrap();
     assert_eq!(reactor.turn_count(), 1);
+}
+
+#[test]
+fn nested_run_until_is_an_error_and_does_not_take_the_stop_of_the_run_around_it() {
+    let mut reactor = Reactor::new().unwrap();
+    reactor.call_soon(|reactor| {
+        reactor.stop();
+        assert!(reactor.run_until(common::PATIENCE, |_| true).is_err());
+    });
+    reactor.call_later(common::PATIENCE, |_| panic!("the stop is lost"));
+    reactor.run().unwrap();
 }
 
 #[test]

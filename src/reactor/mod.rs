@@ -38,6 +38,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::RawFd;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -122,6 +123,8 @@ pub struct Reactor {
     /// are left until each source that was ready then has been reported.
     unreported: Option<(Instant, usize)>,
     slots: Slots,
+    /// The highest descriptor that was registered so far.
+    highest_fd: Cell<RawFd>,
     timers: Timers,
     local: Rc<Local>,
     clock: Clock,
@@ -153,6 +156,7 @@ impl Reactor {
             events: Some(Events::with_capacity(EVENT_CAPACITY)),
             unreported: None,
             slots: Slots::default(),
+            highest_fd: Cell::new(0),
             timers: Timers::default(),
             local: Rc::default(),
             clock: Clock::System(Cell::new(None)),
@@ -181,9 +185,7 @@ impl Reactor {
 
     /// Runs turns until [`stop`](Self::stop) is called or `goes_on` returns `false`.
     pub(crate) fn run_while(&mut self, goes_on: impl Fn() -> bool) -> io::Result<()> {
-        if self.is_running || self.events.is_none() {
-            return Err(running_already()); // before it could take the `stop` of the run around it
-        }
+        self.check_not_running()?;
         while goes_on() && !self.stopping {
             self.turn(None)?;
         }
@@ -202,19 +204,25 @@ impl Reactor {
         limit: Duration,
         mut done: impl FnMut(&mut Reactor) -> bool,
     ) -> io::Result<bool> {
+        self.check_not_running()?;
         let deadline = Instant::now() + limit.min(FAR_FUTURE);
+        let mut is_late = false;
         loop {
-            if done(self) {
-                self.stopping = false;
-                return Ok(true);
+            let is_done = done(self);
+            self.stopping = false;
+            if is_done || is_late {
+                return Ok(is_done);
             }
             let left = deadline.saturating_duration_since(Instant::now());
+            is_late = left.is_zero(); // one more turn handles the I/O that is ready
             self.turn(Some(left))?;
-            self.stopping = false;
-            if left.is_zero() {
-                return Ok(done(self)); // that turn has handled the I/O that was ready
-            }
         }
+    }
+
+    /// Fails if a turn or a source is running. Otherwise a nested run could take the `stop` of the run
+    /// around it.
+    fn check_not_running(&self) -> io::Result<()> {
+        if self.is_running || self.events.is_none() { Err(running_already()) } else { Ok(()) }
     }
 
     /// Makes [`run`](Self::run) return after the current turn. Between two turns, it makes the next

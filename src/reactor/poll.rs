@@ -84,7 +84,8 @@ impl Reactor {
         if count < EVENT_CAPACITY {
             return Some(began);
         }
-        let descriptors = self.slots.registered() + 1; // and the waker of other threads
+        // No two descriptors have the same number. (One more is the waker of other threads.)
+        let descriptors = usize::try_from(self.highest_fd.get()).unwrap_or(0) + 2;
         let (first, left) = series.unwrap_or((began, descriptors * sys::EVENTS_PER_DESCRIPTOR));
         if left > count {
             self.unreported = Some((first, left - count));

@@ -12,7 +12,6 @@
 //! Read next: `mod.rs`, where a turn takes sources out and puts them back.
 
 use std::any::{Any, TypeId};
-use std::cell::Cell;
 
 use super::{Handle, Id, Ready, Source, Unavailable, observe};
 use crate::net::Connector;
@@ -29,8 +28,6 @@ struct Slot {
     generation: u32,
     /// The bits of the source's queued call, while the reactor's queue has an entry for it.
     queued: Option<Ready>,
-    /// How many descriptors the source has registered so far.
-    registered: Cell<u32>,
 }
 
 impl Slot {
@@ -65,8 +62,6 @@ pub(super) struct Slots {
     /// The vacant slots that may be used again.
     vacant: Vec<u32>,
     occupied: usize,
-    /// How many descriptors all sources have registered. (Those that were closed since count, too.)
-    registered: Cell<usize>,
 }
 
 impl Slots {
@@ -82,8 +77,7 @@ impl Slots {
         }
         // Descriptors and memory run out long before 2^32 slots do.
         let index = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
-        let registered = Cell::new(0);
-        self.all.push(Slot { state: State::Running, generation: 0, queued: None, registered });
+        self.all.push(Slot { state: State::Running, generation: 0, queued: None });
         Id { slot: index, generation: 0 }
     }
 
@@ -110,14 +104,12 @@ impl Slots {
         let state = std::mem::replace(&mut slot.state, State::Vacant);
         slot.generation += 1; // it was even, so this cannot overflow
         slot.queued = None;
-        let registered = slot.registered.replace(0);
         // A slot that has used up its generations is never used again, so no stale id can become
         // valid.
         if slot.generation < u32::MAX {
             self.vacant.push(id.slot);
         }
         self.occupied -= 1;
-        self.registered.update(|count| count - registered as usize);
         match state {
             State::Resting(source) => Some(source),
             State::Running | State::Vacant => None,
@@ -207,18 +199,6 @@ impl Slots {
 
     pub fn len(&self) -> usize {
         self.occupied
-    }
-
-    pub fn count_registration(&self, id: Id) {
-        if let Some(slot) = self.slot(id) {
-            slot.registered.update(|count| count + 1);
-            self.registered.update(|count| count + 1);
-        }
-    }
-
-    /// Returns how many descriptors may have events, at most.
-    pub fn registered(&self) -> usize {
-        self.registered.get()
     }
 
     fn slot(&self, id: Id) -> Option<&Slot> {

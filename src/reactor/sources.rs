@@ -114,7 +114,7 @@ impl Reactor {
         let fd = descriptor.as_fd().as_raw_fd();
         self.check(id)?;
         self.poll.registry().register(&mut SourceFd(&fd), id.token(), interest)?;
-        self.slots.count_registration(id);
+        self.highest_fd.set(self.highest_fd.get().max(fd));
         Ok(())
     }
 
@@ -190,7 +190,11 @@ impl Reactor {
         let is_nested = mem::replace(&mut self.is_running, true);
         let (mut next, mut panicked) = (Some((id, source)), None);
         while let Some((id, mut source)) = next {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| source.removed(id, self))) {
+            let leave = || {
+                source.removed(id, self);
+                drop(source); // a destructor may panic, too
+            };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(leave)) {
                 panicked = Some(panic);
             }
             next = self.leaving.as_mut().and_then(VecDeque::pop_front);
