@@ -850,7 +850,7 @@ fn transport_reports_its_bytes_and_the_process_of_its_peer() {
 }
 
 #[test]
-fn idle_time_counts_from_the_last_byte_and_ends_with_close() {
+fn idle_time_counts_from_the_last_byte_and_then_from_close() {
     let mut reactor = Reactor::new().unwrap();
     let start = Instant::now();
     reactor.set_now(start);
@@ -869,7 +869,10 @@ fn idle_time_counts_from_the_last_byte_and_ends_with_close() {
     assert_eq!(idle_time(&mut reactor), Some(Duration::from_secs(5)));
     handle.enter(&mut reactor, |_, transport| transport.close()).unwrap();
     turn_until_quiet(&mut reactor);
-    assert_eq!(idle_time(&mut reactor), None);
+    peer.write_all(b"discarded").unwrap();
+    turn_until_quiet(&mut reactor);
+    reactor.set_now(start + Duration::from_secs(22));
+    assert_eq!(idle_time(&mut reactor), Some(Duration::from_secs(7)));
 }
 
 #[test]

@@ -270,8 +270,8 @@ impl Transport<'_> {
         self.duplex.set_idle_timeout(limit, self.id, self.reactor);
     }
 
-    /// Returns how long ago a byte last moved, either way. `None` if no idle timeout is set, or
-    /// after [`close`](Self::close).
+    /// Returns how long ago a byte last moved, either way. After [`close`](Self::close), only the
+    /// close itself and what is sent count. `None` if the connection has no timeout.
     #[must_use]
     pub fn idle_time(&self) -> Option<Duration> {
         self.duplex.idle_time(self.reactor)

@@ -137,7 +137,7 @@ fn list(reactor: &mut Reactor) -> String {
     let now = reactor.now();
     let mut connections = each(reactor, |echo, transport| {
         let age = echo.since.map_or(0.0, |since| (now - since).as_secs_f64());
-        let idle = transport.idle_time().unwrap_or_default().as_secs_f64();
+        let idle = transport.idle_time().map_or("-".into(), |idle| format!("{:.1}s", idle.as_secs_f64()));
         let columns = [
             echo.number.to_string(),
             echo.peer_name(transport.peer_addr()),
@@ -145,7 +145,7 @@ fn list(reactor: &mut Reactor) -> String {
             transport.bytes_out().to_string(),
             transport.buffered().to_string(),
             format!("{age:.1}s"),
-            format!("{idle:.1}s"),
+            idle,
             String::from(if transport.is_closing() { "closing" } else { "open" }),
         ];
         (echo.number, columns)

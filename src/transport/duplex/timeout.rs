@@ -104,10 +104,10 @@ impl Duplex {
         self.set_timeout(LINGER.min(idle_limit), true, id, reactor);
     }
 
-    /// Returns how long ago a byte last moved, if an idle timeout is set.
+    /// Returns how long ago a byte, or the FIN, last moved, if a timeout is set.
     pub fn idle_time(&self, reactor: &Reactor) -> Option<Duration> {
-        let idle = self.timeout.as_ref().filter(|timeout| !timeout.is_linger)?;
-        Some(reactor.now().saturating_duration_since(idle.moved))
+        let timeout = self.timeout.as_ref()?;
+        Some(reactor.now().saturating_duration_since(timeout.moved))
     }
 
     /// Handles the expired timer, after the pending I/O: ends the connection, or sets the timer
