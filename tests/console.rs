@@ -133,6 +133,16 @@ fn close_is_graceful_and_a_second_close_aborts() {
 }
 
 #[test]
+fn connection_that_the_operator_has_only_closed_is_aborted_at_shutdown() {
+    let (mut server, mut operator) = start(&["-v", "-g", "0", "127.0.0.1:0"]);
+    let mut stream = server.connect();
+    ping(&mut stream, b"1");
+    operator.write_all(b"close 1\nquit\n").unwrap();
+    assert_eq!(server.process.wait_code(), 0);
+    server.err.next_with(": aborted at shutdown; bytes: 1 in, 1 out");
+}
+
+#[test]
 fn say_sends_its_bytes_unchanged() {
     let (server, mut operator) = start(&["127.0.0.1:0"]);
     let mut stream = server.connect();
@@ -203,7 +213,8 @@ fn last_line_needs_no_newline() {
     assert!(server.out.next().starts_with("connections: 0 open"));
     drop(operator);
     assert_eq!(server.process.wait_code(), 0);
-    assert!(server.out.rest().is_empty() && server.err.rest().is_empty());
+    assert_eq!(server.out.rest(), ["shutting down"]);
+    assert!(server.err.rest().is_empty());
 }
 
 #[test]
@@ -347,9 +358,43 @@ fn quit_shuts_down_as_sigterm_does() {
     let mut stream = server.connect();
     ping(&mut stream, b"x");
     operator.write_all(b"quit\n").unwrap();
+    assert_eq!(server.out.next(), "shutting down; 1 connection open; quit again to end at once");
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     drop(stream);
     assert_eq!(server.process.wait_code(), 0);
+}
+
+#[test]
+fn second_quit_ends_the_server_at_once_and_is_no_signal() {
+    let (mut server, mut operator) = start(&["-g", "60", "127.0.0.1:0"]);
+    let mut stream = server.connect();
+    ping(&mut stream, b"x");
+    operator.write_all(b"quit\nquit\n").unwrap();
+    assert_eq!(server.process.wait().code(), Some(0));
+    assert_eq!(server.out.rest()[1..], ["ending at once"]);
+    assert_eq!(server.err.rest(), ["echo-server: warning: 1 connection did not finish in time"]);
+}
+
+#[test]
+fn quit_after_a_signal_ends_the_server_at_once_and_a_signal_after_quit_is_its_status() {
+    for (signal_is_first, code) in [(true, 0), (false, 128 + 15)] {
+        let (mut server, mut operator) = start(&["-v", "-g", "60", "127.0.0.1:0"]);
+        let mut stream = server.connect();
+        ping(&mut stream, b"x");
+        let mut quit = || operator.write_all(b"quit\n").unwrap();
+        if signal_is_first {
+            server.process.signal(Signal::TERM);
+        } else {
+            quit();
+        }
+        server.err.next_with("shutting down");
+        if signal_is_first {
+            quit();
+        } else {
+            server.process.signal(Signal::TERM);
+        }
+        assert_eq!(server.process.wait_code(), code);
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ stats       show one line of statistics, as SIGUSR1 does
 list        list connections: number, peer, bytes, age, idle time, state
 say TEXT    send TEXT and a newline to every connection
 close ID    close a connection gracefully; a second time, abort it
-quit        shut down gracefully, as SIGTERM does
+quit        shut down gracefully, as SIGTERM does; a second time, end at once
 ";
 
 pub struct Console {
@@ -75,12 +75,23 @@ impl Console {
             Ok(Command::List) => list(reactor),
             Ok(Command::Say(text)) => broadcast(reactor, text),
             Ok(Command::Close(number)) => close(reactor, number),
-            Ok(Command::Quit) => {
-                self.shutdown.begin(reactor, libc::SIGTERM);
-                String::new()
-            }
+            Ok(Command::Quit) => self.quit(reactor),
             Err(error) => format!("error: {error}\n"),
         }
+    }
+
+    /// Shuts the server down, or ends a shutdown at once.
+    fn quit(&self, reactor: &mut Reactor) -> String {
+        let open = self.listener.stats(reactor).map_or(0, |stats| stats.open);
+        let reply = match (self.shutdown.is_serving(), open) {
+            (false, _) => "ending at once\n".into(),
+            (true, 0) => "shutting down\n".into(),
+            (true, _) => {
+                format!("shutting down; {} open; quit again to end at once\n", counted(open, "connection"))
+            }
+        };
+        self.shutdown.begin(reactor, None);
+        reply
     }
 
     /// Reports the end of stdin, unless the server ends too. On a terminal, silence after Ctrl-D
@@ -193,6 +204,7 @@ fn close(reactor: &mut Reactor, number: &str) -> String {
             return None;
         }
         if echo.ended_by == EndedBy::Operator {
+            echo.ended_by = EndedBy::OperatorAbort;
             transport.abort();
             return Some(format!("aborted {number}\n"));
         }

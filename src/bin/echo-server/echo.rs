@@ -25,11 +25,13 @@ pub struct Limits {
     pub high_water: usize,
 }
 
-/// The first cause of the end of a connection. The initial value is [`EndedBy::Shutdown`].
+/// The cause of the end of a connection. The initial value is [`EndedBy::Shutdown`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum EndedBy {
     Shutdown,
     Operator,
+    /// The operator closed it and then aborted it.
+    OperatorAbort,
     Peer,
 }
 
@@ -89,7 +91,7 @@ fn describe(reason: &CloseReason, ended_by: EndedBy) -> String {
         (CloseReason::Closed, EndedBy::Peer) => "closed by the peer".into(),
         (CloseReason::Closed, EndedBy::Operator) => "closed by the operator".into(),
         (CloseReason::Closed, EndedBy::Shutdown) => "closed at shutdown".into(),
-        (CloseReason::Aborted, EndedBy::Operator) => "aborted by the operator".into(),
+        (CloseReason::Aborted, EndedBy::OperatorAbort) => "aborted by the operator".into(),
         (CloseReason::Aborted, _) => "aborted at shutdown".into(),
         (other, _) => other.to_string(),
     }

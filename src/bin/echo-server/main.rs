@@ -103,7 +103,7 @@ fn catch_signals(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: &S
             if signal == libc::SIGINT && !has_prompt {
                 cli::end_echoed_row();
             }
-            shutdown.begin(reactor, signal);
+            shutdown.begin(reactor, Some(signal));
         })?;
     }
     for signal in [Some(libc::SIGUSR1), cli::SIGINFO].into_iter().flatten() {

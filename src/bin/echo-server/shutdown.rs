@@ -19,10 +19,10 @@ const REPETITION: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy)]
 enum Stage {
     Serving,
-    /// Connections are finishing. Then the program ends with this exit. The signal and the time are
-    /// those of the request, if there was one.
+    /// Connections are finishing. Then the program ends with this exit. If a signal caused this, it
+    /// is kept with its time.
     Draining(Exit, Option<(i32, Instant)>),
-    /// A second request arrived, with this signal.
+    /// This signal was the second request.
     Killed(i32),
 }
 
@@ -54,16 +54,18 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Begins the shutdown because of a signal, or of a command that is equivalent to one.
-    pub fn begin(&self, reactor: &mut Reactor, signal: i32) {
+    /// Begins the shutdown, or ends it at once: because of a signal, or of the command `quit`.
+    pub fn begin(&self, reactor: &mut Reactor, signal: Option<i32>) {
         let now = reactor.now();
-        match self.stage.get() {
-            Stage::Serving => self.drain(reactor, cli::DONE, Some((signal, now))),
-            Stage::Draining(_, Some((first, when))) if first == signal && now < when + REPETITION => {}
-            Stage::Draining(..) | Stage::Killed(_) => {
+        match (self.stage.get(), signal) {
+            (Stage::Serving, _) => self.drain(reactor, cli::DONE, signal.map(|signal| (signal, now))),
+            (Stage::Draining(_, Some((first, when))), _)
+                if signal == Some(first) && now < when + REPETITION => {}
+            (_, Some(signal)) => {
                 self.stage.set(Stage::Killed(signal));
                 reactor.stop();
             }
+            (_, None) => reactor.stop(), // as at the end of the grace time
         }
     }
 
