@@ -55,6 +55,8 @@ fn count(result: isize) -> io::Result<usize> {
 const SIGNALS: usize = 127;
 
 static PENDING: [AtomicBool; SIGNALS] = [const { AtomicBool::new(false) }; SIGNALS];
+/// The signals that were raised at least once.
+static RAISED: [AtomicBool; SIGNALS] = [const { AtomicBool::new(false) }; SIGNALS];
 static WAKEUP_FD: AtomicI32 = AtomicI32::new(-1);
 
 /// Sets the socket that the handler writes to. The socket is never closed, because the reference is
@@ -65,11 +67,17 @@ pub fn set_wakeup_fd(write_end: &'static UnixStream) {
 
 /// Returns whether the signal was raised since the last call.
 pub fn take_pending(signal: c_int) -> bool {
-    pending_flag(signal).is_some_and(|flag| flag.swap(false, Ordering::AcqRel))
+    flag(&PENDING, signal).is_some_and(|flag| flag.swap(false, Ordering::AcqRel))
 }
 
-fn pending_flag(signal: c_int) -> Option<&'static AtomicBool> {
-    PENDING.get(usize::try_from(signal).ok()?)
+/// Returns whether the signal was ever raised, even if no turn has handled it yet.
+#[cfg(feature = "cli")]
+pub fn was_raised(signal: c_int) -> bool {
+    flag(&RAISED, signal).is_some_and(|flag| flag.load(Ordering::Acquire))
+}
+
+fn flag(flags: &[AtomicBool; SIGNALS], signal: c_int) -> Option<&AtomicBool> {
+    flags.get(usize::try_from(signal).ok()?)
 }
 
 /// Runs when a signal is raised, between any two instructions of the program. So it does only what
@@ -80,7 +88,7 @@ extern "C" fn handle_signal(signal: c_int) {
     let errno = unsafe { platform::errno_location() };
     // SAFETY: as above.
     let saved = unsafe { *errno };
-    if let Some(flag) = pending_flag(signal) {
+    for flag in [&PENDING, &RAISED].into_iter().filter_map(|flags| flag(flags, signal)) {
         flag.store(true, Ordering::Release);
     }
     let byte = 1_u8;
@@ -108,7 +116,7 @@ impl Drop for Disposition {
 
 /// Makes [`handle_signal`] run when the signal is raised: `sigaction(2)`.
 pub fn install_handler(signal: c_int) -> io::Result<Disposition> {
-    if pending_flag(signal).is_none() {
+    if flag(&PENDING, signal).is_none() {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
     take_pending(signal);

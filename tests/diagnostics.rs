@@ -5,7 +5,7 @@
 mod common;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
@@ -58,6 +58,40 @@ fn server_reports_a_full_stdout_once_and_exits_1() {
         process.signal(Signal::TERM);
         assert_eq!(process.wait_code(), 1, "{option}");
         assert_eq!(err.rest(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn reader_of_stdout_may_end_when_the_server_is_stopped() {
+    for (option, signals) in [("--step", true), ("--console", true), ("--console", false)] {
+        let mut command = server_command();
+        let (reader, writer) = pipe();
+        command.args([option, "127.0.0.1:0"]).stdin(Stdio::piped()).stdout(writer);
+        let mut process = Process::spawn(command.stderr(Stdio::piped()));
+        drop(command); // it has a copy of the write end
+        let mut out = BufReader::new(fs::File::from(reader));
+        let mut next = || out.by_ref().lines().next().unwrap().unwrap();
+        let listening = next();
+        let address = listening.strip_prefix("listening on ").unwrap();
+        let mut operator = process.child.stdin.take().unwrap();
+        let mut stream = (option == "--console").then(|| connect(address));
+        if let Some(stream) = &mut stream {
+            ping(stream, b"x"); // the loop runs
+        }
+        if signals {
+            // One turn sees both, and the reader's end first.
+            process.signal(Signal::STOP);
+            drop(out);
+            process.signal(Signal::INT);
+            process.signal(Signal::CONT);
+        } else {
+            operator.write_all(b"quit\n").unwrap();
+            while !next().starts_with("shutting down") {}
+            drop(out);
+        }
+        drop(stream);
+        assert_eq!(process.wait_code(), 0, "{option}");
+        assert_eq!(Lines::of(process.child.stderr.take().unwrap()).rest(), Vec::<String>::new());
     }
 }
 

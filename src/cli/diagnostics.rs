@@ -22,6 +22,7 @@ use crate::{Descriptor, Direction, sys};
 static STDOUT: OnceLock<Option<Descriptor>> = OnceLock::new();
 static STDERR: OnceLock<Option<Descriptor>> = OnceLock::new();
 static STDOUT_FAILED: AtomicBool = AtomicBool::new(false);
+static STDOUT_MAY_CLOSE: AtomicBool = AtomicBool::new(false);
 
 /// Turns text for stderr into the text to write there now. See [`route_stderr`].
 pub type Route = Box<dyn FnMut(String) -> String>;
@@ -150,11 +151,25 @@ pub fn write_stdout(text: impl Display) {
 }
 
 /// Reports the first error of stdout, after which the program runs on and ends with status 1. It is
-/// no error if the reader of stdout is slow.
+/// no error if the reader of stdout is slow, or if the reader ends when the program is stopped:
+/// Ctrl-C ends `tee(1)`, too.
 pub fn stdout_failed(error: &io::Error) {
-    if error.kind() != ErrorKind::WouldBlock && !STDOUT_FAILED.swap(true, Ordering::Relaxed) {
+    let is_expected = match error.kind() {
+        ErrorKind::WouldBlock => true,
+        ErrorKind::BrokenPipe => {
+            let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+            STDOUT_MAY_CLOSE.load(Ordering::Relaxed) || signals.into_iter().any(sys::was_raised)
+        }
+        _ => false,
+    };
+    if !is_expected && !STDOUT_FAILED.swap(true, Ordering::Relaxed) {
         log::error!("cannot write standard output: {}", ErrorText(error));
     }
+}
+
+/// Declares that the program is ending, so that the reader of stdout may end, too.
+pub fn let_stdout_close() {
+    STDOUT_MAY_CLOSE.store(true, Ordering::Relaxed);
 }
 
 /// Returns whether [`stdout_failed`] has reported an error.

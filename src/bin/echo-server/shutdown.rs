@@ -90,6 +90,7 @@ impl Shutdown {
 
     fn drain(&self, reactor: &mut Reactor, exit: Exit, request: Option<(i32, Instant)>) {
         self.stage.set(Stage::Draining(exit, request));
+        cli::let_stdout_close();
         reactor.call_later(self.grace, Reactor::stop);
         if self.finish_connections(reactor).is_err() {
             reactor.stop(); // without a listener, nothing reports the last connection
