@@ -565,6 +565,28 @@ fn stop_that_no_shell_notices_leaves_one_prompt() {
 }
 
 #[test]
+fn message_after_a_stop_during_which_the_server_has_ended_has_its_own_row() {
+    for name in ["xterm", "dumb"] {
+        let (sender, end) = mpsc::channel();
+        let (address, server) = serve_once(move |stream| {
+            end.recv().unwrap();
+            drop(stream);
+        });
+        let mut terminal = Terminal::with_window(100, 12);
+        let mut process = spawn_on(&terminal, client_command().arg(&address).env("TERM", name));
+        terminal.see_row("> ");
+        process.signal(Signal::STOP);
+        sender.send(()).unwrap();
+        server.join().unwrap();
+        process.signal(Signal::CONT); // one turn sees both
+        assert_eq!(process.wait_code(), 1);
+        terminal.see("closed the connection before the end of the input");
+        let rows = terminal.rows();
+        assert!(rows.last().unwrap().starts_with("echo-client: "), "{name}: {rows:#?}");
+    }
+}
+
+#[test]
 fn dumb_terminal_shows_the_prompt_again_after_a_stop() {
     let server = Server::start(&[]);
     let mut terminal = Terminal::new();

@@ -53,6 +53,8 @@ enum Prompt {
     /// just after the line was entered.
     Due,
     Shown,
+    /// There is no further prompt.
+    Ended,
 }
 
 impl Screen {
@@ -97,7 +99,9 @@ impl Screen {
 
     /// Records that the shell used the terminal, so that the cursor's row has no prompt.
     pub fn forget_prompt(&mut self) {
-        self.prompt = Prompt::Absent;
+        if self.prompt != Prompt::Ended {
+            self.prompt = Prompt::Absent;
+        }
     }
 
     /// Returns the text that shows data from the server. A line that arrives in pieces gets `< `
@@ -109,9 +113,10 @@ impl Screen {
         self.lines_of(&bytes)
     }
 
-    /// Returns the text that shows everything that is left, and moves the cursor to an empty row.
+    /// Returns the text that shows everything that is left, and moves the cursor to an empty row. No
+    /// prompt follows, not even after the program was stopped and continued.
     pub fn finish(&mut self) -> String {
-        let end = if mem::take(&mut self.prompt) == Prompt::Shown { "\n" } else { "" };
+        let end = if mem::replace(&mut self.prompt, Prompt::Ended) == Prompt::Shown { "\n" } else { "" };
         let bytes = mem::take(&mut self.incomplete);
         self.release() + &self.lines_of(&bytes) + end
     }
@@ -166,7 +171,7 @@ impl Screen {
         }
         if !self.supports_escapes {
             let (before, after) = match self.prompt {
-                Prompt::Absent => ("", ""),
+                Prompt::Absent | Prompt::Ended => ("", ""),
                 Prompt::Due => ("", "> "),
                 Prompt::Shown => ("\n", "> "),
             };
