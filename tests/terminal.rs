@@ -817,7 +817,47 @@ fn write_on_a_terminal_that_has_just_hung_up_ends_the_client_as_sighup_does() {
     assert!(stderr.recv_timeout(common::PATIENCE).unwrap().is_empty());
 }
 
-// ---- stdout or stderr is not a terminal
+// ---- stdin, stdout or stderr is not a terminal
+
+#[test]
+fn message_begins_in_a_row_of_its_own_after_an_unfinished_row_of_the_echo() {
+    let server = Server::start(&[]);
+    for (option, input, expected) in [
+        ("-v", "abc", ["abc", "echo-client: bytes: 3 sent"]),
+        ("-v", "abc\n", ["abc", "echo-client: bytes: 4 sent"]),
+        ("--progress", "abc", ["abc", "3 B sent"]),
+    ] {
+        let mut terminal = Terminal::new();
+        let mut command = client_command();
+        command.args([option, server.address()]).stdin(Stdio::piped()).stdout(terminal.stdio());
+        let mut process = Process::spawn(command.stderr(terminal.stdio()));
+        process.child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        assert_eq!(process.wait_code(), 0);
+        terminal.see(expected[1]);
+        let rows = terminal.rows();
+        let last = &rows[rows.len() - 2..];
+        assert!(last.iter().zip(expected).all(|(row, start)| row.starts_with(start)), "{rows:#?}");
+    }
+}
+
+#[test]
+fn row_that_ctrl_c_has_ended_is_not_ended_again() {
+    let server = Server::start(&[]);
+    let mut terminal = Terminal::new();
+    let mut command = client_command();
+    command.args(["-v", server.address()]).stdin(Stdio::piped()).stdout(terminal.stdio());
+    let mut process = Process::spawn(command.stderr(terminal.stdio()));
+    process.child.stdin.as_mut().unwrap().write_all(b"abc").unwrap();
+    terminal.see("abc");
+    terminal.type_in("\x03"); // ^C
+    terminal.see("^C");
+    process.signal(Signal::INT);
+    assert_eq!(process.wait_code(), 130);
+    terminal.see("bytes: 3 sent");
+    let rows = terminal.rows();
+    let at = rows.iter().position(|row| row == "abc^C").unwrap_or_else(|| panic!("{rows:#?}"));
+    assert!(rows[at + 1].starts_with("echo-client: bytes: 3 sent"), "{rows:#?}");
+}
 
 #[test]
 fn stdout_that_is_not_a_terminal_gets_only_the_bytes() {

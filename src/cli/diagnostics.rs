@@ -23,6 +23,8 @@ static STDOUT: OnceLock<Option<Descriptor>> = OnceLock::new();
 static STDERR: OnceLock<Option<Descriptor>> = OnceLock::new();
 static STDOUT_FAILED: AtomicBool = AtomicBool::new(false);
 static STDOUT_MAY_CLOSE: AtomicBool = AtomicBool::new(false);
+/// Whether the terminal's last row has text from stdout and no newline yet.
+static ROW_IS_OPEN: AtomicBool = AtomicBool::new(false);
 
 /// Turns text for stderr into the text to write there now. See [`route_stderr`].
 pub type Route = Box<dyn FnMut(String) -> String>;
@@ -119,9 +121,11 @@ fn one_line(program: &str, what: impl Display) -> String {
     format!("{program}: {}\n", Escaped(what.to_string().as_bytes()))
 }
 
-/// Writes text on stderr: unchanged, or as the [route](route_stderr) returns it.
+/// Writes text on stderr: unchanged, or as the [route](route_stderr) returns it. It begins in a row of
+/// its own.
 pub fn write_stderr(text: impl Display) {
-    let text = text.to_string();
+    let begin = if ROW_IS_OPEN.swap(false, Ordering::Relaxed) { "\n" } else { "" };
+    let text = format!("{begin}{text}");
     let text = ROUTE.with_borrow_mut(|route| match route {
         Some(route) => route(text),
         None => text,
@@ -132,9 +136,15 @@ pub fn write_stderr(text: impl Display) {
 /// Moves the cursor below the `^C` that the terminal has echoed, so that the next line begins in the
 /// first column.
 pub fn end_echoed_row() {
+    ROW_IS_OPEN.store(false, Ordering::Relaxed);
     if io::stderr().is_terminal() {
         let _ = write_now(&STDERR, &io::stderr(), b"\n"); // a route would insert an empty row
     }
+}
+
+/// Records whether text on stdout ends in the middle of a row, on a terminal that is stderr, too.
+pub(super) fn set_row_open(is_open: bool) {
+    ROW_IS_OPEN.store(is_open, Ordering::Relaxed);
 }
 
 /// Passes all text that this thread writes on stderr, including the log, through `route`. On a

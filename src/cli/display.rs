@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::io::{self, IsTerminal};
 use std::rc::Rc;
 
+use super::diagnostics::set_row_open;
 use super::screen::Screen;
 use super::{on_signal, route_stderr};
 use crate::sys::{discard_input, has_input, is_in_background};
@@ -22,6 +23,8 @@ pub struct Display {
     output: Handle<Output>,
     /// `None` if the program is not interactive.
     screen: Option<Rc<RefCell<Screen>>>,
+    /// Whether stdout and stderr are terminals, and probably the same one.
+    shares_rows: bool,
 }
 
 /// Returns whether stdin and stdout are terminals.
@@ -44,7 +47,12 @@ impl Display {
         routes_stderr: bool,
     ) -> io::Result<Self> {
         let screen = Rc::new(RefCell::new(Screen::new()));
-        let display = Display { input, output, screen: is_interactive.then(|| screen.clone()) };
+        let display = Display {
+            input,
+            output,
+            screen: is_interactive.then(|| screen.clone()),
+            shares_rows: io::stdout().is_terminal() && io::stderr().is_terminal(),
+        };
         if is_interactive {
             let display = display.clone();
             on_signal(reactor, libc::SIGCONT, move |reactor| display.resume(reactor))?;
@@ -70,7 +78,12 @@ impl Display {
     /// does.
     pub fn show_echo(&self, reactor: &mut Reactor, waiter: Id, data: &[u8]) -> Flow {
         match &self.screen {
-            None => self.output.write(reactor, waiter, data),
+            None => {
+                if let Some(last) = data.last().filter(|_| self.shares_rows) {
+                    set_row_open(*last != b'\n');
+                }
+                self.output.write(reactor, waiter, data)
+            }
             Some(screen) => {
                 let text = screen.borrow_mut().echo(data);
                 self.write(reactor, waiter, &text)
