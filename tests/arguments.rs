@@ -38,10 +38,10 @@ fn help_and_version_go_to_stdout() {
 }
 
 #[test]
-fn help_is_at_most_80_columns_wide_and_ends_with_examples() {
+fn help_is_at_most_79_columns_wide_and_ends_with_examples() {
     for (name, run) in [("echo-server", server as fn(&[&str]) -> Outcome), ("echo-client", client)] {
         let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
-        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 79), "{help}");
         let (_, examples) = help.split_once("\nExamples:\n").unwrap();
         assert!(examples.lines().all(|line| line.starts_with(&format!("  {name}"))), "{help}");
     }
@@ -186,6 +186,13 @@ fn client_takes_one_address_in_one_or_two_arguments() {
     for (arguments, reason) in [
         (&["127.0.0.1:1", "127.0.0.1:2"][..], "unexpected argument '127.0.0.1:2'"),
         (&["127.0.0.1", "1", "2"], "unexpected argument '2'"),
+        (&["localhost:", "7"], "bad address 'localhost:': the port after the colon is missing"),
+        (&["localhost", ""], "bad address 'localhost ': the port is empty"),
+        (&["", "7"], "bad address ' 7': the host is empty"),
+        (
+            &["--source", "::1:5555"],
+            "invalid value '::1:5555' for --source: an IPv6 address needs brackets: [::1]:5555",
+        ),
         (&["-", ":1"], "bad address '- :1': '-' is not a host"),
         (&["--check", "--raw"], "option '--raw' cannot be used with --check: no echo is shown"),
         (&["localhost", "nosuch"], "bad address 'localhost nosuch': 'nosuch' is neither a port number"),

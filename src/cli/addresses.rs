@@ -122,6 +122,9 @@ impl AddressArgument {
     pub fn parse_pair(host: &OsStr, text: &OsStr, family: Family) -> Result<Self, String> {
         let (host, text) = (host.to_str().unwrap_or_default(), text.to_str().ok_or("it is not UTF-8")?);
         let host = host_name(without_brackets(host).unwrap_or(host))?;
+        if text.is_empty() {
+            return Err("the port is empty".into());
+        }
         Self { place: Place::Host(host, port(text)?), family }.checked()
     }
 
@@ -175,21 +178,26 @@ fn split(text: &str) -> Result<(&str, Option<&str>), String> {
     match text.split_once(':') {
         None => Ok((text, None)),
         Some((_, rest)) if rest.contains(':') => {
-            let needs_brackets = |host, port| format!("an IPv6 address needs brackets: [{host}]:{port}");
-            let hint = match text.rsplit_once(':') {
-                // `::1:7` is an address, too, but nobody means that one.
-                Some((host, port))
-                    if is_number(port) && is_ipv6(host) && (host == "::1" || !is_ipv6(text)) =>
-                {
-                    needs_brackets(host, port)
-                }
-                _ if is_ipv6(text) => needs_brackets(text, "7777"),
-                _ => "it has too many colons".into(),
+            let hint = match ipv6_and_port(text) {
+                Some((host, port)) => needs_brackets(host, port),
+                None if is_ipv6(text) => needs_brackets(text, "7777"),
+                None => "it has too many colons".into(),
             };
             Err(format!("expected HOST:PORT; {hint}"))
         }
         Some((host, port)) => Ok((host, Some(port))),
     }
+}
+
+/// Splits an IPv6 address without brackets from a port after it. `::1:7` is an address, too, but
+/// nobody means that one.
+fn ipv6_and_port(text: &str) -> Option<(&str, &str)> {
+    text.rsplit_once(':')
+        .filter(|&(host, port)| is_number(port) && is_ipv6(host) && (host == "::1" || !is_ipv6(text)))
+}
+
+fn needs_brackets(host: &str, port: &str) -> String {
+    format!("an IPv6 address needs brackets: [{host}]:{port}")
 }
 
 /// Parses a port: a number or a service name.
@@ -240,6 +248,9 @@ fn without_brackets(text: &str) -> Option<&str> {
 /// # Errors
 /// The error says what was expected.
 pub fn source_address(text: &str) -> Result<SocketAddr, String> {
+    if let Some((host, port)) = ipv6_and_port(text) {
+        return Err(needs_brackets(host, port));
+    }
     let ip = without_brackets(text).unwrap_or(text).parse().map(|ip: IpAddr| SocketAddr::new(ip, 0));
     text.parse().or(ip).map_err(|_| "expected an IP address of this machine, or IP:PORT".into())
 }
@@ -368,5 +379,9 @@ mod tests {
         }
         assert_eq!(source_address("[::1]"), source_address("::1"));
         assert!(source_address("localhost").is_err());
+        for (text, hint) in [("::1:5555", "[::1]:5555"), ("1:2:3:4:5:6:7:8:9", "[1:2:3:4:5:6:7:8]:9")] {
+            assert_eq!(source_address(text), Err(format!("an IPv6 address needs brackets: {hint}")));
+        }
+        assert_eq!(source_address("fe80::1:2"), Ok("[fe80::1:2]:0".parse().unwrap()));
     }
 }

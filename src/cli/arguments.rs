@@ -155,7 +155,12 @@ pub fn client_address(arguments: &[OsString], family: Family) -> Result<AddressA
                 bad_address(&Escaped(&[host.as_bytes(), b" ", port.as_bytes()].concat()), &why)
             })
         }
-        [.., last] => Err(Error::UnexpectedArgument(last.clone()).into()),
+        [.., last] => {
+            if let [first, _] = arguments {
+                address(first, family)?; // `localhost: 7777` lacks its port
+            }
+            Err(Error::UnexpectedArgument(last.clone()).into())
+        }
     }
 }
 
