@@ -250,9 +250,9 @@ impl Ping {
         let (id, output) = (transport.id(), this.output);
         this.check_deadline(transport.reactor(), now);
         if this.is_due(now) {
-            if this.is_stalled() || transport.buffered() > 0 {
+            if let Some(why) = this.why_stalled(transport) {
                 let pause = this.ping.interval.max(this.options.timeout.unwrap_or_default());
-                this.skip(transport.reactor(), pause, "the server does not read");
+                this.skip(transport.reactor(), pause, why);
             } else if output.flow(transport.reactor(), id) == Flow::Full {
                 return; // the output wakes this connection when it has room
             } else {

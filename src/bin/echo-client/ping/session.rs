@@ -199,9 +199,15 @@ impl Session {
         self.print(reactor, format_args!("lost: seq={} {why}", self.tally.sequence));
     }
 
-    /// Returns whether too many messages are unanswered, so that no more are sent.
-    pub fn is_stalled(&self) -> bool {
-        self.outstanding.len() >= MAX_OUTSTANDING
+    /// Returns why no message can be sent now, if there is a reason.
+    pub fn why_stalled(&self, transport: &Transport) -> Option<&'static str> {
+        if transport.buffered() > 0 {
+            Some("it was not sent: an earlier message is still on its way")
+        } else if self.outstanding.len() >= MAX_OUTSTANDING {
+            Some("it was not sent: too many earlier messages have no echo yet")
+        } else {
+            None
+        }
     }
 
     /// Forgets the messages of a connection that has ended.
