@@ -82,6 +82,30 @@ fn idle_timeout_closes_only_silent_and_stalled_peers() {
 }
 
 #[test]
+fn limit_of_connections_is_logged_and_shown_when_it_is_reached() {
+    let server = Server::start(&["-v", "-c2"]);
+    let shown = || {
+        server.process.signal(Signal::USR1);
+        server.err.next_with(" accepted, ").split(',').next().unwrap().to_owned()
+    };
+    let mut first = server.connect();
+    ping(&mut first, b"1");
+    assert_eq!(shown(), "echo-server: connections: 1 open");
+    ping(&mut server.connect(), b"2"); // and closes it
+    let line = server.err.next_with("limit");
+    assert_eq!(
+        line,
+        "echo-server: the limit of open connections is reached: 2; others wait until one closes"
+    );
+    let mut third = server.connect();
+    ping(&mut third, b"3");
+    server.err.next_with("limit");
+    assert_eq!(shown(), "echo-server: connections: 2 open (the limit)");
+    drop(third);
+    eventually("a connection is closed", || shown() == "echo-server: connections: 1 open");
+}
+
+#[test]
 fn peer_beyond_the_limit_is_served_after_a_close() {
     let server = Server::start(&["-c2"]);
     let mut first = server.connect();

@@ -44,6 +44,8 @@ pub struct ListenerStats {
     pub bytes_in: u64,
     /// Bytes sent on connections that are closed.
     pub bytes_out: u64,
+    /// Whether the limit on connections is reached, so that further ones wait.
+    pub is_full: bool,
 }
 
 /// Makes a source from an accepted socket. That source calls [`Handle::release`] when it leaves.
@@ -197,6 +199,14 @@ impl Listener {
         }
         self.stats.open += 1;
         self.stats.accepted += 1;
+        self.stats.is_full = self.stats.open >= self.limit;
+        if self.stats.is_full {
+            let limit = self.limit;
+            // The connections that were accepted in this turn log their lines first.
+            reactor.call_soon(move |_| {
+                log::info!("the limit of open connections is reached: {limit}; others wait until one closes");
+            });
+        }
         Ok(())
     }
 
@@ -321,6 +331,7 @@ impl Handle<Listener> {
             // If a callback has exchanged its reactor for another one, this may be another listener
             // with the same id.
             listener.stats.open = listener.stats.open.saturating_sub(1);
+            listener.stats.is_full = false;
             listener.stats.bytes_in += bytes_in;
             listener.stats.bytes_out += bytes_out;
             listener.call_back(reactor);

@@ -17,8 +17,9 @@ pub fn statistics(reactor: &mut Reactor, listener: Handle<Listener>) -> String {
         });
     }
     format!(
-        "connections: {} open, {} accepted, {} refused; bytes: {} in, {} out, {buffered} buffered; turns: {}",
+        "connections: {} open{}, {} accepted, {} refused; bytes: {} in, {} out, {buffered} buffered; turns: {}",
         stats.open,
+        if stats.is_full { " (the limit)" } else { "" },
         stats.accepted,
         stats.refused,
         stats.bytes_in,
