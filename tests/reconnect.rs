@@ -207,6 +207,32 @@ fn server_that_sends_no_echo_is_reported() {
 }
 
 #[test]
+fn proxy_that_accepts_and_closes_each_connection_is_reported_once() {
+    for option in ["--reconnect", "--ping"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut command = client_command();
+        command.args([option, "-r", &address]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut process = Process::spawn(command.stderr(Stdio::piped()));
+        let err = Lines::of(process.child.stderr.take().unwrap());
+        process.child.stdin.as_mut().unwrap().write_all(b"12345").unwrap();
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut [0; 5]).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+        let _last = listener.accept().unwrap();
+        process.signal(Signal::TERM);
+        let lines = err.rest();
+        let warnings = lines.iter().filter(|line| line.contains("closed the connection")).count();
+        let connected = lines.iter().filter(|line| line.contains("connected to ")).count();
+        assert_eq!(warnings, 1, "{option}: {lines:#?}");
+        assert!(connected <= 1, "{option}: {lines:#?}");
+    }
+}
+
+#[test]
 fn permanent_failures_are_not_retried() {
     let server = Server::start(&[]);
     // The echo has a wrong byte.

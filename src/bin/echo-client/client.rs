@@ -45,8 +45,10 @@ pub struct Client {
 #[derive(Default)]
 pub struct Failures {
     count: u32,
-    /// Why the last attempt failed. Empty after a connection was established.
+    /// Why the last attempt failed.
     reason: String,
+    /// Whether a warning was logged, and no connection was established after it.
+    is_warned: bool,
 }
 
 impl Failures {
@@ -61,14 +63,16 @@ impl Failures {
             String::from("until it succeeds")
         };
         log::log!(level, "{reason}; reconnecting {when}");
-        *self = Failures { count: self.count.saturating_add(1), reason };
+        let is_warned = self.is_warned || level == Level::Warn;
+        *self = Failures { count: self.count.saturating_add(1), reason, is_warned };
         delay
     }
 
-    /// Records that a connection is established. Returns whether an attempt had failed before.
-    pub fn connected(&mut self) -> bool {
-        self.reason.clear();
-        self.count > 0
+    /// Records that a connection is established. Returns whether to report it: after a warning, and
+    /// otherwise only the first connection if `is_first_reported` is set. A proxy may accept each
+    /// attempt and close it.
+    fn connected(&mut self, is_first_reported: bool) -> bool {
+        mem::take(&mut self.is_warned) || self.count == 0 && is_first_reported
     }
 }
 
@@ -156,17 +160,14 @@ fn retry_delay(attempt: u32) -> Duration {
 
 impl Protocol for Client {
     fn connection_made(&mut self, transport: &mut Transport) {
-        let reconnected = self.failures.connected();
         transport.set_idle_timeout(self.session.options.timeout);
         if let Some(transfer) = &mut self.transfer {
             let server = &self.session.options.address;
-            if (reconnected || transfer.display.is_interactive()) && !log::log_enabled!(Level::Info) {
-                if log::log_enabled!(Level::Warn) {
-                    report(NAME, format_args!("connected to {}", name_server(server, transport)));
-                }
-            } else {
-                log_connected(server, transport, self.began.elapsed());
+            let is_reported = self.failures.connected(transfer.display.is_interactive());
+            if is_reported && log::log_enabled!(Level::Warn) && !log::log_enabled!(Level::Info) {
+                report(NAME, format_args!("connected to {}", name_server(server, transport)));
             }
+            log_connected(server, transport, self.began.elapsed());
             transfer.start(transport);
         }
     }

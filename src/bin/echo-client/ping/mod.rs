@@ -271,7 +271,6 @@ impl Protocol for Ping {
         let server = name_server(&this.options.address, transport);
         let (took, size) = (now - self.began, this.size());
         this.connection = Some(handle);
-        this.failures.connected();
         this.next_send = this.next_send.max(now);
         this.tally.connects.add(took);
         let time = milliseconds(took);
