@@ -121,8 +121,8 @@ fn one_line(program: &str, what: impl Display) -> String {
     format!("{program}: {}\n", Escaped(what.to_string().as_bytes()))
 }
 
-/// Writes text on stderr: unchanged, or as the [route](route_stderr) returns it. It begins in a row of
-/// its own.
+/// Writes text on stderr: unchanged, or as the [route](route_stderr) returns it. It begins in a row
+/// of its own.
 pub fn write_stderr(text: impl Display) {
     let begin = if ROW_IS_OPEN.swap(false, Ordering::Relaxed) { "\n" } else { "" };
     let text = format!("{begin}{text}");

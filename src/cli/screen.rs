@@ -113,8 +113,8 @@ impl Screen {
         self.lines_of(&bytes)
     }
 
-    /// Returns the text that shows everything that is left, and moves the cursor to an empty row. No
-    /// prompt follows, not even after the program was stopped and continued.
+    /// Returns the text that shows everything that is left, and moves the cursor to an empty row.
+    /// No prompt follows, not even after the program was stopped and continued.
     pub fn finish(&mut self) -> String {
         let end = if mem::replace(&mut self.prompt, Prompt::Ended) == Prompt::Shown { "\n" } else { "" };
         let bytes = mem::take(&mut self.incomplete);
