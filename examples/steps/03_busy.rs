@@ -87,7 +87,10 @@ impl Connection {
     }
 
     fn send(&mut self) -> io::Result<()> {
+        // A `VecDeque` is a ring, so its bytes may be in two pieces. This is the first one. When it
+        // is written, the second one is the first.
         match self.stream.write(self.unsent.as_slices().0) {
+            // `drain` returns an iterator, and to drop it removes these bytes.
             Ok(count) => drop(self.unsent.drain(..count)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
