@@ -88,8 +88,8 @@ exercises! {
     ex04_edge(receive):
         interrupted_is_an_error, reads_once, spins_at_eof, stops_at_a_short_read, swallows_errors;
     ex05_slab(Table::default):
-        constant_generation, no_generation, put_back_unchecked, remove_unchecked,
-        removes_only_what_is_there, slot_without_an_entry_is_free;
+        constant_generation, no_generation, put_back_unchecked, raises_the_generation_in_insert,
+        remove_unchecked, removes_only_what_is_there, slot_without_an_entry_is_free;
     ex06_budget(turn):
         calls_twice, forgets_the_rest, goes_on_in_the_same_turn, no_budget, polls_once_more,
         sleeps_on_the_queue;
@@ -105,7 +105,7 @@ exercises! {
         takes_a_piece_for_lines;
     ex10_protocol(Shout::default):
         a_piece_is_a_line, aborts_a_long_line, aborts_at_eof, drops_the_rest_at_eof,
-        limits_whole_lines_only, one_line_of_a_piece;
+        limits_whole_lines_only, measures_without_the_newline, one_line_of_a_piece;
     ex11_futures((send, Receive::new)):
         forgets_to_wake, keeps_the_first_waker, leaves_no_waker, unlocks_in_between,
         wakes_before_it_sends, wakes_itself;

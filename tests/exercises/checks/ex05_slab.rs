@@ -46,7 +46,7 @@ pub fn check<S: Slab>(new: fn() -> S) -> Verdict {
     ensure!(
         fay.index != eve.index,
         "an entry was removed twice, and then two entries got its one slot. The second removal had a stale \
-         token: its generation does not equal the slot's"
+         token. A token is stale as soon as its entry has gone, and `remove` ignores it"
     );
     let found = table.take_out(bob);
     ensure!(found.is_none(), "the token of `bob`, who has gone, found {found:?} in the same slot");

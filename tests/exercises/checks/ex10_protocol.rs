@@ -51,6 +51,11 @@ pub fn check<P: Protocol>(new: fn() -> P) -> Verdict {
     long.expect("a line, one that is too long, and a third one, in one piece", "OK\ntoo long\n", hint)?;
     ensure!(long.at_eof, "a line was too long, and the connection does not end: call `transport.close`");
 
+    let mut longer = Scene::new(new());
+    longer.send(format!("x{line}\n").as_bytes());
+    let hint = "101 bytes with the newline are too long";
+    longer.expect("a line that is one byte longer than the limit", "too long\n", hint)?;
+
     let mut endless = Scene::new(new());
     for _ in 0..16 {
         endless.send(&[b'x'; 4096]);

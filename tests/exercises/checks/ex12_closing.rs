@@ -155,9 +155,7 @@ pub fn check(turn: Turn) -> Verdict {
         flood.expect("the peer floods", &Next::Again)?;
     }
     flood.connection.is_late = true;
-    let late =
-        "the time limit has passed: a peer that does not end its side would keep the connection forever";
-    flood.expect(late, &Next::Done)?;
+    flood.expect("the time limit has passed, and the peer floods", &Next::Done)?;
 
     let mut stalled = Loop::new(turn, 5);
     stalled.expect("the kernel has no room", &Next::Wait)?;
@@ -218,6 +216,10 @@ impl Loop {
             ensure!(next == *expected, "{when}, and `turn` returned `{next:?}`");
             return Ok(());
         }
-        Err(format!("{when}, and `turn` returned `Again` 100 times: the loop is busy").into())
+        let reason = match self.connection.is_late {
+            true => "a peer that does not end its side would keep the connection forever",
+            false => "the loop is busy",
+        };
+        Err(format!("{when}, and `turn` returned `Again` 100 times: {reason}").into())
     }
 }

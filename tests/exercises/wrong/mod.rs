@@ -20,6 +20,7 @@ pub mod ex05_slab {
     pub mod constant_generation;
     pub mod no_generation;
     pub mod put_back_unchecked;
+    pub mod raises_the_generation_in_insert;
     pub mod remove_unchecked;
     pub mod removes_only_what_is_there;
     pub mod slot_without_an_entry_is_free;
@@ -71,6 +72,7 @@ pub mod ex10_protocol {
     pub mod aborts_at_eof;
     pub mod drops_the_rest_at_eof;
     pub mod limits_whole_lines_only;
+    pub mod measures_without_the_newline;
     pub mod one_line_of_a_piece;
 }
 
