@@ -2,20 +2,24 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::common::{self, Process, Server};
+use crate::common::{self, Lines, Process, Server};
 use crate::{path, step};
 
 /// Nothing, or a sentence about what happened instead of the behaviour.
 pub type Verdict = Result<(), String>;
+
+/// The verdict of a row that cannot be checked here.
+pub const UNCHECKED: &str = "it needs strace";
 
 /// Returns from a trial with a sentence, unless the condition holds.
 macro_rules! ensure {
@@ -34,8 +38,8 @@ pub struct Trial<'a> {
     pub limit: Duration,
     /// Doubles with each try. Times that are part of a behaviour depend on it.
     pub unit: Duration,
-    /// The process id of the server that was started last, or 0.
-    pub server: &'a AtomicU32,
+    /// The process id and stderr of the server that was started last.
+    pub server: &'a Mutex<Option<(u32, Lines)>>,
 }
 
 impl Trial<'_> {
@@ -50,8 +54,9 @@ impl Trial<'_> {
     }
 
     pub fn run(&self, command: &mut Command) -> Server {
-        let server = Server::run(command, 1);
-        self.server.store(server.process.child.id(), Ordering::Relaxed);
+        let mut server = Server::run(command.env("RUST_BACKTRACE", "0"), 1);
+        let err = mem::replace(&mut server.err, Lines::of(io::empty()));
+        *self.server.lock().unwrap() = Some((server.process.child.id(), err));
         server
     }
 
@@ -95,18 +100,29 @@ impl Trial<'_> {
     pub fn reason(&self, error: io::Error) -> String {
         match error.kind() {
             ErrorKind::WouldBlock => format!("it waited for {:?}", self.limit),
-            _ if self.server_has_ended() => "the server has ended".to_owned(),
-            ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
-            ErrorKind::ConnectionReset => "the connection was reset".to_owned(),
-            _ => error.to_string(),
+            kind => self.end_of_the_server().unwrap_or_else(|| match kind {
+                ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
+                ErrorKind::ConnectionReset => "the connection was reset".to_owned(),
+                _ => error.to_string(),
+            }),
         }
     }
 
     /// A process closes its sockets a moment before it has ended.
-    fn server_has_ended(&self) -> bool {
-        let path = format!("/proc/{}/stat", self.server.load(Ordering::Relaxed));
-        Trial { limit: self.unit / 2, ..*self }
-            .happens(|| fs::read_to_string(&path).is_ok_and(|stat| stat.contains(") Z ")))
+    fn end_of_the_server(&self) -> Option<String> {
+        let id = self.server.lock().unwrap().as_ref()?.0;
+        let path = format!("/proc/{id}/stat");
+        let has_ended = Trial { limit: self.unit / 2, ..*self }
+            .happens(|| fs::read_to_string(&path).is_ok_and(|stat| stat.contains(") Z ")));
+        has_ended.then(|| format!("the server has ended{}", self.last_message()))
+    }
+
+    /// The end of a sentence about a server that has ended: what it wrote last to stderr.
+    pub fn last_message(&self) -> String {
+        let server = self.server.lock().unwrap().take();
+        let lines = server.map_or(Vec::new(), |(_, err)| err.rest());
+        let last = lines.into_iter().rfind(|line| !line.is_empty() && !line.starts_with("note: "));
+        last.map_or(String::new(), |line| format!(", and the server's last message is `{line}`"))
     }
 
     pub fn happens(&self, mut condition: impl FnMut() -> bool) -> bool {
