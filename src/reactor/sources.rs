@@ -160,7 +160,9 @@ impl Reactor {
 
     /// Removes a source, calls [`Source::removed`] for it, and drops it. If the source is running,
     /// the call and the drop wait until it returns. If another source is in its own `removed`, they
-    /// wait until that returns. Returns `false` if `id` names no source.
+    /// wait until that returns. Until then its descriptors stay open and registered: add another
+    /// source for the same descriptor or address later, for example from
+    /// [`call_soon`](Self::call_soon). Returns `false` if `id` names no source.
     ///
     /// Removing a connection aborts it. To end it gracefully, use
     /// [`Transport::close`](crate::Transport::close). A connection that removes itself can write until
