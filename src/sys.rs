@@ -589,22 +589,19 @@ pub fn window_size(terminal: &impl AsFd) -> (usize, usize) {
 
 /// Returns whether one read or write of the descriptor would not block now.
 pub fn is_ready_now(descriptor: &impl AsFd, events: libc::c_short) -> io::Result<bool> {
-    poll(descriptor, events, 0)
-}
-
-/// Waits until one read of the descriptor would not block.
-///
-/// # Errors
-/// `Interrupted` if a signal comes first.
-#[cfg(feature = "cli")]
-pub fn wait_until_readable(descriptor: &impl AsFd) -> io::Result<()> {
-    poll(descriptor, libc::POLLIN, -1).map(drop)
-}
-
-/// Polls one descriptor: `poll(2)`, with a timeout in milliseconds (-1: none). Returns whether it
-/// is ready.
-fn poll(descriptor: &impl AsFd, events: libc::c_short, timeout: c_int) -> io::Result<bool> {
     let mut one = libc::pollfd { fd: descriptor.as_fd().as_raw_fd(), events, revents: 0 };
     // SAFETY: an array of one `pollfd`.
-    Ok(check(unsafe { libc::poll(&raw mut one, 1, timeout) })? > 0)
+    Ok(check(unsafe { libc::poll(&raw mut one, 1, 0) })? > 0)
+}
+
+/// Waits until one of two descriptors is readable, or the first one if there is no second. Returns
+/// whether the second one is.
+#[cfg(feature = "cli")]
+pub fn wait_for_either(first: &impl AsFd, second: Option<&UnixStream>) -> io::Result<bool> {
+    // The kernel ignores a negative descriptor.
+    let fds = [first.as_fd().as_raw_fd(), second.map_or(-1, AsRawFd::as_raw_fd)];
+    let mut both = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    // SAFETY: an array of two `pollfd`.
+    check(unsafe { libc::poll(both.as_mut_ptr(), 2, -1) })?;
+    Ok(both[1].revents != 0)
 }

@@ -38,7 +38,8 @@ pub use screen::supports_escapes;
 pub use values::{duration, nonzero_duration, nonzero_size};
 
 pub use crate::net::{ErrorText, Escaped};
-pub use crate::sys::{SIGINFO, check_was_open, wait_until_readable, window_size};
+pub use crate::reactor::signals::wait_until_readable;
+pub use crate::sys::{SIGINFO, check_was_open, window_size};
 use crate::{Reactor, sys};
 
 /// What the arguments ask a program to do.

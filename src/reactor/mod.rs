@@ -28,7 +28,7 @@ pub mod observe;
 mod poll;
 mod ready;
 mod remote;
-mod signals;
+pub(crate) mod signals;
 mod slots;
 mod sources;
 mod time;

@@ -12,6 +12,8 @@
 
 use std::io::{self, Read};
 use std::mem;
+#[cfg(feature = "cli")]
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,6 +82,17 @@ impl Source for SignalCallback {
             reactor.release_signals();
         }
     }
+}
+
+/// Waits outside of the loop until one read of the descriptor would not block.
+///
+/// # Errors
+/// `Interrupted` if there is a signal that a turn has to handle. It may have come before this call,
+/// so the error of `poll(2)` is not enough.
+#[cfg(feature = "cli")]
+pub fn wait_until_readable(descriptor: &impl AsFd) -> io::Result<()> {
+    let signals = PIPE.get().map(|(read_end, _)| read_end);
+    if sys::wait_for_either(descriptor, signals)? { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
 }
 
 impl Reactor {
