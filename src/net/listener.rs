@@ -199,8 +199,7 @@ impl Listener {
         }
         self.stats.open += 1;
         self.stats.accepted += 1;
-        self.stats.is_full = self.stats.open >= self.limit;
-        if self.stats.is_full {
+        if self.stats.open >= self.limit {
             let limit = self.limit;
             // The connections that were accepted in this turn log their lines first.
             reactor.call_soon(move |_| {
@@ -276,7 +275,8 @@ impl Handle<Listener> {
     /// # Errors
     /// If the listener is gone, or is running.
     pub fn stats(self, reactor: &Reactor) -> Result<ListenerStats, Unavailable> {
-        Ok(reactor.get(self)?.stats)
+        let Listener { stats, limit, .. } = reactor.get(self)?;
+        Ok(ListenerStats { is_full: stats.open >= *limit, ..*stats })
     }
 
     /// Stops listening (asyncio: `Server.close`). Open connections go on, including those that were
@@ -331,7 +331,6 @@ impl Handle<Listener> {
             // If a callback has exchanged its reactor for another one, this may be another listener
             // with the same id.
             listener.stats.open = listener.stats.open.saturating_sub(1);
-            listener.stats.is_full = false;
             listener.stats.bytes_in += bytes_in;
             listener.stats.bytes_out += bytes_out;
             listener.call_back(reactor);

@@ -19,8 +19,9 @@
 //! call.
 //!
 //! Read next: `sources.rs` (what a source is), `id.rs` (how it is named), `slots.rs` (where it
-//! lives), `poll.rs` (steps 1 and 2), `time.rs` (what is scheduled), `watch.rs` (the smallest
-//! source), then `../transport/connection.rs` (the most important source).
+//! lives), `running.rs` (how it is called), `poll.rs` (steps 1 and 2), `time.rs` (what is
+//! scheduled), `watch.rs` (the smallest source), then `../transport/connection.rs` (the most
+//! important source).
 
 mod id;
 mod loop_handle;
@@ -28,6 +29,7 @@ pub mod observe;
 mod poll;
 mod ready;
 mod remote;
+mod running;
 pub(crate) mod signals;
 mod slots;
 mod sources;
@@ -57,9 +59,9 @@ pub(crate) use time::FAR_FUTURE;
 use loop_handle::Local;
 use observe::{Observer, Origin, Phase, TurnEnd};
 use poll::LentEvents;
+use running::Running;
 use signals::Signals;
 use slots::Slots;
-use sources::Running;
 use time::{Clock, Timers};
 
 /// Size of the scratch buffer in bytes, and so of the largest read. A smaller buffer means more

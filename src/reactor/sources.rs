@@ -19,7 +19,7 @@ use mio::Interest;
 use mio::unix::SourceFd;
 
 use super::observe::{ConnectionState, IoStats};
-use super::{Handle, Id, Job, Reactor, Ready, Unavailable};
+use super::{Handle, Id, Job, Reactor, Ready, Running, Unavailable};
 
 /// How many times a dropped reactor removes all sources: a source may add another one when it is
 /// removed.
@@ -184,7 +184,7 @@ impl Reactor {
 
     /// Calls [`Source::removed`], but never inside another such call. Otherwise a chain of sources,
     /// each of which removes the next one, could overflow the stack.
-    fn leave(&mut self, id: Id, source: Box<dyn Source>) {
+    pub(super) fn leave(&mut self, id: Id, source: Box<dyn Source>) {
         if let Some(leaving) = &mut self.leaving {
             return leaving.push_back((id, source));
         }
@@ -192,11 +192,11 @@ impl Reactor {
         let is_nested = mem::replace(&mut self.is_running, true);
         let (mut next, mut panicked) = (Some((id, source)), None);
         while let Some((id, mut source)) = next {
-            let leave = || {
+            let remove = || {
                 source.removed(id, self);
                 drop(source); // a destructor may panic, too
             };
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(leave)) {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(remove)) {
                 panicked = Some(panic);
             }
             next = self.leaving.as_mut().and_then(VecDeque::pop_front);
@@ -309,45 +309,6 @@ impl Drop for Reactor {
         }
         if let Some(panic) = self.pending_panic.take() {
             resume_unwind(panic);
-        }
-    }
-}
-
-/// A source that is out of its slot. It is put back when it returns. If it panics, it is removed,
-/// because its state is unknown. It is also removed if a callback has exchanged the reactor for
-/// another one (`mem::swap`).
-pub(super) struct Running<'a> {
-    reactor: &'a mut Reactor,
-    id: Id,
-    /// `None` after the source was put back.
-    source: Option<Box<dyn Source>>,
-    /// Whether another source made this call, and continues after it.
-    is_nested: bool,
-}
-
-impl<'a> Running<'a> {
-    pub fn new(reactor: &'a mut Reactor, id: Id, source: Box<dyn Source>) -> Self {
-        let is_nested = mem::replace(&mut reactor.is_running, true);
-        Running { reactor, id, source: Some(source), is_nested }
-    }
-
-    /// Runs the source, and puts it back. Also returns whether the source still has its slot,
-    /// because it may have been removed or replaced while it ran.
-    pub fn run<R>(mut self, f: impl FnOnce(&mut dyn Source, &mut Reactor) -> R) -> Option<(R, bool)> {
-        let result = f(self.source.as_deref_mut()?, self.reactor);
-        self.reactor.is_running = self.is_nested;
-        let put_back = self.reactor.slots.put_back(self.id, self.source.take()?);
-        let has_slot = put_back.map_err(|source| self.reactor.leave(self.id, source)).is_ok();
-        mem::forget(self); // it did not panic
-        Some((result, has_slot))
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        if let Some(source) = self.source.take() {
-            self.reactor.is_running = self.is_nested;
-            self.reactor.local.push(Job::Remove(self.id, source));
         }
     }
 }
