@@ -199,7 +199,7 @@ fn full_polls_do_not_starve_timers() {
     let (id, one) = (Mailbox::<u8>::new(&mut reactor, 1).id(), UnixStream::pair().unwrap().0);
     for _ in 0..50_000 {
         reactor.register(id, &one, mio::Interest::READABLE).unwrap();
-        reactor.deregister(&one).unwrap();
+        reactor.deregister(id, &one).unwrap();
     }
     let ran = Rc::new(Cell::new(false));
     let note = ran.clone();

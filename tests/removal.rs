@@ -107,13 +107,28 @@ fn source_that_another_source_removes_has_released_everything_when_remove_return
 
 #[test]
 fn panic_in_removed_does_not_keep_the_others_from_being_removed() {
+    struct Payload;
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            panic!("the destructor of a panic");
+        }
+    }
     struct Panicking;
     impl Source for Panicking {
         fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
             Next::Wait
         }
         fn removed(&mut self, _: Id, _: &mut Reactor) {
-            panic!("a panic in removed");
+            std::panic::panic_any(Payload);
+        }
+    }
+    struct Removing([Id; 2]);
+    impl Source for Removing {
+        fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
+            Next::Wait
+        }
+        fn removed(&mut self, _: Id, reactor: &mut Reactor) {
+            self.0.iter().for_each(|id| _ = reactor.remove(*id));
         }
     }
     let mut reactor = Reactor::new().unwrap();
@@ -122,6 +137,11 @@ fn panic_in_removed_does_not_keep_the_others_from_being_removed() {
         reactor.insert(Leaving { removed: removed.clone(), next: Next::Wait });
         reactor.insert(Panicking);
     }
+    let ids = [reactor.insert(Panicking).id(), reactor.insert(Panicking).id()];
+    let removing = reactor.insert(Removing(ids)).id();
+    let panic = catch_unwind(AssertUnwindSafe(|| reactor.remove(removing))).unwrap_err();
+    std::mem::forget(panic);
+    assert!(!ids.iter().any(|id| reactor.contains(*id)) && reactor.turn(Some(Duration::ZERO)).is_ok());
     for _ in 0..20 {
         let source = reactor.insert(Leaving { removed: removed.clone(), next: Next::Wait });
         let panics = |reactor: &mut Reactor| reactor.with(source, |_, _| panic!("a panic in with"));
@@ -131,7 +151,8 @@ fn panic_in_removed_does_not_keep_the_others_from_being_removed() {
         catch_unwind(AssertUnwindSafe(|| panics(&mut reactor))).unwrap_err();
     }
     let panic = catch_unwind(AssertUnwindSafe(|| drop(reactor))).unwrap_err();
-    assert_eq!((removed.get(), panic.downcast_ref()), (22, Some(&"a panic in removed")));
+    assert_eq!((removed.get(), panic.is::<Payload>()), (22, true));
+    std::mem::forget(panic);
 }
 
 #[test]
@@ -374,6 +395,28 @@ fn removed_listener_calls_its_callbacks_and_its_connections_stay_open() {
     });
     turn_until(&mut reactor, "the connection has ended", |reactor| reactor.source_count() == 0);
     client.join().unwrap();
+}
+
+#[test]
+fn source_that_leaves_deregisters_no_successor_on_its_descriptor() {
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, mut peer) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let shared = Rc::new(ours);
+    let first = reactor.watch(shared.clone(), |_, _| Err(std::io::ErrorKind::WouldBlock.into())).unwrap();
+    reactor.deregister(first, &shared).unwrap();
+    let successor = reactor
+        .watch(shared.clone(), |stream, _| {
+            let mut stream: &UnixStream = stream;
+            stream.read_exact(&mut [0])
+        })
+        .unwrap();
+    let error = reactor.deregister(first, &shared).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    reactor.remove(first);
+    turn_until_quiet(&mut reactor);
+    std::io::Write::write_all(&mut peer, b"x").unwrap();
+    turn_until(&mut reactor, "the successor has read", |reactor| !reactor.contains(successor));
 }
 
 #[test]

@@ -124,8 +124,8 @@ impl Source for Listener {
         next
     }
 
-    fn removed(&mut self, _: Id, reactor: &mut Reactor) {
-        self.stop(reactor);
+    fn removed(&mut self, id: Id, reactor: &mut Reactor) {
+        self.stop(id, reactor);
         self.on_closed.drain(..).for_each(|call| reactor.call_soon(call));
     }
 }
@@ -157,7 +157,7 @@ impl Listener {
                     false
                 }
                 AcceptError::Fatal => {
-                    self.drop_socket(index, &error, reactor);
+                    self.drop_socket(index, &error, id, reactor);
                     false
                 }
             };
@@ -221,23 +221,23 @@ impl Listener {
         reactor.call_soon(move |_| log::warn!("{warning}; others wait until one closes"));
     }
 
-    fn drop_socket(&mut self, index: usize, error: &io::Error, reactor: &mut Reactor) {
+    fn drop_socket(&mut self, index: usize, error: &io::Error, id: Id, reactor: &mut Reactor) {
         let Registered { socket, .. } = self.sockets.remove(index);
         let address = socket.local_addr();
         log::error!("cannot accept connections on {address} any more: {}", ErrorText(error));
         // Closing the descriptor is not enough if another process shares the socket.
-        let _ = reactor.deregister(&socket);
+        let _ = reactor.deregister(id, &socket);
         drop(socket);
         if self.sockets.is_empty() {
-            self.stop(reactor);
+            self.stop(id, reactor);
         }
     }
 
     /// Stops listening. The kernel resets the connections that are not accepted yet, unless another
     /// descriptor keeps the socket open.
-    fn stop(&mut self, reactor: &mut Reactor) {
+    fn stop(&mut self, id: Id, reactor: &mut Reactor) {
         for Registered { socket, .. } in self.sockets.drain(..) {
-            let _ = reactor.deregister(&socket); // another process may share it
+            let _ = reactor.deregister(id, &socket); // another process may share it
         }
         if let Some(retry) = self.retry.take() {
             reactor.cancel(retry);
@@ -287,7 +287,7 @@ impl Handle<Listener> {
     /// # Errors
     /// If the listener is gone, or is running.
     pub fn close(self, reactor: &mut Reactor) -> Result<(), Unavailable> {
-        reactor.with(self, Listener::stop)
+        reactor.with(self, |listener, reactor| listener.stop(self.id(), reactor))
     }
 
     /// Calls `f` when the listener has stopped: it was closed or removed, or its last socket became

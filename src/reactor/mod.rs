@@ -19,15 +19,16 @@
 //! call.
 //!
 //! Read next: `sources.rs` (what a source is), `id.rs` (how it is named), `slots.rs` (where it
-//! lives), `running.rs` (how it is called), `poll.rs` (steps 1 and 2), `time.rs` (what is
-//! scheduled), `watch.rs` (the smallest source), then `../transport/connection.rs` (the most
-//! important source).
+//! lives), `registration.rs` (which events it gets), `running.rs` (how it is called), `poll.rs`
+//! (steps 1 and 2), `time.rs` (what is scheduled), `watch.rs` (the smallest source), then
+//! `../transport/connection.rs` (the most important source).
 
 mod id;
 mod loop_handle;
 pub mod observe;
 mod poll;
 mod ready;
+mod registration;
 mod remote;
 mod running;
 pub(crate) mod signals;
@@ -40,7 +41,6 @@ use std::any::Any;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -59,6 +59,7 @@ pub(crate) use time::FAR_FUTURE;
 use loop_handle::Local;
 use observe::{Observer, Origin, Phase, TurnEnd};
 use poll::LentEvents;
+use registration::Owners;
 use running::Running;
 use signals::Signals;
 use slots::Slots;
@@ -125,8 +126,7 @@ pub struct Reactor {
     /// are left until each source that was ready then has been reported.
     unreported: Option<(Instant, usize)>,
     slots: Slots,
-    /// The highest descriptor that was registered so far.
-    highest_fd: Cell<RawFd>,
+    owners: Owners,
     timers: Timers,
     local: Rc<Local>,
     clock: Clock,
@@ -158,7 +158,7 @@ impl Reactor {
             events: Some(Events::with_capacity(EVENT_CAPACITY)),
             unreported: None,
             slots: Slots::default(),
-            highest_fd: Cell::new(0),
+            owners: Owners::default(),
             timers: Timers::default(),
             local: Rc::default(),
             clock: Clock::System(Cell::new(None)),

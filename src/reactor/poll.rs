@@ -83,8 +83,7 @@ impl Reactor {
         if count < EVENT_CAPACITY {
             return Some(began);
         }
-        // No two descriptors have the same number. (One more is the waker of other threads.)
-        let descriptors = usize::try_from(self.highest_fd.get()).unwrap_or(0) + 2;
+        let descriptors = self.owners.bound() + 1; // and the waker of other threads
         let (first, left) = series.unwrap_or((began, descriptors * sys::EVENTS_PER_DESCRIPTOR));
         if left > count {
             self.unreported = Some((first, left - count));

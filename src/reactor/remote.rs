@@ -123,14 +123,16 @@ impl Reactor {
     /// Moves jobs from other threads to the queue of this turn.
     pub(super) fn queue_remote_jobs(&mut self) {
         let Some(remote) = &self.remote else { return };
-        let jobs = remote.inbox().as_mut().map(|inbox| {
-            if inbox.jobs.len() <= JOBS_PER_TURN {
-                return mem::take(&mut inbox.jobs);
+        let (jobs, woken) = match remote.inbox().as_mut() {
+            None => return,
+            Some(inbox) if inbox.jobs.len() <= JOBS_PER_TURN => (mem::take(&mut inbox.jobs), Ok(())),
+            Some(inbox) => {
+                let woken = inbox.waker.wake(); // the next turn takes more
+                (inbox.jobs.drain(..JOBS_PER_TURN).collect(), woken)
             }
-            report(inbox.waker.wake()); // the next turn takes more
-            inbox.jobs.drain(..JOBS_PER_TURN).collect()
-        });
-        for job in jobs.unwrap_or_default() {
+        };
+        report(woken); // without the lock: a logger may use a `Remote`
+        for job in jobs {
             match job {
                 Job::Call(call) => self.call_soon(call),
                 Job::Enqueue(id, ready) => drop(self.enqueue(id, ready)),

@@ -137,7 +137,7 @@ impl Reactor {
     fn release_signals(&mut self) {
         if let Some(signals) = self.signals.take_if(|signals| signals.registrations.is_empty()) {
             if let Some((read_end, _)) = PIPE.get() {
-                let _ = self.deregister(read_end); // it stays open
+                let _ = self.deregister(signals.pipe, read_end); // it stays open
             }
             self.remove(signals.pipe);
         }

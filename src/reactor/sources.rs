@@ -5,18 +5,17 @@
 //! release what it holds elsewhere: timers, a place among a listener's connections, the
 //! registration of a descriptor that stays open.
 //!
-//! Read next: `slots.rs`, where sources live.
+//! Read next: `slots.rs`, where sources live; `registration.rs`, how they get events.
 
 use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
 use mio::Interest;
-use mio::unix::SourceFd;
 
 use super::observe::{ConnectionState, IoStats};
 use super::{Handle, Id, Job, Reactor, Ready, Running, Unavailable};
@@ -102,46 +101,6 @@ impl Reactor {
         self.install(id, source)
     }
 
-    /// Registers a descriptor for a source, edge-triggered. Register it once, with every interest
-    /// that the source will ever have.
-    ///
-    /// Closing the descriptor deregisters it, unless another process or a duplicate keeps it open:
-    /// then [`deregister`](Self::deregister) it in [`Source::removed`].
-    ///
-    /// # Errors
-    /// `NotFound` if there is no such source; otherwise as for [`add`](Self::add).
-    pub fn register(&self, id: Id, descriptor: &impl AsFd, interest: Interest) -> io::Result<()> {
-        let fd = descriptor.as_fd().as_raw_fd();
-        self.check(id)?;
-        self.poll.registry().register(&mut SourceFd(&fd), id.token(), interest)?;
-        self.highest_fd.set(self.highest_fd.get().max(fd));
-        Ok(())
-    }
-
-    fn check(&self, id: Id) -> io::Result<()> {
-        let gone = || io::Error::new(io::ErrorKind::NotFound, Unavailable::Gone);
-        self.contains(id).then_some(()).ok_or_else(gone)
-    }
-
-    /// Changes the interest of a registered descriptor. Readiness that exists already is reported
-    /// again.
-    ///
-    /// # Errors
-    /// As for [`register`](Self::register).
-    pub fn reregister(&self, id: Id, descriptor: &impl AsFd, interest: Interest) -> io::Result<()> {
-        let fd = descriptor.as_fd().as_raw_fd();
-        self.check(id)?;
-        self.poll.registry().reregister(&mut SourceFd(&fd), id.token(), interest)
-    }
-
-    /// Deregisters a descriptor that stays open.
-    ///
-    /// # Errors
-    /// As in `epoll_ctl(2)`.
-    pub fn deregister(&self, descriptor: &impl AsFd) -> io::Result<()> {
-        self.poll.registry().deregister(&mut SourceFd(&descriptor.as_fd().as_raw_fd()))
-    }
-
     /// Puts a source in its slot. If a source is running there, the new one replaces it, with the
     /// same [`Id`] and the same registrations, and the old one is dropped when it returns. (This is
     /// how a connector becomes a connection.)
@@ -197,7 +156,7 @@ impl Reactor {
                 drop(source); // a destructor may panic, too
             };
             if let Err(panic) = catch_unwind(AssertUnwindSafe(remove)) {
-                panicked = Some(panic);
+                mem::forget(panicked.replace(panic)); // the destructor of a panic may panic
             }
             next = self.leaving.as_mut().and_then(VecDeque::pop_front);
         }
@@ -225,7 +184,7 @@ impl Reactor {
     /// the turn or of the reactor.
     pub(super) fn catch_panic(&mut self, f: impl FnOnce(&mut Reactor)) -> bool {
         let result = catch_unwind(AssertUnwindSafe(|| f(self)));
-        result.map_err(|panic| self.pending_panic = Some(panic)).is_ok()
+        result.map_err(|panic| mem::forget(self.pending_panic.replace(panic))).is_ok()
     }
 
     /// Calls `f` with a source, which is out of its slot meanwhile.

@@ -39,10 +39,10 @@ where
         }
     }
 
-    fn removed(&mut self, _: Id, reactor: &mut Reactor) {
+    fn removed(&mut self, id: Id, reactor: &mut Reactor) {
         // Needed if the descriptor stays open, as stdin does. An error only means that the closure
         // has closed it.
-        let _ = reactor.deregister(&self.io);
+        let _ = reactor.deregister(id, &self.io);
     }
 }
 

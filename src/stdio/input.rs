@@ -195,11 +195,12 @@ impl Source for Input {
         Next::Again
     }
 
-    fn removed(&mut self, _: Id, reactor: &mut Reactor) {
+    fn removed(&mut self, id: Id, reactor: &mut Reactor) {
         self.mailbox.close(reactor);
         cancel_retry(&mut self.retry, reactor);
         if self.descriptor.is_pollable() {
-            let _ = reactor.deregister(&self.descriptor); // explicitly, because another process may keep it open
+            // Explicitly, because another process may keep it open.
+            let _ = reactor.deregister(id, &self.descriptor);
         }
     }
 }

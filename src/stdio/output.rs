@@ -204,12 +204,13 @@ impl Source for Output {
         Next::Wait
     }
 
-    fn removed(&mut self, _: Id, reactor: &mut Reactor) {
+    fn removed(&mut self, id: Id, reactor: &mut Reactor) {
         cancel_retry(&mut self.retry, reactor);
         self.waiting.wake_all(reactor);
         self.on_flushed.drain(..).for_each(|call| reactor.call_soon(call));
         if self.descriptor.is_pollable() {
-            let _ = reactor.deregister(&self.descriptor); // explicitly, because another process may keep it open
+            // Explicitly, because another process may keep it open.
+            let _ = reactor.deregister(id, &self.descriptor);
         }
     }
 }

@@ -273,7 +273,7 @@ impl<P: Protocol> Source for Connection<P> {
         let IoStats { bytes_in, bytes_out, .. } = self.duplex.stats();
         match self.listener {
             Some(listener) => listener.release(reactor, bytes_in, bytes_out),
-            None => _ = reactor.deregister(self.duplex.socket()), // a duplicate may keep it open
+            None => _ = reactor.deregister(id, self.duplex.socket()), // a duplicate may keep it open
         }
         let lost = ConnectionLost { id, peer: self.duplex.peer().cloned(), bytes_in, bytes_out, reason };
         self.protocol.connection_lost(reactor, lost);
@@ -289,9 +289,9 @@ impl<P: Protocol> Source for Connection<P> {
 }
 
 /// Use it to set options of the socket, but none that uses the socket's error queue, such as
-/// `SO_TIMESTAMPING`: a queued message would count as a broken connection. Do not keep a duplicate of an accepted connection's
-/// descriptor. To save a system call, the connection does not deregister its descriptor, so a
-/// duplicate would go on waking the loop.
+/// `SO_TIMESTAMPING`: a queued message would count as a broken connection. Do not keep a duplicate of
+/// an accepted connection's descriptor. To save a system call, the connection does not deregister
+/// its descriptor, so a duplicate would go on waking the loop.
 impl<P> AsFd for Connection<P> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.duplex.socket().as_fd()
