@@ -151,9 +151,9 @@ impl Source for Connector {
                         }
                         return Next::Done;
                     }
-                    Ok(None) => self.failed.attempts.push((address, timeout_error())),
-                    Err(error) => {
-                        reactor.cancel(timeout);
+                    failed => {
+                        abandon(socket, timeout, id, reactor);
+                        let error = failed.err().unwrap_or_else(timeout_error);
                         self.failed.attempts.push((address, error));
                     }
                 }
@@ -176,9 +176,8 @@ impl Source for Connector {
 
     fn removed(&mut self, id: Id, reactor: &mut Reactor) {
         match mem::replace(&mut self.state, State::Idle) {
-            State::Connecting { timeout: timer, .. } | State::BacklogFull { retry: timer, .. } => {
-                reactor.cancel(timer);
-            }
+            State::Connecting { socket, timeout, .. } => abandon(socket, timeout, id, reactor),
+            State::BacklogFull { retry, .. } => _ = reactor.cancel(retry),
             State::Idle => {}
         }
         self.finish(id, reactor, Err(NotConnected::Removed));
@@ -211,6 +210,14 @@ impl Connector {
             on_done(reactor, id, outcome);
         }
     }
+}
+
+/// Ends an attempt. The connection to a later address has the same id. So the socket is deregistered
+/// explicitly, in case another process keeps it open.
+fn abandon(socket: Socket, timeout: Timer, id: Id, reactor: &mut Reactor) {
+    reactor.cancel(timeout);
+    let _ = reactor.deregister(id, &socket);
+    drop(socket);
 }
 
 /// Returns the peer's address of a connected socket, or `None` while it is still connecting.
@@ -251,8 +258,44 @@ fn timeout_error() -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::net::{AddressFamily, SocketType, bind, connect, getsockname, socket};
-    use std::net::TcpStream;
+    use crate::{Connection, Protocol, Transport, create_connection};
+    use rustix::net::{AddressFamily, Shutdown, SocketType, bind, getsockname, listen, shutdown, socket};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    struct Silent;
+    impl Protocol for Silent {
+        fn data_received(&mut self, _: &mut Transport, _: &[u8]) {}
+    }
+
+    #[test]
+    fn failed_attempt_does_not_end_the_connection_to_the_next_address() {
+        let servers = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        listen(&servers[0], 0).unwrap();
+        let addresses = servers.each_ref().map(|server| server.local_addr().unwrap());
+        let _fills_the_backlog = TcpStream::connect(addresses[0]).unwrap();
+        let mut reactor = Reactor::new().unwrap();
+        let options = ConnectOptions { timeout: Duration::from_millis(20), ..ConnectOptions::default() };
+        let handle = create_connection(&mut reactor, &addresses.map(Address::from), &options, Silent);
+        let connector = Handle::<Connector>::new(handle.id());
+        let duplicate = |reactor: &Reactor| match &reactor.get(connector).ok()?.state {
+            State::Connecting { socket, .. } => socket.as_fd().try_clone_to_owned().ok(),
+            _ => None,
+        };
+        // Another process that was forked during the attempt would keep the socket open, too.
+        let mut kept = None;
+        let deadline = Duration::from_secs(10);
+        reactor
+            .run_until(deadline, |reactor| {
+                kept = duplicate(reactor);
+                kept.is_some()
+            })
+            .unwrap();
+        assert!(reactor.run_until(deadline, |reactor| reactor.get(handle).is_ok()).unwrap());
+        shutdown(kept.unwrap(), Shutdown::Both).unwrap();
+        reactor.run_until(Duration::from_millis(20), |_| false).unwrap();
+        assert!(reactor.get::<Connection<Silent>>(handle).is_ok(), "the connection has ended");
+    }
 
     #[test]
     fn self_connection_is_rejected() {
@@ -260,7 +303,7 @@ mod tests {
         let end = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         bind(&end, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let own = SocketAddr::try_from(getsockname(&end).unwrap()).unwrap();
-        connect(&end, &own).unwrap();
+        rustix::net::connect(&end, &own).unwrap();
         let socket = Socket::Tcp(mio::net::TcpStream::from_std(TcpStream::from(end)));
         assert_eq!(socket.peer_addr().unwrap(), own.into(), "the socket connected to itself");
         assert_eq!(connected_peer(&socket, &own.into()).unwrap_err().kind(), ErrorKind::ConnectionRefused);

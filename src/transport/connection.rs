@@ -289,9 +289,11 @@ impl<P: Protocol> Source for Connection<P> {
 }
 
 /// Use it to set options of the socket, but none that uses the socket's error queue, such as
-/// `SO_TIMESTAMPING`: a queued message would count as a broken connection. Do not keep a duplicate of
-/// an accepted connection's descriptor. To save a system call, the connection does not deregister
-/// its descriptor, so a duplicate would go on waking the loop.
+/// `SO_TIMESTAMPING`: a queued message would count as a broken connection. Do not keep a
+/// duplicate of the descriptor, here or in a process that was forked: the kernel informs the peer
+/// only when the last one is closed (`close(2)`). So the peer could wait for an end after
+/// `connection_lost` was called. A duplicate of an accepted connection would also go on waking the
+/// loop, because that connection does not deregister its descriptor, to save a system call.
 impl<P> AsFd for Connection<P> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.duplex.socket().as_fd()
