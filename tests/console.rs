@@ -362,6 +362,7 @@ fn quit_shuts_down_as_sigterm_does() {
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     drop(stream);
     assert_eq!(server.process.wait_code(), 0);
+    assert_eq!(server.err.rest(), [""; 0]); // the reply is enough
 }
 
 #[test]

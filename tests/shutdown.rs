@@ -74,6 +74,25 @@ fn shutdown_is_immediate_without_connections_or_grace() {
     assert!(began.elapsed() < Duration::from_secs(10));
 }
 
+#[test]
+fn signal_logs_one_warning_if_connections_are_open() {
+    for open in [0, 1, 2] {
+        let mut server = Server::start(&["--grace", "60"]);
+        let mut peers: Vec<_> = (0..open).map(|_| server.connect()).collect();
+        peers.iter_mut().for_each(|peer| ping(peer, b"x"));
+        server.process.signal(Signal::TERM);
+        if open > 0 {
+            let count = ["", "1 connection", "2 connections"][open];
+            let wait = "waiting for at most 60s; a second signal ends the server at once";
+            let expected = format!("echo-server: warning: shutting down; {count} open; {wait}");
+            assert_eq!(server.err.next(), expected);
+        }
+        drop(peers);
+        assert_eq!(server.process.wait_code(), 0);
+        assert_eq!(server.err.rest(), [""; 0]);
+    }
+}
+
 /// Sends SIGTERM again as soon as the shutdown has begun: `timeout(1)` sends each signal to the
 /// process and to its group.
 fn exit_code_after_a_repeated_signal() -> i32 {

@@ -19,11 +19,21 @@ const REPETITION: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy)]
 enum Stage {
     Serving,
-    /// Connections are finishing. Then the program ends with this exit. If a signal caused this, it
-    /// is kept with its time.
-    Draining(Exit, Option<(i32, Instant)>),
+    /// Connections are finishing.
+    Draining(Cause),
     /// This signal was the second request.
     Killed(i32),
+}
+
+/// What began the shutdown.
+#[derive(Clone, Copy)]
+enum Cause {
+    /// A signal, at this time.
+    Signal(i32, Instant),
+    /// The command `quit`.
+    Operator,
+    /// The server can no longer listen on any address.
+    NotListening,
 }
 
 #[derive(Clone)]
@@ -48,7 +58,7 @@ impl Shutdown {
         let stopped = shutdown.clone();
         listener.on_stopped(reactor, move |reactor| {
             if let Stage::Serving = stopped.stage.get() {
-                stopped.drain(reactor, cli::FAILURE, None);
+                stopped.drain(reactor, Cause::NotListening);
             }
         })?;
         Ok(shutdown)
@@ -58,8 +68,9 @@ impl Shutdown {
     pub fn begin(&self, reactor: &mut Reactor, signal: Option<i32>) {
         let now = reactor.now();
         match (self.stage.get(), signal) {
-            (Stage::Serving, _) => self.drain(reactor, cli::DONE, signal.map(|signal| (signal, now))),
-            (Stage::Draining(_, Some((first, when))), _)
+            (Stage::Serving, Some(signal)) => self.drain(reactor, Cause::Signal(signal, now)),
+            (Stage::Serving, None) => self.drain(reactor, Cause::Operator),
+            (Stage::Draining(Cause::Signal(first, when)), _)
                 if signal == Some(first) && now < when + REPETITION => {}
             (_, Some(signal)) => {
                 self.stage.set(Stage::Killed(signal));
@@ -72,8 +83,8 @@ impl Shutdown {
     /// Returns how the program ends after the loop has stopped.
     pub fn exit(&self) -> Exit {
         match self.stage.get() {
-            Stage::Serving => cli::DONE,
-            Stage::Draining(exit, _) => exit,
+            Stage::Draining(Cause::NotListening) => cli::FAILURE,
+            Stage::Serving | Stage::Draining(_) => cli::DONE,
             Stage::Killed(signal) => Exit::Signal(signal),
         }
     }
@@ -88,22 +99,35 @@ impl Shutdown {
         matches!(self.stage.get(), Stage::Draining(..))
     }
 
-    fn drain(&self, reactor: &mut Reactor, exit: Exit, request: Option<(i32, Instant)>) {
-        self.stage.set(Stage::Draining(exit, request));
+    fn drain(&self, reactor: &mut Reactor, cause: Cause) {
+        self.stage.set(Stage::Draining(cause));
         cli::let_stdout_close();
         reactor.call_later(self.grace, Reactor::stop);
-        if self.finish_connections(reactor).is_err() {
+        if self.finish_connections(reactor, cause).is_err() {
             reactor.stop(); // without a listener, nothing reports the last connection
         }
     }
 
-    fn finish_connections(&self, reactor: &mut Reactor) -> Result<(), Unavailable> {
+    fn finish_connections(&self, reactor: &mut Reactor, cause: Cause) -> Result<(), Unavailable> {
         self.listener.close(reactor)?;
         let connections = reactor.handles::<Connection<Echo>>();
-        log::info!("shutting down; {} open", cli::counted(connections.len(), "connection"));
+        self.announce(cause, connections.len());
         for connection in connections {
             let _ = connection.enter(reactor, |_, transport| transport.close());
         }
         self.listener.on_closed(reactor, Reactor::stop)
+    }
+
+    /// Logs the shutdown. A server that waits for connections looks as if it hangs, so that is a
+    /// warning, unless the reply to `quit` says it.
+    fn announce(&self, cause: Cause, open: usize) {
+        let what = format!("shutting down; {} open", cli::counted(open, "connection"));
+        let signal = match cause {
+            Cause::Operator => return log::info!("{what}"),
+            _ if open == 0 || self.grace.is_zero() => return log::info!("{what}"),
+            Cause::Signal(..) => "a second signal",
+            Cause::NotListening => "a signal",
+        };
+        log::warn!("{what}; waiting for at most {:?}; {signal} ends the server at once", self.grace);
     }
 }
