@@ -8,10 +8,11 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use common::{
-    Lines, Process, Scratch, Server, Terminal, assert_one_line, client_command, connect, connect_unix,
-    eventually, full_pipe, is_nonblocking, ping, pipe, server_command,
+    Lines, Process, Scratch, Server, Terminal, assert_one_line, client_command, collect, connect,
+    connect_unix, eventually, full_pipe, is_nonblocking, ping, pipe, server_command,
 };
 use rustix::process::Signal;
 
@@ -310,5 +311,38 @@ fn server_never_changes_descriptor_flags() {
         process.signal(Signal::KILL);
         process.wait();
         assert!(unchanged());
+    }
+}
+
+#[test]
+fn debug_level_shows_where_backpressure_pauses_and_resumes_reading() {
+    let scratch = Scratch::new();
+    // The kernel's buffers of a Unix socket are small.
+    let server = Server::on(&[&format!("unix:{}", scratch.path("socket").display())], &["-vv"]);
+    for (option, outstanding) in [("-vv", "unsent"), ("-vvr", "not echoed")] {
+        let mut command = client_command();
+        command.args([option, server.address()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut client = Process::spawn(command.stderr(Stdio::piped()));
+        let err = Lines::of(client.child.stderr.take().unwrap());
+        let mut stdin = client.child.stdin.take().unwrap();
+        let input = thread::spawn(move || stdin.write_all(&vec![7; 4 << 20]));
+        // Nobody reads stdout, so every buffer on the way fills up.
+        let full = "reading from the server is paused; standard output is full";
+        err.next_with(full);
+        let paused = server.err.next_with("reading is paused");
+        assert!(paused.contains("debug: connection ") && paused.contains("; unsent: "), "{paused}");
+        err.next_with(&format!("debug: reading standard input is paused; {outstanding}: "));
+        let out = collect(client.child.stdout.take().unwrap());
+        let mut rest = Vec::new();
+        for text in ["debug: reading from the server is resumed", "debug: reading standard input is resumed"]
+        {
+            while !rest.iter().any(|line: &String| line.contains(text)) {
+                rest.push(err.next());
+            }
+        }
+        server.err.next_with("reading is resumed");
+        assert_eq!(out.recv_timeout(common::PATIENCE).unwrap().len(), 4 << 20);
+        input.join().unwrap().unwrap();
+        assert_eq!(client.wait_code(), 0);
     }
 }

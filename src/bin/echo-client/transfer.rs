@@ -5,6 +5,7 @@
 //!
 //! Read next: `window.rs`, `../../cli/display.rs`.
 
+use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,10 +16,11 @@ use crate::options::Options;
 use crate::progress::{ByteCounts, Progress};
 use crate::window::{Difference, Window};
 
-/// Whether stdin has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stdin {
     Open,
+    /// It waits until the server has read or echoed more.
+    Paused,
     Ended,
 }
 
@@ -87,14 +89,35 @@ impl Transfer {
                 transport.write_eof();
                 break;
             }
-            if self.window.as_ref().is_some_and(|window| !window.has_room()) {
+            if self.window_is_full() {
                 break;
+            }
+            if self.stdin == Stdin::Paused {
+                self.stdin = Stdin::Open;
+                log::debug!("reading standard input is resumed; {}", self.outstanding(transport));
             }
             if !self.next_chunk(transport) {
                 break;
             }
         }
+        let must_wait = transport.flow() == Flow::Full || self.window_is_full();
+        if must_wait && self.stdin == Stdin::Open {
+            self.stdin = Stdin::Paused;
+            log::debug!("reading standard input is paused; {}", self.outstanding(transport));
+        }
         self.update_timeout(transport);
+    }
+
+    fn window_is_full(&self) -> bool {
+        self.window.as_ref().is_some_and(|window| !window.has_room())
+    }
+
+    /// Describes what stdin waits for.
+    fn outstanding(&self, transport: &Transport) -> String {
+        match &self.window {
+            Some(window) => format!("not echoed: {}", counted(window.len() as u64, "byte")),
+            None => format!("unsent: {}", counted(transport.buffered() as u64, "byte")),
+        }
     }
 
     /// Sets the timeout while the server has something to do. While stdout is full, it is not the
@@ -102,7 +125,7 @@ impl Transfer {
     fn update_timeout(&self, transport: &mut Transport) {
         let Some(timeout) = self.timeout.filter(|_| !transport.is_closing()) else { return };
         let is_idle = self.may_be_idle
-            && self.stdin == Stdin::Open
+            && self.stdin != Stdin::Ended
             && self.window.as_ref().is_none_or(Window::is_empty);
         let counts = !is_idle && !self.stdout_is_full;
         if transport.idle_time().is_some() != counts {
@@ -140,7 +163,7 @@ impl Transfer {
 
     /// Shows the prompt if more input may come.
     pub fn prompt(&self, reactor: &mut Reactor) {
-        if self.stdin == Stdin::Open {
+        if self.stdin != Stdin::Ended {
             self.display.prompt(reactor);
         }
     }
@@ -216,7 +239,7 @@ impl Transfer {
                 format!("{server} did not close the connection within {limit:?}")
             }
             CloseReason::Closed | CloseReason::LingerTimeout | CloseReason::Aborted
-                if self.stdin == Stdin::Open =>
+                if self.stdin != Stdin::Ended =>
             {
                 format!("{server} closed the connection before the end of the input")
             }
@@ -254,8 +277,12 @@ impl Transfer {
 
     /// Pauses reading while stdout is full. Stdout wakes the connection when it has room.
     fn read_if_room(&mut self, transport: &mut Transport, flow: Flow) {
-        self.stdout_is_full = flow == Flow::Full;
-        if self.stdout_is_full {
+        let is_full = flow == Flow::Full;
+        if mem::replace(&mut self.stdout_is_full, is_full) != is_full {
+            let what = if is_full { "paused; standard output is full" } else { "resumed" };
+            log::debug!("reading from the server is {what}");
+        }
+        if is_full {
             transport.pause_reading();
         } else {
             transport.resume_reading();

@@ -43,6 +43,11 @@ impl Window {
         self.bytes.is_empty()
     }
 
+    /// Returns the number of bytes whose echo has not arrived.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Returns whether another chunk of stdin fits.
     pub fn has_room(&self) -> bool {
         self.bytes.len() + MAX_WRITE <= MAX_SIZE

@@ -1,11 +1,13 @@
 //! The server's protocol: sends back what it receives, and stops reading from a peer that does not
-//! read its echo. With `-v`, it logs when a connection begins, and when and why it ends.
+//! read its echo. With `-v`, it logs when a connection begins, and when and why it ends. With `-vv`,
+//! it also logs when it stops reading from a peer, and when it goes on.
 //!
 //! Read next: `console.rs`.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use echo_reactor::cli::counted;
 use echo_reactor::{Address, CloseReason, ConnectionLost, Protocol, Reactor, Transport};
 
 pub struct Echo {
@@ -51,6 +53,16 @@ impl Protocol for Echo {
         transport.write(data);
     }
 
+    fn pause_writing(&mut self, transport: &mut Transport) {
+        log::debug!("connection {}: reading is paused; unsent: {}", self.number, unsent(transport));
+        transport.pause_reading();
+    }
+
+    fn resume_writing(&mut self, transport: &mut Transport) {
+        log::debug!("connection {}: reading is resumed; unsent: {}", self.number, unsent(transport));
+        transport.resume_reading();
+    }
+
     fn eof_received(&mut self, transport: &mut Transport) {
         self.ended_by = EndedBy::Peer;
         transport.close();
@@ -79,6 +91,11 @@ impl Echo {
             (None, _) => "?".into(),
         }
     }
+}
+
+/// Returns how much of the echo is buffered.
+fn unsent(transport: &Transport) -> String {
+    counted(transport.buffered() as u64, "byte")
 }
 
 fn is_unnamed(address: &Address) -> bool {
