@@ -423,8 +423,30 @@ fn progress_is_plain_lines_if_stderr_is_not_a_terminal() {
     let server = Server::start(&[]);
     let outcome = run(client_command().args(["--progress", server.address()]), &[7; 2048]);
     assert_eq!((outcome.code, outcome.stdout.len()), (0, 2048));
-    assert_one_line(&outcome.stderr, &["2.0 KiB sent, 2.0 KiB echoed, "]);
+    let lines: Vec<_> = outcome.stderr.lines().collect();
+    assert!(
+        matches!(lines[..], [_, last] if last.starts_with("2.0 KiB sent, 2.0 KiB echoed, ")),
+        "{lines:?}"
+    );
     assert!(!outcome.stderr.contains('\r'));
+}
+
+#[test]
+fn progress_of_a_silent_server_is_shown_once_although_it_closes_each_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut command = client_command();
+    command.args(["-r", "--progress", &address]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut process = Process::spawn(command.stderr(Stdio::piped()));
+    let err = Lines::of(process.child.stderr.take().unwrap());
+    let (stream, _) = listener.accept().unwrap();
+    assert_eq!(err.next(), "0 B sent, 0 B echoed, 0 B/s");
+    drop(stream);
+    assert!(err.next().contains("closed the connection"));
+    let _last = listener.accept().unwrap();
+    err.next_with("connected to ");
+    process.signal(Signal::TERM);
+    assert_eq!(err.rest(), ["0 B sent, 0 B echoed, 0 B/s"]); // the last line
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
     let input = Input::open(&mut reactor, &io::stdin(), Framing::Bytes, stdin)
         .map_err(cannot("open standard input"))?;
 
-    let progress = Progress::new(&reactor, options.progress);
+    let progress = Progress::new(options.progress);
     let (check, began) = (options.check, reactor.now());
     let display = Display::new(&mut reactor, input, stdout, interactive, options.progress)
         .map_err(cannot("catch signals"))?;

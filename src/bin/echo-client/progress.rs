@@ -1,8 +1,8 @@
 //! Counts the bytes that are sent and received, and shows the counts on stderr with `--progress`.
 //!
 //! Invariant: if nothing else uses the terminal, the counts are one line that is redrawn. Otherwise
-//! they are plain lines, at most one per second. While no byte moves, nothing is shown and no timer
-//! runs.
+//! they are plain lines, at most one per second. The first line is shown when the client is
+//! connected. After that, nothing is shown and no timer runs while no byte moves.
 //!
 //! Read next: `transfer.rs`, which counts.
 
@@ -32,13 +32,25 @@ pub struct Progress {
     is_shown: bool,
     /// Whether a timer that shows the counts is running.
     is_scheduled: Cell<bool>,
-    began: Instant,
+    /// When the first connection was established.
+    began: Cell<Option<Instant>>,
 }
 
 impl Progress {
-    pub fn new(reactor: &Reactor, is_shown: bool) -> Rc<Self> {
+    pub fn new(is_shown: bool) -> Rc<Self> {
         let (counts, is_scheduled) = (Cell::default(), Cell::new(false));
-        Rc::new(Progress { counts, is_shown, is_scheduled, began: reactor.now() })
+        Rc::new(Progress { counts, is_shown, is_scheduled, began: Cell::new(None) })
+    }
+
+    /// Records that a connection is established. Shows the first line at once, so that a server
+    /// that sends nothing is noticed.
+    pub fn connected(&self, reactor: &Reactor) {
+        if self.began.get().is_none() {
+            self.began.set(Some(reactor.now()));
+            if self.is_shown {
+                show(&line(ByteCounts::default(), ByteCounts::default(), Duration::ZERO));
+            }
+        }
     }
 
     pub fn counts(&self) -> ByteCounts {
@@ -72,11 +84,9 @@ impl Progress {
     pub fn finish(&self) {
         if self.is_shown {
             let start = if is_redrawn() { REDRAW } else { "" };
-            let counts = self.counts.get();
-            write_stderr(format_args!(
-                "{start}{}\n",
-                line(counts, ByteCounts::default(), self.began.elapsed())
-            ));
+            let took = self.began.get().map_or(Duration::ZERO, |began| began.elapsed());
+            let line = line(self.counts.get(), ByteCounts::default(), took);
+            write_stderr(format_args!("{start}{line}\n"));
         }
     }
 }

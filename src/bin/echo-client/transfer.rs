@@ -68,6 +68,7 @@ impl Transfer {
 
     /// Starts on a new connection. Bytes whose echo has not arrived are sent again.
     pub fn start(&mut self, transport: &mut Transport) {
+        self.progress.connected(transport.reactor());
         if let Some(window) = &mut self.window {
             window.rewind();
         }
