@@ -7,7 +7,7 @@ mod common;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -206,32 +206,55 @@ fn server_that_sends_no_echo_is_reported() {
     server.join().unwrap();
 }
 
-#[test]
-fn proxy_that_accepts_and_closes_each_connection_is_reported_once() {
-    for option in ["--reconnect", "--ping"] {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let mut command = client_command();
-        command.args([option, "-r", &address]).stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut process = Process::spawn(command.stderr(Stdio::piped()));
-        let err = Lines::of(process.child.stderr.take().unwrap());
-        process.child.stdin.as_mut().unwrap().write_all(b"12345").unwrap();
-        for _ in 0..2 {
-            let (mut stream, _) = listener.accept().unwrap();
-            stream.read_exact(&mut [0; 5]).unwrap();
-            stream.shutdown(Shutdown::Write).unwrap();
-            let _ = stream.read_to_end(&mut Vec::new());
-        }
-        let _last = listener.accept().unwrap();
-        process.signal(Signal::TERM);
-        let lines = err.rest();
-        let warnings = lines.iter().filter(|line| line.contains("closed the connection")).count();
-        let connected = lines.iter().filter(|line| line.contains("connected to ")).count();
-        assert_eq!(warnings, 1, "{option}: {lines:#?}");
-        assert!(connected <= 1, "{option}: {lines:#?}");
+/// Starts a client that sends five bytes to a proxy, which accepts and closes its first `closed`
+/// connections. Returns its lines and the next connection.
+fn after_closed_connections(options: &[&str], closed: u32) -> (Process, Lines, Lines, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut command = client_command();
+    command.args(options).arg(&address).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = Process::spawn(command.stderr(Stdio::piped()));
+    process.child.stdin.as_mut().unwrap().write_all(b"12345").unwrap();
+    let out = Lines::of(process.child.stdout.take().unwrap());
+    let err = Lines::of(process.child.stderr.take().unwrap());
+    for _ in 0..closed {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 5]).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
     }
+    let (stream, _) = listener.accept().unwrap();
+    (process, out, err, stream)
 }
 
+/// The reports in short.
+fn events(lines: &[String]) -> Vec<&str> {
+    let known = ["connected to ", "closed the connection"];
+    lines.iter().map(|line| *known.iter().find(|text| line.contains(**text)).unwrap_or(&&line[..])).collect()
+}
+
+#[test]
+fn failure_after_a_reported_connection_is_reported_again_and_the_third_silent_one_is_not() {
+    let (process, _out, err, mut stream) = after_closed_connections(&["-r"], 3);
+    let [failed, connected] = ["closed the connection", "connected to "];
+    let mut lines: Vec<_> = (0..3).map(|_| err.next()).collect();
+    stream.read_exact(&mut [0; 5]).unwrap();
+    stream.write_all(b"1").unwrap();
+    lines.push(err.next()); // the first byte shows that the server works
+    process.signal(Signal::TERM);
+    lines.extend(err.rest());
+    assert_eq!(events(&lines), [failed, connected, failed, connected], "{lines:#?}");
+}
+
+#[test]
+fn ping_reports_no_third_connection_in_a_row_without_an_echo() {
+    let (process, out, err, _stream) = after_closed_connections(&["--ping", "-ri0"], 3);
+    process.signal(Signal::TERM);
+    let [out, err] = [out.rest(), err.rest()];
+    let reconnected = out.iter().filter(|line| line.starts_with("reconnected to ")).count();
+    assert_eq!(reconnected, 1, "{out:#?}");
+    assert_eq!(events(&err), ["closed the connection"; 2], "{err:#?}");
+}
 #[test]
 fn permanent_failures_are_not_retried() {
     let server = Server::start(&[]);

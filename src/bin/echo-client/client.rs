@@ -41,38 +41,75 @@ pub struct Client {
     began: Instant,
 }
 
-/// The failed attempts since the last byte was received.
+/// The failed attempts since the last byte was received, and what was reported about them.
+///
+/// Invariant: the last report is true, except that a connection may be established after a failure
+/// was reported. A proxy may accept each attempt and close it. So after two connections in a row on
+/// which nothing was received, the next one is not reported before its first byte.
 #[derive(Default)]
 pub struct Failures {
     count: u32,
-    /// Why the last attempt failed.
-    reason: String,
-    /// Whether a warning was logged, and no connection was established after it.
-    is_warned: bool,
+    /// How many connections in a row were lost before anything was received.
+    silent: u32,
+    /// Whether there is a connection, and nothing was received on it yet.
+    is_silent: bool,
+    reported: Reported,
+}
+
+/// The last report, apart from those of `-v`.
+#[derive(Default)]
+enum Reported {
+    #[default]
+    Nothing,
+    Connected,
+    /// An attempt failed for this reason.
+    Failure(String),
 }
 
 impl Failures {
-    /// Logs a failure: as a warning, unless the previous attempt failed for the same reason.
-    /// Returns the delay before the next attempt.
+    /// Logs a failure: as a warning, unless that was the last report. Returns the delay before the
+    /// next attempt.
     pub fn add(&mut self, reason: String) -> Duration {
         let delay = retry_delay(self.count);
-        let level = if reason == self.reason { Level::Info } else { Level::Warn };
+        let level = match &self.reported {
+            Reported::Failure(last) if *last == reason => Level::Info,
+            _ => Level::Warn,
+        };
         let when = if log::log_enabled!(Level::Info) {
             format!("in {} ms", delay.as_millis())
         } else {
             String::from("until it succeeds")
         };
         log::log!(level, "{reason}; reconnecting {when}");
-        let is_warned = self.is_warned || level == Level::Warn;
-        *self = Failures { count: self.count.saturating_add(1), reason, is_warned };
+        let silent = if self.is_silent { self.silent.saturating_add(1) } else { 0 };
+        let reported = Reported::Failure(reason);
+        *self = Failures { count: self.count.saturating_add(1), silent, is_silent: false, reported };
         delay
     }
 
-    /// Records that a connection is established. Returns whether to report it: after a warning, and
-    /// otherwise only the first connection if `is_first_reported` is set. A proxy may accept each
-    /// attempt and close it.
-    fn connected(&mut self, is_first_reported: bool) -> bool {
-        mem::take(&mut self.is_warned) || self.count == 0 && is_first_reported
+    /// Records that a connection is established. Returns whether to report it: after a failure, and
+    /// the first one if `is_first_reported` is set.
+    pub fn connected(&mut self, is_first_reported: bool) -> bool {
+        self.is_silent = true;
+        let is_news = match self.reported {
+            Reported::Nothing => is_first_reported,
+            Reported::Connected => false,
+            Reported::Failure(_) => self.silent < 2,
+        };
+        if is_news {
+            self.reported = Reported::Connected;
+        }
+        is_news
+    }
+
+    /// Records that data was received. Returns whether to report the connection now.
+    pub fn received(&mut self) -> bool {
+        (self.count, self.silent, self.is_silent) = (0, 0, false);
+        let is_news = matches!(self.reported, Reported::Failure(_));
+        if is_news {
+            self.reported = Reported::Connected;
+        }
+        is_news
     }
 }
 
@@ -127,6 +164,13 @@ pub fn name_server(server: &AddressArgument, transport: &Transport) -> String {
     }
 }
 
+/// Reports a new connection, unless `-v` logs it.
+fn report_connected(server: &AddressArgument, transport: &Transport) {
+    if log::log_enabled!(Level::Warn) && !log::log_enabled!(Level::Info) {
+        report(NAME, format_args!("connected to {}", name_server(server, transport)));
+    }
+}
+
 /// Logs both ends of a new connection, and how long the connect took.
 pub fn log_connected(server: &AddressArgument, transport: &Transport, took: Duration) {
     let server = name_server(server, transport);
@@ -163,9 +207,8 @@ impl Protocol for Client {
         transport.set_idle_timeout(self.session.options.timeout);
         if let Some(transfer) = &mut self.transfer {
             let server = &self.session.options.address;
-            let is_reported = self.failures.connected(transfer.display.is_interactive());
-            if is_reported && log::log_enabled!(Level::Warn) && !log::log_enabled!(Level::Info) {
-                report(NAME, format_args!("connected to {}", name_server(server, transport)));
+            if self.failures.connected(transfer.display.is_interactive()) {
+                report_connected(server, transport);
             }
             log_connected(server, transport, self.began.elapsed());
             transfer.start(transport);
@@ -173,7 +216,9 @@ impl Protocol for Client {
     }
 
     fn data_received(&mut self, transport: &mut Transport, data: &[u8]) {
-        self.failures = Failures::default();
+        if self.failures.received() {
+            report_connected(&self.session.options.address, transport);
+        }
         if let Some(transfer) = &mut self.transfer {
             transfer.receive(transport, data);
         }

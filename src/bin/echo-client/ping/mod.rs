@@ -274,12 +274,13 @@ impl Protocol for Ping {
         this.next_send = this.next_send.max(now);
         this.tally.connects.add(took);
         let time = milliseconds(took);
-        let line = if this.tally.connects.count() == 1 {
-            format!("PING {server}, {size}: connected in {time:.3} ms")
-        } else {
-            format!("reconnected to {server} in {time:.3} ms")
-        };
-        this.print(transport.reactor(), line);
+        let is_news = this.failures.connected(true);
+        if this.tally.connects.count() == 1 {
+            let line = format_args!("PING {server}, {size}: connected in {time:.3} ms");
+            this.print(transport.reactor(), line);
+        } else if is_news {
+            this.print(transport.reactor(), format_args!("reconnected to {server} in {time:.3} ms"));
+        }
         log_connected(&this.options.address, transport, took);
         drop(this);
         self.proceed(transport);

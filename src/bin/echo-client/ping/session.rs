@@ -290,7 +290,7 @@ impl Session {
         let (size, time) = (self.size(), now - sent_at);
         match state {
             MessageState::Pending => {
-                self.failures = Failures::default();
+                self.failures.received();
                 self.tally.round_trips.add(time);
                 let time = milliseconds(time);
                 self.print(reactor, format_args!("{size} from {peer}: seq={sequence} time={time:.3} ms"));
