@@ -188,7 +188,7 @@ fn accepting_resumes_soon_after_fds_are_freed_elsewhere() {
 
 #[test]
 fn sock_server_keeps_one_timer_during_fd_exhaustion() {
-    let mut command = Command::new(common::example("sock_server"));
+    let mut command = common::program(common::example("sock_server"));
     let server = Server::run(command.arg("127.0.0.1:0"), 1);
     let limit = Some(server.process.next_descriptor());
     prlimit(Some(server.process.pid()), Resource::Nofile, Rlimit { current: limit, maximum: limit }).unwrap();

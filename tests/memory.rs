@@ -9,7 +9,7 @@ mod common;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::{A_WHILE, Server};
@@ -35,7 +35,7 @@ fn serve(name: &str) -> Server {
         "echo-server" => PathBuf::from(env!("CARGO_BIN_EXE_echo-server")),
         example => common::example(example),
     };
-    Server::run(Command::new(program).arg("127.0.0.1:0").stdin(Stdio::piped()), 1)
+    Server::run(common::program(program).arg("127.0.0.1:0").stdin(Stdio::piped()), 1)
 }
 
 /// Sends `text` repeatedly, 64 MiB in total, until the server closes the connection or stalls.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{
@@ -189,7 +189,8 @@ fn file_at_its_size_limit_is_valid() {
     // bytes.
     let script = format!("ulimit -f 1000; exec {server} --timeline {} 127.0.0.1:0", path.display());
     let mut command = Command::new("sh");
-    let mut server = Server::run(command.args(["-c", &script]).env_remove("RUST_LOG"), 1);
+    let mut server =
+        Server::run(command.args(["-c", &script]).env_remove("RUST_LOG").stderr(Stdio::piped()), 1);
     let mut stream = server.connect();
     for _ in 0..5000 {
         ping(&mut stream, b"x");
@@ -214,7 +215,8 @@ fn file_at_its_size_limit_keeps_each_event_that_fits() {
     let path = scratch.path("timeline.json");
     let script = format!("ulimit -f 4; exec {server} --timeline {} 127.0.0.1:0", path.display());
     let mut command = Command::new("sh");
-    let mut server = Server::run(command.args(["-c", &script]).env_remove("RUST_LOG"), 1);
+    let mut server =
+        Server::run(command.args(["-c", &script]).env_remove("RUST_LOG").stderr(Stdio::piped()), 1);
     ping(&mut server.connect(), b"x");
     server.process.signal(Signal::TERM); // the events of so short a run are written at once
     assert_eq!(server.process.wait_code(), 0);

@@ -63,7 +63,7 @@ impl Network {
         inside.args(["--preserve-credentials", "--user", "--net", "--mount", "--target"]);
         inside.arg(self.holder.pid().as_raw_nonzero().to_string());
         inside.arg(command.get_program()).args(command.get_args());
-        inside.env_remove("RUST_LOG").stdin(Stdio::null());
+        inside.env_remove("RUST_LOG").stdin(Stdio::null()).stderr(Stdio::piped());
         inside
     }
 

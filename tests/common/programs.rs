@@ -46,8 +46,8 @@ pub fn example(name: &str) -> PathBuf {
     path
 }
 
-/// A command that does not ignore SIGINT, even if the tests run in a background job of a script,
-/// which ignores SIGINT.
+/// A command whose stderr is a pipe, as [`Server::run`] needs it. It does not ignore SIGINT, even if
+/// the tests run in a background job of a script, which ignores SIGINT.
 pub fn program(path: impl AsRef<OsStr>) -> Command {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default(); // only Linux has it
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0");
@@ -57,7 +57,7 @@ pub fn program(path: impl AsRef<OsStr>) -> Command {
     if is_ignored {
         command.arg("--default-signal=HUP,INT,QUIT").arg(path);
     }
-    command.env_remove("RUST_LOG").env("TERM", "xterm").stdin(Stdio::null());
+    command.env_remove("RUST_LOG").env("TERM", "xterm").stdin(Stdio::null()).stderr(Stdio::piped());
     command
 }
 
@@ -255,12 +255,16 @@ impl Server {
         Self::run(server_command().args(arguments).args(addresses), addresses.len())
     }
 
+    /// Starts a command, and waits until it listens on this many addresses. The caller has set its
+    /// stderr to a pipe, so no other stderr is replaced silently.
     #[track_caller]
     pub fn run(command: &mut Command, addresses: usize) -> Self {
         has_descriptors(0);
-        let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+        let mut process = Process::spawn(command.stdout(Stdio::piped()));
         let out = Lines::of(process.child.stdout.take().unwrap());
-        let err = Lines::of(process.child.stderr.take().unwrap());
+        let Some(err) = process.child.stderr.take().map(Lines::of) else {
+            panic!("Server::run reads stderr: set it to Stdio::piped(), or use Process::spawn");
+        };
         let addresses = (0..addresses)
             .map(|_| out.next().strip_prefix("listening on ").expect("'listening on'").to_owned())
             .collect();
