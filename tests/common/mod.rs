@@ -61,6 +61,13 @@ pub fn turn_until_quiet(reactor: &mut Reactor) {
     }
 }
 
+/// The CPU time that this thread has used. Unlike wall time, it does not depend on the machine's
+/// load.
+pub fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+}
+
 // ---- bytes
 
 /// A small random number generator (xorshift). Its seed must not be 0.
