@@ -7,11 +7,13 @@ mod arguments;
 mod diagnostics;
 mod display;
 mod histogram;
+mod host_port;
 mod lookup;
 mod observers;
 mod resolve;
 mod screen;
 mod values;
+mod visible;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 
 use lexopt::Arg;
 
-pub use addresses::{AddressArgument, Family, source_address};
+pub use addresses::{AddressArgument, Family};
 pub use arguments::{
     UsageError, address, address_after, check_family, client_address, file, option_name, positive_number,
     print, unexpected, value,
@@ -32,6 +34,7 @@ pub use diagnostics::{
 };
 pub use display::{Display, is_on_terminal};
 pub use histogram::Histogram;
+pub use host_port::source_address;
 pub use lookup::look_up;
 pub use observers::add_observers;
 pub use screen::supports_escapes;
