@@ -70,6 +70,7 @@ fn reader_of_stdout_may_end_when_the_server_is_stopped() {
         command.args([option, "127.0.0.1:0"]).stdin(Stdio::piped()).stdout(writer);
         let mut process = Process::spawn(command.stderr(Stdio::piped()));
         drop(command); // it has a copy of the write end
+        let err = Lines::of(process.child.stderr.take().unwrap());
         let mut out = BufReader::new(fs::File::from(reader));
         let mut next = || out.by_ref().lines().next().unwrap().unwrap();
         let listening = next();
@@ -87,12 +88,15 @@ fn reader_of_stdout_may_end_when_the_server_is_stopped() {
             process.signal(Signal::CONT);
         } else {
             operator.write_all(b"quit\n").unwrap();
-            while !next().starts_with("shutting down") {}
+            err.next_with("shutting down");
             drop(out);
+            operator.write_all(b"stats\n").unwrap(); // the reply has no reader
         }
         drop(stream);
         assert_eq!(process.wait_code(), 0, "{option}");
-        assert_eq!(Lines::of(process.child.stderr.take().unwrap()).rest(), Vec::<String>::new());
+        let lines = err.rest();
+        let expected = |line: &String| line.starts_with("echo-server: warning: shutting down; 1 connection");
+        assert!(lines.iter().all(expected), "{lines:?}");
     }
 }
 

@@ -771,8 +771,10 @@ fn last_line_of_a_client_without_a_prompt_has_its_own_row_after_ctrl_c() {
         command.args([option, server.address()]).stdin(terminal.stdio()).stdout(Stdio::null());
         let mut process = Process::spawn(command.stderr(terminal.stdio()));
         eventually("the client is connected", || server.open_connections() == 1);
-        if option == "-v" {
-            terminal.see(" ms\r\n");
+        match option {
+            "-v" => terminal.see(" ms\r\n"),
+            "--progress" => terminal.see("0 B/s"),
+            _ => {}
         }
         terminal.type_in("\x03");
         terminal.see("^C");

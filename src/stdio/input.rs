@@ -218,10 +218,22 @@ mod tests {
     use super::*;
     use crate::mailbox::TryRecv;
     use std::io::Write;
+    use std::sync::mpsc;
+    use std::thread;
     use std::time::Duration;
 
     #[test]
     fn half_a_line_and_an_item_in_the_mailbox_count_as_unreceived() {
+        // A read that blocks must fail the test, so another thread does it.
+        let (sender, done) = mpsc::channel();
+        thread::spawn(move || {
+            check_unreceived();
+            let _ = sender.send(());
+        });
+        done.recv_timeout(Duration::from_secs(20)).unwrap();
+    }
+
+    fn check_unreceived() {
         let mut reactor = Reactor::new().unwrap();
         let (reading, mut writing) = io::pipe().unwrap();
         let mailbox = Mailbox::new(&mut reactor, 1);

@@ -75,23 +75,12 @@ impl Console {
             Ok(Command::List) => list(reactor),
             Ok(Command::Say(text)) => broadcast(reactor, text),
             Ok(Command::Close(number)) => close(reactor, number),
-            Ok(Command::Quit) => self.quit(reactor),
+            Ok(Command::Quit) => {
+                self.shutdown.begin(reactor, None); // it logs what it waits for
+                String::new()
+            }
             Err(error) => format!("error: {error}\n"),
         }
-    }
-
-    /// Shuts the server down, or ends a shutdown at once.
-    fn quit(&self, reactor: &mut Reactor) -> String {
-        let open = self.listener.stats(reactor).map_or(0, |stats| stats.open);
-        let reply = match (self.shutdown.is_serving(), open) {
-            (false, _) => "ending at once\n".into(),
-            (true, 0) => "shutting down\n".into(),
-            (true, _) => {
-                format!("shutting down; {} open; quit again to end at once\n", counted(open, "connection"))
-            }
-        };
-        self.shutdown.begin(reactor, None);
-        reply
     }
 
     /// Reports the end of stdin, unless the server ends too. On a terminal, silence after Ctrl-D

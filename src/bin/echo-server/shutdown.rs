@@ -119,15 +119,17 @@ impl Shutdown {
     }
 
     /// Logs the shutdown. A server that waits for connections looks as if it hangs, so that is a
-    /// warning, unless the reply to `quit` says it.
+    /// warning.
     fn announce(&self, cause: Cause, open: usize) {
         let what = format!("shutting down; {} open", cli::counted(open, "connection"));
-        let signal = match cause {
-            Cause::Operator => return log::info!("{what}"),
-            _ if open == 0 || self.grace.is_zero() => return log::info!("{what}"),
+        if open == 0 || self.grace.is_zero() {
+            return log::info!("{what}");
+        }
+        let request = match cause {
             Cause::Signal(..) => "a second signal",
+            Cause::Operator => "a second quit",
             Cause::NotListening => "a signal",
         };
-        log::warn!("{what}; waiting for at most {:?}; {signal} ends the server at once", self.grace);
+        log::warn!("{what}; waiting for at most {:?}; {request} ends the server at once", self.grace);
     }
 }
