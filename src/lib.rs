@@ -58,6 +58,7 @@
 //! | --- | --- |
 //! | [`reactor`] | the turn, and what a source is |
 //! | `reactor/id.rs`, `reactor/slots.rs` | how a source is named, and where it lives: a slab with generations |
+//! | `reactor/registration.rs` | which source gets the events of a descriptor |
 //! | `reactor/watch.rs` | the smallest source: a closure |
 //! | [`transport`] | what a protocol is, and the order of its callbacks |
 //! | `transport/connection.rs` | which callback is called when |

@@ -15,7 +15,8 @@
 //!                                                an item
 //! ```
 //!
-//! Read next: `waiters.rs`, which source is woken for an item; `stdio/input.rs`, which sends to one.
+//! Read next: `waiters.rs`, which source is woken for an item; `stdio/input.rs`, which sends to
+//! one.
 
 use std::collections::VecDeque;
 use std::error::Error;

@@ -2,8 +2,8 @@
 //! the room of an output.
 //!
 //! Invariant: sources that wait are woken in the order in which they came. One item or place is
-//! reserved for each woken source, until it takes that or leaves, but no longer than until the end of
-//! the next turn. Any source may take the rest. So a source that takes everything, or that comes
+//! reserved for each woken source, until it takes that or leaves, but no longer than until the end
+//! of the next turn. Any source may take the rest. So a source that takes everything, or that comes
 //! between a wake-up and its call, cannot starve the others.
 //!
 //! Read next: `stdio/output.rs`, which has waiters, too.

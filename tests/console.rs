@@ -226,7 +226,8 @@ fn say_skips_peers_that_are_behind() {
     ping(&mut one, b"x");
     ping(&mut two, b"x");
     let buffered = server.statistics()[5];
-    // More than the default of `-b`, after which the server stops reading, and at most one read more.
+    // More than the default of `-b`, after which the server stops reading, and at most one read
+    // more.
     assert!((64 * 1024 + 1..=320 * 1024).contains(&buffered), "{buffered}");
     for _ in 0..100 {
         operator.write_all(b"say more and more\n").unwrap();

@@ -236,8 +236,8 @@ fn hundred_pages_and_slow_readers_do_not_delay_the_loop() {
     assert_eq!(lab.get("/").0, 200);
 }
 
-/// Returns the time that the thread `name` of a process has spent in its own code and in the kernel, in
-/// clock ticks, see `proc(5)`.
+/// Returns the time that the thread `name` of a process has spent in its own code and in the
+/// kernel, in clock ticks, see `proc(5)`.
 fn cpu_time(process: u32, name: &str) -> [f64; 2] {
     let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let read = |thread: &Path, file| fs::read_to_string(thread.join(file)).unwrap();
@@ -247,9 +247,9 @@ fn cpu_time(process: u32, name: &str) -> [f64; 2] {
     [11, 12].map(|field: usize| fields[field].parse().unwrap())
 }
 
-/// Exchanges messages for some seconds. Returns the time that the thread spent in its own code for each
-/// unit of time in the kernel. The kernel does the same for each server, so other programs that slow
-/// the machine down do not change this figure much.
+/// Exchanges messages for some seconds. Returns the time that the thread spent in its own code for
+/// each unit of time in the kernel. The kernel does the same for each server, so other programs
+/// that slow the machine down do not change this figure much.
 fn own_time(process: u32, name: &str, address: &str) -> f64 {
     let mut peers: Vec<TcpStream> = (0..16).map(|_| connect(address)).collect();
     let mut echo = [0; 64];
@@ -262,8 +262,8 @@ fn own_time(process: u32, name: &str, address: &str) -> f64 {
     (after[0] - before[0]) / (after[1] - before[1])
 }
 
-/// Runs the server of the laboratory without an observer, in the thread `plain`. (A server in a process
-/// with one thread would not compare: its system calls are cheaper.) Returns its address.
+/// Runs the server of the laboratory without an observer, in the thread `plain`. (A server in a
+/// process with one thread would not compare: its system calls are cheaper.) Returns its address.
 fn start_plain_server() -> String {
     struct Echo;
     impl Protocol for Echo {

@@ -1,8 +1,8 @@
 //! The laboratory's page in a real browser shows the state of the observed loop.
 //!
 //! It needs `chromium` (a Debian package), so it runs only on request:
-//! `cargo test --test lab_browser -- --ignored`. With `LAB_PICTURES=FOLDER` it keeps a picture of each
-//! scenario.
+//! `cargo test --test lab_browser -- --ignored`. With `LAB_PICTURES=FOLDER` it keeps a picture of
+//! each scenario.
 
 #![allow(clippy::pedantic, missing_docs)] // lints for the library; a test's name is its documentation
 

@@ -64,7 +64,8 @@ impl Lab {
         lock(&self.sample).clone()
     }
 
-    /// The letters stay locked until a new peer has its own, so that the loop cannot accept it earlier.
+    /// The letters stay locked until a new peer has its own, so that the loop cannot accept it
+    /// earlier.
     pub fn letters(&self) -> MutexGuard<'_, HashMap<u16, char>> {
         lock(&self.letters)
     }

@@ -24,8 +24,8 @@ use crate::gate::Pace;
 use crate::lab::Lab;
 use crate::watcher::{INTERVAL, Watcher, port};
 
-/// The send buffer of the kernel for each connection. It is small, so that a peer that stops reading is
-/// noticed soon.
+/// The send buffer of the kernel for each connection. It is small, so that a peer that stops
+/// reading is noticed soon.
 const SEND_BUFFER: usize = 16 * 1024;
 
 /// A message that makes the server remove all other connections.

@@ -133,8 +133,8 @@ pub fn write_stderr(text: impl Display) {
     let _ = write_now(&STDERR, &io::stderr(), text.as_bytes());
 }
 
-/// Moves the cursor below the `^C` that the terminal has echoed, so that the next line begins in the
-/// first column.
+/// Moves the cursor below the `^C` that the terminal has echoed, so that the next line begins in
+/// the first column.
 pub fn end_echoed_row() {
     ROW_IS_OPEN.store(false, Ordering::Relaxed);
     if io::stderr().is_terminal() {

@@ -80,11 +80,12 @@ impl Screen {
         }
     }
 
-    /// Returns the prompt after the program was stopped and continued. If the shell has noticed, the
-    /// cursor is on an empty row. If not, its row has the prompt and half-typed text. So this writes
-    /// the prompt at the start of the row, even over itself. Then two columns to the left and two to
-    /// the right move the cursor behind the prompt, unless it is there already. If half-typed text
-    /// has wrapped, two columns of its last row are overwritten. The zero is for the kernel's count.
+    /// Returns the prompt after the program was stopped and continued. If the shell has noticed,
+    /// the cursor is on an empty row. If not, its row has the prompt and half-typed text. So this
+    /// writes the prompt at the start of the row, even over itself. Then two columns to the left
+    /// and two to the right move the cursor behind the prompt, unless it is there already. If
+    /// half-typed text has wrapped, two columns of its last row are overwritten. The zero is for
+    /// the kernel's count.
     pub fn prompt_again(&mut self) -> String {
         if self.prompt == Prompt::Shown && self.supports_escapes {
             return "\x1b7\r> \x1b8\x1b[02D\x1b[2C".into();

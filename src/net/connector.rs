@@ -212,8 +212,8 @@ impl Connector {
     }
 }
 
-/// Ends an attempt. The connection to a later address has the same id. So the socket is deregistered
-/// explicitly, in case another process keeps it open.
+/// Ends an attempt. The connection to a later address has the same id. So the socket is
+/// deregistered explicitly, in case another process keeps it open.
 fn abandon(socket: Socket, timeout: Timer, id: Id, reactor: &mut Reactor) {
     reactor.cancel(timeout);
     let _ = reactor.deregister(id, &socket);

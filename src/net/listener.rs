@@ -308,8 +308,8 @@ impl Handle<Listener> {
 
     /// Calls `f` when the listener has stopped and its last connection has ended (asyncio:
     /// `Server.wait_closed`), or when the listener is removed. A connection ends when its socket is
-    /// closed; a task that serves it may go on after that. If the reactor is dropped, `f` is dropped
-    /// without a call.
+    /// closed; a task that serves it may go on after that. If the reactor is dropped, `f` is
+    /// dropped without a call.
     ///
     /// # Errors
     /// If the listener is gone, or is running.

@@ -196,8 +196,9 @@ impl Reactor {
     }
 
     /// Runs turns until `done` returns `true`, or until `limit` has elapsed on the system clock.
-    /// Returns what `done` returned last. One more turn handles I/O that was ready before the limit,
-    /// within the budgets. A call of [`stop`](Self::stop) ends neither this call nor the next [`run`](Self::run).
+    /// Returns what `done` returned last. One more turn handles I/O that was ready before the
+    /// limit, within the budgets. A call of [`stop`](Self::stop) ends neither this call nor the
+    /// next [`run`](Self::run).
     ///
     /// # Errors
     /// As for [`run`](Self::run).
@@ -221,8 +222,8 @@ impl Reactor {
         }
     }
 
-    /// Fails if a turn or a source is running. Otherwise a nested run could take the `stop` of the run
-    /// around it.
+    /// Fails if a turn or a source is running. Otherwise a nested run could take the `stop` of the
+    /// run around it.
     fn check_not_running(&self) -> io::Result<()> {
         if self.is_running || self.events.is_none() { Err(running_already()) } else { Ok(()) }
     }

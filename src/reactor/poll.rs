@@ -73,10 +73,10 @@ impl Reactor {
         Ok(due)
     }
 
-    /// Returns the begin of a poll, if every source that was ready at that time has been reported. A
-    /// poll that fills the event list leaves the rest for the next one. The kernel reports ready
-    /// sources in rotation. So after as many events as all descriptors together can have, each source
-    /// has been reported that was ready at the first of these polls.
+    /// Returns the begin of a poll, if every source that was ready at that time has been reported.
+    /// A poll that fills the event list leaves the rest for the next one. The kernel reports ready
+    /// sources in rotation. So after as many events as all descriptors together can have, each
+    /// source has been reported that was ready at the first of these polls.
     fn all_reported_since(&mut self, began: Option<Instant>, count: usize) -> Option<Instant> {
         let series = self.unreported.take();
         let began = began?; // without a timer, nobody asks

@@ -2,8 +2,8 @@
 //!
 //! Invariant: a source deregisters only what it has registered. epoll keeps one registration for
 //! each descriptor, and removes it whoever asks. So the reactor remembers the source, by the
-//! descriptor's number. The entry of a closed descriptor stays until the number is used again: it is
-//! harmless, because closing has deregistered it.
+//! descriptor's number. The entry of a closed descriptor stays until the number is used again: it
+//! is harmless, because closing has deregistered it.
 //!
 //! Read next: `ready.rs`, what the events become.
 

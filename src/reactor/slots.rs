@@ -2,9 +2,9 @@
 //! generation, which counts its uses.
 //!
 //! Invariant: an [`Id`] never names a second source. A slot's generation goes up when a source
-//! leaves it, and again when the next one comes, so an old `Id` or `Handle` finds nothing, and never
-//! the next source in that slot. Occupied slots have even generations, so no `Id` names a vacant
-//! one. No address dangles, and no source is reference-counted.
+//! leaves it, and again when the next one comes, so an old `Id` or `Handle` finds nothing, and
+//! never the next source in that slot. Occupied slots have even generations, so no `Id` names a
+//! vacant one. No address dangles, and no source is reference-counted.
 //!
 //! A source that runs is *out* of its slot ([`State::Running`]). The code that runs it owns it. So
 //! `&mut source` and `&mut Reactor` never overlap, and the compiler checks that.

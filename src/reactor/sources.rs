@@ -36,7 +36,8 @@ pub trait Source: Any {
     /// Events are edge-triggered. The source goes on until a system call returns `WouldBlock` (then
     /// it returns [`Next::Wait`]) or its budget is used up (then [`Next::Again`]).
     ///
-    /// If it panics and the caller of the loop catches that, the source is removed in the next turn.
+    /// If it panics and the caller of the loop catches that, the source is removed in the next
+    /// turn.
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next;
 
     /// Called once when the source has left the reactor, for whatever reason, to release what the
@@ -124,8 +125,8 @@ impl Reactor {
     /// [`call_soon`](Self::call_soon). Returns `false` if `id` names no source.
     ///
     /// Removing a connection aborts it. To end it gracefully, use
-    /// [`Transport::close`](crate::Transport::close). A connection that removes itself can write until
-    /// its callback returns.
+    /// [`Transport::close`](crate::Transport::close). A connection that removes itself can write
+    /// until its callback returns.
     pub fn remove(&mut self, id: Id) -> bool {
         if !self.contains(id) {
             return false;

@@ -133,8 +133,9 @@ impl Reactor {
         self.call_at(self.now() + delay.min(FAR_FUTURE), f)
     }
 
-    /// Returns the current time plus `delay`, which is limited to [`FAR_FUTURE`]: the end of a limit
-    /// that begins now. The turn's time would be too early, because a callback may have blocked.
+    /// Returns the current time plus `delay`, which is limited to [`FAR_FUTURE`]: the end of a
+    /// limit that begins now. The turn's time would be too early, because a callback may have
+    /// blocked.
     pub(crate) fn after(&self, delay: Duration) -> Instant {
         self.actual_time() + delay.min(FAR_FUTURE)
     }
@@ -167,9 +168,9 @@ impl Reactor {
         }
     }
 
-    /// Returns the time up to which timers may be due, in this turn or in the last one that could run
-    /// timers: I/O that was there by then has been handled before a timer runs. The turn's time may
-    /// be later, if a callback has blocked.
+    /// Returns the time up to which timers may be due, in this turn or in the last one that could
+    /// run timers: I/O that was there by then has been handled before a timer runs. The turn's time
+    /// may be later, if a callback has blocked.
     pub(crate) fn polled_at(&self) -> Instant {
         self.polled_at
     }

@@ -81,9 +81,9 @@ impl Reactor {
     /// }
     /// ```
     ///
-    /// When the source leaves, it deregisters its descriptor, because a duplicate may keep that open.
-    /// So a closure that shares its descriptor with its successor must add that one after it has
-    /// returned, from [`call_soon`](Self::call_soon).
+    /// When the source leaves, it deregisters its descriptor, because a duplicate may keep that
+    /// open. So a closure that shares its descriptor with its successor must add that one after it
+    /// has returned, from [`call_soon`](Self::call_soon).
     ///
     /// # Errors
     /// As for [`add`](Self::add).

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - Bytes are written in order, and none is dropped unless the descriptor fails. Callers that
-//!   respect [`Flow::Full`] keep the buffer bounded, and are woken one after the other when there is
-//!   room.
+//!   respect [`Flow::Full`] keep the buffer bounded, and are woken one after the other when there
+//!   is room.
 //! - An error is reported once, even while nobody writes.
 //! - The descriptor is registered for writing only while something is buffered. Otherwise each line
 //!   that another program writes on the same terminal would wake the loop.

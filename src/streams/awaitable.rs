@@ -1,4 +1,5 @@
-//! What a future can await besides a stream: calls, timers, new connections, and items of a mailbox.
+//! What a future can await besides a stream: calls, timers, new connections, and items of a
+//! mailbox.
 //!
 //! Invariant: a future that is dropped while it waits loses no item.
 //!
@@ -57,8 +58,8 @@ impl LoopHandle {
 
     /// Calls `f` with the reactor and an [`Id`], now and each time that this `Id` is woken, until
     /// `f` returns `Ready`. So a future can wait for anything that wakes sources, such as a mailbox
-    /// or an [`Output`](crate::Output). If something else removes the source of this `Id`, the future
-    /// never completes.
+    /// or an [`Output`](crate::Output). If something else removes the source of this `Id`, the
+    /// future never completes.
     ///
     /// ```
     /// # use echo_reactor::{Flow, Handle, LoopHandle, Output};
@@ -93,9 +94,10 @@ impl LoopHandle {
 
     /// Waits for `future`, but no longer than `limit` (asyncio: `wait_for`). When the time is up,
     /// `future`, or a task that it waits for, may need some more turns to read what has arrived
-    /// already. It gets them while reads of any stream stop at their budget, for about 32 turns, which
-    /// are enough for 8 MiB if its reads are large. Then `future` is dropped. (An item of a mailbox
-    /// that was there in time may be missed, if other sources that were woken for it do not take it.)
+    /// already. It gets them while reads of any stream stop at their budget, for about 32 turns,
+    /// which are enough for 8 MiB if its reads are large. Then `future` is dropped. (An item of a
+    /// mailbox that was there in time may be missed, if other sources that were woken for it do not
+    /// take it.)
     ///
     /// # Errors
     /// [`Elapsed`] if the time is up first.

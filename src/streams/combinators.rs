@@ -29,7 +29,8 @@ pub enum Either<A, B> {
 /// `FIRST_COMPLETED`).
 ///
 /// Every read of a [`Reader`], and [`LoopHandle::recv`](crate::LoopHandle::recv), can be dropped
-/// while it waits, and nothing is lost. If `first` is ready each time, `second` never gets its turn.
+/// while it waits, and nothing is lost. If `first` is ready each time, `second` never gets its
+/// turn.
 pub async fn race<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> Either<A, B> {
     let (mut first, mut second) = (pin!(first), pin!(second));
     poll_fn(|context| {

@@ -58,8 +58,8 @@ use task::TaskSource;
 /// written to stderr. A peer can cause such a line with each connection, so handle the errors that
 /// you expect, such as a reset, in the handler. If a peer disappears, the handler learns of it from
 /// the next read or write. The connection counts as open until its socket is closed. After both the
-/// reader and the writer are dropped, it sends what is buffered while the peer takes some of it every
-/// 30 seconds, and then waits up to 30 seconds for the peer to end its side.
+/// reader and the writer are dropped, it sends what is buffered while the peer takes some of it
+/// every 30 seconds, and then waits up to 30 seconds for the peer to end its side.
 ///
 /// ```
 /// use echo_reactor::{Reactor, Reader, ListenOptions, Writer, start_server};

@@ -6,7 +6,8 @@
 //! Invariant: an operation that is dropped leaves nothing behind in the reactor: no timer, no
 //! source, no descriptor.
 //!
-//! Read next: `awaitable.rs`, the operations that there are; `../reactor/loop_handle.rs`, the queue.
+//! Read next: `awaitable.rs`, the operations that there are; `../reactor/loop_handle.rs`, the
+//! queue.
 
 use std::cell::Cell;
 use std::future::Future;

@@ -219,8 +219,8 @@ impl Error for Cancelled {}
 impl<T> Task<T> {
     /// Drops the task's future, with everything that it owns (asyncio: `cancel`). Connections that
     /// it owns are closed gracefully. If a task cancels itself, its future is dropped when it waits
-    /// next. (A destructor in that future should not cancel further tasks: a chain of thousands could
-    /// overflow the stack.)
+    /// next. (A destructor in that future should not cancel further tasks: a chain of thousands
+    /// could overflow the stack.)
     pub fn cancel(&self) {
         self.core.end();
     }

@@ -12,8 +12,8 @@
 //!
 //! Invariant: spans on a track nest or are disjoint. A span is written when it ends, so every span
 //! in the file has its end, whatever happens to the program or the disk. If the program is killed,
-//! the file lacks at most the spans that were open, and those of the last 10 ms in which the loop was
-//! awake. The timeline stops at [`LIMIT`].
+//! the file lacks at most the spans that were open, and those of the last 10 ms in which the loop
+//! was awake. The timeline stops at [`LIMIT`].
 //!
 //! Read next: `trace_file.rs`, how it is written; `../reactor/observe.rs`, where the data comes
 //! from.

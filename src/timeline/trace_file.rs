@@ -1,8 +1,9 @@
 //! A file of Chrome trace events: one JSON object each, in an array.
 //!
 //! Invariant: the file is a valid JSON array after every write, because each write replaces the
-//! last bracket with the new events and a new bracket. If a write fails, a bracket is written behind
-//! the last event that fits. Its place in the file is allocated, so this works on a full disk, too.
+//! last bracket with the new events and a new bracket. If a write fails, a bracket is written
+//! behind the last event that fits. Its place in the file is allocated, so this works on a full
+//! disk, too.
 //!
 //! Read next: `mod.rs`, which decides what the events are.
 

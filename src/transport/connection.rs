@@ -24,8 +24,8 @@ use crate::reactor::observe::{ConnectionState, IoStats};
 use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Unavailable};
 use crate::sys;
 
-/// How many times `pause_writing` and `resume_writing` are called after another callback, at most. A
-/// protocol that changes its marks in them could cause one after another forever.
+/// How many times `pause_writing` and `resume_writing` are called after another callback, at most.
+/// A protocol that changes its marks in them could cause one after another forever.
 const NOTIFICATIONS: usize = 2;
 
 /// Listens on all of `addresses`, or, if one fails, on none (asyncio: `create_server`). Each

@@ -223,14 +223,14 @@ impl Transport<'_> {
     /// until the peer has ended its side. (Closing the socket earlier could cause a reset, which
     /// destroys bytes that are on their way.) After this callback, only `connection_lost` is
     /// called. The peer has 30 seconds to acknowledge more of what is buffered, and then 30 seconds
-    /// to end its side. Otherwise the connection ends with [`CloseReason::LingerTimeout`]. A shorter
-    /// [`set_idle_timeout`](Self::set_idle_timeout) shortens these limits.
+    /// to end its side. Otherwise the connection ends with [`CloseReason::LingerTimeout`]. A
+    /// shorter [`set_idle_timeout`](Self::set_idle_timeout) shortens these limits.
     pub fn close(&mut self) {
         self.duplex.close();
     }
 
-    /// Ends the connection at once. Buffered bytes are dropped. A TCP peer gets a reset. A Unix socket
-    /// has none: its peer reads what was sent, and then the end of file.
+    /// Ends the connection at once. Buffered bytes are dropped. A TCP peer gets a reset. A Unix
+    /// socket has none: its peer reads what was sent, and then the end of file.
     pub fn abort(&mut self) {
         self.duplex.end(CloseReason::Aborted);
     }
@@ -263,9 +263,9 @@ impl Transport<'_> {
         self.duplex.set_write_marks(high, low);
     }
 
-    /// Ends the connection when no byte has moved, either way, for `limit` (`None`: never; less than
-    /// a millisecond counts as one). While reading is paused, a peer whose bytes wait in our kernel is not idle, unless bytes are buffered
-    /// that it does not take.
+    /// Ends the connection when no byte has moved, either way, for `limit` (`None`: never; less
+    /// than a millisecond counts as one). While reading is paused, a peer whose bytes wait in our
+    /// kernel is not idle, unless bytes are buffered that it does not take.
     pub fn set_idle_timeout(&mut self, limit: Option<Duration>) {
         self.duplex.set_idle_timeout(limit, self.id, self.reactor);
     }

@@ -46,8 +46,8 @@ pub fn example(name: &str) -> PathBuf {
     path
 }
 
-/// A command whose stderr is a pipe, as [`Server::run`] needs it. It does not ignore SIGINT, even if
-/// the tests run in a background job of a script, which ignores SIGINT.
+/// A command whose stderr is a pipe, as [`Server::run`] needs it. It does not ignore SIGINT, even
+/// if the tests run in a background job of a script, which ignores SIGINT.
 pub fn program(path: impl AsRef<OsStr>) -> Command {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default(); // only Linux has it
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0");

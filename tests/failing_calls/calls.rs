@@ -31,8 +31,8 @@ pub struct Fault {
 pub enum Effect {
     /// It fails with this error, and has done nothing.
     Error(c_int),
-    /// It fails with `EAGAIN`. As the kernel promises, an event follows when the descriptor is ready,
-    /// which may be at once.
+    /// It fails with `EAGAIN`. As the kernel promises, an event follows when the descriptor is
+    /// ready, which may be at once.
     WouldBlock,
     /// It reads or writes fewer bytes than it could. With `true`, an event follows.
     Short(Length, bool),
@@ -84,8 +84,8 @@ thread_local! {
     static REGISTERED: RefCell<Vec<(c_int, c_int, libc::epoll_event)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs `f` with faults. The first one is under test. Returns what `f` returned, or its panic, and the
-/// calls that it has made.
+/// Runs `f` with faults. The first one is under test. Returns what `f` returned, or its panic, and
+/// the calls that it has made.
 pub fn with_faults<R>(faults: [Option<Fault>; 3], f: impl FnOnce() -> R) -> (thread::Result<R>, Counts) {
     REGISTERED.with_borrow_mut(Vec::clear);
     FAULTS.set(faults);

@@ -1,5 +1,5 @@
-//! Each system call of the library may be short, be interrupted or fail. Then the bytes are complete
-//! and in order, or the error is reported exactly once.
+//! Each system call of the library may be short, be interrupted or fail. Then the bytes are
+//! complete and in order, or the error is reported exactly once.
 //!
 //! This test replaces functions of the C library (`calls.rs`), so it needs nothing but Rust. The
 //! test `faults` does the same to the two programs with `strace`, which can make a call fail, but
@@ -90,8 +90,8 @@ fn may_repeat(call: Call, effect: Effect) -> bool {
 }
 
 /// Every fault of a scenario: each call that it makes without a fault, with each effect, at each of
-/// its first six occurrences and at all of them. A call that is interrupted or would block may be so
-/// twice in a row.
+/// its first six occurrences and at all of them. A call that is interrupted or would block may be
+/// so twice in a row.
 fn faults(scenario: &Scenario, usual: &Counts) -> Vec<Fault> {
     let mut faults = Vec::new();
     for &call in Call::ALL {

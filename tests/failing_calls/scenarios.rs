@@ -1,5 +1,5 @@
-//! The scenarios: each kind of connection, input and output transfers the same bytes, in pieces. Then
-//! `Log::judge` checks what has arrived and what was reported.
+//! The scenarios: each kind of connection, input and output transfers the same bytes, in pieces.
+//! Then `Log::judge` checks what has arrived and what was reported.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read};

@@ -123,8 +123,8 @@ fn next(jobs: &Mutex<Vec<(&'static Workload, Fault)>>) -> Option<(&'static Workl
     jobs.lock().unwrap().pop()
 }
 
-/// Every fault of a workload: each call that it makes without a fault, with each error, at each of its
-/// first six occurrences, at two in a row (EINTR), and at all of them.
+/// Every fault of a workload: each call that it makes without a fault, with each error, at each of
+/// its first six occurrences, at two in a row (EINTR), and at all of them.
 fn faults(workload: &'static Workload, is_quick: bool) -> Vec<(&'static Workload, Fault)> {
     let scratch = Scratch::new();
     let (verdict, log) = (workload.run)(&scratch, None);

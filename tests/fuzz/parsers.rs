@@ -32,7 +32,8 @@ fn addresses(text: &[u8]) {
         text.split(|&byte| byte == b' ').map(|word| OsString::from_vec(word.to_vec())).collect();
     for family in [Family::Any, Family::V4, Family::V6] {
         match AddressArgument::parse(OsStr::from_bytes(text), family) {
-            // What is printed can be typed again. (A path may hold bytes that are printed as others.)
+            // What is printed can be typed again. (A path may hold bytes that are printed as
+            // others.)
             Ok(address) if !address.is_unix() => {
                 let shown = address.to_string();
                 let again = AddressArgument::parse(OsStr::new(&shown), family).map(|again| again.to_string());

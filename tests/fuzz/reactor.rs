@@ -246,8 +246,8 @@ pub fn run(data: &[u8]) {
     finish(&script, &mut reactor);
 }
 
-/// A write that respects the flow leaves at most the high-water mark and one write. When all of it is
-/// sent, writing has resumed.
+/// A write that respects the flow leaves at most the high-water mark and one write. When all of it
+/// is sent, writing has resumed.
 fn assert_bounded(script: &Shared, reactor: &Reactor) {
     for end in &script.borrow().ends {
         let Some(slot) = end.handle.and_then(|handle| reactor.slot(handle.id())) else { continue };

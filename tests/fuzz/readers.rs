@@ -1,7 +1,8 @@
 //! Fuzzing the readers of the streams: bytes arrive in any pieces, and each read is compared with a
 //! reference that sees all bytes at once.
 //!
-//! `stream_properties.rs` tests what this file does not: wake-ups, writers, and both halves at once.
+//! `stream_properties.rs` tests what this file does not: wake-ups, writers, and both halves at
+//! once.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Write};

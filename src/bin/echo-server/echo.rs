@@ -1,6 +1,6 @@
 //! The server's protocol: sends back what it receives, and stops reading from a peer that does not
-//! read its echo. With `-v`, it logs when a connection begins, and when and why it ends. With `-vv`,
-//! it also logs when it stops reading from a peer, and when it goes on.
+//! read its echo. With `-v`, it logs when a connection begins, and when and why it ends. With
+//! `-vv`, it also logs when it stops reading from a peer, and when it goes on.
 //!
 //! Read next: `console.rs`.
 

@@ -43,9 +43,9 @@ impl Duplex {
         self.ready.intersects(Ready::READABLE) && self.read == ReadState::Open
     }
 
-    /// Returns how many bytes one call of the source may read. A linger timeout is decided only after
-    /// everything that has arrived was read, because the end of file may be behind it. (One byte is
-    /// enough to refute an idle timeout.)
+    /// Returns how many bytes one call of the source may read. A linger timeout is decided only
+    /// after everything that has arrived was read, because the end of file may be behind it. (One
+    /// byte is enough to refute an idle timeout.)
     pub fn read_budget(&self, ready: Ready) -> usize {
         let decides = ready.intersects(Ready::TIMEOUT) && self.is_lingering();
         if decides { self.arrived() } else { SCRATCH_SIZE }

@@ -5,11 +5,11 @@
 //! again for each byte that moves. When it expires, we check how long ago the last byte moved.
 //!
 //! A slow peer may take bytes from the kernel's send buffer for a long time before we can write
-//! again. So we also check how many bytes the peer has yet to acknowledge, four times per limit, and
-//! only while there are some. A stalled connection ends at most a quarter of the limit late (or one
-//! limit late, if it was quiet before). While the peer acknowledges bytes, the idle timeout never
-//! ends the connection. (A peer whose receive buffer is full acknowledges nothing until it has read
-//! a large part of the buffer.)
+//! again. So we also check how many bytes the peer has yet to acknowledge, four times per limit,
+//! and only while there are some. A stalled connection ends at most a quarter of the limit late (or
+//! one limit late, if it was quiet before). While the peer acknowledges bytes, the idle timeout
+//! never ends the connection. (A peer whose receive buffer is full acknowledges nothing until it
+//! has read a large part of the buffer.)
 //!
 //! Read next: `../connection.rs`, which handles pending I/O before a timeout.
 
@@ -25,8 +25,8 @@ use crate::transport::CloseReason;
 /// end its side.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// The shortest idle limit. A shorter one would keep the loop busy while reading is paused and bytes
-/// wait.
+/// The shortest idle limit. A shorter one would keep the loop busy while reading is paused and
+/// bytes wait.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// The timeout of a connection. There is one at a time: the linger timeout replaces the idle
@@ -114,8 +114,8 @@ impl Duplex {
     /// again.
     pub fn on_timeout(&mut self, id: Id, reactor: &mut Reactor) {
         let (now, left) = (reactor.polled_at(), self.unacknowledged());
-        // Bytes wait for us, so the peer is not idle. (`READABLE` does not prove that: the last read
-        // before the pause may have taken all of them.)
+        // Bytes wait for us, so the peer is not idle. (`READABLE` does not prove that: the last
+        // read before the pause may have taken all of them.)
         let we_pause = self.read == ReadState::Paused
             && self.write_buffer.is_empty()
             && sys::is_ready_now(&self.socket, libc::POLLIN).unwrap_or(false);

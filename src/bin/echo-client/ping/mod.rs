@@ -190,7 +190,8 @@ fn interrupt(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, signal: i32)
     end_or_wait(session, reactor);
 }
 
-/// Closes the connection gracefully. Surplus bytes still count until the server has closed its side.
+/// Closes the connection gracefully. Surplus bytes still count until the server has closed its
+/// side.
 fn close(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
     let mut this = session.borrow_mut();
     this.stage = Stage::Closing;
