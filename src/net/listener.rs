@@ -15,6 +15,7 @@
 //! way to get a connection.
 
 use std::io;
+use std::mem;
 use std::time::Duration;
 
 use super::listening_socket::AcceptError;
@@ -64,6 +65,8 @@ pub struct Listener {
     /// Set during a shortage of descriptors. It expires one second after the last failure, and then
     /// the listener accepts again.
     retry: Option<Timer>,
+    /// Whether the limit was reached and logged since the listener had no connection.
+    limit_is_logged: bool,
     stats: ListenerStats,
     on_stopped: Vec<Callback>,
     on_closed: Vec<Callback>,
@@ -92,6 +95,7 @@ pub(crate) fn listen(
         serve: Box::new(serve),
         limit: options.max_connections.unwrap_or(usize::MAX),
         retry: None,
+        limit_is_logged: false,
         stats: ListenerStats::default(),
         on_stopped: Vec::new(),
         on_closed: Vec::new(),
@@ -199,7 +203,7 @@ impl Listener {
         }
         self.stats.open += 1;
         self.stats.accepted += 1;
-        if self.stats.open >= self.limit {
+        if self.stats.open >= self.limit && !mem::replace(&mut self.limit_is_logged, true) {
             let limit = self.limit;
             // The connections that were accepted in this turn log their lines first.
             reactor.call_soon(move |_| {
@@ -331,6 +335,7 @@ impl Handle<Listener> {
             // If a callback has exchanged its reactor for another one, this may be another listener
             // with the same id.
             listener.stats.open = listener.stats.open.saturating_sub(1);
+            listener.limit_is_logged &= listener.stats.open > 0;
             listener.stats.bytes_in += bytes_in;
             listener.stats.bytes_out += bytes_out;
             listener.call_back(reactor);
