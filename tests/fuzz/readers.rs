@@ -156,6 +156,7 @@ fn accept(reactor: &mut Reactor) -> (Rc<RefCell<Reader>>, UnixStream) {
     let addresses = [Address::Unix(path.clone())];
     let listener = start_server(reactor, &addresses, &ListenOptions::default(), handler).unwrap();
     let peer = UnixStream::connect(path).unwrap();
+    peer.set_nonblocking(true).unwrap();
     loop {
         reactor.turn(Some(Duration::from_millis(10))).unwrap();
         if let Some((reader, _)) = halves.borrow_mut().take() {
