@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use common::{turn_until, turn_until_quiet};
+use common::{turn_until, turn_until_panic, turn_until_quiet};
 use echo_reactor::{Id, Next, Reactor, Ready, Source, Stopped};
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -120,6 +120,17 @@ fn only_one_reactor_at_a_time_handles_signals() {
     second.on_signal(Signal::WINCH.as_raw(), move |_| note.set(1)).unwrap();
     kill_process(getpid(), Signal::WINCH).unwrap();
     turn_until(&mut second, "the second reactor handled the signal", |_| count.get() == 1);
+}
+
+#[test]
+fn callback_that_panics_gives_its_signal_back() {
+    let _guard = signals();
+    let mut reactor = Reactor::new().unwrap();
+    reactor.on_signal(Signal::USR2.as_raw(), |_| panic!("as the test expects")).unwrap();
+    kill_process(getpid(), Signal::USR2).unwrap();
+    turn_until_panic(&mut reactor);
+    turn_until_quiet(&mut reactor);
+    Reactor::new().unwrap().on_signal(Signal::USR2.as_raw(), |_| ()).unwrap();
 }
 
 #[cfg(target_os = "linux")]

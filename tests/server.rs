@@ -131,7 +131,7 @@ fn several_addresses_are_all_or_nothing() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap().to_string();
     let unix = format!("unix:{}", path.display());
-    let outcome = common::run(common::server_command().args(["127.0.0.1:0", &unix, &taken]), b"");
+    let outcome = common::run(common::server_command().args(["0.0.0.0:0", &unix, &taken]), b"");
     assert_eq!((outcome.code, outcome.stdout.len()), (1, 0));
     let expected = format!("echo-server: cannot listen on {taken}: Address already in use\n");
     assert_eq!(outcome.stderr, expected);

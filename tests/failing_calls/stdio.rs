@@ -69,6 +69,9 @@ pub fn input(scratch: &Scratch, end: End, framing: Framing) -> Result<Ending, St
         }
         is_closed
     })?;
+    if reactor.timer_count() > 0 {
+        return Err(Stop::Broken("a timer is left".into()));
+    }
     log.end_unless_failed();
     log.judge(&DATA)
 }
