@@ -16,8 +16,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    A_WHILE, DeadPort, Lines, Network, Process, Server, assert_one_line, assert_same_bytes, client_command,
-    collect, eventually, noise, run, serve_once, server_command,
+    A_WHILE, DeadPort, Lines, Network, PATIENCE, Process, Server, assert_one_line, assert_same_bytes,
+    client_command, collect, eventually, noise, run, serve_once, server_command,
 };
 use rustix::process::{Resource, Rlimit, Signal};
 
@@ -278,7 +278,7 @@ fn permanent_failures_are_not_retried() {
 
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
-fn server_that_never_echoes_uses_at_most_one_window() {
+fn one_window_is_sent_before_the_first_echo_and_more_after_it() {
     const WINDOW: usize = 8 << 20;
     let (address, server) = serve_once(|mut stream| {
         stream.set_read_timeout(Some(2 * A_WHILE)).unwrap(); // the thing under test: nothing more comes
@@ -293,9 +293,12 @@ fn server_that_never_echoes_uses_at_most_one_window() {
     let mut command = client_command();
     command.args(["-r", &address]).stdin(File::open("/dev/zero").unwrap()).stdout(Stdio::null());
     let process = Process::spawn(&mut command);
-    let (_stream, total) = server.join().unwrap();
+    let (mut stream, total) = server.join().unwrap();
     assert!(total <= WINDOW, "{total}");
     assert!(process.resident() < 32 << 10, "{} KiB", process.resident());
+    stream.write_all(&[0; 64 << 10]).unwrap(); // makes room for the next chunk
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).unwrap(), 1);
 }
 
 /// A client with `--reconnect` in a test network, and the lines that it logs.
