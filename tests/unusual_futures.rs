@@ -72,6 +72,29 @@ fn task_that_panics_resets_its_connection_whoever_polls_it() {
 }
 
 #[test]
+fn new_connection_outlives_a_panic_of_the_waker_that_waits_for_it() {
+    struct Bomb;
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            panic!("deliberate");
+        }
+    }
+    let (mut reactor, handle) = new_reactor();
+    let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addresses = [Address::from(listening.local_addr().unwrap())];
+    let options = ConnectOptions::default();
+    let mut connecting = pin!(handle.open_connection(&addresses, &options));
+    let bomb = Waker::from(Arc::new(Bomb));
+    assert!(connecting.as_mut().poll(&mut Context::from_waker(&bomb)).is_pending());
+    turn_until_panic(&mut reactor);
+    turn_until_quiet(&mut reactor);
+    let Poll::Ready(Ok((mut reader, _writer))) = poll_once(connecting) else { panic!("it is connected") };
+    listening.accept().unwrap().0.write_all(b"hello").unwrap();
+    let received = reactor.run_until_complete(async move { reader.read(&mut [0; 8]).await });
+    assert_eq!(received.unwrap().unwrap(), 5);
+}
+
+#[test]
 fn halves_outlive_a_reactor_that_is_dropped_by_a_panic() {
     let kept = RefCell::default();
     assert!(panics(|| {
