@@ -12,11 +12,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    Process, Scratch, Terminal, assert_same_bytes, feed, fifo, is_nonblocking, make_fifo, noise, pipe,
-    turn_until, turn_until_quiet,
+    PATIENCE, Process, Scratch, Terminal, assert_same_bytes, feed, fifo, is_nonblocking, make_fifo, noise,
+    pipe, pseudo_terminal, turn_until, turn_until_quiet,
 };
 use echo_reactor::{
     Chunk, Descriptor, Direction, Flow, Framing, Handle, Id, Input, Mailbox, Next, Output, Reactor, Ready,
@@ -574,4 +576,33 @@ fn input_error_comes_after_all_lines_read() {
     let items: Vec<_> = items.take().into_iter().map(|item| item.map_err(|error| error.kind())).collect();
     let expected = [Ok(b"whole\n".to_vec()), Ok(b"partial".to_vec()), Err(ErrorKind::ConnectionReset)];
     assert_eq!(items, expected);
+}
+
+/// A program that controls a child through a pseudo-terminal writes to its master.
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: its terminals take a byte if `poll` says so")]
+fn output_on_the_master_of_a_pseudo_terminal_never_blocks() {
+    use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+    const SIZE: usize = 20_000; // more than the terminal takes
+    let (master, line) = pseudo_terminal();
+    let mut attributes = tcgetattr(&line).unwrap();
+    attributes.make_raw();
+    tcsetattr(&line, OptionalActions::Now, &attributes).unwrap();
+    let (sender, written) = mpsc::channel();
+    let writer = thread::spawn(move || {
+        let mut reactor = Reactor::new().unwrap();
+        let output = Output::open(&mut reactor, &master, |_, _| ()).unwrap();
+        let waiter = Mailbox::<u8>::new(&mut reactor, 1).id();
+        let _ = output.write(&mut reactor, waiter, &[b'x'; SIZE]);
+        turn_until_quiet(&mut reactor);
+        sender.send(()).unwrap();
+        output.on_flushed(&mut reactor, Reactor::stop);
+        reactor.run().unwrap();
+        master // closing it would discard what is not read yet
+    });
+    written.recv_timeout(PATIENCE).expect("the write does not block");
+    let mut received = vec![0; SIZE];
+    File::from(line).read_exact(&mut received).unwrap();
+    assert_eq!(received, [b'x'; SIZE]);
+    writer.join().unwrap();
 }

@@ -5,7 +5,7 @@
 //! | pipe, FIFO, terminal | reopened, through `/proc/self/fd` or as `/dev/tty`: a non-blocking open file description of our own. macOS and the BSDs reopen only terminals, by their name |
 //! | socket | a flag in each call: `MSG_DONTWAIT` |
 //! | anything that epoll or kqueue refuses: `/dev/null`, a regular file | as it is, because it never blocks |
-//! | anything else: a pipe that cannot be reopened, a pseudo-file, an event counter | a flag in each call, `RWF_NOWAIT`; where that is not supported (never on macOS and the BSDs), `poll(2)`, then one small call |
+//! | anything else: a pipe that cannot be reopened, the master of a pseudo-terminal, a pseudo-file, an event counter | a flag in each call, `RWF_NOWAIT`; where that is not supported (never on macOS and the BSDs), `poll(2)`, then one small call. A write to a terminal is one byte |
 //!
 //! A closed descriptor needs no row: before `main`, Rust's runtime opens `/dev/null` in the place
 //! of each of 0, 1 and 2 that is closed.
@@ -13,8 +13,8 @@
 //! Invariant: see `mod.rs`. Known gap: a read may block on a terminal that belongs to another user,
 //! is not our controlling terminal, and is read by another process between our `poll` and our
 //! `read`. On macOS and the BSDs the same holds for a pipe that another process reads, too. A write
-//! may block on such a terminal even if no other process uses it: `poll` reports a terminal as
-//! writable when it has any room, and our write of up to `PIPE_BUF` bytes may need more.
+//! may block on such a terminal if it has room for one byte only, and expands ours, for example a
+//! newline.
 //!
 //! Read next: `input.rs`.
 
@@ -139,7 +139,10 @@ impl Descriptor {
 
 /// Writes once to a descriptor that is shared with other processes, without blocking.
 pub(crate) fn write_shared(descriptor: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
-    let start = &bytes[..bytes.len().min(PIPE_BUF)];
+    // `poll` reports a pipe as writable if it has room for `PIPE_BUF` bytes, but a terminal if it has
+    // any room.
+    let limit = if descriptor.as_fd().is_terminal() { 1 } else { PIPE_BUF };
+    let start = &bytes[..bytes.len().min(limit)];
     let tried = sys::write_now(descriptor, bytes);
     with_poll_fallback(tried, descriptor, libc::POLLOUT, || sys::write(descriptor, start))
 }
