@@ -166,10 +166,17 @@ impl ListeningSocket {
 
     /// Accepts one connection, with the address of its peer.
     pub(super) fn accept(&self) -> io::Result<(Socket, Address)> {
-        retry_interrupted(|| match &self.kind {
+        let accepted = retry_interrupted(|| match &self.kind {
             Kind::Tcp(socket) => socket.accept().map(|(stream, peer)| (Socket::Tcp(stream), peer.into())),
             Kind::Unix(socket) => socket.accept().map(|(stream, peer)| (Socket::Unix(stream), peer.into())),
-        })
+        });
+        // After `shutdown(2)` by another owner of the socket, a Unix socket seems to have no pending
+        // connection, and only its hang-up shows that it never will. (TCP returns `EINVAL`.)
+        let would_block = accepted.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        if would_block && matches!(self.kind, Kind::Unix(_)) && sys::is_ready_now(self, 0)? {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        accepted
     }
 
     /// Returns the address that it listens on, with the port that the kernel chose.

@@ -66,13 +66,18 @@ fn shortage_goes_on_until_the_timer_even_if_a_connection_is_served() {
 
 #[test]
 fn unusable_socket_ends_its_listener() {
-    let mut reactor = Reactor::new().unwrap();
-    let (listener, _) = listen_and_fail(&mut reactor, 0, &Rc::default());
-    let socket = &reactor.get(listener).unwrap().sockets[0].socket;
-    rustix::net::shutdown(socket, rustix::net::Shutdown::Both).unwrap(); // accept fails: EINVAL
-    let stopped = Rc::new(Cell::new(false));
-    let noted = stopped.clone();
-    listener.on_stopped(&mut reactor, move |_| noted.set(true)).unwrap();
-    assert!(reactor.run_until(Duration::from_secs(20), |_| stopped.get()).unwrap());
-    assert_eq!(listener.addresses(&reactor), Ok(Vec::new()));
+    let name = format!("unix:{}/echo-reactor-{}", std::env::temp_dir().display(), std::process::id());
+    for address in ["127.0.0.1:0", &name] {
+        let mut reactor = Reactor::new().unwrap();
+        let options = ListenOptions::default();
+        let sockets = ListeningSocket::bind_all(&[address.parse().unwrap()], &options).unwrap();
+        let listener = listen(&mut reactor, sockets, &options, |_, _, _, _| Ok(())).unwrap();
+        let socket = &reactor.get(listener).unwrap().sockets[0].socket;
+        rustix::net::shutdown(socket, rustix::net::Shutdown::Both).unwrap();
+        let stopped = Rc::new(Cell::new(false));
+        let noted = stopped.clone();
+        listener.on_stopped(&mut reactor, move |_| noted.set(true)).unwrap();
+        assert!(reactor.run_until(Duration::from_secs(20), |_| stopped.get()).unwrap(), "{address}");
+        assert_eq!(listener.addresses(&reactor), Ok(Vec::new()));
+    }
 }
