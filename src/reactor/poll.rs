@@ -83,8 +83,10 @@ impl Reactor {
         if count < EVENT_CAPACITY {
             return Some(began);
         }
-        let descriptors = self.owners.bound() + 1; // and the waker of other threads
-        let (first, left) = series.unwrap_or((began, descriptors * sys::EVENTS_PER_DESCRIPTOR));
+        let (first, left) = series.unwrap_or_else(|| {
+            let descriptors = self.owners.count(&self.slots) + 1; // and the waker of other threads
+            (began, descriptors * sys::EVENTS_PER_DESCRIPTOR)
+        });
         if left > count {
             self.unreported = Some((first, left - count));
             return None;

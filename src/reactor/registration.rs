@@ -14,32 +14,37 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use mio::Interest;
 use mio::unix::SourceFd;
 
+use super::slots::Slots;
 use super::{Id, Reactor, Unavailable};
+
+/// Names no source: occupied slots have even generations.
+const NOBODY: Id = Id { slot: u32::MAX, generation: u32::MAX };
 
 /// The source that registered a descriptor last, by the descriptor's number.
 #[derive(Default)]
-pub(super) struct Owners(RefCell<Vec<Option<Id>>>);
+pub(super) struct Owners(RefCell<Vec<Id>>);
 
 impl Owners {
     fn set(&self, fd: RawFd, id: Id) {
         let index = usize::try_from(fd).unwrap_or(0); // an open descriptor is never negative
         let mut owners = self.0.borrow_mut();
         if index >= owners.len() {
-            owners.resize(index + 1, None);
+            owners.resize(index + 1, NOBODY);
         }
-        owners[index] = Some(id);
+        owners[index] = id;
     }
 
     /// Forgets the owner if it is `id`. Returns whether it was.
     fn take(&self, fd: RawFd, id: Id) -> bool {
         let mut owners = self.0.borrow_mut();
         let owner = usize::try_from(fd).ok().and_then(|index| owners.get_mut(index));
-        owner.and_then(|owner| owner.take_if(|owner| *owner == id)).is_some()
+        owner.filter(|owner| **owner == id).map(|owner| *owner = NOBODY).is_some()
     }
 
-    /// Returns a bound on the number of registered descriptors: no two have the same number.
-    pub fn bound(&self) -> usize {
-        self.0.borrow().len()
+    /// Returns how many descriptors may report events, or a few more: those of closed descriptors
+    /// whose source has not left.
+    pub fn count(&self, slots: &Slots) -> usize {
+        self.0.borrow().iter().filter(|id| slots.contains(**id)).count()
     }
 }
 
