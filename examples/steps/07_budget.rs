@@ -6,8 +6,9 @@
 //! before: if no descriptor is left, `accept` is called again when a connection has ended. `unsent`
 //! still grows without limit if a peer does not read.
 //!
-//! Try: `strace target/debug/examples/step_07_budget`, then `yes | echo-client > /dev/null`.
-//! After at most 16 reads the server looks for other peers.
+//! Try: `strace target/debug/examples/step_07_budget`, then
+//! `head -c 10000000 /dev/zero | echo-client > /dev/null`. After at most 16 reads the server looks
+//! for other peers.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
