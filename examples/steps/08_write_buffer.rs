@@ -2,12 +2,12 @@
 //!
 //! A connection stops reading while too much is unsent. Then the kernel's buffers fill, and the
 //! peer's own writes have to wait: that is backpressure. A connection now needs memory for
-//! `HIGH_WATER` and one read at most. When it reads again, no event is needed, because `readable`
+//! `HIGH_WATER` and one read at most. When it reads again, it needs no event, because `readable`
 //! has remembered the last one. A silent peer still keeps its connection forever, and only an event
 //! wakes the loop.
 //!
-//! Try: `yes | echo-client | sleep 60 & watch grep VmRSS /proc/$(pgrep step_08)/status`, and the
-//! same with step 7.
+//! Try: `head -c 500000000 /dev/zero | echo-client | sleep 60 &` and
+//! `watch grep VmRSS /proc/$(pgrep step_08)/status`, and the same with step 7.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
