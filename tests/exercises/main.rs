@@ -84,7 +84,8 @@ macro_rules! exercises {
 
 exercises! {
     ex03_readiness(interest):
-        always_writable, never_writable, reads_after_eof, reads_into_a_full_buffer, reads_when_empty;
+        always_writable, never_writable, reads_after_eof, reads_into_a_full_buffer, reads_when_empty,
+        stops_writing_at_eof;
     ex04_edge(receive):
         interrupted_is_an_error, reads_once, spins_at_eof, stops_at_a_short_read, swallows_errors;
     ex05_slab(Table::default):

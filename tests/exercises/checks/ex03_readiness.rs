@@ -61,6 +61,23 @@ pub fn check(interest: Interest) -> Verdict {
     sender.shutdown(Shutdown::Write).unwrap();
     relay.run()?;
     ensure!(read_all(&mut receiver) == b"bye", "the last 3 bytes came with the end of file, and were lost");
+    drain_after_eof(interest)
+}
+
+/// The end of file comes while the receiver has no room for the last bytes.
+fn drain_after_eof(interest: Interest) -> Verdict {
+    let ((from, mut sender), (to, mut receiver)) = (pair(), pair());
+    let mut relay = Loop { interest, relay: Relay::default(), from, to };
+    while write(&mut relay.to, &[7; 1000]) > 0 {} // the receiver's buffers are full
+    write(&mut sender, b"bye");
+    sender.shutdown(Shutdown::Write).unwrap();
+    relay.run()?;
+    read_all(&mut receiver);
+    relay.run()?; // now there is room
+    ensure!(
+        read_all(&mut receiver) == b"bye",
+        "the sender has ended, its last 3 bytes were in the buffer, and the receiver did not get them"
+    );
     Ok(())
 }
 
@@ -112,9 +129,10 @@ impl Loop {
         );
         ensure!(
             !can_write || buffer.is_empty(),
-            "the loop sleeps although {} bytes are in the buffer and the receiver has room: switch write \
+            "the loop sleeps although {} bytes are in the buffer{} the receiver has room: switch write \
              interest on",
-            buffer.len()
+            buffer.len(),
+            if *at_eof { ", the sender has ended and" } else { " and" }
         );
         Ok(())
     }

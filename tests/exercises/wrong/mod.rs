@@ -6,6 +6,7 @@ pub mod ex03_readiness {
     pub mod reads_after_eof;
     pub mod reads_into_a_full_buffer;
     pub mod reads_when_empty;
+    pub mod stops_writing_at_eof;
 }
 
 pub mod ex04_edge {
