@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::common::{self, PATIENCE, Server, noise};
 use crate::trial::{
-    QUIET, TURNS, Trial, UNCHECKED, Verdict, count, ensure, has_grown, state, stop_process, threads,
+    MANY, QUIET, TURNS, Trial, UNCHECKED, Verdict, count, ensure, has_grown, state, stop_process, threads,
 };
 use crate::{MINE, path};
 
@@ -79,6 +79,12 @@ pub fn bounds_the_memory_of_a_peer(trial: &Trial) -> Verdict {
     let is_large = has_grown(&server);
     let sent = trial.send_until_stalled(&server, &mut stream, &is_large);
     ensure!(!is_large(), "the peer sent {sent} bytes and read none: the server took 8 MiB more for it");
+    ensure!(
+        sent < MANY,
+        "the server took {} MB of a peer that read nothing, and its memory did not grow: it threw bytes away. Above the \
+         mark it must not read",
+        sent / 1_000_000
+    );
     let (mut got, mut buffer) = (0, vec![0; 1 << 20]);
     while got < sent {
         match stream.read(&mut buffer) {
@@ -145,6 +151,7 @@ pub fn reads_at_most_16_times_in_a_turn(trial: &Trial) -> Verdict {
     let mut sender = peers[0].try_clone().unwrap();
     let mut echo = vec![0; bytes.len()];
     peers[0].set_read_timeout(Some(trial.limit)).unwrap();
+    sender.set_write_timeout(Some(trial.limit)).unwrap();
     let result = thread::scope(|scope| {
         scope.spawn(|| sender.write_all(&bytes));
         peers[0].read_exact(&mut echo)
@@ -225,6 +232,7 @@ pub fn accepts_waiting_peers_after_an_error(trial: &Trial) -> Verdict {
 pub fn sends_the_rest_after_a_half_close(trial: &Trial) -> Verdict {
     let server = trial.serve();
     let half_close = |stream: &mut TcpStream, bytes: &[u8]| {
+        stream.set_write_timeout(Some(trial.limit)).unwrap();
         let _ = stream.write_all(bytes); // the peer sees what it gets
         let _ = stream.shutdown(Shutdown::Write);
     };

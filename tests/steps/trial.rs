@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::common::{self, Lines, Process, Server};
+use crate::common::{self, Lines, PATIENCE, Process, Server};
 use crate::{path, step};
 
 /// Nothing, or a sentence about what happened instead of the behaviour.
@@ -88,9 +88,11 @@ impl Trial<'_> {
     pub fn gets_the_rest(&self, who: &str, stream: &mut TcpStream, bytes: &[u8]) -> Verdict {
         stream.set_read_timeout(Some(self.limit)).unwrap();
         let mut echo = Vec::new();
-        let result = stream.read_to_end(&mut echo);
+        // Not more than one byte too many, because a wrong server may send without end.
+        let result = stream.take(bytes.len() as u64 + 1).read_to_end(&mut echo);
         let (got, sent) = (echo.len(), bytes.len());
         let end = result.map_or_else(|error| self.reason(error), |_| "then the server closed".to_owned());
+        ensure!(got <= sent, "{who} sent {sent} bytes and got more");
         ensure!(got == sent, "{who} got {got} of {sent} bytes: {end}");
         ensure!(echo == bytes, "{who} got other bytes than it sent");
         ensure!(!end.contains("waited"), "{who} got all {sent} bytes, but not the end: {end}");
@@ -136,8 +138,8 @@ impl Trial<'_> {
         true
     }
 
-    /// Sends without reading, until the server takes no more, or `stop` returns true. Returns how
-    /// many bytes were sent.
+    /// Sends without reading, until the server takes no more, or `stop` returns true, or the server has
+    /// taken `MANY` bytes, or the time is up. Returns how many bytes were sent.
     pub fn send_until_stalled(
         &self,
         server: &Server,
@@ -150,7 +152,8 @@ impl Trial<'_> {
         let has_stalled = |quiet: Duration| {
             quiet > self.unit / 2 && (state(&server.process) == 'S' || quiet > 10 * self.unit)
         };
-        while !has_stalled(taken_last.elapsed()) && !stop() {
+        let deadline = Instant::now() + 2 * PATIENCE;
+        while !has_stalled(taken_last.elapsed()) && !stop() && sent < MANY && Instant::now() < deadline {
             match stream.write(&[7; 1 << 16]) {
                 Ok(count) => (sent, taken_last) = (sent + count, Instant::now()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -185,6 +188,10 @@ impl Trial<'_> {
         stop_process(server);
     }
 }
+
+/// A server that has taken so many bytes of a peer that reads nothing cannot have kept them all: the
+/// kernel's buffers and 8 MiB of its own have room for less.
+pub const MANY: usize = 256 << 20;
 
 /// So many clock ticks of CPU time, each of 10 ms, mean that a server spins.
 const SPINS: u64 = 4;
