@@ -348,8 +348,11 @@ impl Transport {
     }
 
     /// Keeps the bytes. They are sent after the callback, in this turn if there is room.
+    /// After `close` they are dropped.
     fn write(&mut self, data: &[u8]) {
-        self.unsent.extend(data);
+        if self.writing != Direction::Ended {
+            self.unsent.extend(data);
+        }
     }
 
     /// Ends the connection when everything is sent.
