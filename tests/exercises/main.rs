@@ -90,13 +90,13 @@ exercises! {
         interrupted_is_an_error, reads_once, spins_at_eof, stops_at_a_short_read, swallows_errors;
     ex05_slab(Table::default):
         constant_generation, no_generation, put_back_unchecked, raises_the_generation_in_insert,
-        remove_unchecked, removes_only_what_is_there, slot_without_an_entry_is_free;
+        raises_the_generation_in_take_out,         remove_unchecked, removes_only_what_is_there, slot_without_an_entry_is_free;
     ex06_budget(turn):
         calls_twice, forgets_the_rest, goes_on_in_the_same_turn, no_budget, polls_once_more,
         sleeps_on_the_queue;
     ex07_backpressure(Connection::new):
         drops_what_is_too_much, forgets_the_event, marks_at_events_only, never_resumes, no_marks, one_mark,
-        pauses_both, resumes_when_empty;
+        pause_clears_the_bit, pauses_both, resumes_when_empty;
     ex08_timers(turn):
         excludes_now, one_message, rounds_down, runs_the_first, sleeps_forever, subtracts, timers_without_end,
         wakes_every_10_ms;

@@ -17,7 +17,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::panic;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,7 +50,8 @@ fn path(step: &str) -> PathBuf {
     let programs = PathBuf::from(env!("CARGO_BIN_EXE_echo-server"));
     let file = if step == MINE { MINE.to_owned() } else { format!("step_{step}") };
     let path = programs.with_file_name("examples").join(file);
-    assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
+    let command = if step == MINE { "cargo build --example mine" } else { "cargo build --examples" };
+    assert!(path.exists(), "{} is not built: {command}", path.display());
     path
 }
 
@@ -321,7 +322,13 @@ fn each_step_behaves_as_the_table_of_the_guide_shows() {
 #[test]
 #[ignore = "the reader's program"]
 fn mine() {
-    path(MINE); // it is built
+    let changed = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).unwrap();
+    let program = path(MINE);
+    let source = Path::new("examples/mine.rs");
+    if source.exists() && changed(source) > changed(&program) {
+        println!("examples/mine.rs has changed since it was built: cargo build --example mine");
+        panic!();
+    }
     panic::set_hook(Box::new(|_| {})); // a sentence is printed instead
     let start = || drop(Server::run(step(MINE).arg("127.0.0.1:0").stdin(Stdio::piped()), 1));
     if panic::catch_unwind(start).is_err() {

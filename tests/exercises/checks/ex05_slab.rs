@@ -30,9 +30,12 @@ pub fn check<S: Slab>(new: fn() -> S) -> Verdict {
     table.remove(dan);
     let joe = table.insert("joe");
     ensure!(joe != dan, "`dan` has gone, and `joe` got the same token. The slot has to get a new generation");
-    for _ in 0..2 {
+    for hint in [
+        "",
+        ". She was put back, and her token has to work until she is removed: only `remove` raises the generation",
+    ] {
         let entry = table.take_out(ann);
-        ensure!(entry.as_deref() == Some("ann"), "`take_out` of `ann` returned {entry:?}");
+        ensure!(entry.as_deref() == Some("ann"), "`take_out` of `ann` returned {entry:?}{hint}");
         let again = table.take_out(ann);
         ensure!(again.is_none(), "`ann` runs, and `take_out` found {again:?} in its slot");
         table.put_back(ann, entry.unwrap());

@@ -187,7 +187,9 @@ impl<E: Echo> Loop<E> {
                 self.state.is_late.set(false);
                 self.event(true, false)?; // no kernel reports this, but it shows which part is wrong
                 let reason = if self.unread() < unread {
-                    "the bit `readable` of an earlier event was lost. An event for writing must not clear it: use `|=`"
+                    "either `ready` makes only one call for an event, and has to go on in a loop; or the bit \
+                     `readable` of an earlier event was lost. Neither an event for writing may clear it (use `|=`) \
+                     nor a pause, only `WouldBlock`"
                 } else {
                     "Reading has to resume, but no event comes for bytes that arrived while it was paused. Read again \
                      after `send`"

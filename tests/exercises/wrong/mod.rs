@@ -22,6 +22,7 @@ pub mod ex05_slab {
     pub mod no_generation;
     pub mod put_back_unchecked;
     pub mod raises_the_generation_in_insert;
+    pub mod raises_the_generation_in_take_out;
     pub mod remove_unchecked;
     pub mod removes_only_what_is_there;
     pub mod slot_without_an_entry_is_free;
@@ -43,6 +44,7 @@ pub mod ex07_backpressure {
     pub mod never_resumes;
     pub mod no_marks;
     pub mod one_mark;
+    pub mod pause_clears_the_bit;
     pub mod pauses_both;
     pub mod resumes_when_empty;
 }
