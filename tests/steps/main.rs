@@ -307,7 +307,8 @@ fn each_step_behaves_as_the_table_of_the_guide_shows() {
         text += "\n";
     }
     text += "\n\"–\" means that the step lacks the part that the row is about. ";
-    text += "Step 10 is the client, so it\nhas no column.\n";
+    text += "Step 10 is the client, so it\nhas no column. After a *half-close* a peer sends no more, but goes \
+             on reading. A *reset* ends a\nconnection at once, with an error (chapter 12).\n";
     if is_update {
         fs::write(TABLE, text).unwrap();
     } else {
