@@ -98,6 +98,37 @@ pub fn bounds_the_memory_of_a_peer(trial: &Trial) -> Verdict {
             }
         }
     }
+    resumes_without_an_event(trial)
+}
+
+/// A peer makes room and sends more, all while the server is stopped: that is one event. A read takes
+/// the buffer above the mark, and a write below it, and then no event comes for the other bytes.
+fn resumes_without_an_event(trial: &Trial) -> Verdict {
+    let kept = kept_for_a_peer(trial);
+    let bytes = noise(kept + (80 << 10), 20);
+    let rounds = if trial.step == MINE { 40 } else { 1 };
+    for number in 0..rounds {
+        let server = trial.serve();
+        let mut stream = server.connect();
+        let (first, more) = (kept + (80 << 10) * number / rounds, 1 << 17);
+        stream.set_write_timeout(Some(trial.limit)).unwrap();
+        let _ = stream.write_all(&bytes[..first]);
+        trial.wait_until_asleep(&server);
+        stop_process(&server);
+        stream.set_nonblocking(true).unwrap();
+        let got = count(QUIET, || stream.read(&mut [0; 1 << 16]));
+        let sent = first + stream.write(&bytes[..more]).unwrap_or(0);
+        stream.set_nonblocking(false).unwrap();
+        server.process.signal(Signal::CONT);
+        stream.set_read_timeout(Some(trial.limit)).unwrap();
+        let result = stream.read_exact(&mut vec![0; sent - got]);
+        ensure!(
+            result.is_ok(),
+            "a peer read and sent, which was one event, and got only a part of its bytes: {}. A pause must not \
+             clear the readiness",
+            trial.reason(result.unwrap_err())
+        );
+    }
     Ok(())
 }
 
@@ -229,6 +260,17 @@ pub fn accepts_waiting_peers_after_an_error(trial: &Trial) -> Verdict {
     trial.answers(who, &mut server.connect())
 }
 
+/// How many bytes the kernel keeps for a peer that does not read: of a server of its own, because this
+/// peer's end is a reset.
+fn kept_for_a_peer(trial: &Trial) -> usize {
+    let server = trial.serve();
+    let mut stream = server.connect();
+    trial.send_until_stalled(&server, &mut stream, has_grown(&server));
+    stop_process(&server);
+    stream.set_nonblocking(true).unwrap();
+    count(trial.unit / 2, || stream.read(&mut [0; 1 << 16]))
+}
+
 pub fn sends_the_rest_after_a_half_close(trial: &Trial) -> Verdict {
     let server = trial.serve();
     let half_close = |stream: &mut TcpStream, bytes: &[u8]| {
@@ -248,17 +290,7 @@ pub fn sends_the_rest_after_a_half_close(trial: &Trial) -> Verdict {
         b"bye",
     )?;
 
-    // How many bytes the kernel keeps for a peer that does not read: of another server, because this
-    // peer's end is a reset
-    let kept = {
-        let server = trial.serve();
-        let mut stream = server.connect();
-        trial.send_until_stalled(&server, &mut stream, has_grown(&server));
-        stop_process(&server);
-        stream.set_nonblocking(true).unwrap();
-        count(trial.unit / 2, || stream.read(&mut [0; 1 << 16]))
-    };
-
+    let kept = kept_for_a_peer(trial);
     // It differs a little. So only some of the rounds leave the server with a part of the bytes when
     // it reads the end, and only some have a ring buffer that wraps. One has to do for the steps.
     let rounds = if trial.step == MINE { 60 } else { 1 };
