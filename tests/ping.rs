@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -442,14 +441,17 @@ fn write_error_of_the_summary_exits_1() {
 #[test]
 fn failed_connect_is_reported_in_one_line() {
     let dead = DeadPort::new();
-    for arguments in [&["-c", "1"][..], &["--json"]] {
+    for arguments in [&["-c", "3"][..], &["--json", "-c", "3"], &[], &["--json"]] {
         let outcome = ping(&[arguments, &[&dead.1.to_string()]].concat());
         assert_eq!(outcome.code, 1);
-        if arguments == ["--json"] {
+        let lost = if arguments.contains(&"-c") { 3 } else { 1 };
+        if arguments.contains(&"--json") {
             let summary = json(&outcome);
-            assert_eq!((&summary["sent"], &summary["rtt_ms"]), (&0.into(), &Value::Null));
+            assert_eq!((counters(&summary), &summary["rtt_ms"]), ([0, 0, lost, 0, 0], &Value::Null));
         } else {
-            assert_eq!(outcome.stdout, b"");
+            let (lines, counts) = (lines(&outcome), format!("0 sent, 0 received, {lost} lost (100 %), "));
+            assert_eq!(lines[0], "lost: seq=1 not connected");
+            assert!(lines[2].starts_with(&counts), "{lines:?}");
         }
         let expected = format!("echo-client: cannot connect to {}: Connection refused\n", dead.1);
         assert_eq!(outcome.stderr, expected);
@@ -532,18 +534,28 @@ fn message_that_is_not_due_is_not_lost_while_the_client_reconnects() {
 }
 
 #[test]
-#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: SO_REUSEPORT shares connections")]
-fn without_an_interval_a_message_waits_for_a_connection() {
-    let held = DeadPort::new();
-    let address = held.1.to_string();
-    let mut process = start(&["-r", "-i", "0", "-c", "2", &address]);
-    let err = Lines::of(process.child.stderr.take().unwrap());
-    err.next_with("Connection refused; reconnecting");
-    let _server = Server::on(&[&address], &["--reuse-port"]);
-    let out = Lines::of(process.child.stdout.take().unwrap());
-    assert_eq!(process.wait_code(), 0);
-    let counts = out.next_with(" sent, ");
-    assert!(counts.starts_with("2 sent, 2 received, 0 lost (0 %), time "), "{counts}");
+fn without_an_interval_each_failed_attempt_loses_a_message() {
+    let dead = DeadPort::new();
+    let outcome = ping(&["-v", "-r", "-i", "0", "-c", "2", &dead.1.to_string()]);
+    assert_eq!(outcome.code, 1);
+    let lines = lines(&outcome);
+    assert_eq!(lines[..2], ["lost: seq=1 not connected", "lost: seq=2 not connected"]);
+    assert!(lines[3].starts_with("0 sent, 0 received, 2 lost (100 %), 2 not sent, time "), "{lines:?}");
+    assert_eq!(outcome.stderr.matches("Connection refused; reconnecting").count(), 2, "{}", outcome.stderr);
+}
+
+#[test]
+fn without_an_interval_a_connection_that_ends_loses_one_message() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        for _ in 0..2 {
+            listener.accept().unwrap().0.read_exact(&mut [0; 64]).unwrap();
+        }
+    });
+    let lines = lines(&ping(&["-r", "-i", "0", "-c", "2", &address]));
+    assert!(lines.contains(&"lost: seq=2 the connection ended".into()), "{lines:?}");
+    server.join().unwrap();
 }
 
 #[test]
@@ -592,20 +604,50 @@ fn sigint_prints_the_summary_and_exits_0_if_nothing_was_lost() {
     }
 }
 
-#[test]
-#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: a full backlog, /proc")]
-fn sigint_before_the_first_connection_prints_no_summary() {
-    let scratch = Scratch::new();
+/// A Unix socket that accepts no connection, and what keeps it so.
+fn full_backlog(scratch: &Scratch) -> (String, UnixListener, UnixStream) {
     let path = scratch.path("socket");
     let listener = UnixListener::bind(&path).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
-    let _first = UnixStream::connect(&path).unwrap(); // fills the backlog
-    let mut process = start(&["-vvv", &format!("unix:{}", path.display())]);
-    Lines::of(process.child.stderr.take().unwrap()).next_with("turn ");
-    process.signal(Signal::INT);
-    let mut text = String::new();
-    process.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-    assert_eq!((process.wait().signal(), text.as_str()), (Some(Signal::INT.as_raw()), ""));
+    let first = UnixStream::connect(&path).unwrap();
+    (format!("unix:{}", path.display()), listener, first)
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: a full backlog")]
+fn signal_before_the_first_connection_prints_the_summary() {
+    let scratch = Scratch::new();
+    let (address, ..) = &full_backlog(&scratch);
+    for (arguments, signal, code) in [
+        (&["-vvv"][..], Signal::INT, 1),
+        (&["-vvv", "--json"], Signal::INT, 1),
+        (&["-vvv", "-r", "-i", "0"], Signal::INT, 1),
+        (&["-vvv"], Signal::TERM, 143),
+    ] {
+        let mut process = start(&[arguments, &[address]].concat());
+        Lines::of(process.child.stderr.take().unwrap()).next_with("turn ");
+        process.signal(signal);
+        let lines = Lines::of(process.child.stdout.take().unwrap()).rest();
+        assert_eq!(process.wait_code(), code, "{arguments:?}");
+        if arguments.contains(&"--json") {
+            assert!(lines[0].contains(r#""lost": 1, "not_sent": 1, "#), "{lines:?}");
+        } else {
+            assert_eq!(lines[0], "lost: seq=1 not connected");
+            assert!(lines[3].starts_with("0 sent, 0 received, 1 lost (100 %), 1 not sent, "), "{lines:?}");
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: a full backlog")]
+fn messages_are_due_during_the_first_attempt_to_connect() {
+    let scratch = Scratch::new();
+    let (address, ..) = &full_backlog(&scratch);
+    let outcome = ping(&["-r", "--json", "-i", "20ms", "-c", "5", address]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (1, ""));
+    let json = json(&outcome);
+    assert_eq!((counters(&json), &json["not_sent"]), ([0, 0, 5, 0, 0], &5.into()));
+    assert!(json["time_ms"].as_f64().unwrap() >= 100.0, "one interval apart: {json}");
 }
 
 #[test]

@@ -80,6 +80,14 @@ pub fn start(
         })
         .map_err(cannot("catch signals"))?;
     }
+    // The first message waits for the first attempt. With `--reconnect`, it waits for at most one
+    // interval, so that messages are due during this attempt, as during any other.
+    let interval = session.borrow().ping.interval;
+    if session.borrow().options.reconnect {
+        let shared = session.clone();
+        let timer = reactor.call_later(interval, move |reactor| proceed(&shared, reactor));
+        session.borrow_mut().timer = Some(timer);
+    }
     connect(&session, reactor, addresses);
     Ok(())
 }
@@ -110,12 +118,16 @@ fn try_next(
 /// session.
 fn disconnected(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, why: String) {
     let mut this = session.borrow_mut();
-    this.connection = None;
+    let was_connected = this.connection.take().is_some();
     if !this.is_active() {
         drop(this);
         return conclude(session, reactor, None);
     }
-    this.lose_connection(reactor);
+    if was_connected {
+        this.lose_connection(reactor);
+    } else {
+        this.skip_unconnected(reactor, true);
+    }
     if !this.options.reconnect || this.stage != Stage::Running {
         drop(this);
         return conclude(session, reactor, Some(why));
@@ -136,7 +148,7 @@ fn proceed(session: &Rc<RefCell<Session>>, reactor: &mut Reactor) {
     if let Some(connection) = connection {
         let _ = connection.enter(reactor, |ping, transport| ping.proceed(transport));
     } else {
-        session.borrow_mut().skip_unconnected(reactor);
+        session.borrow_mut().skip_unconnected(reactor, false);
         end_or_wait(session, reactor);
     }
 }
@@ -166,15 +178,20 @@ fn interrupt(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, signal: i32)
         cli::end_echoed_row();
     }
     let wait = match this.stage {
-        Stage::Running if this.tally.has_started() => LAST_ECHO_TIMEOUT,
+        Stage::Running => {
+            if this.connection.is_none() {
+                let is_waiting = this.tally.sequence == 0; // the first message, for the first attempt
+                this.skip_unconnected(reactor, is_waiting);
+            }
+            LAST_ECHO_TIMEOUT
+        }
         Stage::Stopping(_) => Duration::ZERO,
         Stage::Closing => {
             this.signal = Some(signal);
             drop(this);
             return conclude(session, reactor, None);
         }
-        Stage::Running | Stage::Ended => {
-            this.stage = Stage::Ended;
+        Stage::Ended => {
             let outcome = this.outcome.clone();
             // After the callbacks that are queued: if the summary is on stdout, one of them sets
             // the outcome.
@@ -221,16 +238,13 @@ fn conclude(session: &Rc<RefCell<Session>>, reactor: &mut Reactor, error: Option
     if let Some(timer) = this.timer.take() {
         reactor.cancel(timer);
     }
-    let has_summary = this.tally.has_started() || this.ping.json;
     if let (Some(_), None, Some(count)) = (&error, this.signal, this.ping.count) {
         this.tally.lose_rest(count);
     }
-    if has_summary {
-        let server = this.options.address.to_string();
-        let json = this.ping.json.then(|| this.tally.to_json(&server, this.ping.size));
-        let summary = json.unwrap_or_else(|| this.summary());
-        this.output.write(reactor, this.output.id(), summary.as_bytes());
-    }
+    let server = this.options.address.to_string();
+    let json = this.ping.json.then(|| this.tally.to_json(&server, this.ping.size));
+    let summary = json.unwrap_or_else(|| this.summary());
+    this.output.write(reactor, this.output.id(), summary.as_bytes());
     let exit = match this.signal {
         Some(signal @ (libc::SIGTERM | libc::SIGHUP)) => Exit::Signal(signal),
         _ if error.is_some() || !this.tally.is_success() => cli::FAILURE,
@@ -269,6 +283,9 @@ impl Protocol for Ping {
     fn connection_made(&mut self, transport: &mut Transport) {
         let (now, handle) = (Instant::now(), transport.handle::<Ping>());
         let mut this = self.session.borrow_mut();
+        if !this.is_active() {
+            return transport.abort(); // nothing follows the summary
+        }
         let server = name_server(&this.options.address, transport);
         let (took, size) = (now - self.began, this.size());
         this.connection = Some(handle);

@@ -176,11 +176,12 @@ impl Session {
         }
     }
 
-    /// Counts a message that is due while there is no connection as lost. If the output is full,
+    /// Counts a message that is due while there is no connection as lost. With an interval of zero,
+    /// one message is due for each attempt, when the attempt has failed. If the output is full,
     /// postpones the message instead.
-    pub fn skip_unconnected(&mut self, reactor: &mut Reactor) {
+    pub fn skip_unconnected(&mut self, reactor: &mut Reactor, has_attempt_failed: bool) {
         let now = Instant::now();
-        if !self.is_due(now) || self.ping.interval.is_zero() {
+        if !self.is_due(now) || (self.ping.interval.is_zero() && !has_attempt_failed) {
             return;
         }
         if self.output.flow(reactor, self.output.id()) == Flow::Full {

@@ -46,11 +46,6 @@ impl Tally {
         }
     }
 
-    /// Returns whether there is anything to report.
-    pub fn has_started(&self) -> bool {
-        self.connects.count() > 0 || self.sequence > 0
-    }
-
     pub fn is_success(&self) -> bool {
         self.lost == 0 && self.surplus == 0
     }
