@@ -4,10 +4,12 @@
 
 mod common;
 
-use std::process::Command;
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
 
 use common::{
-    DeadPort, Outcome, Scratch, Server, assert_one_line, client_command, has_ipv6, run, server_command,
+    DeadPort, Outcome, Process, Scratch, Server, assert_one_line, client_command, has_ipv6, run,
+    server_command,
 };
 
 fn server(arguments: &[&str]) -> Outcome {
@@ -45,6 +47,35 @@ fn help_is_at_most_79_columns_wide_and_ends_with_examples() {
         let (_, examples) = help.split_once("\nExamples:\n").unwrap();
         assert!(examples.lines().all(|line| line.starts_with(&format!("  {name}"))), "{help}");
     }
+}
+
+#[test]
+fn timeline_cannot_be_a_file_that_is_a_standard_stream() {
+    let scratch = Scratch::new();
+    let (path, link) = (scratch.path("file"), scratch.path("link"));
+    fs::write(&path, "text").unwrap();
+    fs::hard_link(&path, &link).unwrap();
+    for program in [server_command as fn() -> Command, client_command] {
+        for stream in 0..3 {
+            let file = || File::options().append(true).read(true).open(&path).unwrap();
+            let mut command = program();
+            command.arg("--timeline").arg(&link);
+            match stream {
+                0 => command.stdin(file()).stdout(Stdio::null()),
+                1 => command.stdout(file()),
+                _ => command.stdout(Stdio::null()).stderr(file()),
+            };
+            assert_eq!(Process::spawn(&mut command).wait_code(), 2);
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.starts_with("text"), "the file was truncated: {text}");
+        }
+    }
+    let text = fs::read_to_string(&path).unwrap(); // the messages of the third runs
+    let reason = format!(
+        "invalid value '{}' for --timeline: it is this program's standard input, output or error (see --help)",
+        link.display()
+    );
+    assert_eq!(text, format!("textecho-server: {reason}\necho-client: {reason}\n"));
 }
 
 #[test]

@@ -6,8 +6,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use lexopt::{Arg, Error, Parser};
@@ -82,9 +86,22 @@ pub fn file(parser: &mut Parser, option: &str) -> Result<PathBuf, UsageError> {
         b"" => "the name is empty".into(),
         b"-" | [b':', ..] => format!("expected a file; type ./{name} if it is one"),
         b"/dev/stdout" | b"/dev/stderr" => "expected a file that nothing else writes to".into(),
+        _ if is_standard_stream(Path::new(&given)) => {
+            "it is this program's standard input, output or error".into()
+        }
         _ => return Ok(given.into()),
     };
     Err(UsageError(format!("invalid value '{name}' for {option}: {why}")))
+}
+
+/// Returns whether `path` is the regular file that is open as stdin, stdout or stderr.
+fn is_standard_stream(path: &Path) -> bool {
+    let Ok(file) = path.metadata() else { return false };
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].into_iter().any(|stream| {
+        let stream = stream.try_clone_to_owned().and_then(|stream| File::from(stream).metadata());
+        stream.is_ok_and(|stream| file.is_file() && (stream.dev(), stream.ino()) == (file.dev(), file.ino()))
+    })
 }
 
 /// Returns the command that prints the help or the version.
