@@ -133,6 +133,17 @@ fn close_is_graceful_and_a_second_close_aborts() {
 }
 
 #[test]
+fn close_aborts_a_connection_that_closes_since_quit() {
+    let (mut server, mut operator) = start(&["-v", "127.0.0.1:0"]);
+    let mut stream = server.connect();
+    ping(&mut stream, b"1");
+    operator.write_all(b"quit\nclose 1\n").unwrap();
+    assert_eq!(server.out.next(), "aborted 1");
+    server.err.next_with(": aborted by the operator; bytes: 1 in, 1 out");
+    assert_eq!(server.process.wait_code(), 0);
+}
+
+#[test]
 fn connection_that_the_operator_has_only_closed_is_aborted_at_shutdown() {
     let (mut server, mut operator) = start(&["-v", "-g", "0", "127.0.0.1:0"]);
     let mut stream = server.connect();

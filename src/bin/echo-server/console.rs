@@ -25,7 +25,7 @@ help        show this help
 stats       show one line of statistics, as SIGUSR1 does
 list        list connections: number, peer, bytes, age, idle time, state
 say TEXT    send TEXT and a newline to every connection
-close ID    close a connection gracefully; a second time, abort it
+close ID    close a connection gracefully; if it is closing already, abort it
 quit        shut down gracefully, as SIGTERM does; a second time, end at once
 ";
 
@@ -192,7 +192,7 @@ fn close(reactor: &mut Reactor, number: &str) -> String {
         if echo.number.to_string() != number {
             return None;
         }
-        if echo.ended_by == EndedBy::Operator {
+        if transport.is_closing() {
             echo.ended_by = EndedBy::OperatorAbort;
             transport.abort();
             return Some(format!("aborted {number}\n"));

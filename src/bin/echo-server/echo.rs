@@ -32,7 +32,7 @@ pub struct Limits {
 pub enum EndedBy {
     Shutdown,
     Operator,
-    /// The operator closed it and then aborted it.
+    /// The operator aborted it, while it was closing.
     OperatorAbort,
     Peer,
 }
