@@ -231,12 +231,23 @@ fn client_takes_one_address_in_one_or_two_arguments() {
         (&["localhost", "0"], "bad address 'localhost:0': nobody can connect to port 0"),
         (&["--source", "nowhere", "localhost"], "invalid value 'nowhere' for --source"),
         (&["-4", "--source", "::1"], "option '--source' needs an IPv4 address"),
-        (&["--source", "127.0.0.1", "[::1]:1"], "it is not an IPv4 address"),
+        (&["--source", "127.0.0.1", "[::1]:1"], "'[::1]:1': it is not an IPv4 address, as --source is"),
         (&["--source", "127.0.0.1", "unix:/x"], "option '--source' cannot be used with a Unix socket"),
     ] {
         let outcome = client(arguments);
         assert_eq!((outcome.code, outcome.stdout.len()), (2, 0), "{arguments:?}");
         assert_one_line(&outcome.stderr, &["echo-client: ", reason, "(see --help)"]);
+    }
+}
+
+#[test]
+fn name_without_an_address_of_the_family_of_the_source_is_an_error() {
+    for (option, value, reason) in
+        [("-6", "-6", "IPv6 address"), ("--source", "::1", "IPv6 address, as --source is")]
+    {
+        let outcome = client(&[option, value, "127.1:1"]); // the resolver takes this for an IPv4 address
+        assert_eq!(outcome.code, 1);
+        assert_eq!(outcome.stderr, format!("echo-client: cannot resolve 127.1: it has no {reason}\n"));
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::ffi::OsStrExt;
 
 use super::host_port::{host_name, is_ipv6, is_number, literal, port, split, without_brackets};
@@ -34,7 +34,7 @@ pub(super) enum Place {
     Unix(Address),
 }
 
-/// The address family that a name resolves to: `-4` and `-6` restrict it.
+/// The address family that a name resolves to: `-4`, `-6` and `--source` restrict it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Family {
     /// IPv4 and IPv6.
@@ -44,6 +44,9 @@ pub enum Family {
     V4,
     /// IPv6 only.
     V6,
+    /// Only the family of this address, which `--source` names. A socket can connect only to
+    /// addresses of its own family.
+    Source(IpAddr),
 }
 
 impl Family {
@@ -54,16 +57,19 @@ impl Family {
             Family::Any => true,
             Family::V4 => address.is_ipv4(),
             Family::V6 => address.is_ipv6(),
+            Family::Source(source) => address.is_ipv4() == source.is_ipv4(),
         }
     }
 
-    /// Returns the family's name for messages.
+    /// Returns what an address of this family is, for messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Family::Any => "IP",
-            Family::V4 => "IPv4",
-            Family::V6 => "IPv6",
+            Family::Any => "IP address",
+            Family::V4 => "IPv4 address",
+            Family::V6 => "IPv6 address",
+            Family::Source(IpAddr::V4(_)) => "IPv4 address, as --source is",
+            Family::Source(IpAddr::V6(_)) => "IPv6 address, as --source is",
         }
     }
 }
@@ -73,7 +79,7 @@ impl AddressArgument {
     /// 7777.
     #[must_use]
     pub fn default_for(family: Family) -> Self {
-        let host = if family == Family::V6 { "::1" } else { "127.0.0.1" };
+        let host = if family.includes(Ipv4Addr::LOCALHOST.into()) { "127.0.0.1" } else { "::1" };
         AddressArgument { place: Place::Host(host.into(), DEFAULT_PORT), family }
     }
 
@@ -141,9 +147,7 @@ impl AddressArgument {
     fn checked(self) -> Result<Self, String> {
         let Place::Host(host, _) = &self.place else { return Ok(self) };
         match literal(host) {
-            Some(ip) if !self.family.includes(ip) => {
-                Err(format!("it is not an {} address", self.family.name()))
-            }
+            Some(ip) if !self.family.includes(ip) => Err(format!("it is not an {}", self.family.name())),
             Some(IpAddr::V6(ip)) if ip.is_unicast_link_local() && !host.contains('%') => {
                 Err(format!("a link-local address needs an interface, such as {host}%eth0"))
             }

@@ -189,7 +189,7 @@ pub fn check_family(family: Family, addresses: &[AddressArgument]) -> Result<(),
     let option = match family {
         Family::V4 => "-4",
         Family::V6 => "-6",
-        Family::Any => return Ok(()),
+        Family::Any | Family::Source(_) => return Ok(()),
     };
     if addresses.is_empty() || !addresses.iter().all(AddressArgument::is_unix) {
         return Ok(());

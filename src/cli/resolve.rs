@@ -54,7 +54,7 @@ impl AddressArgument {
             }
         }
         if addresses.is_empty() {
-            let text = format!("cannot resolve {name}: it has no {} address", self.family.name());
+            let text = format!("cannot resolve {name}: it has no {}", self.family.name());
             return Err(io::Error::new(io::ErrorKind::NotFound, text));
         }
         // Skip the addresses of a family that this machine lacks, unless there are no others.

@@ -104,10 +104,9 @@ pub fn parse(mut parser: Parser) -> Result<Command<Options>, UsageError> {
     }
     if let Some(source) = connect.source {
         if !family.includes(source.ip()) {
-            return Err(UsageError(format!("option '--source' needs an {} address", family.name())));
+            return Err(UsageError(format!("option '--source' needs an {}", family.name())));
         }
-        // A socket can connect only to addresses of its own family.
-        family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
+        family = Family::Source(source.ip());
     }
     match (ping, only_with_ping, never_with_ping) {
         (false, Some(option), _) => return Err(UsageError(format!("option '{option}' needs --ping"))),
