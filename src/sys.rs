@@ -70,6 +70,13 @@ pub fn take_pending(signal: c_int) -> bool {
     flag(&PENDING, signal).is_some_and(|flag| flag.swap(false, Ordering::AcqRel))
 }
 
+/// Returns whether the signal was raised and no turn has handled it yet.
+#[cfg(feature = "cli")]
+#[must_use]
+pub fn is_pending(signal: c_int) -> bool {
+    flag(&PENDING, signal).is_some_and(|flag| flag.load(Ordering::Acquire))
+}
+
 /// Returns whether the signal was ever raised, even if no turn has handled it yet.
 #[cfg(feature = "cli")]
 pub fn was_raised(signal: c_int) -> bool {

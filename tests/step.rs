@@ -127,6 +127,25 @@ fn signal_during_the_sleep_of_a_turn_is_handled_in_that_turn() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
+fn turn_has_its_own_rows_after_ctrl_c() {
+    for typed in ["", "\n"] {
+        let mut terminal = Terminal::new();
+        let mut command = server_command();
+        command.args(["--step", "127.0.0.1:0"]).stdin(terminal.stdio()).stdout(terminal.stdio());
+        let mut process = Process::spawn(command.stderr(terminal.stdio()));
+        terminal.see("without stopping\r\n");
+        terminal.type_in(typed);
+        process.comes_to_rest(); // the server waits for Enter, or sleeps in the turn
+        terminal.unseen_so_far();
+        process.signal(Signal::INT); // a terminal echoes `^C` with it
+        assert_eq!(process.wait_code(), 0);
+        let text = terminal.unseen();
+        assert!(text.starts_with("\r\nturn 1: ") && !text.contains("\r\n\r\n"), "{typed:?}: {text:?}");
+    }
+}
+
+#[test]
 fn read_error_of_stdin_ends_the_server() {
     let mut command = server_command();
     command.args(["--step", "127.0.0.1:0"]).stdin(std::fs::File::open("/").unwrap());

@@ -42,7 +42,7 @@ pub use values::{duration, nonzero_duration, nonzero_size};
 
 pub use crate::net::{ErrorText, Escaped};
 pub use crate::reactor::signals::wait_until_readable;
-pub use crate::sys::{SIGINFO, check_was_open, window_size};
+pub use crate::sys::{SIGINFO, check_was_open, is_pending, window_size};
 use crate::{Reactor, sys};
 
 /// What the arguments ask a program to do.

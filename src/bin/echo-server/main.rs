@@ -71,7 +71,7 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
         .map_err(cannot("register the listening sockets"))?;
 
     let shutdown = Shutdown::new(&mut reactor, listener, options.grace)?;
-    catch_signals(&mut reactor, listener, &shutdown).map_err(cannot("catch signals"))?;
+    catch_signals(&mut reactor, listener, &shutdown, options.step).map_err(cannot("catch signals"))?;
     let console = options.console.then(|| Console::open(&mut reactor, listener, shutdown.clone()));
     let display = console.transpose().map_err(cannot("open the console"))?;
 
@@ -94,13 +94,19 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
     Ok(shutdown.exit())
 }
 
-fn catch_signals(reactor: &mut Reactor, listener: Handle<Listener>, shutdown: &Shutdown) -> io::Result<()> {
+fn catch_signals(
+    reactor: &mut Reactor,
+    listener: Handle<Listener>,
+    shutdown: &Shutdown,
+    is_stepping: bool,
+) -> io::Result<()> {
     for signal in SHUTDOWN_SIGNALS {
         let shutdown = shutdown.clone();
         cli::on_signal(reactor, signal, move |reactor| {
-            // While the console shows its prompt, lines are inserted above the echoed `^C`.
+            // While the console shows its prompt, lines are inserted above the echoed `^C`. With
+            // `--step`, the first line of this turn has ended the row.
             let has_prompt = cli::is_on_terminal() && !reactor.handles::<Console>().is_empty();
-            if signal == libc::SIGINT && !has_prompt {
+            if signal == libc::SIGINT && !has_prompt && !is_stepping {
                 cli::end_echoed_row();
             }
             shutdown.begin(reactor, Some(signal));

@@ -11,7 +11,7 @@
 use std::io::{self, ErrorKind, IsTerminal};
 use std::time::{Duration, Instant};
 
-use echo_reactor::cli::{cannot, counted, wait_until_readable, write_stdout};
+use echo_reactor::cli::{cannot, counted, end_echoed_row, is_pending, wait_until_readable, write_stdout};
 use echo_reactor::observe::{CallbackEnd, DispatchEnd, IoStats, Observer, Origin, PollEnd, TurnEnd};
 use echo_reactor::timeline::short_name;
 use echo_reactor::{Descriptor, Direction, Id, Next, Reactor};
@@ -74,6 +74,9 @@ struct Narrator {
 
 impl Observer for Narrator {
     fn on_poll(&mut self, poll: &PollEnd) {
+        if is_pending(libc::SIGINT) {
+            end_echoed_row();
+        }
         self.turn += 1;
         self.is_in_turn = true;
         let slept = poll.ended - poll.began;
