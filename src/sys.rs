@@ -577,6 +577,17 @@ pub fn discard_input(terminal: &impl AsFd) {
     unsafe { libc::tcflush(terminal.as_fd().as_raw_fd(), libc::TCIFLUSH) };
 }
 
+/// Returns whether the terminal echoes the newline of a typed line: `ECHO` or `ECHONL`, see
+/// `termios(3)`.
+#[cfg(feature = "cli")]
+pub fn echoes_newlines(terminal: &impl AsFd) -> bool {
+    let mut attributes = MaybeUninit::<libc::termios>::uninit();
+    // SAFETY: `attributes` is filled on success.
+    let result = check(unsafe { libc::tcgetattr(terminal.as_fd().as_raw_fd(), attributes.as_mut_ptr()) });
+    // SAFETY: filled, as the call succeeded. A `termios` is plain data.
+    result.is_ok_and(|_| unsafe { attributes.assume_init() }.c_lflag & (libc::ECHO | libc::ECHONL) != 0)
+}
+
 /// Returns whether a line, or the end of file, can be read from the terminal now.
 #[cfg(feature = "cli")]
 pub fn has_input(terminal: &impl AsFd) -> bool {

@@ -79,6 +79,27 @@ fn echo_is_inserted_above_the_prompt() {
 }
 
 #[test]
+fn prompt_is_shown_once_if_the_terminal_does_not_echo() {
+    let server = Server::start(&[]);
+    for (term, shown) in
+        [("xterm", &["< one", "< two", ">"][..]), ("dumb", &[">", "< one", ">", "< two", ">"])]
+    {
+        let mut terminal = Terminal::new();
+        terminal.set_echo_off();
+        let mut process = spawn_on(&terminal, client_command().env("TERM", term).arg(server.address()));
+        terminal.see_row("> ");
+        for line in ["one", "two"] {
+            terminal.type_in(&format!("{line}\n"));
+            terminal.see(&format!("< {line}"));
+            terminal.see_row("> ");
+        }
+        assert_eq!(terminal.rows()[1..], *shown);
+        terminal.type_in("\x04");
+        assert_eq!(process.wait_code(), 0);
+    }
+}
+
+#[test]
 fn server_lines_are_shown_while_nobody_types() {
     let (address, lines, server) = scripted_server();
     let mut terminal = Terminal::new();

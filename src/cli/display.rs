@@ -13,7 +13,7 @@ use std::rc::Rc;
 use super::diagnostics::set_row_open;
 use super::screen::Screen;
 use super::{on_signal, route_stderr};
-use crate::sys::{discard_input, has_input, is_in_background};
+use crate::sys::{discard_input, echoes_newlines, has_input, is_in_background};
 use crate::{Flow, Handle, Id, Input, Output, Reactor};
 
 /// Stdin and stdout, as a person sees them.
@@ -103,9 +103,11 @@ impl Display {
     }
 
     /// Records that `typed` was read. If Ctrl-D ended it in the middle of a line, moves the cursor
-    /// to a new row.
+    /// to a new row. Without an echo, the cursor is still behind the prompt.
     pub fn was_entered(&self, reactor: &mut Reactor, waiter: Id, typed: &[u8]) {
-        if let Some(screen) = &self.screen {
+        if let Some(screen) = &self.screen
+            && echoes_newlines(&io::stdin())
+        {
             screen.borrow_mut().leave_prompt();
             if !typed.ends_with(b"\n") {
                 self.write(reactor, waiter, "\n");

@@ -163,6 +163,14 @@ impl Terminal {
         tcsetattr(&self.line, OptionalActions::Now, &attributes).unwrap();
     }
 
+    /// Turns off the echo of typed text.
+    pub fn set_echo_off(&self) {
+        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+        let mut attributes = tcgetattr(&self.line).unwrap();
+        attributes.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&self.line, OptionalActions::Now, &attributes).unwrap();
+    }
+
     /// Changes the size of the window and its content.
     pub fn resize(&mut self, columns: u16, rows: u16) {
         let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
