@@ -281,7 +281,7 @@ fn missing_descriptors_are_reported_with_the_remedy() {
             .arg(path);
         let outcome = run(&mut shell, b"");
         assert_eq!(outcome.code, 1);
-        assert_one_line(&outcome.stderr, &[": Too many open files, see 'ulimit -n': cannot "]);
+        assert_one_line(&outcome.stderr, &[": cannot ", ": Too many open files, see 'ulimit -n'\n"]);
     }
 }
 

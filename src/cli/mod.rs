@@ -117,8 +117,7 @@ pub fn on_signal(
     if sys::is_ignored(signal)? { Ok(()) } else { reactor.on_signal(signal, f) }
 }
 
-/// Adds context to an error: `cannot WHAT: REASON`. If no descriptor is left, the reason is first,
-/// because any step may be the one that fails.
+/// Adds context to an error: `cannot WHAT: REASON`.
 ///
 /// ```
 /// use echo_reactor::cli::cannot;
@@ -126,14 +125,7 @@ pub fn on_signal(
 /// assert_eq!(cannot("open the file")(denied).to_string(), "cannot open the file: Permission denied");
 /// ```
 pub fn cannot(what: &str) -> impl Fn(io::Error) -> io::Error {
-    move |error| {
-        let reason = ErrorText(&error);
-        let text = match error.raw_os_error() {
-            Some(libc::EMFILE) => format!("{reason}: cannot {what}"),
-            _ => format!("cannot {what}: {reason}"),
-        };
-        io::Error::new(error.kind(), text)
-    }
+    move |error| io::Error::new(error.kind(), format!("cannot {what}: {}", ErrorText(&error)))
 }
 
 /// Formats a number of things.
