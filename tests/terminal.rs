@@ -778,6 +778,17 @@ fn last_line_has_its_own_row_after_ctrl_c() {
 }
 
 #[test]
+fn no_prompt_follows_the_signals_of_timeout() {
+    let (mut terminal, mut process, _sender, _server) = client_at_prompt(Terminal::new());
+    terminal.unseen();
+    for signal in [Signal::STOP, Signal::TERM, Signal::CONT] {
+        process.signal(signal); // timeout(1) sends the last two
+    }
+    assert_eq!(process.wait_code(), 143);
+    assert_eq!(terminal.unseen(), "\r\n");
+}
+
+#[test]
 fn last_line_of_a_client_without_a_prompt_has_its_own_row_after_ctrl_c() {
     let server = Server::start(&[]);
     // Only SIGINT comes with an echoed `^C`, and only a line that follows needs a row of its own.

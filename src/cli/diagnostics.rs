@@ -166,15 +166,17 @@ pub fn write_stdout(text: impl Display) {
 pub fn stdout_failed(error: &io::Error) {
     let is_expected = match error.kind() {
         ErrorKind::WouldBlock => true,
-        ErrorKind::BrokenPipe => {
-            let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
-            STDOUT_MAY_CLOSE.load(Ordering::Relaxed) || signals.into_iter().any(sys::was_raised)
-        }
+        ErrorKind::BrokenPipe => STDOUT_MAY_CLOSE.load(Ordering::Relaxed) || is_ending(),
         _ => false,
     };
     if !is_expected && !STDOUT_FAILED.swap(true, Ordering::Relaxed) {
         log::error!("cannot write standard output: {}", ErrorText(error));
     }
+}
+
+/// Returns whether a signal has asked the program to end.
+pub(super) fn is_ending() -> bool {
+    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP].into_iter().any(sys::was_raised)
 }
 
 /// Declares that the program is ending, so that the reader of stdout may end, too.

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::io::{self, IsTerminal};
 use std::rc::Rc;
 
-use super::diagnostics::set_row_open;
+use super::diagnostics::{is_ending, set_row_open};
 use super::screen::Screen;
 use super::{on_signal, route_stderr};
 use crate::sys::{discard_input, echoes_newlines, has_input, is_in_background};
@@ -115,13 +115,14 @@ impl Display {
         }
     }
 
-    /// Shows the prompt, unless the next line is entered already or the program is in the
-    /// background.
+    /// Shows the prompt, unless the next line is entered already, or the program is in the
+    /// background or ends.
     pub fn prompt(&self, reactor: &mut Reactor) {
         self.show_prompt(reactor, Screen::prompt);
     }
 
-    /// Shows the prompt after the program was stopped and continued.
+    /// Shows the prompt after the program was stopped and continued. `timeout(1)` also continues the
+    /// program that it ends.
     fn resume(&self, reactor: &mut Reactor) {
         if let Some(screen) = &self.screen
             && is_in_background(&io::stdin())
@@ -133,6 +134,7 @@ impl Display {
 
     fn show_prompt(&self, reactor: &mut Reactor, compose: impl FnOnce(&mut Screen) -> String) {
         if let Some(screen) = &self.screen
+            && !is_ending()
             && !self.input.has_unreceived(reactor)
             && !has_input(&io::stdin())
             && !is_in_background(&io::stdin())
