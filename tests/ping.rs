@@ -99,6 +99,24 @@ fn summary_agrees_with_the_line_of_each_round_trip() {
 }
 
 #[test]
+fn verbose_logs_the_connection_once_and_the_bytes_at_the_end() {
+    let server = Server::start(&[]);
+    for option in ["-4", "--json"] {
+        let outcome = ping(&["-v", option, "-c", "2", "-i", "0", server.address()]);
+        let log: Vec<&str> = outcome.stderr.lines().collect();
+        let [.., last] = log[..] else { panic!("{log:?}") };
+        assert!(last.starts_with("echo-client: bytes: 128 sent, 128 received; "), "{log:?}");
+        if option == "--json" {
+            assert!(log.len() == 2 && log[0].contains(": connected to "), "{log:?}");
+        } else {
+            let address = server.address();
+            let start = format!("PING {address}, 64 bytes: connected from 127.0.0.1:");
+            assert!(log.len() == 1 && lines(&outcome)[0].starts_with(&start), "{:?}", lines(&outcome));
+        }
+    }
+}
+
+#[test]
 fn json_is_one_object_with_all_figures() {
     let server = Server::start(&[]);
     let outcome = ping(&["--json", "-c", "5", "-i", "0", server.address()]);

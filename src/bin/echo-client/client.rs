@@ -173,12 +173,21 @@ fn report_connected(server: &AddressArgument, transport: &Transport) {
 
 /// Logs both ends of a new connection, and how long the connect took.
 pub fn log_connected(server: &AddressArgument, transport: &Transport, took: Duration) {
-    let server = name_server(server, transport);
-    let from = match transport.local_addr() {
-        Ok(Address::Tcp(local)) => format!(" from {local}"),
-        _ => String::new(), // a client's Unix socket has no name
-    };
+    let (server, from) = (name_server(server, transport), local_end(transport));
     log::info!("connected to {server}{from} in {:.3} ms", took.as_secs_f64() * 1e3);
+}
+
+/// Returns ` from ADDRESS`, or nothing: a client's Unix socket has no name.
+pub fn local_end(transport: &Transport) -> String {
+    match transport.local_addr() {
+        Ok(Address::Tcp(local)) => format!(" from {local}"),
+        _ => String::new(),
+    }
+}
+
+/// Logs how much was sent and received by all connections.
+pub fn log_bytes(sent: u64, received: u64, took: Duration) {
+    log::info!("bytes: {sent} sent, {received} received; {:.3} s", took.as_secs_f64());
 }
 
 /// Describes why a connection ended.

@@ -20,7 +20,7 @@ use echo_reactor::cli::{
 };
 use echo_reactor::{Framing, Input, Mailbox, Output, Reactor};
 
-use client::{Client, Failures, Session};
+use client::{Client, Failures, Session, log_bytes};
 use options::Options;
 use progress::{ByteCounts, Progress};
 use transfer::Transfer;
@@ -107,8 +107,10 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
         .map_err(cannot("open standard output"))?
     };
     if let Some(ping) = options.ping.take() {
-        ping::start(&mut reactor, options, ping, stdout, outcome.clone(), addresses)?;
+        let session = ping::start(&mut reactor, options, ping, stdout, outcome.clone(), addresses)?;
         run_loop(&mut reactor, outcome);
+        outcome.report_error();
+        session.borrow().log_bytes();
         return Ok(());
     }
     let stdin = Mailbox::new(&mut reactor, MAILBOX_CAPACITY);
@@ -127,7 +129,7 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
     progress.finish(); // first, because the last line is redrawn
     let ByteCounts { sent, received } = progress.counts();
     outcome.report_error();
-    log::info!("bytes: {sent} sent, {received} received; {:.3} s", began.elapsed().as_secs_f64());
+    log_bytes(sent, received, began.elapsed());
     if check && log::log_enabled!(log::Level::Warn) {
         match outcome.exit() {
             Some(cli::DONE) => {

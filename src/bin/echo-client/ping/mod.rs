@@ -28,9 +28,10 @@ use echo_reactor::{
     Address, CloseReason, ConnectError, ConnectionLost, Flow, Handle, Output, Protocol, Reactor, Transport,
     create_connection,
 };
+use log::Level;
 
 use crate::Outcome;
-use crate::client::{CLOSE_TIMEOUT, close_gracefully, describe, log_connected, name_server};
+use crate::client::{CLOSE_TIMEOUT, close_gracefully, describe, local_end, log_connected, name_server};
 use crate::options::Options;
 use session::{Session, Stage};
 use statistics::milliseconds;
@@ -57,7 +58,7 @@ pub struct Ping {
     failed: Option<ConnectError>,
 }
 
-/// Starts a session. The session stops the reactor when it has ended.
+/// Starts a session, and returns it. The session stops the reactor when it has ended.
 pub fn start(
     reactor: &mut Reactor,
     options: Options,
@@ -65,7 +66,7 @@ pub fn start(
     output: Handle<Output>,
     outcome: Outcome,
     addresses: io::Result<Vec<Address>>,
-) -> io::Result<()> {
+) -> io::Result<Rc<RefCell<Session>>> {
     let session = Rc::new(RefCell::new(Session::new(options, ping, output, outcome)));
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         let session = session.clone();
@@ -89,7 +90,7 @@ pub fn start(
         session.borrow_mut().timer = Some(timer);
     }
     connect(&session, reactor, addresses);
-    Ok(())
+    Ok(session)
 }
 
 /// Connects to the first address that accepts. Each attempt has its own [`Ping`], so that the
@@ -286,20 +287,24 @@ impl Protocol for Ping {
         if !this.is_active() {
             return transport.abort(); // nothing follows the summary
         }
-        let server = name_server(&this.options.address, transport);
         let (took, size) = (now - self.began, this.size());
         this.connection = Some(handle);
         this.next_send = this.next_send.max(now);
         this.tally.connects.add(took);
-        let time = milliseconds(took);
-        let is_news = this.failures.connected(true);
-        if this.tally.connects.count() == 1 {
-            let line = format_args!("PING {server}, {size}: connected in {time:.3} ms");
-            this.print(transport.reactor(), line);
-        } else if is_news {
-            this.print(transport.reactor(), format_args!("reconnected to {server} in {time:.3} ms"));
+        let (is_first, is_news) = (this.tally.connects.count() == 1, this.failures.connected(true));
+        if this.ping.json || !(is_first || is_news) {
+            log_connected(&this.options.address, transport, took);
+        } else {
+            let server = name_server(&this.options.address, transport);
+            let from = if log::log_enabled!(Level::Info) { local_end(transport) } else { String::new() };
+            let what = if is_first {
+                format!("PING {server}, {size}: connected")
+            } else {
+                format!("reconnected to {server}")
+            };
+            let time = milliseconds(took);
+            this.print(transport.reactor(), format_args!("{what}{from} in {time:.3} ms"));
         }
-        log_connected(&this.options.address, transport, took);
         drop(this);
         self.proceed(transport);
     }

@@ -19,7 +19,7 @@ use super::statistics::milliseconds;
 use super::tally::Tally;
 use super::{Ping, PingOptions};
 use crate::Outcome;
-use crate::client::Failures;
+use crate::client::{Failures, log_bytes};
 use crate::options::Options;
 
 /// How many messages a server may leave unanswered. This limit bounds the memory.
@@ -48,6 +48,8 @@ pub struct Session {
     echoed: usize,
     /// The last message before the surplus bytes that were last reported.
     surplus_after: u64,
+    /// How many bytes were received.
+    received: u64,
     pub tally: Tally,
 }
 
@@ -91,6 +93,7 @@ impl Session {
             outstanding: VecDeque::new(),
             echoed: 0,
             surplus_after: 0,
+            received: 0,
             tally: Tally::new(),
         }
     }
@@ -145,6 +148,10 @@ impl Session {
     pub fn summary(&self) -> String {
         let summary = self.tally.to_text(&self.options.address.to_string());
         if log::log_enabled!(Level::Warn) { format!("\n{summary}") } else { summary }
+    }
+
+    pub fn log_bytes(&self) {
+        log_bytes(self.tally.sent() * self.ping.size as u64, self.received, self.tally.took());
     }
 
     /// Returns the size of a message for a person.
@@ -242,6 +249,7 @@ impl Session {
     /// received.
     pub fn receive(&mut self, transport: &mut Transport, mut data: &[u8], now: Instant) {
         let peer = transport.peer_addr().map(Address::to_string).unwrap_or_default();
+        self.received += data.len() as u64;
         while !data.is_empty() {
             let Some(message) = self.outstanding.front_mut() else {
                 self.report_surplus(transport.reactor(), data.len(), &peer);

@@ -58,7 +58,7 @@ impl Tally {
         self.sequence = count;
     }
 
-    fn sent(&self) -> u64 {
+    pub fn sent(&self) -> u64 {
         self.sequence - self.unsent
     }
 
@@ -67,7 +67,7 @@ impl Tally {
         self.ended.get_or_insert_with(Instant::now);
     }
 
-    fn took(&self) -> Duration {
+    pub fn took(&self) -> Duration {
         self.ended.map_or_else(|| self.began.elapsed(), |ended| ended - self.began)
     }
 
