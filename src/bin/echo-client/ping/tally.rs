@@ -1,6 +1,7 @@
 //! The counters of `--ping`, and their summary: text like that of `ping`, or a JSON object.
 //!
-//! Invariant: each message is received, lost or pending. A message that could not be sent is lost.
+//! Invariant: each message is received, lost or pending. A lost message was not sent, or its echo
+//! is late, wrong or missing.
 //!
 //! Read next: `statistics.rs`.
 
@@ -62,6 +63,12 @@ impl Tally {
         self.sequence - self.unsent
     }
 
+    /// Returns how many echoes have not arrived, or only in part. An echo that arrives later is
+    /// counted as late instead.
+    fn missing(&self) -> u64 {
+        self.lost - self.unsent - self.late - self.wrong
+    }
+
     /// Stops the clock: the wait for the server to close does not count.
     pub fn stop(&mut self) {
         self.ended.get_or_insert_with(Instant::now);
@@ -80,7 +87,13 @@ impl Tally {
             format!("{} received", self.round_trips.count()),
             format!("{} lost ({percent} %)", self.lost),
         ];
-        for (count, what) in [(self.unsent, "not sent"), (self.late, "late"), (self.wrong, "wrong")] {
+        let reasons = [
+            (self.unsent, "not sent"),
+            (self.late, "late"),
+            (self.wrong, "wrong"),
+            (self.missing(), "missing"),
+        ];
+        for (count, what) in reasons {
             counts.extend((count > 0).then(|| format!("{count} {what}")));
         }
         counts.extend((self.surplus > 0).then(|| counted(self.surplus, "surplus byte") + " (an error)"));
@@ -113,6 +126,7 @@ impl Tally {
             ("not_sent", self.unsent),
             ("late", self.late),
             ("wrong", self.wrong),
+            ("missing", self.missing()),
             ("surplus_bytes", self.surplus),
             ("connects", self.connects.count()),
         ];
