@@ -334,4 +334,8 @@ fn unknown_host_is_named_in_the_error() {
             &["cannot resolve no.such.sock: ", "; a Unix socket is unix:no.such.sock"],
         );
     }
+    let outcome = client(&["--ping", "--json", "-c", "2", "no.such.host.invalid"]);
+    assert_eq!(outcome.code, 1);
+    assert_one_line(&outcome.stderr, &["cannot resolve no.such.host.invalid: "]);
+    assert_one_line(str::from_utf8(&outcome.stdout).unwrap(), &[r#""lost": 2, "not_sent": 2, "#]);
 }

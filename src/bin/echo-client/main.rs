@@ -87,7 +87,8 @@ fn run(mut options: Options, outcome: &Outcome) -> io::Result<()> {
     }
     // Resolve the name before any signal is caught, so that Ctrl-C can end a slow lookup.
     let addresses = match options.address.to_connect() {
-        Err(error) if !options.reconnect => return Err(error),
+        // With `--ping`, the summary counts the failed lookup.
+        Err(error) if !options.reconnect && options.ping.is_none() => return Err(error),
         result => result,
     };
     let mut reactor = Reactor::new().map_err(cannot("start the event loop"))?;
