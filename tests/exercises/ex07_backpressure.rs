@@ -25,7 +25,7 @@ pub struct Connection {
 impl Echo for Connection {
     /// Handles an event: the connection has become readable, or writable.
     fn ready(&mut self, readable: bool, writable: bool) -> io::Result<()> {
-        todo!("go on while it can read or write: what may change the answer to that after each call?")
+        todo!("go on while it can read or write, and look at both marks after each call")
     }
 }
 

@@ -66,8 +66,8 @@ impl Read for Stream {
         }
         if self.state.is_late.get() {
             stop(format!(
-                "reading was paused, and resumed only when {unsent} bytes were unsent. It has to resume when no \
-                 more than {LOW_WATER} are"
+                "reading was paused, and resumed too late. It has to resume in the call in which the unsent \
+                 bytes fall to {LOW_WATER} or less"
             ));
         }
         let result = self.socket.read(buffer);

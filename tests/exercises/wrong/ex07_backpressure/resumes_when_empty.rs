@@ -1,5 +1,5 @@
 //! Mistake: reading resumes when nothing is unsent, and not at the low-water mark.
-//! Verdict: It has to resume when no more than 16384 are
+//! Verdict: resumed too late
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
