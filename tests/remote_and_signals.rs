@@ -135,6 +135,20 @@ fn callback_that_panics_gives_its_signal_back() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn signals_are_handled_again_after_the_pipe_of_the_library_was_removed() {
+    let _guard = signals();
+    let mut reactor = Reactor::new().unwrap();
+    let (count, note) = counter();
+    reactor.on_signal(Signal::WINCH.as_raw(), |_| ()).unwrap();
+    let pipe = reactor.slots().find(|slot| slot.type_name.is_some_and(|name| name.ends_with("SignalPipe")));
+    reactor.remove(pipe.unwrap().id);
+    assert_eq!(reactor.source_count(), 0, "the callback is removed, too");
+    reactor.on_signal(Signal::USR2.as_raw(), move |_| note.set(1)).unwrap();
+    kill_process(getpid(), Signal::USR2).unwrap();
+    turn_until(&mut reactor, "the signal was handled", |_| count.get() == 1);
+}
+
+#[test]
 fn dropped_reactor_restores_the_disposition_of_its_signals() {
     let _guard = signals();
     let is_caught = || {

@@ -14,9 +14,13 @@ use std::time::Duration;
 
 use common::{
     Scratch, Server, assert_echoed, assert_one_line, client_command, eventually, ping, run,
-    send_until_stalled, server_command,
+    send_until_stalled, server_command, turn_until,
 };
-use echo_reactor::{ConnectionLost, ListenOptions, Protocol, Reactor, Timeline, Transport, create_server};
+use echo_reactor::observe::IoStats;
+use echo_reactor::{
+    ConnectionLost, Id, ListenOptions, Next, Protocol, Reactor, Ready, Source, Timeline, Transport,
+    create_server,
+};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -139,6 +143,31 @@ fn spans_show_the_life_of_a_connection_and_the_callbacks_after_it() {
     let (life, call) = (find("connection "), find("Connection<Ending>"));
     assert!(call < life && life < find("call") && find("call") < find("timer"), "{events:#?}");
     assert!(events[life]["ts"].as_f64() < events[call]["ts"].as_f64(), "{events:#?}");
+}
+
+#[test]
+fn source_that_resets_its_counters_moves_no_bytes() {
+    struct Resets(u64);
+    impl Source for Resets {
+        fn ready(&mut self, _: Id, _: Ready, _: &mut Reactor) -> Next {
+            self.0 = 0;
+            Next::Done
+        }
+        fn stats(&self) -> Option<IoStats> {
+            Some(IoStats { bytes_in: self.0, bytes_out: self.0, ..IoStats::default() })
+        }
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("timeline.json");
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add_observer(Timeline::create(&path).unwrap());
+    let id = reactor.insert(Resets(5)).id();
+    reactor.wake(id);
+    turn_until(&mut reactor, "the source has left", |reactor| !reactor.contains(id));
+    drop(reactor);
+    let events = events(&path);
+    let call = events.iter().find(|event| event["args"]["in"].is_u64()).unwrap();
+    assert_eq!((&call["args"]["in"], &call["args"]["out"]), (&0.into(), &0.into()));
 }
 
 #[test]

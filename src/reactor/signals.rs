@@ -63,6 +63,15 @@ impl Source for SignalPipe {
         }
         Next::Wait
     }
+
+    /// If it is removed while signals are handled, their callbacks are removed, too, because nothing
+    /// would call them.
+    fn removed(&mut self, id: Id, reactor: &mut Reactor) {
+        if let Some(signals) = reactor.signals.take_if(|signals| signals.pipe == id) {
+            let _ = reactor.deregister(id, self.0); // it stays open
+            signals.registrations.iter().for_each(|one| _ = reactor.remove(one.callback));
+        }
+    }
 }
 
 /// The user's callback for one signal.

@@ -24,7 +24,7 @@ use crate::reactor::LoopHandle;
 /// When the reader is dropped, bytes that arrive later are discarded, so that the peer can go on
 /// sending. When the [`Writer`](super::Writer) is dropped, too, the connection is closed
 /// gracefully, as by [`Transport::close`](crate::Transport::close). If a panic drops either of
-/// them, the connection is aborted.
+/// them, or if a task that this connection has woken panics, the connection is aborted.
 pub struct Reader {
     pub(super) stream: Rc<Stream>,
 }

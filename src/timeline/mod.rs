@@ -166,7 +166,9 @@ impl Observer for Timeline {
         });
         let (id, ready, name) = (dispatch.id, dispatch.ready, &self.names[index].1);
         let (before, after) = dispatch.stats.unwrap_or_default();
-        let (bytes_in, bytes_out) = (after.bytes_in - before.bytes_in, after.bytes_out - before.bytes_out);
+        // A user's source may reset its counters.
+        let bytes_in = after.bytes_in.saturating_sub(before.bytes_in);
+        let bytes_out = after.bytes_out.saturating_sub(before.bytes_out);
         file.span(
             LOOP,
             name,
