@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use common::{
-    Lines, Process, Scratch, Server, Terminal, assert_one_line, client_command, collect, connect,
+    DeadPort, Lines, Process, Scratch, Server, Terminal, assert_one_line, client_command, collect, connect,
     connect_unix, eventually, full_pipe, is_nonblocking, ping, pipe, server_command,
 };
 use rustix::process::Signal;
@@ -168,6 +168,19 @@ fn invalid_rust_log_is_harmless_if_stderr_is_full_or_closed() {
         process.signal(Signal::TERM);
         assert_eq!(process.wait_code(), 0);
     }
+}
+
+#[test]
+fn trace_level_logs_each_turn_also_one_that_only_slept() {
+    let port = DeadPort::new();
+    let mut command = client_command();
+    command.args(["-vvv", "--reconnect", &port.1.to_string()]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = Process::spawn(&mut command);
+    let err = Lines::of(process.child.stderr.take().unwrap());
+    let lines = std::iter::repeat_with(|| err.next()).filter(|line| line.starts_with("turn "));
+    let numbers: Vec<u32> =
+        lines.take(6).map(|line| line["turn ".len()..].split(':').next().unwrap().parse().unwrap()).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
 }
 
 #[test]

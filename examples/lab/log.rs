@@ -161,7 +161,7 @@ impl Entry {
                     chapter = if *added == 0 { "hostile" } else { "edge" };
                 }
                 if let Some((before, after)) = stats {
-                    let (read, sent) = (after.bytes_in - before.bytes_in, after.bytes_out - before.bytes_out);
+                    let (read, sent) = after.moved_since(before);
                     match (read, sent) {
                         (0, 0) => {}
                         (_, 0) => text += &format!(" It read {}.", bytes(read)),

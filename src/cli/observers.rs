@@ -44,7 +44,7 @@ fn header() -> String {
     )
 }
 
-/// Logs slow callbacks and, at the trace level, each turn that called something, in columns.
+/// Logs slow callbacks and, at the trace level, each turn with its calls, in columns.
 #[derive(Default)]
 struct TurnLogger {
     has_header: bool,
@@ -76,8 +76,7 @@ impl Observer for TurnLogger {
         }
         if log::log_enabled!(Level::Trace) {
             let moved = dispatch.stats.map_or_else(String::new, |(before, after)| {
-                let received = after.bytes_in - before.bytes_in;
-                let sent = after.bytes_out - before.bytes_out;
+                let (received, sent) = after.moved_since(&before);
                 format!("{received:>9} {sent:>9} {:>9}", after.buffered)
             });
             let (id, ready) = (dispatch.id.to_string(), dispatch.ready);
@@ -117,8 +116,8 @@ impl Observer for TurnLogger {
     }
 
     fn on_turn_end(&mut self, turn: &TurnEnd) {
-        if self.lines.is_empty() {
-            return; // the turn did nothing
+        if !log::log_enabled!(Level::Trace) {
+            return;
         }
         if !std::mem::replace(&mut self.has_header, true) {
             log::trace!("{}", header());

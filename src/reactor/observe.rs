@@ -121,6 +121,16 @@ pub struct IoStats {
     pub backpressured: bool,
 }
 
+impl IoStats {
+    /// Returns how many bytes were received and sent since `earlier`. A source that has reset its
+    /// counters meanwhile counts as one that moved nothing.
+    #[must_use]
+    pub fn moved_since(&self, earlier: &IoStats) -> (u64, u64) {
+        let received = self.bytes_in.saturating_sub(earlier.bytes_in);
+        (received, self.bytes_out.saturating_sub(earlier.bytes_out))
+    }
+}
+
 /// A poll, and the sleep in it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]

@@ -166,9 +166,7 @@ impl Observer for Timeline {
         });
         let (id, ready, name) = (dispatch.id, dispatch.ready, &self.names[index].1);
         let (before, after) = dispatch.stats.unwrap_or_default();
-        // A user's source may reset its counters.
-        let bytes_in = after.bytes_in.saturating_sub(before.bytes_in);
-        let bytes_out = after.bytes_out.saturating_sub(before.bytes_out);
+        let (bytes_in, bytes_out) = after.moved_since(&before);
         file.span(
             LOOP,
             name,

@@ -86,7 +86,7 @@ impl Progress {
             let start = if is_redrawn() { REDRAW } else { "" };
             let took = self.began.get().map_or(Duration::ZERO, |began| began.elapsed());
             let line = line(self.counts.get(), ByteCounts::default(), took);
-            write_stderr(format_args!("{start}{line}\n"));
+            write_stderr(format_args!("{start}{line} on average\n"));
         }
     }
 }

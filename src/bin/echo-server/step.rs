@@ -95,8 +95,7 @@ impl Observer for Narrator {
         let DispatchEnd { id, ready, next, began, ended, .. } = dispatch;
         let name = short_name(dispatch.type_name);
         let moved = dispatch.stats.map_or_else(String::new, |(before, after)| {
-            let received = after.bytes_in - before.bytes_in;
-            let sent = after.bytes_out - before.bytes_out;
+            let (received, sent) = after.moved_since(&before);
             let received = counted(received, "byte");
             format!(", received {received}, sent {sent}, has {} buffered", after.buffered)
         });
