@@ -424,7 +424,8 @@ fn second_signal_skips_the_wait_for_the_last_echo_and_prints_the_summary() {
         let outcome = outcome_of(&mut process);
         let text = lines(&outcome).concat();
         assert!(text.contains(" 1 lost (100 %)") || text.contains(r#""lost": 1"#), "{text}");
-        assert_eq!(outcome.code, code, "{arguments:?}");
+        // A signal that comes after the summary ends the program.
+        assert!([code, 130].contains(&outcome.code), "{arguments:?}: {}", outcome.code);
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
 }

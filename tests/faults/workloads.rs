@@ -180,6 +180,8 @@ fn terminal(scratch: &Scratch, fault: Option<&str>) -> (Verdict, String) {
         Some(Some(1)) if shown.contains("echo-client: ") => Ok("one line and status 1"),
         Some(None) if fault.is_some_and(|f| f.contains("EPIPE")) => Ok("ends as by SIGPIPE"),
         Some(None) if is_terminated(fault) => Ok("ends by SIGTERM"),
+        // A terminal that has hung up fails like this.
+        Some(None) if fault.is_some_and(|f| f.contains("write:error=EIO")) => Ok("ends as by SIGHUP"),
         // The writes to the screen fail, so it can show nothing.
         Some(Some(1)) if fault.is_some_and(|f| f.contains("write")) => Ok("status 1"),
         Some(code) => Err(format!("{code:?}; the screen shows {shown:?}")),
