@@ -11,8 +11,10 @@
 //!   calls it again, and a timer does so after one second, because a descriptor may be closed
 //!   elsewhere.
 //!
-//! Read next: `../transport/connection.rs`, what happens to a connection; `connector.rs`, the other
-//! way to get a connection.
+//! Read next: `listener/handle.rs`, its methods for users; `../transport/connection.rs`, what happens
+//! to a connection; `connector.rs`, the other way to get a connection.
+
+mod handle;
 
 use std::io;
 use std::mem;
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 use super::listening_socket::AcceptError;
 use super::{Address, ErrorText, ListenOptions, ListeningSocket, Socket};
-use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Timer, Unavailable};
+use crate::reactor::{Handle, Id, Next, Reactor, Ready, Source, Timer};
 
 use mio::Interest;
 
@@ -255,99 +257,6 @@ impl Listener {
             if self.stats.open == 0 {
                 self.on_closed.drain(..).for_each(|call| reactor.call_soon(call));
             }
-        }
-    }
-}
-
-// ---- its handle
-
-/// A server (asyncio: `Server`). These methods can also be called from the callbacks of its
-/// connections, because the listener is not running then. They fail if the listener was removed,
-/// and inside [`Reactor::with`] on it.
-impl Handle<Listener> {
-    /// Returns the addresses that the listener listens on, with the ports that the kernel chose.
-    /// There are none after [`close`](Self::close).
-    ///
-    /// # Errors
-    /// If the listener is gone, or is running.
-    pub fn addresses(self, reactor: &Reactor) -> Result<Vec<Address>, Unavailable> {
-        Ok(reactor.get(self)?.sockets.iter().map(|one| one.socket.local_addr().clone()).collect())
-    }
-
-    /// Returns the counters of the listener.
-    ///
-    /// # Errors
-    /// If the listener is gone, or is running.
-    pub fn stats(self, reactor: &Reactor) -> Result<ListenerStats, Unavailable> {
-        let Listener { stats, limit, .. } = reactor.get(self)?;
-        Ok(ListenerStats { is_full: stats.open >= *limit, ..*stats })
-    }
-
-    /// Stops listening (asyncio: `Server.close`). Open connections go on, including those that were
-    /// accepted in this turn. A socket that was passed to the process
-    /// ([`ListeningSocket::from_listen_fds`]) goes on listening for the next server. The listener
-    /// keeps its counts until it is removed.
-    ///
-    /// # Errors
-    /// If the listener is gone, or is running.
-    pub fn close(self, reactor: &mut Reactor) -> Result<(), Unavailable> {
-        reactor.with(self, |listener, reactor| listener.stop(self.id(), reactor))
-    }
-
-    /// Calls `f` when the listener has stopped: it was closed or removed, or its last socket became
-    /// unusable.
-    ///
-    /// # Errors
-    /// If the listener is gone, or is running.
-    pub fn on_stopped(
-        self,
-        reactor: &mut Reactor,
-        f: impl FnOnce(&mut Reactor) + 'static,
-    ) -> Result<(), Unavailable> {
-        reactor.with(self, |listener, reactor| {
-            listener.on_stopped.push(Box::new(f));
-            listener.call_back(reactor);
-        })
-    }
-
-    /// Calls `f` when the listener has stopped and its last connection has ended (asyncio:
-    /// `Server.wait_closed`), or when the listener is removed. A connection ends when its socket is
-    /// closed; a task that serves it may go on after that. If the reactor is dropped, `f` is
-    /// dropped without a call.
-    ///
-    /// # Errors
-    /// If the listener is gone, or is running.
-    pub fn on_closed(
-        self,
-        reactor: &mut Reactor,
-        f: impl FnOnce(&mut Reactor) + 'static,
-    ) -> Result<(), Unavailable> {
-        reactor.with(self, |listener, reactor| {
-            listener.on_closed.push(Box::new(f));
-            listener.call_back(reactor);
-        })
-    }
-
-    /// Counts a connection that has ended as closed, so that the listener can accept another one.
-    /// Does nothing if the listener is gone.
-    pub(crate) fn release(self, reactor: &mut Reactor, bytes_in: u64, bytes_out: u64) {
-        let released = reactor.with(self, |listener, reactor| {
-            // If a callback has exchanged its reactor for another one, this may be another listener
-            // with the same id.
-            listener.stats.open = listener.stats.open.saturating_sub(1);
-            listener.limit_is_logged &= listener.stats.open > 0;
-            listener.stats.bytes_in += bytes_in;
-            listener.stats.bytes_out += bytes_out;
-            listener.call_back(reactor);
-            listener.sockets.iter().any(|one| one.readable)
-        });
-        match released {
-            Ok(true) => reactor.call_again(self.id()),
-            // The caller is inside `Reactor::with` on the listener.
-            Err(Unavailable::Running) => {
-                reactor.call_soon(move |reactor| self.release(reactor, bytes_in, bytes_out));
-            }
-            _ => {}
         }
     }
 }
