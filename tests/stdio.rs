@@ -8,6 +8,7 @@ mod common;
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use common::{
     PATIENCE, Process, Scratch, Terminal, assert_same_bytes, feed, fifo, is_nonblocking, make_fifo, noise,
-    pipe, pseudo_terminal, turn_until, turn_until_quiet,
+    pipe, pseudo_terminal, reset_on_close, turn_until, turn_until_quiet,
 };
 use echo_reactor::{
     Chunk, Descriptor, Direction, Flow, Framing, Handle, Id, Input, Mailbox, Next, Output, Reactor, Ready,
@@ -324,6 +325,17 @@ fn closed_reader_is_noticed_while_nothing_is_written() {
     assert!(writing.error.borrow().is_none());
     drop(reader);
     assert_eq!(writing.fails(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn reset_of_a_socket_is_reported_as_a_reset_while_nothing_is_written() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let mut writing = Writing::to(&stream);
+    let (peer, _) = listener.accept().unwrap();
+    reset_on_close(&peer);
+    drop(peer);
+    assert_eq!(writing.fails(), ErrorKind::ConnectionReset);
 }
 
 #[test]

@@ -20,6 +20,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
@@ -53,8 +54,8 @@ enum Kind {
     Reopened(File),
     /// Shared with other processes. A flag makes each call non-blocking.
     Shared(File),
-    /// A socket, shared with other processes. A flag makes each call non-blocking.
-    Socket(OwnedFd),
+    /// A socket of any family, shared with other processes. A flag makes each call non-blocking.
+    Socket(TcpStream),
     /// Never blocks, and cannot be polled.
     AlwaysReady(File),
 }
@@ -69,7 +70,7 @@ impl Descriptor {
         let file = File::from(descriptor.as_fd().try_clone_to_owned()?);
         let metadata = file.metadata()?;
         if metadata.file_type().is_socket() {
-            return Ok(Descriptor(Kind::Socket(file.into())));
+            return Ok(Descriptor(Kind::Socket(OwnedFd::from(file).into())));
         }
         let other = if direction == Direction::Read { libc::O_WRONLY } else { libc::O_RDONLY };
         let mode = sys::access_mode(&file)?;
@@ -100,13 +101,19 @@ impl Descriptor {
         !matches!(self.0, Kind::AlwaysReady(_))
     }
 
-    /// Returns whether an event reports that nothing will ever read what is written. kqueue uses
-    /// its read filter to report that a pipe has lost its reader. For a socket, the read filter
-    /// reports only that the peer has ended its own side. The peer may still read, and only a write
-    /// shows whether it does.
-    pub(crate) fn is_hung_up(&self, ready: Ready) -> bool {
-        let by_read_filter = sys::ERRORS_ONLY.is_readable() && !matches!(self.0, Kind::Socket(_));
-        ready.intersects(Ready::WRITE_CLOSED) || by_read_filter && ready.intersects(Ready::READ_CLOSED)
+    /// Returns why nothing will ever read what is written, if an event reports that: the error that
+    /// ended a socket's connection, or else `EPIPE`. kqueue uses its read filter to report that a
+    /// pipe has lost its reader. For a socket, the read filter reports only that the peer has ended
+    /// its own side. The peer may still read, and only a write shows whether it does.
+    pub(crate) fn hang_up(&self, ready: Ready) -> Option<io::Error> {
+        let socket = if let Kind::Socket(socket) = &self.0 { Some(socket) } else { None };
+        let by_read_filter = sys::ERRORS_ONLY.is_readable() && socket.is_none();
+        let is_hung_up =
+            ready.intersects(Ready::WRITE_CLOSED) || by_read_filter && ready.intersects(Ready::READ_CLOSED);
+        is_hung_up.then(|| {
+            let pending = socket.and_then(|socket| socket.take_error().ok().flatten());
+            pending.unwrap_or_else(|| io::Error::from_raw_os_error(libc::EPIPE))
+        })
     }
 
     /// Reads once: `read(2)`.

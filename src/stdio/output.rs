@@ -42,9 +42,9 @@ pub struct Output {
 impl Output {
     /// Creates a source that writes to `descriptor` (asyncio: `connect_write_pipe`). The descriptor
     /// is duplicated; its flags stay as they are. `on_error` is called once, with the error that
-    /// ends the output. `BrokenPipe` means that nothing reads the descriptor any more. It is
-    /// noticed even while nothing is written, except on a TCP socket whose peer has closed without
-    /// a reset: there, only a write shows it.
+    /// ends the output. `BrokenPipe` means that nothing reads the descriptor any more. Such an end
+    /// is noticed even while nothing is written, except on a TCP socket whose peer has closed
+    /// without a reset: there, only a write shows it.
     ///
     /// # Errors
     /// Those of [`Descriptor::open`] and [`Reactor::add`].
@@ -189,8 +189,8 @@ impl Handle<Output> {
 
 impl Source for Output {
     fn ready(&mut self, id: Id, ready: Ready, reactor: &mut Reactor) -> Next {
-        if self.descriptor.is_hung_up(ready) {
-            self.fail(io::Error::from_raw_os_error(libc::EPIPE), reactor);
+        if let Some(error) = self.descriptor.hang_up(ready) {
+            self.fail(error, reactor);
         }
         let is_pollable = self.descriptor.is_pollable();
         // A hang-up counts as writable, too. To register again would report it again in each turn.
