@@ -296,7 +296,8 @@ fn closed_listener_gets_no_events_even_if_its_socket_is_shared() {
     let mut reactor = Reactor::new().unwrap();
     let listener = serve(&mut reactor, &[any()], &ListenOptions::default());
     let address = address(&mut reactor, listener);
-    // This duplicate acts as another process that has inherited the socket.
+    // This duplicate acts as another process that has inherited the socket. Other tests have
+    // listening sockets, too, and a duplicate of theirs would still accept connections.
     let pid = rustix::process::getpid();
     let fds = fs::read_dir("/proc/self/fd").unwrap().flatten();
     let shared: Vec<_> = fds
@@ -306,6 +307,8 @@ fn closed_listener_gets_no_events_even_if_its_socket_is_shared() {
             rustix::process::pidfd_getfd(&pidfd, fd, rustix::process::PidfdGetfdFlags::empty()).ok()
         })
         .filter(|fd| rustix::net::sockopt::socket_acceptconn(fd).unwrap_or(false))
+        .map(TcpListener::from)
+        .filter(|socket| socket.local_addr().is_ok_and(|local| local.to_string() == address))
         .collect();
     assert!(!shared.is_empty());
     listener.close(&mut reactor).unwrap();
