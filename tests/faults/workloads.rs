@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::thread;
@@ -25,18 +25,29 @@ pub struct Workload {
 
 pub const WORKLOADS: &[Workload] = &[
     Workload { name: "pipe", run: |s, f| client(s, f, &[], Ends::Pipes) },
+    Workload { name: "unix", run: |s, f| client_of(s, f, &unix_peer(s), &[], Ends::Pipes) },
     Workload { name: "files", run: |s, f| client(s, f, &[], Ends::Files) },
     Workload { name: "verbose", run: |s, f| client(s, f, &["-vvv"], Ends::Pipes) },
     Workload { name: "check", run: |s, f| client(s, f, &["--check"], Ends::Pipes) },
     Workload { name: "reconnect", run: |s, f| client(s, f, &["--reconnect"], Ends::Pipes) },
+    Workload { name: "check-reconnect", run: |s, f| client(s, f, &["--check", "--reconnect"], Ends::Pipes) },
+    Workload { name: "progress", run: |s, f| client(s, f, &["--progress"], Ends::Pipes) },
     Workload { name: "timeline", run: |s, f| client(s, f, &["--timeline"], Ends::Pipes) },
     Workload { name: "ping", run: |s, f| client(s, f, &["--ping", "-c3", "-i0", "-w1"], Ends::Pipes) },
+    Workload {
+        name: "ping-reconnect",
+        run: |s, f| client(s, f, &["--ping", "--reconnect", "-c3", "-i0", "-w1"], Ends::Pipes),
+    },
     Workload { name: "terminal", run: terminal },
     Workload { name: "server", run: |s, f| server(s, f, "127.0.0.1:0", &["--idle-timeout", "5"]) },
     Workload { name: "server-unix", run: |s, f| server(s, f, "unix", &[]) },
     Workload { name: "server-timeline", run: |s, f| server(s, f, "127.0.0.1:0", &["--timeline"]) },
+    Workload { name: "step", run: |s, f| server(s, f, "127.0.0.1:0", &["--step"]) },
     Workload { name: "console", run: |s, f| server(s, f, "127.0.0.1:0", &["--console", "-v"]) },
 ];
+
+/// How often Enter is pressed with `--step`.
+const STEP: Duration = Duration::from_millis(5);
 
 /// Checks the stderr of a program that has failed: lines that name the program and what it tried,
 /// and no panic.
@@ -51,7 +62,10 @@ fn named(program: &str, code: i32, stderr: &str, fault: Option<&str>) -> Verdict
         Some(line) if line.matches(": ").count() < 2 => {
             Err(format!("it does not say what was tried: {line}"))
         }
-        Some(_) if stderr.contains("turn 1: ") => Ok("one line and status 1"), // among the lines of -vvv
+        // Among the lines of -vvv or --progress.
+        Some(_) if ["turn 1: ", " echoed, "].iter().any(|other| stderr.contains(other)) => {
+            Ok("one line and status 1")
+        }
         Some(_) if !stderr.lines().all(|line| is_line(&line)) => Err(format!("stray lines: {stderr}")),
         Some(_) => Ok("one line and status 1"),
     }
@@ -86,16 +100,38 @@ fn echo_peer() -> String {
     address
 }
 
-/// Runs a client to its end, and judges its status and output.
+/// The same on a Unix socket.
+fn unix_peer(scratch: &Scratch) -> String {
+    let path = scratch.path("peer");
+    let listener = UnixListener::bind(&path).unwrap();
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            thread::spawn(move || io::copy(&mut stream.try_clone().unwrap(), &mut stream));
+        }
+    });
+    format!("unix:{}", path.display())
+}
+
 fn client(scratch: &Scratch, fault: Option<&str>, options: &[&str], ends: Ends) -> (Verdict, String) {
-    let address = echo_peer();
+    client_of(scratch, fault, &echo_peer(), options, ends)
+}
+
+/// Runs a client to its end, and judges its status and output.
+fn client_of(
+    scratch: &Scratch,
+    fault: Option<&str>,
+    address: &str,
+    options: &[&str],
+    ends: Ends,
+) -> (Verdict, String) {
     let input = noise(100_000, 7);
     let timeline = scratch.path("timeline").display().to_string();
     let mut arguments: Vec<&str> = options.to_vec();
     if options == ["--timeline"] {
         arguments.push(&timeline);
     }
-    arguments.extend(["--connect-timeout=0.5", &address]);
+    arguments.extend(["--connect-timeout=0.5", address]);
     let (stdin, stdout): (Stdio, Stdio) = match ends {
         Ends::Pipes => (Stdio::piped(), Stdio::piped()),
         Ends::Files => (
@@ -131,12 +167,13 @@ fn client(scratch: &Scratch, fault: Option<&str>, options: &[&str], ends: Ends) 
             let is_valid = |text: String| serde_json::from_str::<serde_json::Value>(&text).is_ok();
             if is_echoing && output.len() < input.len() {
                 Err(format!("status 0, but only {} bytes", output.len()))
-            } else if options == ["--check"]
+            } else if options.contains(&"--check")
                 && !stderr.contains("100000 bytes came back unchanged")
                 && !fails_writing(fault)
             {
                 Err(format!("status 0 without a verdict: {stderr}"))
-            } else if options[..] == ["--ping"] && !String::from_utf8_lossy(&output).contains("3 received") {
+            } else if options.contains(&"--ping") && !String::from_utf8_lossy(&output).contains("3 received")
+            {
                 Err("status 0, but not all were received".into())
             } else if options == ["--timeline"]
                 && stderr.is_empty()
@@ -204,12 +241,22 @@ fn server(scratch: &Scratch, fault: Option<&str>, address: &str, options: &[&str
     let out = Lines::of(traced.child.stdout.take().unwrap());
     let err = common::collect(traced.child.stderr.take().unwrap());
     let listening = traced.first_line(&out);
-    let served = listening.as_ref().map_or(0, |line| {
+    let mut stdin = traced.child.stdin.take();
+    if options.contains(&"--step")
+        && let Some(mut stdin) = stdin.take()
+    {
+        thread::spawn(move || {
+            while stdin.write_all(b"\n").is_ok() {
+                thread::sleep(STEP);
+            }
+        });
+    }
+    let echoes: Vec<Echo> = listening.as_ref().map_or_else(Vec::new, |line| {
         let address = line.strip_prefix("listening on ").unwrap_or(line);
-        (0..2).filter(|_| is_served(address)).count()
+        (0..2).map(|_| echo_from(address)).collect()
     });
-    let mut stdin = traced.child.stdin.take().unwrap();
-    if options.contains(&"--console") {
+    let served = echoes.iter().filter(|echo| **echo == Echo::Complete).count();
+    if let Some(stdin) = stdin.as_mut().filter(|_| options.contains(&"--console")) {
         let _ = stdin.write_all(b"list\nsay hello\nquit\n");
     } else {
         traced.signal(Signal::TERM);
@@ -223,12 +270,17 @@ fn server(scratch: &Scratch, fault: Option<&str>, address: &str, options: &[&str
     let stderr = String::from_utf8_lossy(&err.recv_timeout(PATIENCE).unwrap_or_default()).into_owned();
     let log = traced.log();
     let is_every = fault.is_some_and(|fault| fault.ends_with('+'));
+    let leaked = leaked_descriptor(&log);
     let verdict = match status.map(|status| status.code()) {
         // The byte that wakes the loop for a signal is written to a socket of our own. Only a
         // broken kernel refuses it.
         None if fails_writing(fault) && is_injected_into(&log, "\\1\", 1)") => Ok("a signal is lost"),
         None => Err(format!("it hangs; stderr: {stderr}")),
         Some(_) if stderr.contains("panicked") => Err(format!("a panic: {stderr}")),
+        Some(_) if echoes.contains(&Echo::Wrong) => Err("wrong bytes".into()),
+        Some(Some(0)) if leaked.is_some() => {
+            Err(format!("it is never closed: {}", leaked.unwrap_or_default()))
+        }
         // The server was ending by itself, and had restored the default of the signal, when the
         // signal came.
         Some(None) if fault.is_some_and(|fault| fault.contains("epoll_wait")) => Ok("ends by SIGTERM"),
@@ -258,8 +310,26 @@ fn is_injected_into(log: &str, call: &str) -> bool {
     log.lines().any(|line| line.contains(call) && line.ends_with("(INJECTED)"))
 }
 
-/// Whether a peer gets back exactly what it sends.
-fn is_served(address: &str) -> bool {
+/// An accepted socket that is never closed. A `close` that fails counts.
+fn leaked_descriptor(log: &str) -> Option<&str> {
+    let lines: Vec<&str> = log.lines().collect();
+    lines.iter().enumerate().find_map(|(number, line)| {
+        let descriptor = line.split_once("accept4(")?.1.rsplit_once("= ")?.1.parse::<u32>().ok()?;
+        let close = format!("close({descriptor})");
+        (!lines[number..].iter().any(|line| line.contains(&close))).then_some(*line)
+    })
+}
+
+#[derive(PartialEq, Eq)]
+enum Echo {
+    Complete,
+    /// The connection was refused, or ended early.
+    Partial,
+    Wrong,
+}
+
+/// Sends a message, and judges what comes back.
+fn echo_from(address: &str) -> Echo {
     let message = noise(50_000, 3);
     let mut echo = Vec::new();
     let converse = |stream: &mut dyn ReadWrite, echo: &mut Vec<u8>| {
@@ -267,7 +337,7 @@ fn is_served(address: &str) -> bool {
         stream.finish();
         let _ = stream.read_to_end(echo);
     };
-    match address.strip_prefix("unix:") {
+    let _ = match address.strip_prefix("unix:") {
         Some(path) => UnixStream::connect(path).map(|mut stream| {
             stream.set_read_timeout(Some(LIMIT / 4)).unwrap();
             converse(&mut stream, &mut echo);
@@ -276,9 +346,12 @@ fn is_served(address: &str) -> bool {
             stream.set_read_timeout(Some(LIMIT / 4)).unwrap();
             converse(&mut stream, &mut echo);
         }),
+    };
+    match message.starts_with(&echo) {
+        true if echo.len() == message.len() => Echo::Complete,
+        true => Echo::Partial,
+        false => Echo::Wrong,
     }
-    .is_ok()
-        && echo == message
 }
 
 trait ReadWrite: Read + Write {
