@@ -21,7 +21,7 @@ use crate::shutdown::Shutdown;
 /// Runs turns until standard input or the service ends.
 pub fn run(reactor: &mut Reactor, shutdown: &Shutdown) -> io::Result<()> {
     reactor.add_observer(Narrator { turn: reactor.turn_count(), is_in_turn: false });
-    let stdin = Descriptor::open(&io::stdin(), Direction::Read)?;
+    let stdin = Descriptor::open(&io::stdin(), Direction::Read).map_err(cannot("open standard input"))?;
     if io::stdin().is_terminal() {
         write_stdout(
             "press Enter for one turn of the loop, which sleeps until something happens; \
