@@ -6,7 +6,7 @@ mod common;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -14,7 +14,8 @@ use std::time::Instant;
 
 use common::{
     Process, Scratch, Server, Terminal, assert_echoed, assert_one_line, assert_same_bytes, client_command,
-    client_reading, collect, eventually, feed, fifo, is_nonblocking, noise, outcome, pipe, run, serve_once,
+    client_reading, collect, eventually, feed, fifo, is_nonblocking, noise, outcome, pipe, reset_on_close,
+    run, serve_once,
 };
 use rustix::process::Signal;
 
@@ -268,6 +269,19 @@ fn closed_reader_of_stdout_ends_the_client_silently_with_141() {
         assert_ended_as_by_sigpipe(silent, kind);
         eventually("the connection is closed", || server.open_connections() == 0);
     }
+}
+
+#[test]
+fn reset_of_stdout_ends_the_client_like_a_closed_reader() {
+    let (server, listener) = (Server::start(&[]), TcpListener::bind("127.0.0.1:0").unwrap());
+    let stdout = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (reader, _) = listener.accept().unwrap();
+    let (stdin, _open) = pipe();
+    let process = client_between(server.address(), stdin, OwnedFd::from(stdout));
+    eventually("the client is connected", || server.open_connections() == 1);
+    reset_on_close(&reader);
+    drop(reader);
+    assert_ended_as_by_sigpipe(process, "socket");
 }
 
 #[test]

@@ -164,14 +164,18 @@ pub fn write_stdout(text: impl Display) {
 /// no error if the reader of stdout is slow, or if the reader ends when the program is stopped:
 /// Ctrl-C ends `tee(1)`, too.
 pub fn stdout_failed(error: &io::Error) {
-    let is_expected = match error.kind() {
-        ErrorKind::WouldBlock => true,
-        ErrorKind::BrokenPipe => STDOUT_MAY_CLOSE.load(Ordering::Relaxed) || is_ending(),
-        _ => false,
-    };
+    let is_expected = error.kind() == ErrorKind::WouldBlock
+        || is_reader_gone(error) && (STDOUT_MAY_CLOSE.load(Ordering::Relaxed) || is_ending());
     if !is_expected && !STDOUT_FAILED.swap(true, Ordering::Relaxed) {
         log::error!("cannot write standard output: {}", ErrorText(error));
     }
+}
+
+/// Returns whether an error of stdout means that its reader has closed it. If stdout is a socket and
+/// its reader has not read everything, that is a reset.
+#[must_use]
+pub fn is_reader_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
 /// Returns whether a signal has asked the program to end.

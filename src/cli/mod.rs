@@ -29,8 +29,8 @@ pub use arguments::{
     print, unexpected, value,
 };
 pub use diagnostics::{
-    Verbosity, end_echoed_row, init_logging, let_stdout_close, report, route_stderr, stdout_failed,
-    write_stderr, write_stdout,
+    Verbosity, end_echoed_row, init_logging, is_reader_gone, let_stdout_close, report, route_stderr,
+    stdout_failed, write_stderr, write_stdout,
 };
 pub use display::{Display, is_on_terminal};
 pub use histogram::Histogram;

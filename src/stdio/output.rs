@@ -42,8 +42,9 @@ pub struct Output {
 impl Output {
     /// Creates a source that writes to `descriptor` (asyncio: `connect_write_pipe`). The descriptor
     /// is duplicated; its flags stay as they are. `on_error` is called once, with the error that
-    /// ends the output. `BrokenPipe` means that nothing reads the descriptor any more. Such an end
-    /// is noticed even while nothing is written, except on a TCP socket whose peer has closed
+    /// ends the output. `BrokenPipe` means that nothing reads the descriptor any more, and so does
+    /// `ConnectionReset` on a socket that its peer has closed before it has read everything. Such an
+    /// end is noticed even while nothing is written, except on a TCP socket whose peer has closed
     /// without a reset: there, only a write shows it.
     ///
     /// # Errors

@@ -179,7 +179,7 @@ fn catch_signals(
 fn stdout_failed(outcome: &Outcome, error: &io::Error, signal: i32) {
     // A write on a terminal that has just hung up fails with `EIO`.
     let is_hung_up = signal == libc::SIGHUP && error.raw_os_error() == Some(libc::EIO);
-    if is_hung_up || error.kind() == io::ErrorKind::BrokenPipe {
+    if is_hung_up || cli::is_reader_gone(error) {
         outcome.set(Exit::Signal(signal), None);
     } else {
         outcome.set(cli::FAILURE, Some(format!("cannot write standard output: {}", ErrorText(error))));
