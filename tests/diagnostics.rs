@@ -336,6 +336,11 @@ fn debug_level_shows_where_backpressure_pauses_and_resumes_reading() {
     let scratch = Scratch::new();
     // The kernel's buffers of a Unix socket are small.
     let server = Server::on(&[&format!("unix:{}", scratch.path("socket").display())], &["-vv"]);
+    // Reading is paused when more than 64 KiB wait, and the line ends with how many bytes wait.
+    let assert_full = |line: &str| {
+        let count = line.strip_suffix(" bytes").and_then(|line| line.rsplit(' ').next()?.parse::<u32>().ok());
+        assert!(count.is_some_and(|count| count > 64 << 10), "{line}");
+    };
     for (option, outstanding) in [("-vv", "unsent"), ("-vvr", "not echoed")] {
         let mut command = client_command();
         command.args([option, server.address()]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -348,7 +353,8 @@ fn debug_level_shows_where_backpressure_pauses_and_resumes_reading() {
         err.next_with(full);
         let paused = server.err.next_with("reading is paused");
         assert!(paused.contains("debug: connection ") && paused.contains("; unsent: "), "{paused}");
-        err.next_with(&format!("debug: reading standard input is paused; {outstanding}: "));
+        assert_full(&paused);
+        assert_full(&err.next_with(&format!("debug: reading standard input is paused; {outstanding}: ")));
         let out = collect(client.child.stdout.take().unwrap());
         let mut rest = Vec::new();
         for text in ["debug: reading from the server is resumed", "debug: reading standard input is resumed"]
