@@ -76,6 +76,13 @@ fn timeline_cannot_be_a_file_that_is_a_standard_stream() {
         link.display()
     );
     assert_eq!(text, format!("textecho-server: {reason}\necho-client: {reason}\n"));
+    // Any other file is replaced.
+    let (other, dead) = (scratch.path("other"), DeadPort::new());
+    fs::write(&other, "text").unwrap();
+    let mut command = client_command();
+    command.arg("--timeline").arg(&other).arg(dead.1.to_string()).stdin(File::open(&path).unwrap());
+    assert_eq!(Process::spawn(&mut command).wait_code(), 1);
+    assert!(fs::read_to_string(&other).unwrap().starts_with('['));
 }
 
 #[test]
