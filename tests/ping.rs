@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::{
     DeadPort, Lines, Outcome, Process, Scratch, Server, Terminal, assert_one_line, client_command, collect,
-    eventually, outcome_of, pipe, run, serve_once,
+    eventually, full_pipe, outcome_of, pipe, run, serve_once,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -531,6 +531,26 @@ fn messages_are_due_between_two_attempts_to_connect() {
     assert_eq!(lines.iter().filter(|line| line.ends_with(" not connected")).count(), 30, "{lines:?}");
     let attempts = outcome.stderr.lines().count();
     assert!((1..10).contains(&attempts), "{}", outcome.stderr);
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
+fn full_stdout_postpones_messages_while_the_client_reconnects() {
+    let (dead, (_reader, writer)) = (DeadPort::new(), full_pipe());
+    let mut command = client_command();
+    command.args(["--ping", "-r", "-i", "100us", &dead.1.to_string()]).stdout(writer);
+    let mut process = Process::spawn(&mut command);
+    let err = Lines::of(process.child.stderr.take().unwrap());
+    err.next_with("reconnecting"); // signals are caught now
+    let mut previous = 0.0;
+    eventually("the buffer is full and no more messages are lost", || {
+        thread::sleep(common::A_WHILE); // the thing under test: no message is lost
+        process.signal(Signal::QUIT);
+        let lost = number(&err.next_with(" not sent, "), "received, ");
+        std::mem::replace(&mut previous, lost) == lost
+    });
+    let (_, sleeps) = process.activity();
+    eventually("the client sleeps from one message to the next", || process.activity().1 > sleeps + 20);
 }
 
 #[test]
