@@ -18,7 +18,7 @@ use common::{cpu_time, turn_until, turn_until_quiet};
 use echo_reactor::observe::{DispatchEnd, Observer};
 use echo_reactor::{
     Connection, Flow, Handle, Id, ListenOptions, Mailbox, Next, Output, Protocol, Reactor, Ready,
-    SCRATCH_SIZE, Source, Transport, TryRecv, Writer, start_server,
+    SCRATCH_SIZE, Source, Transport, TryRecv, TrySendError, Writer, start_server,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 
@@ -324,6 +324,37 @@ fn items_and_places_that_are_not_reserved_are_for_everyone() {
     let sent: Vec<_> = (0..4).map(|item| mailbox.try_send(&mut reactor, other, item).is_ok()).collect();
     assert_eq!(sent, [true, true, true, false]);
     assert!(mailbox.try_send(&mut reactor, waiter, 0).is_ok());
+}
+
+#[test]
+fn item_that_its_waiter_does_not_take_is_for_the_next() {
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, 1);
+    let idle = Mailbox::<()>::new(&mut reactor, 1).id(); // takes nothing when it is woken
+    let done = Rc::new(Cell::new(0));
+    let act = move |reactor: &mut Reactor, id| mailbox.try_recv(reactor, id) == TryRecv::Item(());
+    let receiver = reactor.insert(Greedy { act, done: done.clone(), budget: 2 }).id();
+    assert_eq!(mailbox.try_recv(&mut reactor, idle), TryRecv::Empty);
+    mailbox.try_send(&mut reactor, idle, ()).unwrap(); // reserved
+    assert_eq!(mailbox.try_recv(&mut reactor, receiver), TryRecv::Empty);
+    turn_until_quiet(&mut reactor);
+    assert_eq!(done.get(), 1);
+}
+
+#[test]
+fn place_that_its_waiter_does_not_take_is_for_the_next() {
+    let mut reactor = Reactor::new().unwrap();
+    let mailbox = Mailbox::new(&mut reactor, 1);
+    let idle = Mailbox::<()>::new(&mut reactor, 1).id(); // takes nothing when it is woken
+    let done = Rc::new(Cell::new(0));
+    let act = move |reactor: &mut Reactor, id| mailbox.try_send(reactor, id, ()).is_ok();
+    let sender = reactor.insert(Greedy { act, done: done.clone(), budget: 2 }).id();
+    mailbox.try_send(&mut reactor, idle, ()).unwrap();
+    assert_eq!(mailbox.try_send(&mut reactor, idle, ()), Err(TrySendError::Full(())));
+    assert_eq!(mailbox.try_recv(&mut reactor, idle), TryRecv::Item(())); // its place is reserved
+    assert_eq!(mailbox.try_send(&mut reactor, sender, ()), Err(TrySendError::Full(())));
+    turn_until_quiet(&mut reactor);
+    assert_eq!(done.get(), 1);
 }
 
 #[test]
