@@ -623,3 +623,32 @@ pub fn wait_for_either(first: &impl AsFd, second: Option<&UnixStream>) -> io::Re
     check(unsafe { libc::poll(both.as_mut_ptr(), 2, -1) })?;
     Ok(both[1].revents != 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn signal_handler_writes_one_byte_if_there_is_room_and_keeps_errno() {
+        let (mut read_end, write_end) = UnixStream::pair().unwrap();
+        write_end.set_nonblocking(true).unwrap();
+        let write_end: &'static UnixStream = Box::leak(Box::new(write_end));
+        set_wakeup_fd(write_end);
+        // SAFETY: the address of this thread's own errno.
+        let errno = unsafe { platform::errno_location() };
+        let handle = || {
+            // SAFETY: as above. It looks as if a write was interrupted, but not one of the handler.
+            unsafe { *errno = libc::EINTR };
+            handle_signal(libc::SIGUSR2);
+            // SAFETY: as above.
+            assert_eq!(unsafe { *errno }, libc::EINTR);
+            assert!(take_pending(libc::SIGUSR2));
+        };
+        handle();
+        assert_eq!(read_end.read(&mut [0; 2]).unwrap(), 1);
+        while send_now(write_end, &[0; 4096]).is_ok() {}
+        handle();
+    }
+}
