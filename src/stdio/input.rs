@@ -213,7 +213,8 @@ impl AsFd for Input {
 
 crate::opaque_debug!(Input);
 
-#[cfg(all(test, feature = "cli"))]
+#[cfg(test)]
+#[cfg(feature = "cli")]
 mod tests {
     use super::*;
     use crate::mailbox::TryRecv;
