@@ -272,6 +272,7 @@ fn closed_reader_of_stdout_ends_the_client_silently_with_141() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: kqueue reports it only at the next write")]
 fn reset_of_stdout_ends_the_client_like_a_closed_reader() {
     let (server, listener) = (Server::start(&[]), TcpListener::bind("127.0.0.1:0").unwrap());
     let stdout = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
