@@ -232,6 +232,8 @@ fn client_takes_one_address_in_one_or_two_arguments() {
             "invalid value '::1:5555' for --source: an IPv6 address needs brackets: [::1]:5555",
         ),
         (&["-", ":1"], "bad address '- :1': '-' is not a host"),
+        (&["unix", "/x"], "bad address 'unix /x': 'unix' is not a host; for a Unix socket, the address is"),
+        (&["run/x", "7"], "bad address 'run/x 7': for a Unix socket, the address is unix:run/x:7"),
         (&["--check", "--raw"], "option '--raw' cannot be used with --check: no echo is shown"),
         (&["localhost", "nosuch"], "bad address 'localhost nosuch': 'nosuch' is neither a port number"),
         (&["127.0.0.1:0"], "bad address '127.0.0.1:0': nobody can connect to port 0"),

@@ -133,7 +133,8 @@ impl AddressArgument {
         if text.is_empty() {
             return Err("the port is empty".into());
         }
-        Self { place: Place::Host(host, port(text)?), family }.checked()
+        let whole = if is_ipv6(&host) { format!("[{host}]:{text}") } else { format!("{host}:{text}") };
+        Self::parse(OsStr::new(&whole), family)
     }
 
     /// Returns whether `text` is a host without a port, so that the next argument may be the port.
@@ -254,6 +255,7 @@ mod tests {
             ("run/x.sock", "unix:run/x.sock"),
             ("localhost/7777", "unix:localhost/7777"),
             ("-", "'-' is not a host"),
+            ("Unix", "'Unix' is not a host; for a Unix socket, the address is unix:PATH"),
             ("@name", "unix:@name"),
             ("::1:7", "needs brackets: [::1]:7"),
             ("::1:24000", "needs brackets: [::1]:24000"),

@@ -67,6 +67,10 @@ pub(super) fn host_name(text: &str) -> Result<String, String> {
     match text {
         "" => Err("the host is empty".into()),
         "-" => Err("'-' is not a host".into()),
+        // With its port, it would look like the address of a Unix socket.
+        text if text.eq_ignore_ascii_case("unix") => {
+            Err(format!("'{text}' is not a host; for a Unix socket, the address is unix:PATH"))
+        }
         text if text.contains(|c: char| c.is_whitespace() || c.is_control()) => {
             Err("a host name cannot contain spaces or control characters".into())
         }
