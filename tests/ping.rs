@@ -774,6 +774,13 @@ fn client_is_idle_between_messages() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
+fn client_is_idle_between_attempts_to_connect_without_an_interval() {
+    let dead = DeadPort::new();
+    start(&["-q", "-r", "-i", "0", &dead.1.to_string()]).comes_to_rest();
+}
+
+#[test]
 fn ping_options_are_usage_errors_without_ping() {
     for (arguments, reason) in [
         (&["-s", "64"][..], "option '-s' needs --ping"),
