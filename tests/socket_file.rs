@@ -38,6 +38,17 @@ fn file_is_removed_even_if_its_mode_owner_or_times_changed() {
     assert!(!path.exists());
 }
 
+#[test]
+fn file_that_somebody_has_removed_causes_no_warning() {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    let mut server = Server::run(&mut command(&path), 1);
+    fs::remove_file(&path).unwrap();
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.wait_code(), 0);
+    assert!(server.err.rest().is_empty());
+}
+
 fn zero_times() -> rustix::fs::Timestamps {
     let zero = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 0 };
     rustix::fs::Timestamps { last_access: zero, last_modification: zero }
