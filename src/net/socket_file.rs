@@ -83,12 +83,12 @@ fn shown(path: &Path) -> Escaped<'_> {
 
 fn remove_if_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(_) => return Ok(()), // there is no file, or `bind(2)` returns the same error
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(io::Error::new(ErrorKind::AlreadyExists, "the file exists and is not a socket"));
         }
-        other => other?,
-    };
+        Ok(_) => {}
+    }
     let connected = UnixStream::connect(path).map(drop);
     match connected.as_ref().map_err(io::Error::raw_os_error) {
         Err(Some(libc::ECONNREFUSED)) => {}
