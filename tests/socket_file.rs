@@ -107,6 +107,13 @@ fn bound_file_is_not_replaced_before_its_server_listens() {
 }
 
 #[test]
+fn lock_that_is_never_released_only_delays_a_server() {
+    let scratch = Scratch::new();
+    let _lock = lock(&scratch);
+    Server::run(&mut command(&scratch.path("socket")), 1);
+}
+
+#[test]
 fn stale_file_just_replaced_by_another_server_is_kept() {
     let scratch = Scratch::new();
     let path = scratch.path("socket");

@@ -31,7 +31,7 @@ use crate::sys;
 /// How long to wait for the lock. A server holds it for less than a millisecond, unless its process
 /// is stopped. After this time, the others go on without the lock. So does a server that may not
 /// read the directory.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const LOCK_RETRY: Duration = Duration::from_millis(1);
 
 /// The file of a listening socket. It is removed on drop, before the socket is closed.
