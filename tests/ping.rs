@@ -774,6 +774,22 @@ fn client_is_idle_between_messages() {
 }
 
 #[test]
+fn client_is_idle_while_it_waits_for_the_server_to_close() {
+    let (address, server) = serve_once(|mut stream| {
+        let mut message = [0; 64];
+        stream.read_exact(&mut message).unwrap();
+        stream.write_all(&message).unwrap();
+        assert_eq!(stream.read(&mut message).unwrap(), 0); // the client is closing
+        stream
+    });
+    // The limit for the echo is over before the client stops waiting.
+    let outcome = ping(&["-vvv", "-i", "0", "-c", "1", "-w", "0.3", &address]);
+    server.join().unwrap();
+    let turns = outcome.stderr.lines().filter(|line| line.starts_with("turn ")).count();
+    assert!((1..100).contains(&turns), "{turns}");
+}
+
+#[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn client_is_idle_between_attempts_to_connect_without_an_interval() {
     let dead = DeadPort::new();

@@ -17,8 +17,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use common::{
-    DeadPort, Scratch, accept, assert_same_bytes, connect, connect_unix, halves, hand_over, new_reactor,
-    noise, poll_once, shared, turn_until, turn_until_quiet,
+    DeadPort, Scratch, accept, assert_same_bytes, connect, connect_unix, fill, halves, hand_over,
+    new_reactor, noise, poll_once, shared, turn_until, turn_until_quiet,
 };
 use echo_reactor::observe::{DispatchEnd, IoStats, Observer};
 use echo_reactor::{
@@ -324,6 +324,20 @@ fn copy_that_waits_for_its_reader_is_not_backpressured() {
     peer.write_all(b"x").unwrap();
     turn_until_quiet(&mut reactor);
     assert!(!stats.take().unwrap().backpressured);
+}
+
+#[test]
+fn writer_that_waits_for_room_is_backpressured() {
+    let (mut reactor, mut peer) = hand_over(|_reader, mut writer| async move {
+        fill(&mut writer).await;
+        fill(&mut writer).await;
+    });
+    let (stats, noted) = shared(None);
+    reactor.add_observer(LastStats(noted));
+    turn_until_quiet(&mut reactor);
+    peer.write_all(b"x").unwrap(); // an event for the connection
+    turn_until_quiet(&mut reactor);
+    assert!(stats.take().unwrap().backpressured);
 }
 
 #[test]
