@@ -11,10 +11,10 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{DeadPort, Echo, ping, pipe, turn_until, turn_until_quiet};
-use echo_reactor::observe::Observer;
+use echo_reactor::observe::{IoStats, Observer};
 use echo_reactor::{
     Chunk, ConnectOptions, Connection, ConnectionLost, Flow, Framing, Id, Input, ListenOptions, Listener,
     Mailbox, Next, Output, Protocol, Reactor, Reader, Ready, Source, Transport, TryRecv, Writer,
@@ -244,6 +244,37 @@ fn removed_connection_frees_its_place_and_leaves_no_timer() {
     turn_until(&mut reactor, "the next connection is accepted", |_| log.0.borrow().len() == 3);
     let stats = listener.stats(&reactor).unwrap();
     assert_eq!((stats.open, stats.accepted), (1, 2));
+}
+
+/// Notes the connection that was added last.
+struct LastConnection(Rc<Cell<Option<Id>>>);
+
+impl Observer for LastConnection {
+    fn on_added(&mut self, id: Id, _: &'static str, stats: Option<IoStats>, _: Instant) {
+        if stats.is_some() {
+            self.0.set(Some(id));
+        }
+    }
+}
+
+#[test]
+fn removed_stream_frees_its_place_and_leaves_no_timer() {
+    let mut reactor = Reactor::new().unwrap();
+    let served = Rc::new(Cell::new(None));
+    reactor.add_observer(LastConnection(served.clone()));
+    let mut options = ListenOptions::default();
+    options.max_connections = Some(1);
+    let any = ["127.0.0.1:0".parse().unwrap()];
+    let listener = start_server(&mut reactor, &any, &options, |_, _| async { Ok(()) }).unwrap();
+    let address = listener.addresses(&reactor).unwrap()[0].to_string();
+    let _first = TcpStream::connect(&address).unwrap();
+    let _second = TcpStream::connect(&address).unwrap();
+    turn_until(&mut reactor, "the first one lingers", |reactor| reactor.timer_count() == 1);
+    assert!(reactor.remove(served.get().unwrap()));
+    assert_eq!((reactor.timer_count(), listener.stats(&reactor).unwrap().open), (0, 0));
+    turn_until(&mut reactor, "the next one is accepted", |reactor| {
+        listener.stats(reactor).unwrap().accepted == 2
+    });
 }
 
 #[test]
