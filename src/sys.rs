@@ -24,8 +24,11 @@ use libc::{c_int, c_void, socklen_t};
 
 use crate::net::{ListenOptions, Socket};
 
-#[cfg_attr(target_os = "linux", path = "sys/linux.rs")]
-#[cfg_attr(not(target_os = "linux"), path = "sys/bsd.rs")]
+#[cfg(not(target_os = "linux"))]
+#[path = "sys/bsd.rs"]
+mod platform;
+#[cfg(target_os = "linux")]
+#[path = "sys/linux.rs"]
 mod platform;
 
 pub use platform::*;
