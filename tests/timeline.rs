@@ -179,7 +179,10 @@ fn killed_program_leaves_a_valid_file() {
     for round in 0..3000 {
         ping(&mut stream, b"x");
         if round % 100 == 0 {
-            events(&path); // the file is valid at any moment
+            // The file is valid at any moment. But it cannot be read at one moment while it grows.
+            server.process.stop();
+            events(&path);
+            server.process.signal(Signal::CONT);
         }
     }
     server.process.signal(Signal::KILL);

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::{A_WHILE, PATIENCE, assert_same_bytes, collect, connect, eventually};
 
@@ -88,6 +88,12 @@ impl Process {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Stops the process, and waits until it has stopped. SIGCONT lets it go on.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+        waitpid(Some(self.pid()), WaitOptions::UNTRACED).unwrap();
     }
 
     /// Waits for its exit status, with a deadline.
