@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -55,7 +56,10 @@ fn server_reports_a_full_stdout_once_and_exits_1() {
         let line = err.next();
         assert_eq!(line, "echo-server: cannot write standard output: No space left on device");
         process.child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        ping(&mut connect_unix(&path), b"it still serves");
+        let mut stream = connect_unix(&path);
+        ping(&mut stream, b"it still serves");
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0); // the shutdown need not wait for it
         process.signal(Signal::TERM);
         assert_eq!(process.wait_code(), 1, "{option}");
         assert_eq!(err.rest(), Vec::<String>::new());

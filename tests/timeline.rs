@@ -7,6 +7,7 @@ mod common;
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Read;
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -213,6 +214,12 @@ fn client_writes_a_timeline_or_fails_with_the_reason() {
     }
 }
 
+/// Ends a connection. A server that is stopped afterwards does not warn that it waits for it.
+fn end(stream: &mut TcpStream) {
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+}
+
 #[test]
 fn file_at_its_size_limit_is_valid() {
     let (server, scratch) = (env!("CARGO_BIN_EXE_echo-server"), Scratch::new());
@@ -227,12 +234,12 @@ fn file_at_its_size_limit_is_valid() {
     for _ in 0..5000 {
         ping(&mut stream, b"x");
     }
+    end(&mut stream);
     let shown = path.display().to_string();
     assert_eq!(
         server.err.next(),
         format!("echo-server: warning: the timeline {shown} ends here: File too large")
     );
-    drop(stream);
     server.process.signal(Signal::TERM);
     assert_eq!(server.process.wait_code(), 0);
     assert!(server.err.rest().is_empty(), "more than one warning");
@@ -249,7 +256,9 @@ fn file_at_its_size_limit_keeps_each_event_that_fits() {
     let mut command = Command::new("sh");
     let mut server =
         Server::run(command.args(["-c", &script]).env_remove("RUST_LOG").stderr(Stdio::piped()), 1);
-    ping(&mut server.connect(), b"x");
+    let mut stream = server.connect();
+    ping(&mut stream, b"x");
+    end(&mut stream);
     server.process.signal(Signal::TERM); // the events of so short a run are written at once
     assert_eq!(server.process.wait_code(), 0);
     assert!(server.err.next().ends_with(" ends here: File too large"));
