@@ -10,8 +10,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use common::{
-    Lines, Process, Scratch, Server, Terminal, assert_one_line, client_command, connect_unix, eventually,
-    outcome, ping, server_command,
+    Lines, Process, Scratch, Server, Terminal, assert_one_line, client_command, connect_unix, end,
+    eventually, outcome, ping, server_command,
 };
 use rustix::process::Signal;
 
@@ -32,7 +32,9 @@ fn signals_ignored_at_the_start_stay_ignored_in_the_server() {
     for signal in [Signal::INT, Signal::HUP, Signal::USR1] {
         server.process.signal(signal);
     }
-    ping(&mut server.connect(), b"still here");
+    let mut stream = server.connect();
+    ping(&mut stream, b"still here");
+    end(&mut stream);
     server.process.signal(Signal::TERM);
     assert_eq!(server.process.wait_code(), 0);
     assert!(server.err.rest().is_empty());

@@ -7,14 +7,13 @@ mod common;
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Read;
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{
-    Scratch, Server, assert_echoed, assert_one_line, client_command, eventually, ping, run,
+    Scratch, Server, assert_echoed, assert_one_line, client_command, end, eventually, ping, run,
     send_until_stalled, server_command, turn_until,
 };
 use echo_reactor::observe::IoStats;
@@ -212,12 +211,6 @@ fn client_writes_a_timeline_or_fails_with_the_reason() {
         assert_eq!(outcome.code, 1);
         assert_one_line(&outcome.stderr, &["echo-client: cannot write the timeline", file, reason]);
     }
-}
-
-/// Ends a connection. A server that is stopped afterwards does not warn that it waits for it.
-fn end(stream: &mut TcpStream) {
-    stream.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub use tasks::*;
 use std::fmt::Debug;
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -255,6 +255,14 @@ pub fn serve_once<R: Send + 'static>(
         f(stream)
     });
     (address, thread)
+}
+
+/// Ends a connection gracefully, and waits for the other end. A server that is stopped afterwards
+/// does not warn that it waits for this connection.
+#[track_caller]
+pub fn end(stream: &mut TcpStream) {
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
 }
 
 /// Makes the next close of the socket send a reset.
