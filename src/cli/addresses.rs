@@ -11,7 +11,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::ffi::OsStrExt;
 
-use super::host_port::{host_name, is_ipv6, is_number, literal, port, split, without_brackets};
+use super::host_port::{
+    begins_unix_address, host_name, is_ipv6, is_number, literal, port, split, without_brackets,
+};
 use crate::Address;
 
 /// The port of both programs if none is given.
@@ -102,7 +104,7 @@ impl AddressArgument {
             return Err(format!("for a Unix socket, the address is unix:{text}"));
         }
         if let Some((kind, path)) = text.split_once(':')
-            && ["unix-connect", "unix-listen"].contains(&kind.to_ascii_lowercase().as_str())
+            && begins_unix_address(kind)
         {
             let path = path.split(',').next().unwrap_or(path); // socat's options follow
             return Err(format!("for a Unix socket, the address is unix:{path}"));
@@ -256,6 +258,7 @@ mod tests {
             ("localhost/7777", "unix:localhost/7777"),
             ("-", "'-' is not a host"),
             ("Unix", "'Unix' is not a host; for a Unix socket, the address is unix:PATH"),
+            ("unix-listen", "'unix-listen' is not a host; for a Unix socket, the address is unix:PATH"),
             ("@name", "unix:@name"),
             ("::1:7", "needs brackets: [::1]:7"),
             ("::1:24000", "needs brackets: [::1]:24000"),

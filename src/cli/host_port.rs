@@ -68,7 +68,7 @@ pub(super) fn host_name(text: &str) -> Result<String, String> {
         "" => Err("the host is empty".into()),
         "-" => Err("'-' is not a host".into()),
         // With its port, it would look like the address of a Unix socket.
-        text if text.eq_ignore_ascii_case("unix") => {
+        text if begins_unix_address(text) => {
             Err(format!("'{text}' is not a host; for a Unix socket, the address is unix:PATH"))
         }
         text if text.contains(|c: char| c.is_whitespace() || c.is_control()) => {
@@ -76,6 +76,11 @@ pub(super) fn host_name(text: &str) -> Result<String, String> {
         }
         text => Ok(text.into()),
     }
+}
+
+/// Returns whether the address of a Unix socket begins like this: ours, or that of `socat`.
+pub(super) fn begins_unix_address(text: &str) -> bool {
+    ["unix", "unix-connect", "unix-listen"].iter().any(|known| known.eq_ignore_ascii_case(text))
 }
 
 pub(super) fn is_number(text: &str) -> bool {
