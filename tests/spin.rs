@@ -13,15 +13,16 @@ use echo_reactor::Reactor;
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn spinning_server_uses_a_core_and_then_sleeps() {
-    let server = Server::start(&["--spin", "1"]);
+    let server = Server::start(&["--spin", "2"]);
     let mut stream = server.connect();
     server.process.comes_to_rest();
     let (before, _) = server.process.activity();
     ping(&mut stream, b"hello");
-    eventually("the server has used the processor", || server.process.activity().0 >= before + 10);
+    // Hundredths of a second: little of the two seconds, because other processes may need the rest.
+    eventually("the server has used the processor", || server.process.activity().0 >= before + 5);
     server.process.comes_to_rest();
     let used = server.process.activity().0 - before;
-    assert!(used <= 150, "{used} hundredths of a second for one message");
+    assert!(used <= 250, "{used} hundredths of a second for one message");
 }
 
 #[test]
