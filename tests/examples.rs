@@ -203,7 +203,7 @@ fn every_client_exits_when_the_server_closes() {
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs Linux: /proc")]
 fn every_client_waits_for_a_slow_server_in_bounded_memory() {
-    let input = noise(32 << 20, 32);
+    let input = noise(16 << 20, 32);
     each_client(|name| {
         let (read, may_read) = mpsc::channel::<()>();
         let (address, server) = serve_once(move |mut stream| {
@@ -217,7 +217,7 @@ fn every_client_waits_for_a_slow_server_in_bounded_memory() {
         let written = input.clone();
         let feeder = thread::spawn(move || stdin.write_all(&written).unwrap());
         thread::sleep(A_WHILE); // the thing under test: the server does not read the input
-        assert!(process.resident() < 16 << 10, "{name}: {} KiB", process.resident());
+        assert!(process.resident() < 8 << 10, "{name}: {} KiB", process.resident());
         read.send(()).unwrap();
         feeder.join().unwrap();
         let _ = outcome(process);

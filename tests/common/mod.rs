@@ -101,13 +101,11 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
 /// Compares two slices without printing megabytes.
 #[track_caller]
 pub fn assert_same_bytes(found: &[u8], expected: &[u8]) {
-    let first = found.iter().zip(expected).position(|(a, b)| a != b);
-    assert!(
-        found.len() == expected.len() && first.is_none(),
-        "{} bytes instead of {}; first difference at {first:?}",
-        found.len(),
-        expected.len(),
-    );
+    if found != expected {
+        let first = found.iter().zip(expected).position(|(a, b)| a != b);
+        let (found, expected) = (found.len(), expected.len());
+        panic!("{found} bytes instead of {expected}; first difference at {first:?}");
+    }
 }
 
 // ---- protocols
