@@ -286,6 +286,23 @@ fn events_have_the_process_id_name_and_monotonic_time() {
 }
 
 #[test]
+fn second_timeline_in_a_file_is_refused_until_the_first_has_ended() {
+    let scratch = Scratch::new();
+    let path = scratch.path("timeline.json");
+    let file = path.to_str().unwrap();
+    let mut server = Server::start(&["--timeline", file]);
+    let outcome = run(client_command().args(["--timeline", file, server.address()]), b"x");
+    let reason = "another timeline is being written to it; choose another file";
+    assert_one_line(&outcome.stderr, &["echo-client: cannot write the timeline", file, reason]);
+    assert_eq!((outcome.code, outcome.stdout.as_slice()), (1, &b""[..]));
+    ping(&mut server.connect(), b"x");
+    server.process.signal(Signal::KILL);
+    server.process.wait();
+    drop(Server::start(&["--timeline", file]));
+    assert_nested(&events(&path));
+}
+
+#[test]
 fn fifo_is_rejected_without_blocking() {
     let scratch = Scratch::new();
     let path = scratch.path("fifo");

@@ -74,7 +74,8 @@ impl Timeline {
     /// Creates the file, or empties it.
     ///
     /// # Errors
-    /// Those of `open(2)` and `pwrite(2)`: the file must be seekable.
+    /// Those of `open(2)` and `pwrite(2)`: the file must be seekable. `ResourceBusy`: another
+    /// timeline is being written to the file, perhaps by another process.
     pub fn create(path: &Path) -> io::Result<Self> {
         let program = std::env::args_os().next().unwrap_or_default();
         let name = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();

@@ -3,13 +3,13 @@
 //! Invariant: the file is a valid JSON array after every write, because each write replaces the
 //! last bracket with the new events and a new bracket. If a write fails, a bracket is written
 //! behind the last event that fits. Its place in the file is allocated, so this works on a full
-//! disk, too.
+//! disk, too. Two writers would overwrite each other's events, so the file is locked.
 //!
 //! Read next: `mod.rs`, which decides what the events are.
 
 use std::fmt::{self, Arguments, Display};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::process;
@@ -47,12 +47,22 @@ pub(super) enum Room {
 }
 
 impl TraceFile {
-    /// Creates the file, or empties it. Its first events name the process and a track.
+    /// Creates the file, or empties it. Its first events name the process and a track. While
+    /// another timeline is written to the file, this is an error.
     pub fn create(path: &Path, process: &str, track: u64, name: &str) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         // A FIFO without a reader is an error. It would block otherwise.
-        let file =
-            options.write(true).create(true).truncate(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let options = options.write(true).create(true).truncate(false).custom_flags(libc::O_NONBLOCK);
+        let file = options.open(path)?;
+        if file.metadata()?.is_file() {
+            match sys::try_lock(&file) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let why = "another timeline is being written to it; choose another file";
+                    return Err(io::Error::new(ErrorKind::ResourceBusy, why));
+                }
+                _ => file.set_len(0)?, // not every file system has locks
+            }
+        }
         let (now, pending) = (Instant::now(), Vec::with_capacity(2 * FLUSH_SIZE));
         let mut file =
             TraceFile { file, start: (now, sys::monotonic_time()?), end: 0, pending, written: now };

@@ -49,6 +49,7 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("fdatasync", &["EIO", "ENOSPC"]),
     ("flock", &["EINTR", "ENOLCK"]),
     ("fstat", &["EIO"]),
+    ("ftruncate", &["EINTR", "EIO", "EPERM"]),
     ("getpeername", &["ENOTCONN", "ENOBUFS"]),
     ("getsockname", &["ENOBUFS"]),
     ("getsockopt", &["ENOBUFS"]),
