@@ -271,7 +271,7 @@ fn verbosity_options_and_rust_log_set_the_log_level() {
         assert_eq!(server.process.wait_code(), 0);
         let lines = server.err.rest();
         let logged = [
-            ("W", "echo-server: warning: 1 connection did not finish in time"),
+            ("W", "echo-server: warning: 1 connection had not finished"),
             ("I", "echo-server: connection 1 from unix:"),
             ("D", "echo-server: debug: replacing the stale socket "),
             ("T", "turn "),

@@ -89,7 +89,7 @@ fn serve(options: &Options, mut sockets: Vec<ListeningSocket>) -> io::Result<Exi
     log::info!("{}", statistics(&mut reactor, listener));
     let left = listener.stats(&reactor)?.open;
     if left > 0 && shutdown.is_draining() {
-        log::warn!("{} did not finish in time", counted(left, "connection"));
+        log::warn!("{} had not finished", counted(left, "connection"));
     }
     Ok(shutdown.exit())
 }
