@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::reactor::FAR_FUTURE;
 
-/// Parses a size in bytes from 1 to `max` MiB: `4096`, `64K`, `1M`, `2G`. The units are powers of
+/// Parses a size in bytes from 1 to `max` MiB: `4096`, `64K`, `1M`, `1G`. The units are powers of
 /// 1024.
 ///
 /// # Errors
@@ -19,10 +19,10 @@ pub fn nonzero_size(text: &str, max: usize) -> Result<usize, String> {
         "K" | "k" => 1 << 10,
         "M" | "m" => 1 << 20,
         "G" | "g" => 1 << 30,
-        _ => return Err("expected a size such as 4096, 64K, 1M or 2G".into()),
+        _ => return Err("expected a size such as 4096, 64K or 1M".into()),
     };
     if digits.is_empty() || digits.contains('.') {
-        return Err("expected a size such as 4096, 64K, 1M or 2G".into());
+        return Err("expected a size such as 4096, 64K or 1M".into());
     }
     match digits.parse::<usize>().ok().and_then(|number| number.checked_mul(factor)) {
         Some(0) => Err("must not be zero".into()),
