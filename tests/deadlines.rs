@@ -16,8 +16,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    Process, Scratch, Server, accept, client_command, connect_unix, halves, has_descriptors, new_reactor,
-    ping, serve_once, turn_until, turn_until_quiet,
+    Process, Scratch, Server, accept, client_command, connect_unix, has_descriptors, new_reactor, ping,
+    serve_once, turn_until, turn_until_quiet,
 };
 use echo_reactor::{
     Address, CloseReason, ConnectOptions, Connection, ConnectionLost, Either, Elapsed, Handle, Id,
@@ -304,10 +304,17 @@ fn received_line_beats_a_sleep() {
     assert_eq!(first.get(), Some(true));
 }
 
+/// The halves of a connection, and its peer. What is written to a Unix socket has arrived at once.
+fn unix_halves(reactor: &mut Reactor) -> (Reader, Writer, UnixStream) {
+    let scratch = Scratch::new();
+    let path = scratch.path("socket");
+    accept(reactor, Address::Unix(path.clone()), |_| connect_unix(&path))
+}
+
 #[test]
 fn timeout_reads_what_has_arrived_although_it_exceeds_the_read_budget() {
     let (mut reactor, handle) = new_reactor();
-    let (mut reader, _writer, mut peer) = halves(&mut reactor);
+    let (mut reader, _writer, mut peer) = unix_halves(&mut reactor);
     let sent = 60_000; // in small reads, which use up the budget of twelve turns
     peer.write_all(&vec![0; sent]).unwrap();
     let task = handle.clone().spawn(async move {
@@ -340,11 +347,8 @@ fn timeout_reads_what_has_arrived_although_it_exceeds_the_read_budget() {
 
 #[test]
 fn timeout_gives_a_future_at_most_64_turns_to_read_on() {
-    let scratch = Scratch::new();
-    let path = scratch.path("socket");
     let (mut reactor, handle) = new_reactor();
-    let address = Address::Unix(path.clone());
-    let (mut reader, _writer, mut peer) = accept(&mut reactor, address, |_| connect_unix(&path));
+    let (mut reader, _writer, mut peer) = unix_halves(&mut reactor);
     peer.set_nonblocking(true).unwrap();
     let before = reactor.turn_count();
     let result = reactor.run_until_complete(async move {
@@ -364,7 +368,7 @@ fn timeout_gives_a_future_at_most_64_turns_to_read_on() {
 #[test]
 fn timeout_around_a_spawned_task_reads_what_has_arrived() {
     let (mut reactor, handle) = new_reactor();
-    let (mut reader, _writer, mut peer) = halves(&mut reactor);
+    let (mut reader, _writer, mut peer) = unix_halves(&mut reactor);
     let sent = 60_000; // in small reads, which use up the budget of twelve turns
     peer.write_all(&vec![0; sent]).unwrap();
     let read_all = async move {
