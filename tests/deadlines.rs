@@ -12,11 +12,12 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::rc::Rc;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    Process, Scratch, Server, accept, client_command, connect_unix, has_descriptors, new_reactor, ping,
+    PATIENCE, Process, Scratch, Server, accept, client_command, connect_unix, has_descriptors, new_reactor,
     serve_once, turn_until, turn_until_quiet,
 };
 use echo_reactor::{
@@ -385,13 +386,16 @@ fn timeout_around_a_spawned_task_reads_what_has_arrived() {
 
 #[test]
 fn server_echoes_data_sent_while_it_was_stopped() {
-    let server = Server::start(&["--idle-timeout", "0.2"]);
+    let server = Server::start(&["--idle-timeout", "1"]);
     let mut streams: Vec<_> = (0..50).map(|_| server.connect()).collect();
-    for round in 0..3 {
-        streams.iter_mut().for_each(|stream| ping(stream, b"before"));
-        server.process.signal(Signal::STOP);
+    for round in 0..2 {
+        // All peers write before the first one reads. One after the other, on a busy machine, the
+        // last one would be idle for too long.
+        streams.iter_mut().for_each(|stream| stream.write_all(b"before").unwrap());
+        streams.iter_mut().for_each(|stream| stream.read_exact(&mut [0; 6]).unwrap());
+        server.process.stop();
         streams.iter_mut().for_each(|stream| stream.write_all(b"meanwhile").unwrap());
-        thread::sleep(Duration::from_millis(400)); // the thing under test: time passes while it is stopped
+        thread::sleep(Duration::from_millis(1200)); // the thing under test: time passes while it is stopped
         server.process.signal(Signal::CONT);
         for stream in &mut streams {
             let mut echo = [0; 9];
@@ -402,21 +406,27 @@ fn server_echoes_data_sent_while_it_was_stopped() {
 
 #[test]
 fn client_accepts_an_echo_sent_while_it_was_stopped() {
-    let (address, server) = serve_once(|mut stream| {
+    let (received, line_was_received) = mpsc::channel();
+    let (stopped, client_is_stopped) = mpsc::channel();
+    let (address, server) = serve_once(move |mut stream| {
         let mut line = [0; 6];
         stream.read_exact(&mut line).unwrap();
+        received.send(()).unwrap();
+        client_is_stopped.recv_timeout(PATIENCE).unwrap();
         stream.write_all(&line).unwrap();
         stream.read_to_end(&mut Vec::new()).unwrap();
     });
     let mut command = client_command();
-    command.args(["--timeout", "0.2", &address]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.args(["--timeout", "1", &address]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut client = Process::spawn(&mut command);
     let mut stdin = client.child.stdin.take().unwrap();
     let out = common::Lines::of(client.child.stdout.take().unwrap());
-    client.signal(Signal::STOP);
     stdin.write_all(b"hello\n").unwrap();
     drop(stdin);
-    thread::sleep(Duration::from_millis(400)); // the thing under test: time passes while it is stopped
+    line_was_received.recv_timeout(PATIENCE).unwrap();
+    client.stop();
+    stopped.send(()).unwrap();
+    thread::sleep(Duration::from_millis(1200)); // the thing under test: time passes while it is stopped
     client.signal(Signal::CONT);
     assert_eq!(out.next(), "hello");
     assert_eq!(client.wait_code(), 0);

@@ -363,8 +363,8 @@ fn background_process_writes_on_its_terminal() {
     let count = signals.clone();
     reactor.on_signal(rustix::process::Signal::TTOU.as_raw(), move |_| count.set(count.get() + 1)).unwrap();
     let output = Output::open(&mut reactor, &io::stdin(), |_, error| panic!("{error}")).unwrap();
-    assert_eq!(output.write(&mut reactor, output.id(), b"text"), Flow::Open); // it is buffered
     let began = Instant::now();
+    assert_eq!(output.write(&mut reactor, output.id(), b"text"), Flow::Open); // it is buffered
     turn_until(&mut reactor, "three signals", |_| signals.get() == 3);
     assert!(began.elapsed() >= Duration::from_millis(20), "{:?}", began.elapsed());
     reactor.remove(output.id());
@@ -549,18 +549,19 @@ fn blocking_descriptor_is_read_only_when_readable() {
     use rustix::event::{EventfdFlags, eventfd};
     let counter = eventfd(0, EventfdFlags::empty()).unwrap();
     let writer = counter.try_clone().unwrap();
-    let later = std::thread::spawn(move || {
-        std::thread::sleep(common::A_WHILE); // the thing under test: the descriptor is not readable
+    let (turn_has_ended, ended) = mpsc::channel();
+    let later = thread::spawn(move || {
+        let was_blocked = ended.recv_timeout(PATIENCE).is_err(); // then this write ends the read
         rustix::io::write(&writer, &7_u64.to_ne_bytes()).unwrap();
+        was_blocked
     });
-    let began = std::time::Instant::now();
     let mut reading = Reading::of(&counter, Framing::Bytes);
-    reading.reactor.turn(Some(common::A_WHILE / 4)).unwrap();
-    assert!(began.elapsed() < common::A_WHILE, "the loop blocked in a read");
+    reading.reactor.turn(Some(Duration::from_millis(10))).unwrap(); // the descriptor is not readable
+    let _ = turn_has_ended.send(());
+    assert!(!later.join().unwrap(), "the loop blocked in a read");
     let items = reading.items.clone();
     turn_until(&mut reading.reactor, "the bytes were read", |_| !items.borrow().is_empty());
     assert_eq!(items.borrow()[0].as_ref().unwrap(), &7_u64.to_ne_bytes());
-    later.join().unwrap();
 }
 
 #[test]

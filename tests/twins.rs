@@ -154,7 +154,7 @@ fn again_at_eof_makes_the_loop_spin() {
         reactor.run_until(A_WHILE, |_| false).unwrap();
         reactor.turn_count() - before
     };
-    assert!(turns_after_the_end(reading(wrong)) > 1000, "the loop uses a whole core");
+    assert!(turns_after_the_end(reading(wrong)) > 100, "the loop uses a whole core, if it gets one");
     assert!(turns_after_the_end(reading(right)) < 5);
 }
 
