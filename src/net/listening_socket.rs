@@ -71,7 +71,7 @@ impl ListeningSocket {
     /// accepts IPv4 connections, unless `0.0.0.0` is among `addresses`.
     ///
     /// For the path of a Unix socket, this locks the directory, because another server may start at
-    /// the same time. If another process holds that lock, this blocks for up to five seconds, so
+    /// the same time. If another process holds that lock, this blocks for up to two seconds, so
     /// listen before the loop runs.
     ///
     /// # Errors
