@@ -90,15 +90,17 @@ fn data_received_while_stopped_beats_the_idle_timeout() {
 #[test]
 fn data_received_while_a_callback_blocks_beats_an_idle_timeout_that_joins_a_queued_call() {
     let mut reactor = Reactor::new().unwrap();
+    let start = Instant::now();
+    reactor.set_now(start);
     let (handle, log, mut peer) = connection_with_timeout(&mut reactor);
-    thread::sleep(LIMIT / 2);
+    reactor.set_now(start + LIMIT / 2);
     peer.write_all(b"x").unwrap();
     turn_until(&mut reactor, "data", |_| log.0.borrow().len() == 1); // idle for half of the limit later
-    thread::sleep(LIMIT.mul_f64(0.6)); // the timer is due
+    reactor.set_now(start + LIMIT); // the timer is due
     reactor.call_soon(move |reactor| {
-        reactor.call_soon(move |_| {
+        reactor.call_soon(move |reactor| {
             peer.write_all(b"in time").unwrap();
-            suspend();
+            reactor.set_now(start + 4 * LIMIT); // this call takes so long
             std::mem::forget(peer);
         });
         reactor.wake(handle.id()); // the timeout joins this call
