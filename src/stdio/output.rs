@@ -47,6 +47,10 @@ impl Output {
     /// end is noticed even while nothing is written, except on a TCP socket whose peer has closed
     /// without a reset: there, only a write shows it.
     ///
+    /// The kernel returns the error of a socket once. If an [`Input`](crate::Input) reads the same
+    /// socket, one of the two gets it. If that is the output, the input sees an end of file, so do
+    /// not take its data for complete. If that is the input, the output gets `BrokenPipe`.
+    ///
     /// # Errors
     /// Those of [`Descriptor::open`] and [`Reactor::add`].
     pub fn open(
