@@ -230,7 +230,7 @@ fn server_that_does_not_close_after_the_whole_echo_is_reported() {
             (!is_reset).then_some(stream) // stays open
         });
         let mut command = client_command();
-        command.args([option, "-w", "0.3", &address]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args([option, "-w", "0.8", &address]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Process::spawn(command.stderr(Stdio::piped()));
         process.child.stdin.as_ref().unwrap().write_all(b"hello").unwrap();
         process.child.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
@@ -238,7 +238,7 @@ fn server_that_does_not_close_after_the_whole_echo_is_reported() {
         let outcome = outcome(process);
         let (code, level) = if option == "-r" { (0, "warning: ") } else { (1, "echo-client: ") };
         assert_eq!(outcome.code, code, "{option}: {}", outcome.stderr);
-        let why = if is_reset { "Connection reset" } else { "did not close the connection within 300ms" };
+        let why = if is_reset { "Connection reset" } else { "did not close the connection within 800ms" };
         assert_one_line(&outcome.stderr, &[level, &address, why, "; 5 bytes sent, 5 received"]);
         drop(server.join().unwrap());
     }

@@ -300,11 +300,11 @@ fn interval_is_kept_after_a_late_echo() {
         });
         arrivals
     });
-    // The second message is due after 0.3 s, but is sent after 0.5 s.
-    let outcome = ping(&["-c", "3", "-i", "0.3", "-w", "0.5", &address]);
+    // The second message is due after 0.7 s, but is sent after 1.2 s. The third is not due 0.2 s later.
+    let outcome = ping(&["-c", "3", "-i", "0.7", "-w", "1.2", &address]);
     assert_eq!(outcome.code, 1);
     let arrivals = server.join().unwrap();
-    assert!(arrivals[2] - arrivals[1] > Duration::from_millis(200), "{arrivals:?}");
+    assert!(arrivals[2] - arrivals[1] > Duration::from_millis(450), "{arrivals:?}");
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn half_an_echo_is_reported_once() {
             let _ = stream.write_all(&message[..if number == 1 { 32 } else { 64 }]);
         });
     });
-    let outcome = ping(&["-c", "2", "-i", "0", "-w", "0.3", &address]);
+    let outcome = ping(&["-c", "2", "-i", "0", "-w", "0.7", &address]);
     let lines = lines(&outcome);
     assert!(lines[1].starts_with("no echo: seq=1 after "), "{lines:?}");
     assert!(lines[1].ends_with(" ms, only 32 of 64 bytes"), "{lines:?}");
@@ -335,7 +335,7 @@ fn late_echoes_in_pieces_belong_to_their_messages() {
             }
         });
     });
-    let lines = lines(&ping(&["-c", "3", "-i", "0", "-w", "0.2", &address]));
+    let lines = lines(&ping(&["-c", "3", "-i", "0", "-w", "0.7", &address]));
     let of =
         |text: &str| lines.iter().find(|line| line.starts_with(text)).unwrap_or_else(|| panic!("{lines:?}"));
     assert!(of("no echo: seq=1 ").ends_with(" ms, only 32 of 64 bytes"), "{lines:?}");
@@ -358,7 +358,7 @@ fn server_without_an_answer_delays_the_end_only_for_the_timeout() {
 #[test]
 fn sigquit_prints_the_statistics_so_far() {
     let server = Server::start(&[]);
-    let mut process = start(&["-c", "3", "-i", "0.2", server.address()]);
+    let mut process = start(&["-c", "3", "-i", "0.7", server.address()]);
     let out = Lines::of(process.child.stdout.take().unwrap());
     let err = Lines::of(process.child.stderr.take().unwrap());
     out.next_with("seq=1 time=");

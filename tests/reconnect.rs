@@ -127,14 +127,14 @@ fn timeout_counts_only_while_an_echo_or_the_end_is_outstanding() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let mut command = client_command();
-    command.args(["-r", "-w", "300ms", &address]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.args(["-r", "-w", "800ms", &address]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut process = Process::spawn(&mut command);
     let out = Lines::of(process.child.stdout.take().unwrap());
     let mut stdin = process.child.stdin.take().unwrap();
     let (mut first, _) = listener.accept().unwrap();
     let mut line = [0; 2];
     for text in [b"a\n", b"b\n"] {
-        first.set_read_timeout(Some(2 * A_WHILE)).unwrap(); // longer than the timeout of the client
+        first.set_read_timeout(Some(5 * A_WHILE)).unwrap(); // longer than the timeout of the client
         let error = first.read(&mut line).expect_err("an idle connection stays open");
         assert!([ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()), "{error}");
         first.set_read_timeout(Some(common::PATIENCE)).unwrap();
