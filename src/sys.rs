@@ -529,8 +529,8 @@ pub fn access_mode(descriptor: &impl AsFd) -> io::Result<c_int> {
 }
 
 /// Takes the lock of a file or directory: `flock(2)`. The lock is released when its last descriptor
-/// is closed. Fails with `WouldBlock` while another descriptor
-/// holds it.
+/// is closed. Fails with `WouldBlock` while it is taken through another `open(2)` of the file, also
+/// of this process.
 pub fn try_lock(file: &impl AsFd) -> io::Result<()> {
     // SAFETY: no pointers.
     check(unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)

@@ -300,7 +300,8 @@ fn interval_is_kept_after_a_late_echo() {
         });
         arrivals
     });
-    // The second message is due after 0.7 s, but is sent after 1.2 s. The third is not due 0.2 s later.
+    // The second message is due after 0.7 s, but is sent after 1.2 s. The third would follow 0.2 s
+    // later if the interval were counted from when the second was due.
     let outcome = ping(&["-c", "3", "-i", "0.7", "-w", "1.2", &address]);
     assert_eq!(outcome.code, 1);
     let arrivals = server.join().unwrap();

@@ -47,8 +47,8 @@ pub(super) enum Room {
 }
 
 impl TraceFile {
-    /// Creates the file, or empties it. Its first events name the process and a track. While
-    /// another timeline is written to the file, this is an error.
+    /// Creates the file, or empties it. Its first events name the process and a track. It is
+    /// an error if another timeline is being written to the file.
     pub fn create(path: &Path, process: &str, track: u64, name: &str) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         // A FIFO without a reader is an error. It would block otherwise.
